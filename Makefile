@@ -1,0 +1,70 @@
+# Every target does all its own set-up: a virtual environment, the pinned packages, this package.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+PROTOS := $(wildcard proto/mrq/proto/*.proto)
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint images up down proto check-generated bench bench-cluster simulate docs clean
+
+help: ## show the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (once)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY) ## count the words of Python's standard library, on this machine, and show the top
+	@$(PY) workers/jobs/demo.py
+
+test: $(READY) ## run the whole suite
+	$(PY) -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+lint: $(READY) ## style, types and import contracts
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+images: ## Docker's images for the cluster: pulled where they can be, else built from Debian's packages
+	@infra/airgap/compose
+	@infra/airgap/images
+	@PYTHON=$(PYTHON) infra/airgap/wheels
+	@infra/airgap/cluster-images
+
+up: images ## the cluster on this machine, with WORKERS=2 workers, once it is healthy
+	docker compose up -d --wait --scale worker=$(WORKERS)
+
+down: ## stop the cluster; its volumes stay (docker compose down -v removes them)
+	docker compose down
+
+proto: $(READY) ## regenerate mrq/proto from proto/
+	$(PY) -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+
+check-generated: proto docs ## is what is generated committed?
+	@git diff --exit-code --stat -- mrq/proto docs || \
+	  { echo "error: generated files differ from what is committed: run 'make proto docs', and commit them"; exit 1; }
+
+simulate: $(READY) ## 10,000 seeds of simulated chaos
+	$(PY) tests/simulation/run.py --seeds 10000
+
+bench: $(READY) ## time mrq against its peers in one run (installs the peers)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(PY) benchmarks/run.py
+
+bench-cluster: $(READY) ## time the cluster beside the embedded engine and Celery (needs Docker)
+	@infra/airgap/images rabbitmq:4.0 redis:8.0
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(PY) benchmarks/cluster.py
+	$(PY) benchmarks/fetch.py
+
+docs: $(READY) ## regenerate what is generated in docs/
+	$(PY) -m mrq.core.transitions > docs/state-machines.md
+	$(PY) -m mrq.cli.reference docs/configuration.md
+
+clean: ## remove the virtual environment and what the demo left
+	rm -rf $(VENV) demo-out .demo-out.mrq

@@ -1,0 +1,349 @@
+"""Reads other workers' map outputs over gRPC.
+
+What can happen to a call, and what is done:
+
+    busy (RESOURCE_EXHAUSTED)          waited for: 50 ms, growing to 2 s, with jitter; never a failure
+    not there (NOT_FOUND)              CorruptFileError: the map must run again
+    broken off, refused, too slow      tried again where it broke off, 3 times in a row without a byte, after
+                                       1 to 5 and 5 to 15 s; then PeerUnreachableError
+    anything else (another key, …)     PeerUnreachableError at once, saying which
+
+Every call has a deadline. A watchdog ends a stream that gives nothing for 30 s while its reader waits for
+bytes; a reader that is busy elsewhere, with a full disk say, costs nobody anything.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+from mrq.adapters.grpc import options
+from mrq.adapters.grpc.auth import proof, sign
+from mrq.adapters.grpc.watchdog import Watchdog
+from mrq.core.model import MapLocation
+from mrq.errors import CorruptFileError, OperatorError, PeerUnreachableError
+from mrq.ports import Dialled, RegionInfo
+
+import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
+
+from mrq.proto import files_pb2 as pb
+
+T = TypeVar("T")
+
+_UNARY_S: Final = 30.0
+_DIAL_S: Final = 10.0
+#: A stream that takes longer is resumed.
+_STREAM_S: Final = 600.0
+WATCHDOG_S: Final = 30.0
+#: Waits after a first and a second try, seconds from and to.
+RETRY_S: Final = ((1.0, 5.0), (5.0, 15.0))
+_BUSY_S: Final = (0.05, 2.0)
+#: A peer that is busy for so long is no longer believed.
+_BUSY_S_MAX: Final = 600.0
+
+_AGAIN: Final = frozenset(
+    (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+    )
+)
+
+
+class GrpcPeers:
+    """A PeerClient. Thread-safe; channels are shared by all threads."""
+
+    def __init__(
+        self,
+        address_of: Callable[[str, str], str | None],
+        *,
+        key: bytes | None = None,
+        watchdog_s: float = WATCHDOG_S,
+        retry_s: Sequence[tuple[float, float]] = RETRY_S,
+    ) -> None:
+        """`address_of` gives the address of a worker's boot, None while it isn't known."""
+        self._address_of = address_of
+        self._key = key
+        self._retry_s = retry_s
+        self._watchdog = Watchdog(watchdog_s)
+        self._channels: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def sizes(self, job: str, partition: int, outputs: Sequence[MapLocation]) -> list[RegionInfo | None]:
+        """Each output's region; a call for each peer and 2,000 outputs."""
+        found: dict[int, RegionInfo | None] = {}
+        by_peer: dict[tuple[str, str], list[int]] = {}
+        for at, output in enumerate(outputs):
+            by_peer.setdefault((output.worker, output.boot), []).append(at)
+        for peer, places in by_peer.items():
+            for start in range(0, len(places), options.OUTPUTS_MAX):
+                some = places[start : start + options.OUTPUTS_MAX]
+                request = pb.SizesRequest(
+                    job=job, partition=partition, outputs=[_output(outputs[at]) for at in some]
+                )
+                reply = self._unary(peer, options.SIZES, request, pb.SizesReply.FromString)
+                if len(reply.regions) != len(some):
+                    raise PeerUnreachableError(
+                        f"{_named(peer)} gave {len(reply.regions)} sizes, not {len(some)}"
+                    )
+                found.update(zip(some, map(_info, reply.regions), strict=True))
+        return [found[at] for at in range(len(outputs))]
+
+    def fetch(
+        self, job: str, partition: int, outputs: Sequence[MapLocation], offset: int = 0
+    ) -> Iterator[bytes]:
+        """The regions of one peer's outputs, at most 2,000."""
+        peer = (outputs[0].worker, outputs[0].boot)
+        request = pb.FetchRequest(
+            job=job, partition=partition, outputs=[_output(o) for o in outputs], offset=offset
+        )
+        tries = _Tries(self, peer)
+        while True:
+            try:
+                for chunk in self._stream(peer, request):
+                    request.offset += len(chunk)
+                    tries.progressed()
+                    yield chunk
+                return
+            except grpc.RpcError as exc:
+                if exc.code() is grpc.StatusCode.NOT_FOUND:
+                    raise CorruptFileError(f"{_named(peer)}: {exc.details()}") from exc
+                tries.failed(exc)
+
+    def dial(self, worker: str, boot: str) -> Dialled:
+        """Who listens at a peer's address. Raises PeerUnreachableError, also if it is somebody else."""
+        peer = (worker, boot)
+        nonce = os.urandom(32)
+        reply = self._unary(peer, options.DIAL, pb.DialRequest(nonce=nonce), pb.DialReply.FromString)
+        found = _dialled(self._key, nonce, reply)
+        if found is None or (found.worker, found.boot) != peer:
+            raise PeerUnreachableError(f"{_named(peer)} isn't who listens at its address")
+        return found
+
+    def close(self) -> None:
+        """Close channels; what is under way raises PeerUnreachableError."""
+        self._closed.set()
+        self._watchdog.close()
+        with self._lock:
+            channels = list(self._channels.values())
+            self._channels.clear()
+        for channel in channels:
+            channel.close()
+
+    # One call.
+
+    def _unary(self, peer: tuple[str, str], method: str, request: Any, parse: Callable[[bytes], T]) -> T:
+        body = request.SerializeToString()
+        tries = _Tries(self, peer)
+        while True:
+            try:
+                call = self._channel(peer).unary_unary(method, None, parse)
+                answer: T = call(body, timeout=_UNARY_S, metadata=sign(self._key, method, body))
+            except grpc.RpcError as exc:
+                tries.failed(exc)
+            else:
+                return answer
+
+    def _stream(self, peer: tuple[str, str], request: Any) -> Iterator[bytes]:
+        body = request.SerializeToString()
+        metadata = sign(self._key, options.FETCH, body)
+        call = self._channel(peer).unary_stream(options.FETCH, None, None)(
+            body, timeout=_STREAM_S, metadata=metadata
+        )
+        try:
+            with self._watchdog.over(call) as watched:
+                while True:
+                    watched.waits()
+                    try:
+                        chunk: bytes | None = next(call, None)
+                    finally:
+                        watched.rests()
+                    if chunk is None:
+                        return
+                    yield chunk
+        finally:
+            call.cancel()  # of one that has ended, it does nothing
+
+    def _channel(self, peer: tuple[str, str]) -> Any:
+        """Raises _Unknown where there is no address."""
+        address = self._address_of(*peer)
+        if address is None:
+            raise _Unknown(f"where it listens isn't known: its boot {peer[1]} is over, or the store was lost")
+        with self._lock:
+            if self._closed.is_set():
+                raise PeerUnreachableError(f"{_named(peer)}: this data plane is closing")
+            channel = self._channels.get(address)
+            if channel is None:
+                # Those of peers that are gone stay, idle and without a connection: they are small.
+                channel = self._channels[address] = grpc.insecure_channel(address, options.CHANNEL)
+            return channel
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep; False when it was closed meanwhile."""
+        return not self._closed.wait(seconds)
+
+    @property
+    def waits_s(self) -> Sequence[tuple[float, float]]:
+        """Between tries."""
+        return self._retry_s
+
+
+class _Unknown(grpc.RpcError):  # type: ignore[misc]
+    """No address, in the shape of a call that failed."""
+
+    def code(self) -> Any:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return str(self)
+
+
+class _Tries:
+    """Of one call: waits before the next try, or raises."""
+
+    def __init__(self, peers: GrpcPeers, peer: tuple[str, str]) -> None:
+        self._peers = peers
+        self._peer = peer
+        self._failed = 0
+        self._busy_s = _BUSY_S[0]
+        self._busy_since: float | None = None
+
+    def progressed(self) -> None:
+        self._failed, self._busy_s, self._busy_since = 0, _BUSY_S[0], None
+
+    def failed(self, exc: Any) -> None:
+        """Raises PeerUnreachableError."""
+        code = exc.code()
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            now = time.monotonic()
+            self._busy_since = self._busy_since or now
+            if now - self._busy_since < _BUSY_S_MAX:
+                wait = self._busy_s * random.uniform(0.5, 1.0)
+                self._busy_s = min(2 * self._busy_s, _BUSY_S[1])
+                self._wait(wait, exc)
+                return
+        if code in _AGAIN and self._failed < len(self._peers.waits_s):
+            wait = random.uniform(*self._peers.waits_s[self._failed])
+            self._failed += 1
+            self._wait(wait, exc)
+            return
+        raise PeerUnreachableError(
+            f"{_named(self._peer)} can't be read from: {exc.details() or code.name}"
+        ) from exc
+
+    def _wait(self, seconds: float, exc: Any) -> None:
+        if not self._peers.wait(seconds):
+            raise PeerUnreachableError(f"{_named(self._peer)}: this data plane is closing") from exc
+
+
+def dial_back(
+    address: str, *, worker: str, boot: str, key: bytes | None, timeout_s: float = _DIAL_S
+) -> Dialled:
+    """Who listens at the address that a new worker advertised; waits for a server that isn't up yet.
+
+    Raises OperatorError, ready to be shown to that worker.
+    """
+    nonce = os.urandom(32)
+    body = pb.DialRequest(nonce=nonce).SerializeToString()
+    said = f"worker {worker} advertises {address}"
+    try:
+        with grpc.insecure_channel(address, options.CHANNEL) as channel:
+            reply = channel.unary_unary(options.DIAL, None, pb.DialReply.FromString)(
+                body, timeout=timeout_s, metadata=sign(key, options.DIAL, body), wait_for_ready=True
+            )
+    except grpc.RpcError as exc:
+        code, details = exc.code(), exc.details()
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            raise OperatorError(
+                f"{said}: what listens there has another cluster key than the leader"
+            ) from exc
+        raise OperatorError(
+            f"{said}, and the leader can't reach it: {details or code.name}; --advertise must name an "
+            "address that masters and workers can dial"
+        ) from exc
+    found = _dialled(key, nonce, reply)
+    if found is None:
+        raise OperatorError(f"{said}, but what listens there doesn't have the leader's cluster key")
+    if (found.worker, found.boot) != (worker, boot):
+        raise OperatorError(
+            f"{said}, but worker {found.worker} of boot {found.boot} listens there; each worker needs an "
+            "address of its own"
+        )
+    return found
+
+
+def sees(
+    address: str,
+    *,
+    worker: str,
+    boot: str,
+    folder: str,
+    nonce: bytes,
+    key: bytes | None,
+    timeout_s: float,
+) -> bool | None:
+    """Does a boot of a worker see `core.paths.probe_path` of the folder and the nonce? None where it doesn't
+    answer, or not within `timeout_s`."""
+    request = pb.SeesRequest(worker=worker, boot=boot, folder=os.fsencode(folder), nonce=nonce)
+    body = request.SerializeToString()
+    try:
+        with grpc.insecure_channel(address, options.CHANNEL) as channel:
+            reply = channel.unary_unary(options.SEES, None, pb.SeesReply.FromString)(
+                body, timeout=timeout_s, metadata=sign(key, options.SEES, body)
+            )
+    except grpc.RpcError:
+        return None
+    return bool(reply.seen)
+
+
+def _dialled(key: bytes | None, nonce: bytes, reply: Any) -> Dialled | None:
+    """Who answered; None without the key."""
+    found = Dialled(
+        worker=reply.worker, boot=reply.boot, root=os.fsdecode(reply.root), sentinel=reply.sentinel
+    )
+    wanted = proof(
+        key or b"",
+        nonce,
+        worker=found.worker,
+        boot=found.boot,
+        root=found.root,
+        sentinel=found.sentinel,
+    )
+    return found if hmac.compare_digest(reply.proof, wanted) else None
+
+
+def _output(location: MapLocation) -> Any:
+    a = location.attempt
+    return pb.Output(
+        map_index=location.map_index,
+        generation=a.generation,
+        number=a.number,
+        token=a.token,
+        digest=location.digest,
+    )
+
+
+def _info(region: Any) -> RegionInfo | None:
+    if not region.found:
+        return None
+    return RegionInfo(
+        length=region.length,
+        records=region.records,
+        crc32=region.crc32,
+        cost=region.cost,
+        block_cost=region.block_cost,
+        is_sorted=region.sorted,
+    )
+
+
+def _named(peer: tuple[str, str]) -> str:
+    return f"worker {peer[0]}"

@@ -1,0 +1,180 @@
+"""Finds map outputs by the ids of a request, below one folder, whatever the request holds.
+
+A region is asked for twice: how large it is, then for its bytes. What the first found in the file's footer
+and index is kept for the second: a file never changes, and who reads it has the region's checksum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from collections.abc import Iterator
+from typing import Final
+
+from mrq.core import paths
+from mrq.core.model import AttemptId, Kind, MapLocation
+from mrq.errors import CorruptFileError, UsageError
+from mrq.shuffle.block import read_exactly
+from mrq.shuffle.mapfile import MapFile, Region
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_JOB: Final = re.compile(r"[a-z0-9-]{1,64}")
+_NUMBER_MAX: Final = (1 << 31) - 1
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Not blocking: a pipe in a file's place must not hold up a thread.
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: Regions whose place is kept, of about half a KiB each.
+_SEEN_MAX: Final = 10_000
+
+
+class Outputs:
+    """The map outputs below a worker's root. Thread-safe.
+
+    Every step below the root is opened from the one before, and no link is followed: what lies outside can't
+    be reached, even if somebody puts links into the folders of a job.
+    """
+
+    def __init__(self, root: str) -> None:
+        """`root` must exist. Raises OSError."""
+        self._root = root
+        self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._seen = _Seen()
+
+    @contextlib.contextmanager
+    def of(self, job: str) -> Iterator[JobOutputs]:
+        """Those of one job, to be used at once. Raises UsageError for an id that is none."""
+        if not _JOB.fullmatch(job):
+            raise UsageError(f"{job!r:.100} isn't a job's id")
+        at: int | None = self._fd
+        with contextlib.ExitStack() as stack:
+            for part in ("jobs", job, "maps"):
+                try:
+                    at = os.open(part, _FOLDER, dir_fd=at)
+                except OSError:
+                    at = None
+                    break
+                stack.callback(os.close, at)
+            yield JobOutputs(self._root, job, at, self._seen)
+
+    def close(self) -> None:
+        """Open nothing more."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+_Key = tuple[str, int, str, int]  #: job, partition, name of the file, digest
+
+
+class _Seen:
+    """Where regions lie that were asked for; the oldest is forgotten first. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._regions: dict[_Key, Region] = {}
+
+    def add(self, key: _Key, region: Region) -> None:
+        with self._lock:
+            self._regions[key] = region
+            if len(self._regions) > _SEEN_MAX:
+                del self._regions[next(iter(self._regions))]
+
+    def take(self, key: _Key) -> Region | None:
+        with self._lock:
+            return self._regions.pop(key, None)
+
+
+class OpenRegion:
+    """A region that can be read; a context manager that holds one descriptor."""
+
+    def __init__(self, fd: int, region: Region) -> None:
+        self._fd = fd
+        self._region = region
+        self.length = region.length
+
+    def part(self, offset: int, length: int) -> bytes:
+        """Bytes from `offset` within it. Raises CorruptFileError, OSError."""
+        return read_exactly(self._fd, self._region.path, self._region.offset + offset, length)
+
+    def __enter__(self) -> OpenRegion:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+class JobOutputs:
+    """The map outputs of one job. Each method raises UsageError for ids that aren't, CorruptFileError where
+    there is no such file of exactly this attempt and digest, whole, or it has no such partition."""
+
+    def __init__(self, root: str, job: str, fd: int | None, seen: _Seen) -> None:
+        """`fd` is of their folder; None where there is none."""
+        self._folder = f"{paths.job_folder(root, job)}/maps"
+        self._job = job
+        self._fd = fd
+        self._seen = seen
+
+    def region(self, output: MapLocation, partition: int) -> Region:
+        """A partition's share of an output."""
+        name = _name(output)
+        region = self._find(self._open(name), name, output, partition)
+        self._seen.add((self._job, partition, name, output.digest), region)
+        return region
+
+    def open(self, output: MapLocation, partition: int) -> OpenRegion:
+        """The same, to read its bytes."""
+        name = _name(output)
+        fd = self._open(name)
+        try:
+            region = self._seen.take((self._job, partition, name, output.digest))
+            return OpenRegion(fd, region or self._find(os.dup(fd), name, output, partition))
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _open(self, name: str) -> int:
+        path = f"{self._folder}/{name}"
+        if self._fd is None:
+            raise CorruptFileError(f"{path}: there is no such folder; the map must run again")
+        try:
+            return os.open(name, _FILE, dir_fd=self._fd)
+        except OSError as exc:
+            raise CorruptFileError(f"{path}: {exc.strerror}; the map must run again") from exc
+
+    def _find(self, fd: int, name: str, output: MapLocation, partition: int) -> Region:
+        """By the file's footer and index; closes `fd`."""
+        path = f"{self._folder}/{name}"
+        try:
+            with MapFile(path, fd=fd) as file:
+                h, attempt = file.header, output.attempt
+                found = h.job, h.index, h.generation, h.number, h.token
+                wanted = self._job, output.map_index, attempt.generation, attempt.number, attempt.token
+                if found != wanted:
+                    raise CorruptFileError(f"{path} is another attempt's, by its header; run the map again")
+                if file.digest != output.digest:
+                    raise CorruptFileError(
+                        f"{path}: digest {file.digest:#x} where {output.digest:#x} is recorded; "
+                        "run the map again"
+                    )
+                if partition >= file.partitions:
+                    raise CorruptFileError(f"{path} has {file.partitions} partitions, and no {partition}")
+                return file.entry(partition)
+        except OSError as exc:
+            raise CorruptFileError(f"{path}: {exc.strerror}; the map must run again") from exc
+
+
+def _name(output: MapLocation) -> str:
+    """Of its file. Raises UsageError."""
+    _check(output.map_index, output.attempt)
+    return paths.attempt_name(Kind.MAP, output.map_index, output.attempt)
+
+
+def _check(index: int, attempt: AttemptId) -> None:
+    """Ids that can name nothing but a map output. Raises UsageError."""
+    if not _TOKEN.fullmatch(attempt.token):
+        raise UsageError(f"{attempt.token!r:.100} isn't a token")
+    for number in (index, attempt.generation, attempt.number):
+        if not 0 <= number <= _NUMBER_MAX:
+            raise UsageError(f"{number} is out of range for the number of a map, generation or attempt")

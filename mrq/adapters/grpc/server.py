@@ -1,0 +1,263 @@
+"""The gRPC server of a data plane: this worker's map outputs, its identity, health and reflection."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from mrq.adapters.grpc import options
+from mrq.adapters.grpc.auth import Guard, proof
+from mrq.adapters.grpc.outputs import JobOutputs, Outputs
+from mrq.core.model import AttemptId, MapLocation
+from mrq.core.paths import probe_path
+from mrq.errors import CorruptFileError, OperatorError, UsageError
+
+import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mrq.proto import files_pb2 as pb
+
+_THREADS: Final = 8
+#: Calls at once, those that wait for a thread included; what is above is told "busy".
+_CALLS_MAX: Final = 64
+_NONCE: Final = (16, 64)
+#: Looks at disks for `Sees`, at once, and how long another waits for its turn: a disk that hangs holds up so
+#: many threads, and no more.
+_LOOKS_MAX: Final = 2
+_LOOK_WAIT_S: Final = 0.5
+
+
+class FileServer:
+    """Serves what lies below `root`. Make it, `start` it, tell its `address`, `stop` it."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        worker: str,
+        boot: str,
+        sentinel: str = "",
+        bind: str = "127.0.0.1:0",
+        key: bytes | None = None,
+        insecure: bool = False,
+        threads: int = _THREADS,
+        calls_max: int = _CALLS_MAX,
+    ) -> None:
+        """Bind. Raises UsageError for an address beyond this host without a key, unless `insecure`, and
+        OperatorError where it can't be bound."""
+        host = check_bind(bind, key, insecure)
+        self._outputs = Outputs(root)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="mrq-serve")
+        self._server = grpc.server(
+            self._pool,
+            interceptors=() if key is None else (Guard(key),),
+            options=options.SERVER,
+            maximum_concurrent_rpcs=calls_max,
+        )
+        me = _Identity(worker=worker, boot=boot, root=root, sentinel=sentinel, key=key or b"")
+        self._server.add_generic_rpc_handlers((_files(self._outputs, me),))
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (options.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        try:
+            port = self._server.add_insecure_port(bind)
+        except RuntimeError as exc:
+            self.stop(0)
+            raise OperatorError(
+                f"the data plane can't listen on {bind}: is the port in use, or the address not this host's?"
+            ) from exc
+        #: Where it listens, with the port that the system chose.
+        self.address = f"{host}:{port}"
+
+    def start(self) -> None:
+        """Serve, from threads of its own."""
+        self._server.start()
+        for service in ("", options.SERVICE):
+            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    def stop(self, grace_s: float) -> None:
+        """Refuse new calls, wait for those under way for so long, then break them off."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace_s).wait()
+        self._pool.shutdown(cancel_futures=True)
+        self._outputs.close()
+
+
+def check_bind(bind: str, key: bytes | None, insecure: bool) -> str:
+    """The host in `HOST:PORT`. Raises UsageError."""
+    host, colon, port = bind.rpartition(":")
+    if not (colon and host and port.isdigit()):
+        raise UsageError(f"{bind!r} isn't HOST:PORT, as 0.0.0.0:7070 or [::]:7070")
+    name = host.strip("[]")
+    try:
+        loopback = ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        loopback = name == "localhost"
+    if not loopback and key is None and not insecure:
+        raise UsageError(
+            f"the data plane won't listen on {bind} without a cluster key: whoever reaches it could read "
+            "every job's data; set `key` in the secrets file, or say --insecure"
+        )
+    return host
+
+
+class _Identity:
+    """What Dial and Sees tell."""
+
+    def __init__(self, *, worker: str, boot: str, root: str, sentinel: str, key: bytes) -> None:
+        self._worker, self._boot, self._root, self._sentinel = worker, boot, root, sentinel
+        self._key = key
+        self._looks = threading.Semaphore(_LOOKS_MAX)
+
+    def dial(self, request: Any, context: Any) -> Any:
+        _check_nonce(request.nonce, context)
+        answer = proof(
+            self._key,
+            request.nonce,
+            worker=self._worker,
+            boot=self._boot,
+            root=self._root,
+            sentinel=self._sentinel,
+        )
+        return pb.DialReply(
+            proof=answer,
+            worker=self._worker,
+            boot=self._boot,
+            root=os.fsencode(self._root),
+            sentinel=self._sentinel,
+        )
+
+    def sees(self, request: Any, context: Any) -> Any:
+        _check_nonce(request.nonce, context)
+        if not request.folder.startswith(b"/") or b"\0" in request.folder:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a folder is an absolute path")
+        if (request.worker, request.boot) != (self._worker, self._boot):
+            context.abort(
+                grpc.StatusCode.NOT_FOUND, f"worker {self._worker} (boot {self._boot}) listens here"
+            )
+        if not self._looks.acquire(timeout=_LOOK_WAIT_S):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "earlier looks still wait for a disk")
+        try:
+            return pb.SeesReply(seen=os.path.lexists(probe_path(os.fsdecode(request.folder), request.nonce)))
+        finally:
+            self._looks.release()
+
+
+def _check_nonce(nonce: bytes, context: Any) -> None:
+    least, most = _NONCE
+    if not least <= len(nonce) <= most:
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a nonce has {least} to {most} bytes")
+
+
+def _files(outputs: Outputs, me: _Identity) -> Any:
+    """Handlers that the generated code would make, but that Fetch's chunks are sent as they are."""
+    serve = _Service(outputs)
+    return grpc.method_handlers_generic_handler(
+        options.SERVICE,
+        {
+            "Sizes": grpc.unary_unary_rpc_method_handler(
+                serve.sizes,
+                request_deserializer=pb.SizesRequest.FromString,
+                response_serializer=pb.SizesReply.SerializeToString,
+            ),
+            "Fetch": grpc.unary_stream_rpc_method_handler(
+                serve.fetch, request_deserializer=pb.FetchRequest.FromString, response_serializer=None
+            ),
+            "Dial": grpc.unary_unary_rpc_method_handler(
+                me.dial,
+                request_deserializer=pb.DialRequest.FromString,
+                response_serializer=pb.DialReply.SerializeToString,
+            ),
+            "Sees": grpc.unary_unary_rpc_method_handler(
+                me.sees,
+                request_deserializer=pb.SeesRequest.FromString,
+                response_serializer=pb.SeesReply.SerializeToString,
+            ),
+        },
+    )
+
+
+class _Service:
+    def __init__(self, outputs: Outputs) -> None:
+        self._outputs = outputs
+
+    def sizes(self, request: Any, context: Any) -> Any:
+        try:
+            with self._outputs.of(request.job) as outputs:
+                return pb.SizesReply(
+                    regions=[_size(outputs, o, request.partition) for o in _wanted(request, context)]
+                )
+        except UsageError as exc:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+
+    def fetch(self, request: Any, context: Any) -> Iterator[bytes]:
+        """Chunks of exactly CHUNK bytes but for the last: small regions go together."""
+        held: list[bytes] = []
+        size = 0
+        skip = request.offset
+        try:
+            with self._outputs.of(request.job) as outputs:
+                for output in _wanted(request, context):
+                    with outputs.open(output, request.partition) as region:
+                        at = min(skip, region.length)
+                        skip -= at
+                        while at < region.length:
+                            part = region.part(at, min(options.CHUNK - size, region.length - at))
+                            at += len(part)
+                            size += len(part)
+                            held.append(part)
+                            if size == options.CHUNK:
+                                yield b"".join(held)
+                                held, size = [], 0
+        except UsageError as exc:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+        except (CorruptFileError, OSError) as exc:
+            if held:
+                yield b"".join(held)
+            context.abort(grpc.StatusCode.NOT_FOUND, str(exc))
+        if held:
+            yield b"".join(held)
+        if skip:
+            context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{request.offset} is {skip} bytes beyond the end")
+
+
+def _size(outputs: JobOutputs, output: MapLocation, partition: int) -> Any:
+    """Raises UsageError."""
+    try:
+        r = outputs.region(output, partition)
+    except (CorruptFileError, OSError):
+        return pb.Region()
+    return pb.Region(
+        found=True,
+        length=r.length,
+        records=r.records,
+        crc32=r.crc32,
+        cost=r.cost,
+        block_cost=r.block_cost,
+        sorted=r.is_sorted,
+    )
+
+
+def _wanted(request: Any, context: Any) -> list[MapLocation]:
+    if len(request.outputs) > options.OUTPUTS_MAX:
+        context.abort(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"{len(request.outputs)} outputs in one call; {options.OUTPUTS_MAX} are the limit",
+        )
+    return [
+        MapLocation(
+            map_index=o.map_index,
+            attempt=AttemptId(generation=o.generation, number=o.number, token=o.token),
+            worker="",
+            boot="",
+            digest=o.digest,
+            bytes=0,
+        )
+        for o in request.outputs
+    ]

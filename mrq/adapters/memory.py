@@ -1,0 +1,439 @@
+"""Every port inside one process: what the embedded run uses, and the twin that servers are tested against.
+
+As strict as the real things: deliveries are settled once, messages that keep coming back die, stores
+answer by `core.claims` alone. Sinks are called under the adapter's lock, so the leader hears of claims
+and reports in the order in which they were recorded; a sink only enqueues.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from mrq.core.agent_words import BrokerBack, BrokerLost, Delivered
+from mrq.core.claims import Claims
+from mrq.core.events import MessageDied
+from mrq.core.model import Beat, JobSpec, JobState, Kind, MapLocation, TaskMessage, WorkerHealth
+from mrq.errors import InternalError, OperatorError
+from mrq.ports import (
+    Batch,
+    BeatReply,
+    ClaimAnswer,
+    ClaimRequest,
+    Fence,
+    ReportAnswer,
+    ReportRequest,
+    Sink,
+    StoredJob,
+    WriteAnswer,
+)
+
+__all__ = ["MemoryBroker", "MemoryQueues", "MemoryStore", "SystemClock"]
+
+_A = TypeVar("_A")
+
+#: Returns of one message before it dies, as `x-delivery-limit` of the real queues.
+DELIVERY_LIMIT: Final = 20
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
+
+
+@dataclass(slots=True)
+class _Queued:
+    message: TaskMessage
+    returns: int = 0
+
+
+class MemoryQueues:
+    """The queues themselves; several brokers (one a process, on a real one) may share them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.ready: dict[Kind, deque[_Queued]] = {kind: deque() for kind in Kind}
+        self.consumers: list[MemoryBroker] = []
+        self.deliveries = 0
+
+    def pump(self) -> None:
+        """Hand out what is ready, consumers taking turns. With the lock held."""
+        for kind, ready in self.ready.items():
+            while ready:
+                taker = next((c for c in self.consumers if c.wants(kind)), None)
+                if taker is None:
+                    break
+                self.consumers.remove(taker)
+                self.consumers.append(taker)
+                self.deliveries += 1
+                taker.deliver(self.deliveries, ready.popleft())
+
+
+class MemoryBroker:
+    """A Broker: one process's connection to the queues."""
+
+    def __init__(self, queues: MemoryQueues | None = None) -> None:
+        self._queues = queues if queues is not None else MemoryQueues()
+        self._worker: Sink | None = None
+        self._leader: Sink | None = None
+        self._credit = dict.fromkeys(Kind, 0)
+        self._unsettled: dict[int, _Queued] = {}
+        self._count = dict.fromkeys(Kind, 0)
+        self._lost: set[int] = set()
+        self._connected = True
+        self._closed = False
+        with self._queues.lock:
+            self._queues.consumers.append(self)
+
+    def attach(self, *, worker: Sink | None = None, leader: Sink | None = None) -> None:
+        """Where deliveries, and messages that died, go. Nothing is delivered without a worker's sink."""
+        with self._queues.lock:
+            self._worker, self._leader = worker, leader
+            self._queues.pump()
+
+    def publish(self, messages: Sequence[TaskMessage]) -> None:
+        """Append to the queues."""
+        with self._queues.lock:
+            self._check_open()
+            for message in messages:
+                self._queues.ready[message.kind].append(_Queued(message))
+            self._queues.pump()
+
+    def set_credit(self, kind: Kind, credit: int) -> None:
+        """Let at most this many deliveries of the kind be unsettled."""
+        if credit < 0:
+            raise InternalError(f"credit of {credit} for {kind.name} tasks; 0 is the least")
+        with self._queues.lock:
+            self._check_open()
+            self._credit[kind] = credit
+            self._queues.pump()
+
+    def ack(self, delivery: int) -> None:
+        """Settle for good."""
+        with self._queues.lock:
+            self._settle(delivery, "acked")
+            self._queues.pump()
+
+    def give_back(self, delivery: int) -> None:
+        """Return to the front of the queue."""
+        with self._queues.lock:
+            queued = self._settle(delivery, "given back")
+            if queued is not None:
+                self._return([queued])
+            self._queues.pump()
+
+    def close(self) -> None:
+        """Return everything unsettled."""
+        with self._queues.lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._queues.consumers.remove(self)
+            self._return_all()
+            self._queues.pump()
+
+    def lose_connection(self) -> None:
+        """As when a real connection breaks: a fault to test with."""
+        with self._queues.lock:
+            if self._connected and not self._closed:
+                self._connected = False
+                self._lost.update(self._unsettled)
+                self._return_all()
+                self._credit = dict.fromkeys(Kind, 0)
+                if self._worker is not None:
+                    self._worker(BrokerLost())
+                self._queues.pump()
+
+    def connect_again(self) -> None:
+        """A new connection, without credit."""
+        with self._queues.lock:
+            if not self._connected and not self._closed:
+                self._connected = True
+                if self._worker is not None:
+                    self._worker(BrokerBack())
+
+    def wants(self, kind: Kind) -> bool:
+        """Would a delivery of the kind be taken now?"""
+        ready = self._worker is not None and self._connected
+        return ready and self._count[kind] < self._credit[kind]
+
+    def deliver(self, delivery: int, queued: _Queued) -> None:
+        """Hand over one message. With the queues' lock held."""
+        assert self._worker is not None
+        self._unsettled[delivery] = queued
+        self._count[queued.message.kind] += 1
+        self._worker(Delivered(delivery=delivery, message=queued.message, redelivered=queued.returns > 0))
+
+    def _settle(self, delivery: int, how: str) -> _Queued | None:
+        self._check_open()
+        queued = self._unsettled.pop(delivery, None)
+        if queued is not None:
+            self._count[queued.message.kind] -= 1
+            return queued
+        if delivery not in self._lost:
+            raise InternalError(
+                f"delivery {delivery} is to be {how}, but it was settled before or never made"
+            )
+        self._lost.remove(delivery)
+        return None
+
+    def _return_all(self) -> None:
+        self._return(list(self._unsettled.values()))
+        self._unsettled.clear()
+        self._count = dict.fromkeys(Kind, 0)
+
+    def _return(self, returned: Sequence[_Queued]) -> None:
+        """Back to the front in the old order; what came back too often dies."""
+        for queued in reversed(returned):
+            queued.returns += 1
+            if queued.returns <= DELIVERY_LIMIT:
+                self._queues.ready[queued.message.kind].appendleft(queued)
+                continue
+            for broker in [self, *self._queues.consumers]:
+                if broker._leader is not None:
+                    broker._leader(_died(queued))
+                    break
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise OperatorError("this connection to the queues is closed; nothing more goes through it")
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8)
+
+
+def _died(queued: _Queued) -> MessageDied:
+    message = queued.message
+    return MessageDied(
+        job=message.job,
+        kind=message.kind,
+        index=message.index,
+        generation=message.generation,
+        role=message.role,
+        role_number=message.role_number,
+        reason=f"it came back to the queue {queued.returns} times",
+    )
+
+
+class MemoryStore:
+    """A LeaderStore, a LeaderState and a WorkerStore: `core.claims` under one lock."""
+
+    def __init__(self, leader: Sink | None = None, *, ready: bool = True, store_id: str = "memory") -> None:
+        self._lock = threading.RLock()
+        self._grown = threading.Condition(self._lock)  #: something was written
+        self._claims = Claims(store_id=store_id, ready=ready)
+        self._leader = leader
+        self._nudges: list[Callable[[], None]] = []
+        self._specs: dict[str, JobSpec] = {}
+        self._code: dict[str, bytes] = {}
+        self._beaten: dict[str, float] = {}  #: when each worker's last beat came, of those that didn't leave
+        self._logs: dict[str, dict[str, str]] = {}  #: by job: name -> digest
+        self._gone: deque[str] = deque(maxlen=10_000)  #: forgotten jobs
+
+    def attach(self, *, nudge: Callable[[], None]) -> None:
+        """Call this, from any thread, when orders wait for the next beat; it only enqueues."""
+        self._nudges.append(nudge)
+
+    def wipe(self, *, initialised: bool = False) -> None:
+        """As when a server comes back without its data: a fault to test with, and what `init` does."""
+        with self._lock:
+            self._claims = Claims(store_id=_new_id() if initialised else "", incarnation=0, ready=False)
+            self._specs.clear()
+            self._code.clear()
+            self._beaten.clear()
+            self._logs.clear()
+
+    # LeaderState.
+
+    def identity(self) -> tuple[str, int, bool]:
+        """(store id, incarnation, ready)."""
+        with self._lock:
+            return self._claims.store_id, self._claims.incarnation, self._claims.ready
+
+    def open(self, incarnation: int) -> None:
+        """Say that everything is loaded: from now on there are answers."""
+        with self._lock:
+            self._claims.store_id = self._claims.store_id or _new_id()
+            self._claims.open(incarnation)
+            self._grown.notify_all()
+
+    def jobs(self) -> list[str]:
+        """Ids of all jobs, oldest first."""
+        with self._lock:
+            return list(self._claims.jobs)
+
+    def state(self, job: str) -> JobState | None:
+        """How far a job is."""
+        with self._lock:
+            found = self._claims.jobs.get(job)
+            return None if found is None else JobState(found["state"])
+
+    def load(self, job: str) -> StoredJob | None:
+        """A job whole."""
+        with self._lock:
+            spec = self._specs.get(job)
+            return None if spec is None else self._claims.load(spec)
+
+    def workers(self) -> list[tuple[Beat, WorkerHealth, float]]:
+        """Each worker's last beat, its health, and seconds since it came."""
+        with self._lock:
+            now = time.monotonic()
+            return [
+                (beat, health, now - self._beaten.get(beat.worker, now))
+                for beat, health in self._claims.heard()
+            ]
+
+    def logs(self, job: str) -> Mapping[str, str]:
+        """Logs that workers put into the blobs, by name."""
+        with self._lock:
+            return dict(self._logs.get(job, {}))
+
+    def restore(self, stored: StoredJob, code: bytes) -> WriteAnswer:
+        """Write a job whole into a store that lost it, or is behind."""
+        with self._lock:
+            answer = self._claims.restore(stored)
+            if answer in (WriteAnswer.WRITTEN, WriteAnswer.ALREADY):
+                self._specs[stored.spec.job] = stored.spec
+                self._code[stored.spec.code] = code
+            self._grown.notify_all()
+            return answer
+
+    # LeaderStore.
+
+    def lead(self, fence: Fence) -> WriteAnswer:
+        """Take the fence of what belongs to no job."""
+        with self._lock:
+            return self._claims.lead(fence)
+
+    def begin(self, spec: JobSpec, code: bytes, fence: Fence) -> WriteAnswer:
+        """Store a job whole."""
+        with self._lock:
+            answer = self._claims.begin(spec.job, fence)
+            if answer in (WriteAnswer.WRITTEN, WriteAnswer.ALREADY):
+                self._specs.setdefault(spec.job, spec)
+                self._code.setdefault(spec.code, code)
+            return answer
+
+    def write(self, batch: Batch) -> WriteAnswer:
+        """Apply one batch atomically; wakes workers that have orders."""
+        with self._lock:
+            answer = self._claims.write(batch)
+            self._grown.notify_all()
+        if answer is WriteAnswer.WRITTEN and batch.orders:
+            for nudge in self._nudges:
+                nudge()
+        return answer
+
+    def fence(self, job: str) -> Fence | None:
+        """The fence as it stands."""
+        with self._lock:
+            return self._claims.fence(job)
+
+    def expired(self, job: str) -> bool:
+        """Was there such a job, that is forgotten?"""
+        with self._lock:
+            return job in self._gone and job not in self._claims.jobs
+
+    def forget(self, job: str) -> None:
+        """Drop a job's records, and its code unless another job runs on it."""
+        with self._lock:
+            if job in self._claims.jobs:
+                self._gone.append(job)
+            self._claims.forget(job)
+            self._logs.pop(job, None)
+            spec = self._specs.pop(job, None)
+            if spec is not None and all(other.code != spec.code for other in self._specs.values()):
+                self._code.pop(spec.code, None)
+
+    def close(self) -> None:
+        """Tell the leader nothing more."""
+        with self._lock:
+            self._leader = None
+            self._nudges.clear()
+
+    # WorkerStore.
+
+    def job(self, job: str) -> JobSpec | None:
+        """The job's spec."""
+        with self._lock:
+            return self._specs.get(job)
+
+    def code(self, digest: str) -> bytes | None:
+        """A bundle by its sha256."""
+        with self._lock:
+            return self._code.get(digest)
+
+    def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimAnswer]:
+        """Ask for attempts."""
+        with self._lock:
+            return [self._tell(*self._claims.claim(request)) for request in requests]
+
+    def report(self, requests: Sequence[ReportRequest]) -> list[ReportAnswer]:
+        """Record outcomes."""
+        with self._lock:
+            return [self._tell(*self._claims.report(request)) for request in requests]
+
+    def beat(self, beat: Beat) -> BeatReply | None:
+        """Renew the lease of everything listed."""
+        with self._lock:
+            reply, events = self._claims.beat(beat)
+            found = self._claims.workers.get(beat.worker)
+            if found is not None and found["boot"] == beat.boot:
+                self._beaten[beat.worker] = time.monotonic()
+            for event in events:
+                self._tell(None, event)
+            return reply
+
+    def locations(
+        self, job: str, after: int, wait_s: float = 0.0
+    ) -> tuple[int, list[tuple[MapLocation, bool]]]:
+        """Entries after a position."""
+        with self._grown:
+            found = self._claims.locations(job, after)
+            if not found[1] and wait_s > 0:
+                self._grown.wait(wait_s)
+                found = self._claims.locations(job, after)
+            return found
+
+    def address(self, worker: str, boot: str) -> str | None:
+        """Where a boot listens, while it is its worker's."""
+        with self._lock:
+            found = self._claims.workers.get(worker)
+            if found is None or found["boot"] != boot:
+                return None
+            return found["beat"].address or None
+
+    def boot(self, worker: str) -> tuple[str, float] | None:
+        """The boot that beats under an id, and for how long it has been silent."""
+        with self._lock:
+            found = self._claims.workers.get(worker)
+            if found is None or worker not in self._beaten:
+                return None
+            return found["boot"], time.monotonic() - self._beaten[worker]
+
+    def log(self, job: str, name: str, blob: str) -> None:
+        """Note where an attempt's log is."""
+        with self._lock:
+            if job in self._specs:
+                self._logs.setdefault(job, {})[name] = blob
+
+    def leave(self, worker: str, boot: str) -> None:
+        """Goodbye of a worker."""
+        with self._lock:
+            event = self._claims.leave(worker, boot)
+            if event is not None:
+                self._beaten.pop(worker, None)
+            self._tell(None, event)
+
+    def _tell(self, answer: _A, event: object | None) -> _A:
+        if event is not None and self._leader is not None:
+            self._leader(event)
+        return answer

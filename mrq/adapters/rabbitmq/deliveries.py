@@ -1,0 +1,98 @@
+"""Deliveries by their own numbers, each settled once. Shared by the process's loop and the consuming
+thread."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from mrq.core.model import Kind
+from mrq.errors import InternalError
+
+#: Numbers of lost deliveries that may still be settled, once; older ones are forgotten.
+_LOST_KEPT: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Where a delivery lies: `life` counts connections, `tag` is RabbitMQ's number on the kind's channel."""
+
+    life: int
+    kind: Kind
+    tag: int
+
+
+@dataclass(slots=True)
+class Settled:
+    """What one drain found, by kind."""
+
+    acks: dict[Kind, list[int]]
+    returns: dict[Kind, list[int]]
+
+
+class Deliveries:
+    """Hands out numbers, and takes settlements from any thread to the consuming one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        #: From anywhere: another broker's number is unlikely to be one of ours.
+        self._serial = secrets.randbits(32) << 31
+        self._life = 0
+        self._unsettled: dict[int, Held] = {}
+        self._lost: dict[int, None] = {}
+        self._to_settle: deque[tuple[Held, bool]] = deque()
+
+    @property
+    def life(self) -> int:
+        """The connection's number."""
+        return self._life
+
+    def made(self, held: Held) -> int:
+        """A delivery came: its number."""
+        with self._lock:
+            self._serial += 1
+            self._unsettled[self._serial] = held
+            return self._serial
+
+    def settle(self, delivery: int, *, ack: bool) -> bool:
+        """Note it to be acked or returned; False when its connection is gone, which is passed over once.
+
+        Raises InternalError for one that was settled before, or never made.
+        """
+        with self._lock:
+            held = self._unsettled.pop(delivery, None)
+            if held is not None:
+                self._to_settle.append((held, ack))
+                return True
+            if delivery not in self._lost:
+                how = "acked" if ack else "given back"
+                raise InternalError(
+                    f"delivery {delivery} is to be {how}, but it was settled before or never made"
+                )
+            del self._lost[delivery]
+            return False
+
+    def settle_held(self, held: Held, *, ack: bool) -> None:
+        """The same for one that never got a number: nobody could read it, or nobody was there."""
+        self._to_settle.append((held, ack))
+
+    def drain(self) -> Settled:
+        """What is to be settled on this connection; what belongs to an earlier one is thrown away."""
+        found = Settled({kind: [] for kind in Kind}, {kind: [] for kind in Kind})
+        while self._to_settle:
+            held, ack = self._to_settle.popleft()
+            if held.life == self._life:
+                (found.acks if ack else found.returns)[held.kind].append(held.tag)
+        return found
+
+    def lose(self) -> None:
+        """The connection is gone, and every unsettled delivery with it."""
+        with self._lock:
+            self._life += 1
+            self._lost.update(dict.fromkeys(self._unsettled))
+            self._unsettled.clear()
+            for old in list(self._lost)[:-_LOST_KEPT]:
+                del self._lost[old]

@@ -1,0 +1,83 @@
+"""Values as bytes that Lua passes on without looking: msgpack of a version and the wire form.
+
+Names of files that aren't UTF-8 are strings with surrogates; they come back as they were.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar, cast, get_args
+
+import msgpack
+
+from mrq.core import wire
+from mrq.core.exchange import Order
+from mrq.core.wire import VERSION, from_wire, pack_any, to_wire, unpack_any
+from mrq.errors import CorruptFileError
+
+T = TypeVar("T")
+
+_ORDERS: Final[dict[str, type[Any]]] = {order.__name__: order for order in get_args(Order)}
+
+
+def pack(value: Any) -> bytes:
+    """A dataclass of the core."""
+    return wire.pack([VERSION, to_wire(value)])
+
+
+def unpack(cls: type[T], data: bytes) -> T:
+    """The instance that `pack` was given. Raises CorruptFileError, also for another version's."""
+    return from_wire(cls, _body(data))
+
+
+def pack_order(order: Order) -> bytes:
+    """An order, with its kind."""
+    return wire.pack([VERSION, [type(order).__name__, to_wire(order)]])
+
+
+def unpack_order(data: bytes) -> Order:
+    """What `pack_order` was given. Raises CorruptFileError."""
+    name, body = _body(data)
+    if name not in _ORDERS:
+        raise CorruptFileError(f"an order in Redis is of kind {name!r}, which this mrq doesn't know")
+    return cast(Order, from_wire(_ORDERS[name], body))
+
+
+def pack_value(value: Any) -> bytes:
+    """Any carried value."""
+    return wire.pack([VERSION, pack_any(value)])
+
+
+def unpack_value(data: bytes) -> Any:
+    """What `pack_value` was given. Raises CorruptFileError."""
+    try:
+        return unpack_any(_body(data))
+    except (TypeError, ValueError, IndexError) as exc:
+        raise CorruptFileError(f"a value in Redis can't be read: {exc}") from exc
+
+
+def row(data: bytes) -> list[Any]:
+    """A row that scripts read and write."""
+    return cast(list[Any], msgpack.unpackb(data))
+
+
+def pairs(data: bytes) -> list[bytes]:
+    """Fields and values in turn, as a script packed them."""
+    return cast(list[bytes], msgpack.unpackb(data, raw=True))
+
+
+def pack_row(values: list[Any]) -> bytes:
+    """A row for scripts: small numbers and strings."""
+    return cast(bytes, msgpack.packb(values))
+
+
+def _body(data: bytes) -> Any:
+    try:
+        version, body = wire.unpack(data)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as exc:
+        raise CorruptFileError(f"a value in Redis can't be read: {exc}") from exc
+    if version != VERSION:
+        raise CorruptFileError(
+            f"a value in Redis has version {version}, and this mrq reads {VERSION}: "
+            "run one version of mrq everywhere, or give the new one another prefix"
+        )
+    return body

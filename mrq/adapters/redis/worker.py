@@ -1,0 +1,203 @@
+"""A worker's side of the state: claims, reports, beats, locations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from mrq.adapters.redis.blobs import RedisBlobs
+from mrq.adapters.redis.connect import Connection
+from mrq.adapters.redis.events import EVENTS_KEPT
+from mrq.adapters.redis.packing import pack, pack_row, pack_value, row, unpack, unpack_order
+from mrq.adapters.redis.scripts import Call
+from mrq.core.claim_rows import attempt_key, numbered, task_key
+from mrq.core.commands import WriteLocation
+from mrq.core.model import AttemptId, Beat, JobSpec, MapLocation, Role, WorkerHealth
+from mrq.ports import (
+    Answer,
+    BeatReply,
+    ClaimAnswer,
+    ClaimRequest,
+    DrainOrder,
+    ReportAnswer,
+    ReportRequest,
+)
+
+#: Columns of a worker's row (scripts/lib.lua).
+W_BOOT, W_HEALTH, W_AT, W_LEFT = 0, 4, 7, 8
+
+#: A position in the stream of locations is incarnation and number in one.
+_NUMBER_BITS: Final = 32
+
+
+class RedisWorkerStore:
+    """A WorkerStore. Every call but `locations` with a wait takes one round trip; raises OperatorError when
+    the store can't be reached, and then the call may have been carried out: ask again."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._keys = connection.keys
+        self._reader = connection.reader()
+        self._blobs = RedisBlobs(connection)
+
+    def job(self, job: str) -> JobSpec | None:
+        """The job's spec."""
+        found = self._connection.call("GET", self._keys.spec(job))
+        return None if found is None else unpack(JobSpec, found)
+
+    def code(self, digest: str) -> bytes | None:
+        """A bundle by its sha256."""
+        return self._blobs.get(digest)
+
+    def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimAnswer]:
+        """Ask for attempts."""
+        keys = self._keys
+        names: dict[str, int] = {keys.store: 1, keys.workers: 2, keys.events: 3}
+        rows = []
+        for request in requests:
+            message = request.message
+            rows.append(
+                [
+                    names.setdefault(keys.claims(message.job), len(names) + 1),
+                    message.job,
+                    task_key(message.kind, message.index),
+                    attempt_key(message.kind, message.index, message.role),
+                    _role(message.role),
+                    message.generation,
+                    message.role_number,
+                    message.publish_id,
+                    request.worker,
+                    request.boot,
+                    request.token,
+                    int(request.worker == message.not_worker or not request.fits),
+                    "" if request.held_beat_seq is None else request.held_beat_seq,
+                    request.held_token or "",
+                ]
+            )
+        found = self._connection.run(Call("claim", list(names), [EVENTS_KEPT, pack_row(rows)]))
+        return [_claim_answer(each) for each in row(found)]
+
+    def report(self, requests: Sequence[ReportRequest]) -> list[ReportAnswer]:
+        """Record outcomes."""
+        keys = self._keys
+        names: dict[str, int] = {keys.store: 1, keys.workers: 2, keys.events: 3}
+        rows = [
+            [
+                names.setdefault(keys.claims(request.job), len(names) + 1),
+                names.setdefault(keys.reported(request.worker), len(names) + 1),
+                attempt_key(request.kind, request.index, request.role),
+                _role(request.role),
+                request.attempt.token,
+                request.outcome.status.value,
+                request.worker,
+                request.boot,
+            ]
+            for request in requests
+        ]
+        args = [EVENTS_KEPT, pack_row(rows), *map(pack, requests)]
+        return [
+            ReportAnswer(each.decode()) for each in self._connection.run(Call("report", list(names), args))
+        ]
+
+    def beat(self, beat: Beat) -> BeatReply | None:
+        """Renew the lease of everything listed."""
+        jobs: dict[str, int] = {}
+        lines = [
+            [
+                jobs.setdefault(line.job, len(jobs) + 1),
+                task_key(line.kind, line.index),
+                attempt_key(line.kind, line.index, line.role),
+                _role(line.role),
+                line.attempt.token,
+            ]
+            for line in beat.running
+        ]
+        keys = self._keys
+        names = [keys.store, keys.workers, keys.beats, keys.about, keys.orders, keys.events]
+        names.append(keys.reported(beat.worker))
+        args = [
+            beat.worker,
+            beat.boot,
+            beat.seq,
+            int(beat.draining),
+            beat.acked_order,
+            pack(beat),
+            pack_value(dict(beat.about)) if beat.about else "",
+            EVENTS_KEPT,
+            (WorkerHealth.JOINING if beat.address else WorkerHealth.ALIVE).value,
+            pack_row(lines),
+        ]
+        found = self._connection.run(Call("beat", [*names, *map(keys.claims, jobs)], args))
+        return None if found is None else _reply(beat, found)
+
+    def locations(
+        self, job: str, after: int, wait_s: float = 0.0
+    ) -> tuple[int, list[tuple[MapLocation, bool]]]:
+        """Entries after a position. When a leader has restored the job, all entries come again."""
+        entry = f"{after >> _NUMBER_BITS}-{after & ((1 << _NUMBER_BITS) - 1)}"
+        found = self._reader.read(self._keys.locations(job), entry, wait_s)
+        writes = [unpack(WriteLocation, fields[b"l"]) for _, fields in found]
+        if found:
+            incarnation, _, number = found[-1][0].partition("-")
+            after = (int(incarnation) << _NUMBER_BITS) + int(number)
+        return after, [(write.location, write.withdrawn) for write in writes]
+
+    def address(self, worker: str, boot: str) -> str | None:
+        """Where a boot listens, while it is its worker's."""
+        found = self._connection.call("HGET", self._keys.beats, worker)
+        if found is None:
+            return None
+        beat = unpack(Beat, found)
+        return (beat.address or None) if beat.boot == boot else None
+
+    def boot(self, worker: str) -> tuple[str, float] | None:
+        """The boot that beats under an id, and for how long it has been silent."""
+        found, time = self._connection.pipeline([("HGET", self._keys.workers, worker), ("TIME",)])
+        if found is None:
+            return None
+        boot, at_ms, left = (row(found)[column] for column in (W_BOOT, W_AT, W_LEFT))
+        return None if left else (boot, max(0.0, int(time[0]) + int(time[1]) / 1e6 - at_ms / 1000))
+
+    def log(self, job: str, name: str, blob: str) -> None:
+        """Note where an attempt's log is."""
+        self._connection.run(Call("log", [self._keys.claims(job), self._keys.logs(job)], [name, blob]))
+
+    def leave(self, worker: str, boot: str) -> None:
+        """Goodbye of a worker."""
+        call = Call("leave", [self._keys.workers, self._keys.events], [worker, boot, EVENTS_KEPT])
+        self._connection.run(call)
+
+    def close(self) -> None:
+        """A blocked `locations` returns. The connection is closed by whoever made it."""
+        self._reader.close()
+
+
+def _role(role: Role) -> str:
+    return "p" if role is Role.PRIMARY else "b"
+
+
+def _claim_answer(found: list[Any]) -> ClaimAnswer:
+    answer = Answer(found[0])
+    if len(found) == 1:
+        return ClaimAnswer(answer=answer)
+    attempt = AttemptId(generation=found[1], number=found[2], token=found[3])
+    return ClaimAnswer(answer=answer, attempt=attempt, beat_seq=found[4] if len(found) > 4 else None)
+
+
+def _reply(beat: Beat, found: list[Any]) -> BeatReply:
+    health, store_id, incarnation, live, packed = found
+    if health == b"dead boot":
+        orders: list[Any] = [DrainOrder(number=beat.acked_order + 1)]
+        health = WorkerHealth.DEAD.value.encode()
+    else:
+        pairs = zip(packed[::2], packed[1::2], strict=True)
+        orders = [numbered(unpack_order(order), number) for number, order in pairs]
+    return BeatReply(
+        orders=tuple(orders),
+        health=WorkerHealth(health.decode()),
+        live=frozenset(
+            line.attempt.token for line, flag in zip(beat.running, live, strict=False) if flag == ord("1")
+        ),
+        store_id=store_id.decode(),
+        incarnation=incarnation,
+    )

@@ -1,0 +1,113 @@
+"""`mrq cat OUT` and `mrq show OUT`: a result as it lies on the disk, and what is known of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from mrq.cli import units
+from mrq.cli.console import print_json, shown, write_out
+
+if TYPE_CHECKING:
+    from mrq.core.commit import Manifest
+    from mrq.core.model import StagedFile
+
+_CHUNK: Final = 1 << 20
+
+
+def cat(out: str) -> None:
+    """Print a result. Raises OutputError where OUT isn't one, BrokenPipeError when nobody reads on."""
+    from mrq.io import committer
+
+    print_parts(committer.parts(out), committer.read_manifest(out).format)
+
+
+def print_parts(parts: Iterable[str], output_format: str) -> None:
+    """Parts one after another on standard output: bytes as they are, uncompressed; records as text."""
+    for part in parts:
+        if output_format == "records":
+            _print_records(part)
+        else:
+            _print_bytes(part)
+
+
+def _print_bytes(path: str) -> None:
+    from mrq.io.output import whole_file
+    from mrq.io.streams import Source
+
+    with Source(whole_file(path)) as source:
+        while True:
+            data = source.read(_CHUNK)
+            if not data:
+                return
+            write_out(data)
+
+
+def _print_records(path: str) -> None:
+    """Typed records as the text format would have written them."""
+    from mrq.io.output import _text as encode_text
+    from mrq.io.output import whole_file
+    from mrq.io.records import read_piece
+
+    for _, _, keys, values in read_piece(whole_file(path)):
+        write_out(encode_text(keys, values))
+
+
+def show(out: str, *, json: bool) -> None:
+    """Print a result's manifest: for people, or as it is with `json`. Raises OutputError."""
+    from mrq.core.commit import dump_manifest
+    from mrq.io import committer
+
+    manifest = committer.read_manifest(out)
+    if json:
+        from json import loads
+
+        print_json(loads(dump_manifest(manifest)))
+        return
+    text = "".join(f"{shown(line)}\n" for line in manifest_lines(manifest))
+    write_out(text.encode("utf-8", "backslashreplace"))
+
+
+def manifest_lines(manifest: Manifest) -> list[str]:
+    """A manifest for people: the job, then its parameters, counters and parts."""
+    records = sum(part.records for part in manifest.parts)
+    size = sum(part.bytes for part in manifest.parts)
+    packed = f", {manifest.compression}" if manifest.compression else ""
+    lines = [
+        f"job        {manifest.job} ({manifest.name}), by mrq {manifest.version}",
+        f"finished   {_moment(manifest.finished_at)}, after "
+        f"{units.duration(max(0.0, manifest.finished_at - manifest.started_at))}",
+        f"code       {manifest.code}",
+        f"inputs     {' '.join(manifest.inputs)}: {units.plural(manifest.input_files, 'file')}, "
+        f"{units.size(manifest.input_bytes)}",
+        f"result     {units.plural(records, 'record')}, {units.size(size)}, {manifest.format}{packed}",
+    ]
+    lines += _table("parameters", manifest.parameters) + _table("counters", manifest.counters)
+    return lines + _files("parts", manifest.parts) + _files("bad records", manifest.bad)
+
+
+def _moment(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _table(title: str, values: Mapping[str, Any]) -> list[str]:
+    width = max(map(len, values), default=0)
+    lines = [f"  {name:<{width}}  {_plain(value)}" for name, value in values.items()]
+    return [title, *lines] if lines else []
+
+
+def _files(title: str, files: Sequence[StagedFile]) -> list[str]:
+    width = max((len(file.final) for file in files), default=0)
+    lines = [
+        f"  {file.final:<{width}}  {units.plural(file.records, 'record')}, {units.size(file.bytes)}, "
+        f"crc32 {file.crc32:08x}"
+        for file in files
+    ]
+    return [f"{title} ({len(files):,})", *lines] if lines else []
+
+
+def _plain(value: Any) -> str:
+    from json import dumps
+
+    return value if isinstance(value, str) else dumps(value, ensure_ascii=False)

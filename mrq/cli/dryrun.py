@@ -1,0 +1,127 @@
+"""`--dry-run`: what a job would do, told without doing it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from mrq.cli import units
+from mrq.errors import OutputError
+
+if TYPE_CHECKING:
+    from mrq.client import Plan
+    from mrq.core.model import JobSpec, Piece, Split
+
+#: Splits that are listed one by one; `-v` lists all.
+_LISTED: Final = 20
+
+
+def check_output(output: str | None, overwrite: bool) -> None:
+    """Refuse an OUT that a run would refuse at once. Raises OutputError."""
+    if output is None or not os.path.lexists(output):
+        return
+    if not os.path.isdir(output):
+        raise OutputError(f"{output} exists and isn't a directory; choose another output")
+    if os.listdir(output) and not overwrite:
+        raise OutputError(f"{output} exists; choose another output, or replace it with --overwrite")
+
+
+def plan_lines(plan: Plan, *, executors: int, every: bool = False) -> list[str]:
+    """The plan for people: files, splits, partitions, formats, notes."""
+    spec = plan.spec
+    total = sum(split.length for split in spec.splits)
+    largest = max((split.length for split in spec.splits), default=0)
+    lines = [
+        f"job         {spec.name}, code {spec.code[:12]}",
+        f"input       {units.plural(len(plan.files), 'file')}, {units.size(total)}, as {spec.input_format}",
+        f"splits      {len(spec.splits):,}" + (f", the largest {units.size(largest)}" if spec.splits else ""),
+    ]
+    listed = spec.splits if every else spec.splits[:_LISTED]
+    lines += [_split_line(split) for split in listed]
+    if len(listed) < len(spec.splits):
+        lines.append(f"            … and {len(spec.splits) - len(listed):,} more (-v lists all)")
+    lines += [
+        f"partitions  {_partitions(plan)}",
+        f"output      {spec.output or 'printed'}, written as {spec.output_format}"
+        + (f", compressed with {spec.compression}" if spec.compression else ""),
+        f"executors   {executors}, each with a budget of {units.size(spec.memory_bytes)}",
+    ]
+    lines += [f"parameter   {name} = {value!r}" for name, value in spec.parameters.items()]
+    lines += [f"note        {note}" for note in plan.notes]
+    return lines
+
+
+def _partitions(plan: Plan) -> str:
+    if not plan.spec.reducers:
+        return "none: no reduce, so parts are the maps' outputs"
+    how = f"{plan.spec.reducers:,}, by a hash of the key"
+    if plan.sample is not None:
+        how = (
+            f"{plan.spec.reducers:,}, by ranges of keys, sampled first from {len(plan.sample.splits)} splits"
+        )
+    return how
+
+
+def _split_line(split: Split) -> str:
+    first = split.pieces[0]
+    more = len(split.pieces) - 1
+    where = _piece(first) if not more else f"{_piece(first)} and {units.plural(more, 'more piece')}"
+    return f"  m-{split.index:05d}   {units.size(split.length):>9}  {where}"
+
+
+def _piece(piece: Piece) -> str:
+    if piece.start == 0 and piece.length >= piece.size:
+        return piece.path
+    return f"{piece.path} from {piece.start:,} to {piece.start + piece.length:,}"
+
+
+def plan_object(plan: Plan, *, executors: int) -> dict[str, Any]:
+    """The plan for programs."""
+    spec = plan.spec
+    return {
+        "version": 1,
+        "status": "planned",
+        "exit_code": 0,
+        "engine": "embedded",
+        "job": spec.job,
+        "name": spec.name,
+        "output": spec.output_open,
+        "notes": list(plan.notes),
+        "code": spec.code,
+        "parameters": _plain(dict(spec.parameters)),
+        "files": [
+            {"path": file.path, "bytes": file.size, "splittable": file.splittable} for file in plan.files
+        ],
+        "splits": [_split_object(split) for split in spec.splits],
+        "partitions": spec.reducers,
+        "partitioned_by": _how(plan, spec),
+        "input_format": spec.input_format,
+        "output_format": spec.output_format,
+        "compression": spec.compression,
+        "executors": executors,
+        "memory_bytes": spec.memory_bytes,
+        "error": None,
+    }
+
+
+def _how(plan: Plan, spec: JobSpec) -> str | None:
+    if not spec.reducers:
+        return None
+    return "range" if plan.sample is not None else "hash"
+
+
+def _split_object(split: Split) -> dict[str, Any]:
+    return {
+        "index": split.index,
+        "bytes": split.length,
+        "pieces": [{"path": p.path, "start": p.start, "length": p.length} for p in split.pieces],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can say; the rest as Python writes it."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)

@@ -1,0 +1,129 @@
+"""How a failure is told: what happened, the user's own frames, the record, the log, and what to do next."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from mrq.cli import units
+from mrq.cli.console import Console, shown
+from mrq.errors import InternalError, Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from mrq.core.model import ErrorReport
+
+#: Lines of a failed attempt's log that are printed; the path leads to the rest.
+LOG_LINES: Final = 10
+
+#: Errors of the machine: which line of code met them says nothing.
+_NOT_THE_CODE: Final = frozenset({"DiskFullError", "OperatorError"})
+
+DONE: Final = 0
+FAILED: Final = 1
+WRONG_USE: Final = 2
+#: As of a program that SIGPIPE ended: whoever read standard output has gone.
+BROKEN_PIPE: Final = 141
+
+
+def exit_code(exc: BaseException) -> int:
+    """2 for wrong use, 1 for every other failure; a signal's own for Stopped."""
+    from mrq.cli.signals import Stopped
+
+    if isinstance(exc, Stopped):
+        return exc.exit_code
+    if isinstance(exc, KeyboardInterrupt):
+        return 130
+    if isinstance(exc, BrokenPipeError):
+        return BROKEN_PIPE
+    return WRONG_USE if isinstance(exc, UsageError) else FAILED
+
+
+def print_error(
+    console: Console, exc: BaseException, *, job: str | None = None, remote: bool = False
+) -> None:
+    """Print what is known of an error, the attempt that decided it first.
+
+    `job` is what `mrq retry` could go on with; None: there is nothing to go on with. A `remote` job's logs
+    lie where only its workers are: the command that fetches them is named, not the path.
+    """
+    reports = reports_of(exc)
+    head, *rest = shown(str(exc) or type(exc).__name__).splitlines() or [type(exc).__name__]
+    console.error(console.style("error: ", "red", "bold") + head)
+    for line in rest:
+        console.error(line)
+    if reports:
+        logs = f"mrq logs {job}" if remote and job else None
+        for line in report_lines(reports[-1], head, logs=logs):
+            console.error(line)
+        if len(reports) > 1:
+            where = f"shown by {logs}" if logs else "in the same folder"
+            console.error(f"  and {units.plural(len(reports) - 1, 'more failed attempt')}, {where}")
+    if isinstance(exc, InternalError):
+        console.error("This is a bug in mrq. Please report it with the lines above.")
+    elif job is not None and not isinstance(exc, UsageError | Interrupted):
+        console.error(f"To go on from what is done, with the same code and inputs: mrq retry {job}")
+
+
+def report_lines(report: ErrorReport, said: str = "", *, logs: str | None = None) -> list[str]:
+    """An attempt's failure: frames, what was raised unless `said` has it, record, place, memory, log, which
+    `logs` prints where its path says nothing here."""
+    lines: list[str] = []
+    if report.frames and report.type not in _NOT_THE_CODE:
+        lines += ["  " + shown(line) for line in report.frames.rstrip("\n").splitlines()]
+    what = f"{report.type}: {report.message}" if report.message else report.type
+    if shown(what) not in said:
+        lines += ["  " + line for line in shown(what).splitlines()]
+    if report.record is not None:
+        lines.append(f"  record  {shown(report.record)}")
+    if report.path is not None:
+        at = f" at byte {report.offset:,}" if report.offset is not None else ""
+        lines.append(f"  where   {shown(report.path)}{at}")
+    if report.peak_rss_bytes:
+        lines.append(f"  memory  {units.size(report.peak_rss_bytes)} at most")
+    if report.log_path:
+        tail = report.log_tail.rstrip("\n").splitlines()[-LOG_LINES:]
+        lines.append(f"  log     {logs or shown(report.log_path)}" + (", which ends with" if tail else ""))
+        lines += [f"          | {shown(line)}" for line in tail]
+    return lines
+
+
+def print_bug(console: Console, exc: BaseException) -> None:
+    """An exception that nobody foresaw: ours to mend."""
+    console.error(
+        console.style("error: ", "red", "bold")
+        + "this is a bug in mrq, not in your job or data; please report it with the lines below"
+    )
+    console.error("".join(traceback.format_exception(exc)).rstrip("\n"))
+
+
+def reports_of(exc: BaseException) -> Sequence[ErrorReport]:
+    """The attempts' failures that an error carries, as JobFailed does; none for others."""
+    from mrq.core.model import ErrorReport
+
+    found = getattr(exc, "errors", ())
+    return (
+        [each for each in found if isinstance(each, ErrorReport)] if isinstance(found, list | tuple) else []
+    )
+
+
+def error_object(exc: BaseException) -> dict[str, Any]:
+    """The error for `--json`."""
+    return {
+        "type": type(exc).__name__,
+        "message": str(exc),
+        "attempts": [
+            {
+                "type": report.type,
+                "message": report.message,
+                "frames": report.frames,
+                "record": report.record,
+                "path": report.path,
+                "offset": report.offset,
+                "log": report.log_path,
+                "log_tail": report.log_tail,
+                "peak_rss_bytes": report.peak_rss_bytes,
+            }
+            for report in reports_of(exc)
+        ],
+    }

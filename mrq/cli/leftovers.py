@@ -1,0 +1,110 @@
+"""What failed and killed runs left under MRQ_TMP: told at start, listed, swept by age, removed on request."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from mrq import config
+from mrq.cli import units
+from mrq.cli.console import Console, shown
+from mrq.errors import MrqError, UsageError
+
+if TYPE_CHECKING:
+    from mrq.core.model import JobSpec
+    from mrq.master.jobfolder import Leftover
+
+#: Days that leftovers are kept; 0 sweeps at every start.
+KEEP_VARIABLE: Final = "MRQ_KEEP_DAYS"
+
+
+def keep_s() -> float:
+    """How old leftovers may grow, in seconds. Raises UsageError for a value that isn't a number."""
+    text = os.environ.get(KEEP_VARIABLE, "").strip()
+    if not text:
+        return config.LEFTOVER_AGE_S
+    try:
+        days = float(text)
+    except ValueError:
+        days = math.nan
+    if not days >= 0:
+        raise UsageError(f"{KEEP_VARIABLE}={text}: give a number of days, such as 7, or unset it")
+    return days * 24 * 3600
+
+
+def tell_and_sweep(console: Console, root: str, *, keep: float) -> None:
+    """Remove what is older than `keep` seconds, and say in one line what there is still."""
+    from mrq.master.jobfolder import leftovers
+    from mrq.master.private import sweep
+
+    if not os.path.isdir(os.path.join(root, "jobs")):
+        return
+    sweep(root)
+    found = leftovers(root)
+    old = [left for left in found if left.age_s > keep]
+    for left in old:
+        if remove(root, left):
+            console.line(
+                f"swept {left.path} ({units.size(left.bytes)}), left {units.duration(left.age_s)} ago"
+            )
+    line = left_line(root, [left for left in found if left not in old])
+    if line:
+        console.line(console.style(line, "yellow"))
+
+
+def left_line(root: str, found: Sequence[Leftover]) -> str:
+    """One line on what failed and killed runs left, with where it lies and how big it is."""
+    if not found:
+        return ""
+    if len(found) == 1:
+        left = found[0]
+        return (
+            f"kept from an earlier run: {left.path} ({units.size(left.bytes)}); `mrq retry {left.job}` goes "
+            f"on with it, `mrq clean {left.job}` removes it"
+        )
+    total = units.size(sum(left.bytes for left in found))
+    return (
+        f"kept from {len(found)} earlier runs: {root}/jobs ({total}); `mrq retry` lists them, "
+        "`mrq clean` removes them"
+    )
+
+
+def listing(found: Sequence[Leftover]) -> list[str]:
+    """The table of `mrq retry` without a job, newest first."""
+    if not found:
+        return ["nothing to go on with: no job that failed or was killed is kept"]
+    width = max(len(left.job) for left in found)
+    lines = [f"{'JOB':<{width}}  {'AGE':<12}  {'SIZE':>9}  OUT"]
+    for left in sorted(found, key=lambda each: each.age_s):
+        out = shown(left.output) if left.output else "-"
+        age = units.duration(left.age_s)
+        lines.append(f"{left.job:<{width}}  {age:<12}  {units.size(left.bytes):>9}  {out}")
+    return [*lines, "", "`mrq retry JOB` goes on with one, `mrq clean JOB` removes it"]
+
+
+def remove(root: str, left: Leftover) -> bool:
+    """Remove a job's folder and what it staged beside OUT. False if its owner came back meanwhile."""
+    from mrq.master.jobfolder import JobFolder
+    from mrq.master.private import sweep
+
+    try:
+        folder = JobFolder.reopen(root, left.job)
+    except UsageError:
+        return False
+    # A folder that can't be read any more is removed all the same; what belongs to others stays.
+    with contextlib.suppress(MrqError):
+        _give_up(folder.spec())
+    folder.remove()
+    sweep(root)
+    return True
+
+
+def _give_up(spec: JobSpec) -> None:
+    """Let go of OUT for good. Raises MrqError where another job has it by now."""
+    from mrq.io import committer
+
+    if spec.staging is not None and os.path.isdir(spec.staging):
+        committer.abandon(committer.reopen(spec))

@@ -1,0 +1,230 @@
+"""How far a job is: a live display in a terminal, a line every few seconds elsewhere.
+
+The display never hides the cursor and leaves it below its last line after every frame, at the start of a
+line: however the program ends, kill -9 included, the terminal is as it was. A frame is one write; a line is
+overwritten and its rest erased, so nothing flickers.
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mrq.cli import units
+from mrq.cli.console import Console
+
+REDRAW_S: Final = 0.2
+#: A job that is done before it gets no display at all.
+FIRST_FRAME_S: Final = 0.4
+PLAIN_S: Final = 3.0
+#: Rates are over the last seconds, not since the start.
+_WINDOW_S: Final = 5.0
+_BAR: Final = 28
+_BAR_MIN: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Where one stage (map, reduce or commit) is."""
+
+    name: str
+    total: int  #: tasks
+    done: int = 0
+    running: int = 0
+    failed: int = 0  #: attempts that failed or were lost so far
+    fraction: float = 0.0  #: of the stage's work, running attempts included; 0 to 1
+    records: int = 0  #: consumed so far, running attempts included
+    bytes: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return self.done >= self.total
+
+
+class Meter:
+    """Rates and the time left of one stage."""
+
+    def __init__(self) -> None:
+        self._samples: collections.deque[tuple[float, int, int]] = collections.deque()
+        self._began: tuple[float, float] | None = None  # (when, fraction) at the first running task
+        self._ended: float | None = None
+        self._last: tuple[float, float] = (0.0, 0.0)
+
+    def add(self, stage: Stage, now: float) -> None:
+        """Note where the stage is at `now` (seconds, monotonic)."""
+        if self._began is None:
+            if not (stage.running or stage.done):
+                return
+            self._began = (now, stage.fraction)
+        if stage.complete:
+            self._ended = now if self._ended is None else self._ended
+        else:
+            self._ended = None
+        self._last = (now, stage.fraction)
+        samples = self._samples
+        if samples and (stage.records < samples[-1][1] or stage.bytes < samples[-1][2]):
+            samples.clear()  # an attempt was lost, and what it had read is read again
+        samples.append((now, stage.records, stage.bytes))
+        while len(samples) > 2 and samples[1][0] <= now - _WINDOW_S:
+            samples.popleft()
+
+    def rates(self) -> tuple[float, float]:
+        """(records, bytes) a second; zeros as long as there is too little to say."""
+        if len(self._samples) < 2:
+            return 0.0, 0.0
+        (t0, r0, b0), (t1, r1, b1) = self._samples[0], self._samples[-1]
+        if t1 - t0 < 0.15:
+            return 0.0, 0.0
+        return (r1 - r0) / (t1 - t0), (b1 - b0) / (t1 - t0)
+
+    def left_s(self) -> float | None:
+        """Seconds left, from the pace since the stage began; None while that would be a guess."""
+        if self._began is None:
+            return None
+        elapsed, made = self._last[0] - self._began[0], self._last[1] - self._began[1]
+        if elapsed < 1.0 or made < 0.01 or self._last[1] >= 1.0:  # all is read: what follows isn't measured
+            return None
+        return (1.0 - self._last[1]) * elapsed / made
+
+    def seconds(self) -> float:
+        """How long the stage has been running, or ran."""
+        if self._began is None:
+            return 0.0
+        return (self._last[0] if self._ended is None else self._ended) - self._began[0]
+
+
+#: A piece of a line: (text, styles).
+Span = tuple[str, tuple[str, ...]]
+
+
+def stage_spans(stage: Stage, meter: Meter, width: int, *, unicode: bool = True) -> list[Span]:
+    """One stage as one line of at most `width` columns; what matters least is left out first."""
+    spans: list[Span] = [(f"{stage.name:<7}", ("bold",)), (f" {stage.done:,}/{stage.total:,}", ())]
+    room = width - sum(len(text) for text, _ in spans)
+    chosen: list[tuple[int, Span]] = []
+    for order, span in _extras(stage, meter):
+        if len(span[0]) + 2 <= room:
+            chosen.append((order, ("  " + span[0], span[1])))
+            room -= len(span[0]) + 2
+    spans += [span for _, span in sorted(chosen, key=lambda pair: pair[0])]
+    if room >= _BAR_MIN + 1:
+        spans[1:1] = [(" ", ()), *_bar(stage, min(_BAR, room - 1), unicode)]
+    total = sum(len(text) for text, _ in spans)
+    return spans if total <= width else [("".join(text for text, _ in spans)[:width], ())]
+
+
+def _extras(stage: Stage, meter: Meter) -> list[tuple[int, Span]]:
+    """(place in the line, span), the most important first."""
+    extras: list[tuple[int, Span]] = []
+    if stage.failed:
+        extras.append((1, (f"{stage.failed:,} failed", ("red",))))
+    if stage.complete:
+        if stage.records:
+            extras.append((2, (f"{units.count(stage.records)} records", ("dim",))))
+            extras.append((3, (units.size(stage.bytes), ("dim",))))
+        if meter.seconds() >= 0.05:  # else it came and went between two looks
+            extras.append((4, (units.duration(meter.seconds()), ("dim",))))
+        return extras
+    left, (records, size) = meter.left_s(), meter.rates()
+    if left is not None:
+        extras.append((4, (f"{units.clock(left)} left", ("cyan",))))
+    if stage.running:
+        extras.append((0, (f"{stage.running:,} running", ())))
+    if size:
+        extras.append((3, (f"{units.size(size)}/s", ())))
+    if records:
+        extras.append((2, (f"{units.count(records)} records/s", ())))
+    return extras
+
+
+def _bar(stage: Stage, width: int, unicode: bool) -> list[Span]:
+    full, empty = ("█", "░") if unicode else ("#", ".")
+    filled = width if stage.complete else min(width - 1, int(stage.fraction * width))
+    return [(full * filled, ("green",)), (empty * (width - filled), ("dim",))]
+
+
+def plain_line(stages: Sequence[Stage], meters: dict[str, Meter]) -> str:
+    """The stage that is under way, for a log: `map 12/40 tasks, 2 running, 85.0 MiB/s, 0:12 left`."""
+    stage = current(stages)
+    parts = [f"{stage.name} {stage.done:,}/{stage.total:,} tasks"]
+    extras = sorted(_extras(stage, meters[stage.name]), key=lambda pair: pair[0])
+    return ", ".join(parts + [text for _, (text, _) in extras])
+
+
+def current(stages: Sequence[Stage]) -> Stage:
+    """The first stage that isn't complete, or the last."""
+    return next((stage for stage in stages if not stage.complete), stages[-1])
+
+
+class Progress:
+    """Shows snapshots of a job as they are handed in; decides itself when it is time to draw."""
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._meters: dict[str, Meter] = {}
+        self._drawn: list[int] = []  # visible lengths of the lines on the screen
+        self._stages: Sequence[Stage] = ()
+        live = console.live
+        self._interval = REDRAW_S if live else PLAIN_S
+        self._next = clock() + (FIRST_FRAME_S if live else PLAIN_S)
+        console.before_line = self.clear
+
+    def update(self, stages: Sequence[Stage]) -> None:
+        """Take in where the job is, and draw if it is time."""
+        if not stages or self._console.quiet:
+            return
+        now = self._clock()
+        self._stages = stages
+        for stage in stages:
+            self._meters.setdefault(stage.name, Meter()).add(stage, now)
+        if now >= self._next:
+            self._next = now + self._interval
+            with self._console.lock:
+                self._draw()
+
+    def last(self, stages: Sequence[Stage]) -> None:
+        """Take in how the job ended, and draw it where there is a display."""
+        if self._drawn and stages:
+            self._next = 0.0
+            self.update(stages)
+
+    def finish(self) -> None:
+        """Leave what was drawn last where it is; what follows is printed below."""
+        with self._console.lock:
+            self._drawn = []
+            self._console.before_line = None
+        self._next = float("inf")
+
+    def _draw(self) -> None:
+        if not self._console.live:
+            self._console.line(plain_line(self._stages, self._meters))
+            return
+        columns, rows = self._console.size()
+        width = max(1, columns - 1)  # a full line would wrap on some terminals
+        shown = list(self._stages) if rows > len(self._stages) + 1 else [current(self._stages)]
+        lines = [
+            stage_spans(stage, self._meters[stage.name], width, unicode=self._console.unicode)
+            for stage in shown
+        ]
+        text = "".join(self._line(spans) + "\x1b[K\n" for spans in lines)
+        self._console.write(self._up() + text + "\x1b[J")
+        self._drawn = [sum(len(text) for text, _ in spans) for spans in lines]
+
+    def clear(self) -> None:
+        """Take the display off the screen; the next frame puts it below what was printed."""
+        if self._drawn:
+            self._console.write(self._up() + "\x1b[J")
+            self._drawn = []
+
+    def _up(self) -> str:
+        """To the first line of the frame on the screen, which may have wrapped since it was drawn."""
+        columns = max(1, self._console.size()[0])
+        rows = sum(max(1, -(-length // columns)) for length in self._drawn)
+        return f"\r\x1b[{rows}A" if rows else ""
+
+    def _line(self, spans: Sequence[Span]) -> str:
+        return "".join(self._console.style(text, *styles) if styles else text for text, styles in spans)

@@ -1,0 +1,115 @@
+"""`mrq retry` and `mrq clean`: go on with a job that failed or was killed, or give it up."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from mrq import config
+from mrq.cli import errors, leftovers, units
+from mrq.cli.console import Console, print_json, shown, write_out
+from mrq.cli.flags import Parsed
+from mrq.cli.options import executors
+from mrq.cli.signals import Signals
+from mrq.errors import UsageError
+
+
+def retry(parsed: Parsed, console: Console, signals: Signals, told: Any) -> int:
+    """Go on with a job, or list what there is. Raises UsageError, or whatever the job raises."""
+    from mrq.cli.cat import print_parts
+    from mrq.cli.submit import engine_of, report, run
+    from mrq.master.private import sweep
+
+    if len(parsed.words) > 1:
+        raise UsageError(f"mrq retry goes on with one job at a time; {len(parsed.words)} are given")
+    json, count = "json" in parsed.switches, executors(parsed)
+    if not parsed.words:
+        return list_kept(json)
+    job = parsed.words[0]
+    if not _is_here(parsed, job):
+        from mrq.cli import remote
+
+        return remote.retry(parsed, console, signals, told)
+    told.job = job
+    with engine_of(count, console, signals) as engine:
+        result = run(lambda: engine.retry(job), engine, console, signals, told)
+        told.output = result.output
+        private = result.is_private
+        if private and not json:
+            print_parts(result.parts, result.output_format)
+        report(
+            result,
+            console,
+            told,
+            output=None if private else result.output,
+            json=json,
+            verbose="verbose" in parsed.switches,
+        )
+    if private and not json:
+        sweep(config.temp_root())
+    return errors.DONE
+
+
+def _is_here(parsed: Parsed, job: str) -> bool:
+    """Whether a job is this machine's: by --cluster, else by where it is known."""
+    from mrq.cli import clusters
+
+    here = os.path.isdir(os.path.join(config.temp_root(), "jobs", job.replace("/", "")))
+    if here and "cluster" not in parsed.values:
+        return True
+    return clusters.is_local(parsed)
+
+
+def list_kept(json: bool) -> int:
+    """What is kept under MRQ_TMP, on standard output."""
+    from mrq.master.jobfolder import leftovers as find
+
+    found = find(config.temp_root())
+    if json:
+        jobs = [
+            {
+                "job": left.job,
+                "path": left.path,
+                "bytes": left.bytes,
+                "age_s": left.age_s,
+                "output": left.output,
+            }
+            for left in found
+        ]
+        print_json({"version": 1, "status": "listed", "exit_code": 0, "jobs": jobs, "error": None})
+    else:
+        write_out(
+            "".join(f"{line}\n" for line in leftovers.listing(found)).encode("utf-8", "backslashreplace")
+        )
+    return errors.DONE
+
+
+def clean(parsed: Parsed, console: Console, signals: Signals, told: Any) -> int:
+    """Remove leftovers: those named, or all. Raises UsageError for a name that isn't one."""
+    from mrq.master.jobfolder import leftovers as find
+
+    root = config.temp_root()
+    found = find(root)
+    known = {left.job: left for left in found}
+    for job in parsed.words:
+        if job not in known:
+            have = ", ".join(known) if known else "none"
+            raise UsageError(
+                f"no job {shown(job)} is kept in {root}/jobs (there: {have}); `mrq retry` lists them"
+            )
+    chosen = [known[job] for job in dict.fromkeys(parsed.words)] if parsed.words else found
+    removed = [left for left in chosen if leftovers.remove(root, left)]
+    total = sum(left.bytes for left in removed)
+    console.line(f"removed {units.plural(len(removed), 'job')}, {units.size(total)}, from {root}/jobs")
+    if "json" in parsed.switches:
+        print_json(
+            {
+                "version": 1,
+                "status": "cleaned",
+                "exit_code": 0,
+                "jobs": [left.job for left in removed],
+                "bytes": total,
+                "error": None,
+            }
+        )
+    return errors.DONE

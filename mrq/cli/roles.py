@@ -1,0 +1,105 @@
+"""What `python -m mrq.master` and `python -m mrq.worker` take: a flag for each of their settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from mrq.cli.flags import HELP, Command, Flag, command_text, parse
+from mrq.errors import MrqError, UsageError
+from mrq.profile_keys import KEYS, For, Kind
+
+if TYPE_CHECKING:
+    from mrq.profile import Profile
+
+Role = Literal["master", "worker"]
+
+_INIT: Final = Flag(
+    names=("--init",), help="make an empty Redis this cluster's store, and end; one that is stays as it is"
+)
+_HELP: Final = {
+    "master": "Lead the cluster, or stand by until the leader is gone. Any number may run.",
+    "worker": "Run tasks of the cluster's jobs.",
+}
+
+
+def role_command(role: Role) -> Command:
+    """A role's flags: one for each setting that it reads."""
+    wanted = For.MASTER if role == "master" else For.WORKER
+    flags = tuple(
+        Flag(
+            names=(key.flag,),
+            value=None if key.kind is Kind.SWITCH else key.kind.value,
+            help=f"{key.help} (default: {key.default_text or key.default})",
+        )
+        for key in KEYS
+        if wanted in key.used_by and key.kind is not Kind.PATHS
+    )
+    cluster = Flag(names=("--cluster",), value="NAME", help="a profile of mrq.toml")
+    return Command(
+        name=role,
+        usage=f"python -m mrq.{role} [flags]",
+        help=f"{_HELP[role]}\n\nEvery flag may also be an environment variable, or stand in mrq.toml.",
+        flags=(cluster, *flags, *([_INIT] if role == "master" else []), HELP),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleLine:
+    """A role's command line, taken apart."""
+
+    profile: Profile
+    init: bool = False  #: of a master: make the store ready, and end
+
+
+def line_of(role: Role, argv: Sequence[str]) -> RoleLine | None:
+    """What a role's command line asks for; None where it asked for help, which is printed.
+
+    Raises UsageError, also where one of the two servers isn't set.
+    """
+    from mrq import profile
+    from mrq.cli.console import write_out
+
+    command = role_command(role)
+    parsed = parse(command.flags, argv)
+    if "help" in parsed.switches:
+        write_out(command_text(command).encode())
+        return None
+    if parsed.words:
+        raise UsageError(f"mrq.{role} takes flags only, not {parsed.words[0]!r}; --help lists them")
+    keys = {key.flag.removeprefix("--").replace("-", "_"): key.name for key in KEYS}
+    flags = {keys[name]: value for name, value in parsed.values.items() if name != "cluster"}
+    flags |= {keys[name]: "true" for name in parsed.switches if name in keys}
+    found = profile.load(parsed.values.get("cluster"), flags=flags, env=os.environ, cwd=os.getcwd())
+    found.services()
+    return RoleLine(profile=found, init="init" in parsed.switches)
+
+
+def profile_of(role: Role, argv: Sequence[str]) -> Profile | None:
+    """`line_of`, of a role that takes settings only."""
+    line = line_of(role, argv)
+    return None if line is None else line.profile
+
+
+def run_role(role: Role, argv: Sequence[str], serve: Callable[[RoleLine], int]) -> int:
+    """`python -m mrq.ROLE`: take the command line apart, `serve`, and return the exit code.
+
+    What is raised becomes a sentence on standard error, as of every command.
+    """
+    from mrq.cli import errors
+    from mrq.cli.console import Console
+    from mrq.extra import needing_extra
+
+    console = Console()
+    try:
+        with needing_extra():
+            line = line_of(role, argv)
+            return errors.DONE if line is None else serve(line)
+    except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - all of them are told, and the process ends
+        if isinstance(exc, MrqError):
+            errors.print_error(console, exc)
+        elif not isinstance(exc, KeyboardInterrupt | BrokenPipeError):
+            errors.print_bug(console, exc)
+        return errors.exit_code(exc)

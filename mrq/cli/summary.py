@@ -1,0 +1,83 @@
+"""What a job was, in a few lines at its end."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mrq.cli import units
+from mrq.cli.console import Console, shown
+
+
+class SummaryLike(Protocol):
+    """The part of the engine's summary that is printed. Sizes in bytes, times in seconds."""
+
+    @property
+    def records_in(self) -> int: ...
+    @property
+    def bytes_in(self) -> int: ...
+    @property
+    def records_out(self) -> int: ...
+    @property
+    def bytes_out(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def spills(self) -> int: ...
+    @property
+    def maps(self) -> int: ...
+    @property
+    def reduces(self) -> int: ...
+    @property
+    def skew(self) -> float: ...  # of the partitions: records of the largest over the mean
+    @property
+    def slowest_task(self) -> str | None: ...
+    @property
+    def slowest_seconds(self) -> float: ...
+    @property
+    def bad_records(self) -> int: ...
+    @property
+    def attempts_failed(self) -> int: ...  # or lost: each was run again
+
+
+def summary_lines(summary: SummaryLike, *, output: str | None, parts: int) -> list[str]:
+    """The summary, a line each; the first one says it all in short. `output` is None for a printed result."""
+    lines = [
+        f"done in {units.duration(summary.seconds)}: "
+        f"{units.plural(summary.records_in, 'record')} ({units.size(summary.bytes_in)}) in, "
+        f"{units.plural(summary.records_out, 'record')} ({units.size(summary.bytes_out)}) out"
+    ]
+    tasks = units.plural(summary.maps, "map")
+    tasks += f", {units.plural(summary.reduces, 'reduce')}" if summary.reduces else ", no reduce"
+    if summary.slowest_task:
+        tasks += f"; the slowest was {summary.slowest_task} with {units.duration(summary.slowest_seconds)}"
+    lines.append(_row("tasks", tasks))
+    if summary.reduces > 1 and summary.skew > 0:
+        lines.append(_row("skew", f"the largest partition is {summary.skew:.2f} times the mean"))
+    spills = f"{units.plural(summary.spills, 'sorted run')} written to disk" if summary.spills else "none"
+    lines.append(_row("spills", spills))
+    if summary.attempts_failed:
+        lines.append(_row("retried", units.plural(summary.attempts_failed, "failed or lost attempt")))
+    if summary.bad_records:
+        where = f", kept in {shown(output)}/_bad" if output else ""
+        lines.append(_row("bad", f"{units.plural(summary.bad_records, 'record')} left out{where}"))
+    if output is not None:
+        lines.append(_row("result", f"{shown(output)} ({units.plural(parts, 'part')})"))
+    return lines
+
+
+def print_summary(console: Console, summary: SummaryLike, *, output: str | None, parts: int) -> None:
+    """Print it, the head line standing out."""
+    head, *rest = summary_lines(summary, output=output, parts=parts)
+    console.line(console.style(head, "green"))
+    for line in rest:
+        console.line(line)
+
+
+def counter_lines(counters: dict[str, int]) -> list[str]:
+    """The job's own counters, by name."""
+    width = max(map(len, counters), default=0)
+    return [f"  {shown(name):<{width}}  {value:,}" for name, value in sorted(counters.items())]
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:<7} {text}"

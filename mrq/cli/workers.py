@@ -1,0 +1,159 @@
+"""`mrq workers`: who runs tasks, with what, and how it is; drain, quarantine and readmit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mrq.cli import errors, units
+from mrq.cli.clusters import refuse_local, remote_of
+from mrq.cli.console import Console, print_json
+from mrq.cli.flags import Parsed
+from mrq.cli.listing import attempts_table
+from mrq.cli.signals import Signals
+from mrq.cli.submit import Told, head
+from mrq.cli.tables import Page
+from mrq.core.rows import WorkerRow, filled
+from mrq.errors import UsageError
+
+ORDERS: Final = ("drain", "quarantine", "readmit")
+_OUTPUTS_LISTED: Final = 10
+_PACKAGES_LISTED: Final = 40
+
+
+def workers(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
+    """`mrq workers [WORKER]` and `mrq workers ORDER WORKER`."""
+    refuse_local(parsed, "workers")
+    if parsed.words and parsed.words[0] in ORDERS:
+        return _order(parsed, console, told)
+    if len(parsed.words) > 1:
+        raise UsageError(
+            f"mrq workers takes one WORKER, or one of {', '.join(ORDERS)} and a WORKER; not "
+            f"{' '.join(parsed.words)}"
+        )
+    with remote_of(parsed, console, told, headline=False) as engine:
+        answer = engine.ask("workers", **({"worker": parsed.words[0]} if parsed.words else {}))
+    rows = [filled(WorkerRow, row) for row in answer["workers"]]
+    now = float(answer.get("now", 0.0))
+    if "json" in parsed.switches:
+        print_json(
+            {
+                **head(told, "listed", errors.DONE),
+                "leader": answer.get("leader"),
+                "workers": rows,
+                "now": now,
+                "error": None,
+            }
+        )
+        return errors.DONE
+    page = Page()
+    if parsed.words:
+        for row in rows:
+            worker_page(page, row, now)
+    else:
+        workers_table(page, rows, str(answer.get("leader", "")))
+    page.write()
+    return errors.DONE
+
+
+def _order(parsed: Parsed, console: Console, told: Told) -> int:
+    order, *names = parsed.words
+    if len(names) != 1:
+        raise UsageError(f"mrq workers {order} takes one WORKER; {len(names)} are given")
+    console.quiet = "quiet" in parsed.switches
+    with remote_of(parsed, console, told) as engine:
+        answer = engine.ask(order, worker=names[0])
+    console.line(f"worker {answer['worker']} is {answer['health']} now")
+    if "json" in parsed.switches:
+        print_json(
+            {
+                **head(told, "ordered", errors.DONE),
+                "worker": answer["worker"],
+                "health": answer["health"],
+                "error": None,
+            }
+        )
+    return errors.DONE
+
+
+def workers_table(page: Page, rows: list[WorkerRow], leader: str) -> None:
+    """Workers, a line each."""
+    if leader:
+        page.line(f"leader {leader}", "dim")
+    if not rows:
+        page.line("no workers: start some with python -m mrq.worker, or docker compose up --scale worker=N")
+        return
+    page.table(
+        ("WORKER", "HEALTH", "MAP", "REDUCE", "DONE", "OUTPUTS", "DISK", "BEAT", "ADDRESS"),
+        [
+            (
+                row["worker"],
+                row["health"],
+                f"{_busy(row, 'map')}/{row['map_slots']}",
+                f"{_busy(row, 'reduce')}/{row['reduce_slots']}",
+                f"{row['completed']:,}",
+                units.size(row["outputs_bytes"]),
+                units.size(row["disk_used"]),
+                units.age(row["last_beat_s"]),
+                row["address"],
+            )
+            for row in sorted(rows, key=lambda row: row["worker"])
+        ],
+        right=("MAP", "REDUCE", "DONE", "OUTPUTS", "DISK", "BEAT"),
+    )
+
+
+def worker_page(page: Page, row: WorkerRow, now: float) -> None:
+    """One worker by itself."""
+    hints = row["hints"]
+    told = [f"{hints['cpus']} cores"] if hints.get("cpus") else []
+    told += [f"{units.size(hints['memory_bytes'])} memory"] if hints.get("memory_bytes") else []
+    told += [f"{units.size(hints['disk_bytes'])} disk"] if hints.get("disk_bytes") else []
+    packages = [f"{name} {version}" for name, version in sorted(row["packages"].items())]
+    more = f", and {len(packages) - _PACKAGES_LISTED} more" if len(packages) > _PACKAGES_LISTED else ""
+    page.facts(
+        [
+            ("worker", f"{row['worker']}, boot {row['boot']}"),
+            ("address", row["address"] or "none"),
+            ("health", row["health"] + ("" if row["running"] else ", not running")),
+            ("trouble", row["trouble"]),
+            ("full", row["full"]),
+            ("notes", "; ".join(row["notes"])),
+            ("last beat", f"{units.duration(row['last_beat_s'])} ago"),
+            ("slots", f"{row['map_slots']} map, {row['reduce_slots']} reduce"),
+            ("hints", ", ".join(told)),
+            ("completed", units.plural(row["completed"], "task")),
+            ("disk", _disk(row)),
+            (
+                "serves",
+                f"{units.plural(row['outputs_count'], 'map output')}, {units.size(row['outputs_bytes'])}",
+            ),
+            ("version", f"mrq {row['version']}, Python {row['python']}" if row["version"] else ""),
+            ("packages", ", ".join(packages[:_PACKAGES_LISTED]) + more),
+            ("debug", row["debug"]),
+            ("follows", row["leader"]),
+        ]
+    )
+    attempts_table(page, row["attempts"], now, job=True)
+    if row["outputs"]:
+        page.line()
+        page.table(
+            ("JOB", "MAP OUTPUT", "SIZE"),
+            [
+                (each["job"], each["task"], units.size(each["bytes"]))
+                for each in row["outputs"][:_OUTPUTS_LISTED]
+            ],
+            right=("SIZE",),
+        )
+        if row["outputs_count"] > _OUTPUTS_LISTED:
+            page.line(f"… and {row['outputs_count'] - _OUTPUTS_LISTED:,} more")
+    page.line()
+
+
+def _busy(row: WorkerRow, kind: str) -> int:
+    return sum(1 for each in row["attempts"] if each["kind"] == kind)
+
+
+def _disk(row: WorkerRow) -> str:
+    room = f" of {units.size(row['disk_quota'])}" if row["disk_quota"] else ""
+    free = f", {units.size(row['disk_free'])} free" if row["disk_free"] and not room else ""
+    return f"{units.size(row['disk_used'])}{room}{free}"

@@ -1,0 +1,357 @@
+"""The worker's decisions: what to claim, start, kill, report and settle. Pure.
+
+One *item* is one piece of work under one token: a delivery, or an offer of a beat's reply.
+
+    WAITING -> ASKED -> CLAIMED -> STARTED -> ENDED -> gone
+       ^---------'         '-------------------^        (the report was answered, the delivery acked)
+
+Rules, and why:
+- A token is in every beat made from the moment its claim goes out until its report was answered: two
+  beats without it would mean that it is lost.
+- A delivery is acked only after its report was recorded, or after the store called it obsolete or a
+  duplicate; given back only before it was claimed. Either once. With the broker's connection all
+  deliveries are gone, and what was claimed lives on its beats.
+- A call that failed may have been executed: it is repeated under the same token until it is answered.
+- A kill ends in a report like any other end, which the store calls obsolete: one way to settle.
+- Nothing is claimed before the first beat was answered: so boots are heard of in order. Without an
+  answered beat for 10 s nothing is claimed, for 15 s nothing is reported until a reply says what lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from mrq.core.agent_follow import Following
+from mrq.core.agent_items import HELD, Item, Phase, listed
+from mrq.core.agent_words import (
+    AboutChanged,
+    Ack,
+    AgentCommand,
+    AgentConfig,
+    AgentEvent,
+    AttemptEnded,
+    AttemptProgressed,
+    AttemptStarted,
+    BeatAnswered,
+    BeatUnanswered,
+    BrokerBack,
+    BrokerLost,
+    Claim,
+    ClaimAnswered,
+    ClaimFailed,
+    Delivered,
+    DiskChanged,
+    DrainRequested,
+    DropJob,
+    GiveBack,
+    Kill,
+    Leave,
+    Nudged,
+    Recall,
+    Report,
+    ReportAnswered,
+    ReportFailed,
+    SendBeat,
+    ServingChanged,
+    SetCredit,
+    Start,
+    StopRequested,
+    Ticked,
+    UploadLog,
+)
+from mrq.core.exchange import (
+    Answer,
+    DrainOrder,
+    DropJobOrder,
+    KillOrder,
+    OfferOrder,
+    ReleaseOrder,
+    ReportAnswer,
+    SayOrder,
+    UploadLogOrder,
+)
+from mrq.core.model import (
+    Kind,
+    Outcome,
+    Status,
+    TaskMessage,
+)
+
+__all__ = [
+    "AboutChanged",
+    "Ack",
+    "Agent",
+    "AgentCommand",
+    "AgentConfig",
+    "AgentEvent",
+    "AttemptEnded",
+    "AttemptProgressed",
+    "AttemptStarted",
+    "BeatAnswered",
+    "BeatUnanswered",
+    "BrokerBack",
+    "BrokerLost",
+    "Claim",
+    "ClaimAnswered",
+    "ClaimFailed",
+    "Delivered",
+    "DiskChanged",
+    "DrainRequested",
+    "DropJob",
+    "GiveBack",
+    "Kill",
+    "Leave",
+    "Nudged",
+    "Recall",
+    "Report",
+    "ReportAnswered",
+    "ReportFailed",
+    "SendBeat",
+    "ServingChanged",
+    "SetCredit",
+    "Start",
+    "StopRequested",
+    "Ticked",
+    "UploadLog",
+]
+
+
+class Agent(Following):
+    """`handle(event, now) -> [command]`; `next_tick()` says when Ticked is wanted at the latest."""
+
+    def handle(self, event: AgentEvent, now: float) -> list[AgentCommand]:
+        """What to do about one event; `now` never runs backwards."""
+        return self.handle_all((event,), now)
+
+    def handle_all(self, events: Sequence[AgentEvent], now: float) -> list[AgentCommand]:
+        """What to do about events that came together, in their order: what follows from the state is looked
+        at once, so that claims and reports stand together, and short tasks cost a third less."""
+        if self.left:
+            return []
+        if self._beat_at is None:
+            self._beat_at = self._links_at = now
+        self._now, self._out = now, []
+        for event in events:
+            _HANDLERS[type(event)](self, event)
+        self._go_on()
+        return self._out
+
+    def next_tick(self) -> float:
+        """The latest time for the next Ticked; `inf` when only other events matter. Not after Leave."""
+        times = [self._items[token].ask_at or 0.0 for token in self._later]
+        for token in self._ended:
+            item = self._items[token]
+            if not item.reporting and not self._paused:
+                times.append(item.report_at)
+        for ready in self._ready.values():
+            if ready:
+                times.append(self._items[ready[0]].since + self.config.ready_s_max)
+        if self._unbegun:
+            times.append(self._items[next(iter(self._unbegun))].since + self.config.ready_s_max)
+        times.append(self._without_room_at())
+        if self._offers:
+            times.append(self._offer_stale_at())
+        if self._beat_sent is None and self._beat_at is not None:
+            times.append(self._beat_at)
+        until = None if self._stopping else self._drain_until
+        times.append(self._hand_over_at())
+        served = None if self._served_from is None else self._served_from + self.config.serve_s_max
+        times += [t for t in (self._stop_at, until, served) if t is not None]
+        return min(times, default=float("inf"))
+
+    @property
+    def tokens(self) -> frozenset[str]:
+        """What the next beat lists."""
+        return frozenset(token for token, item in self._items.items() if listed(item))
+
+    # Events.
+
+    def _delivered(self, event: Delivered) -> None:
+        if not self._takes(event.message.kind):
+            self._out.append(GiveBack(delivery=event.delivery))
+            return
+        self._add(event.message, [event.delivery])
+
+    def _add(self, message: TaskMessage, deliveries: list[int], *, offered: bool = False) -> None:
+        self._serial += 1
+        token = f"{self.config.boot}-{self._serial:x}"
+        item = Item(token=token, message=message, deliveries=deliveries, offered=offered)
+        item.delivered_at = self._now
+        self._items[token] = item
+        (self._offers if offered else self._fresh).append(token)
+
+    def _claim_answered(self, event: ClaimAnswered) -> None:
+        item = self._items.get(event.token)
+        if item is None or item.phase is not Phase.ASKED:
+            return
+        item.claim_open = False
+        match event.answer.answer:
+            case Answer.NEW | Answer.SAME:
+                assert event.answer.attempt is not None
+                self._claimed(item, event.answer.attempt)
+            case Answer.RESUME:
+                assert event.answer.attempt is not None
+                self._resume(item, event.answer.attempt)
+            case Answer.OBSOLETE | Answer.DUPLICATE:
+                self._settle(item)
+            case Answer.HELD:
+                item.held = event.answer
+                young = self._now - self._links_at < self.config.young_links_s
+                wait = self.config.held_beats * self.config.beat_interval_s
+                self._keep(item, self.config.young_retry_s if young else wait)
+            case Answer.NO_STORE | Answer.DECLINED:
+                self._keep(item, self.config.retry_s)
+
+    def _claim_failed(self, event: ClaimFailed) -> None:
+        item = self._items.get(event.token)
+        if item is not None and item.phase is Phase.ASKED:
+            self._keep(item, self.config.retry_s)
+
+    def _started(self, event: AttemptStarted) -> None:
+        item = self._items.get(event.token)
+        if item is not None and item.phase is Phase.STARTED:
+            item.began_at = self._now
+            self._begun[item.message.kind][item.token] = None
+            self._unbegun.pop(item.token, None)
+            item.part = item.part or ("mapping" if item.message.kind is Kind.MAP else "shuffling")
+
+    def _progressed(self, event: AttemptProgressed) -> None:
+        item = self._items.get(event.token)
+        if item is not None and item.phase is Phase.STARTED:
+            item.fraction, item.part = event.fraction, event.phase or item.part
+            item.records, item.bytes = event.records, event.bytes
+
+    def _attempt_ended(self, event: AttemptEnded) -> None:
+        item = self._items.get(event.token)
+        if item is None or item.phase is not Phase.STARTED:
+            return
+        kind, outcome = item.message.kind, event.outcome
+        del self._running[kind][item.token]
+        self._begun[kind].pop(item.token, None)
+        self._unbegun.pop(item.token, None)
+        if outcome.status is Status.DONE:
+            began_at = item.since if item.began_at is None else item.began_at
+            job, took, last = item.message.job, self._now - began_at, self._took[kind]
+            self._took[kind] = job, took if last is None or last[0] != job else 0.7 * last[1] + 0.3 * took
+        elif item.doomed is not None:
+            outcome = Outcome(status=item.doomed, started=outcome.started or item.began_at is not None)
+        self._end(item, outcome)
+
+    def _report_answered(self, event: ReportAnswered) -> None:
+        item = self._items.get(event.token)
+        if item is None or not item.reporting:
+            return
+        item.reporting = False
+        if event.answer is ReportAnswer.NO_STORE:
+            item.report_at = self._now + self.config.retry_s
+        else:
+            self._settle(item)
+
+    def _report_failed(self, event: ReportFailed) -> None:
+        item = self._items.get(event.token)
+        if item is not None and item.reporting:
+            item.reporting = False
+            item.report_at = self._now + self.config.retry_s
+
+    def _beat_answered(self, event: BeatAnswered) -> None:
+        if self._beat_sent is None or self._beat_sent[0] != event.seq:
+            return
+        _, sent_at, claimed = self._beat_sent
+        self._beat_sent = None
+        self._good_at = sent_at
+        if self._about_from is not None and event.seq > self._about_from:
+            self._about_from = None
+        if self._unanswered:
+            self._unanswered, self._links_at = False, self._now
+        self._health = event.reply.health
+        for token in sorted(claimed - event.reply.live):
+            if token in self._items:
+                self._doom(self._items[token], Status.SUPERSEDED)
+        for order in event.reply.orders:
+            if order.number <= self._order:
+                continue
+            self._order = order.number
+            match order:
+                case KillOrder():
+                    if order.token in self._items:
+                        self._doom(self._items[order.token], Status.SUPERSEDED)
+                case OfferOrder():
+                    if self._takes(order.message.kind):
+                        self._add(order.message, [], offered=True)
+                case DropJobOrder():
+                    self._drop(order.job)
+                case DrainOrder():
+                    self.draining, self.drain_reason = True, order.reason or self.drain_reason
+                case ReleaseOrder():
+                    self._released = True
+                case SayOrder():
+                    pass  # its `Watcher` hears the reply, too
+                case UploadLogOrder():
+                    self._out.append(UploadLog(job=order.job, log=order.log))
+
+    def _beat_unanswered(self, event: BeatUnanswered) -> None:
+        if self._beat_sent is not None and self._beat_sent[0] == event.seq:
+            self._beat_sent = None
+            self._unanswered = True
+
+    def _broker_lost(self, event: BrokerLost) -> None:
+        self._connected = False
+        for item in list(self._items.values()):
+            had, item.deliveries = bool(item.deliveries), []
+            if item.phase is Phase.WAITING and not item.claim_open and not item.offered:
+                self._remove(item)
+            elif had and item.phase in HELD:
+                self._bare[item.message.kind] += 1
+
+    def _broker_back(self, event: BrokerBack) -> None:
+        self._connected = True
+        self._links_at = self._now
+        self._credit = {Kind.MAP: None, Kind.REDUCE: None}
+
+    def _drain_requested(self, event: DrainRequested) -> None:
+        self.draining = True
+        if event.deadline is not None:
+            self._drain_until = event.deadline
+
+    def _stop_requested(self, event: StopRequested) -> None:
+        self.draining = self._stopping = True
+        self._stop_at = event.deadline
+
+    def _about_changed(self, event: AboutChanged) -> None:
+        self._about, self._about_from = event.about, self._seq
+
+    def _disk_changed(self, event: DiskChanged) -> None:
+        self._disk_full = event.full
+
+    def _serving_changed(self, event: ServingChanged) -> None:
+        self._serving = event.serving
+
+    def _nudged(self, event: Nudged) -> None:
+        self._beat_at = self._now
+
+    def _ticked(self, event: Ticked) -> None:
+        """What is due follows from the time, after every event."""
+
+
+_HANDLERS: Final[dict[type, Callable[[Agent, Any], None]]] = {
+    Delivered: Agent._delivered,
+    ClaimAnswered: Agent._claim_answered,
+    ClaimFailed: Agent._claim_failed,
+    AttemptStarted: Agent._started,
+    AttemptProgressed: Agent._progressed,
+    AttemptEnded: Agent._attempt_ended,
+    ReportAnswered: Agent._report_answered,
+    ReportFailed: Agent._report_failed,
+    BeatAnswered: Agent._beat_answered,
+    BeatUnanswered: Agent._beat_unanswered,
+    BrokerLost: Agent._broker_lost,
+    BrokerBack: Agent._broker_back,
+    DrainRequested: Agent._drain_requested,
+    StopRequested: Agent._stop_requested,
+    AboutChanged: Agent._about_changed,
+    DiskChanged: Agent._disk_changed,
+    ServingChanged: Agent._serving_changed,
+    Nudged: Agent._nudged,
+    Ticked: Agent._ticked,
+}

@@ -1,0 +1,294 @@
+"""What the agent hears and says: events past tense, commands imperative. `core.agent` exports them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mrq.core.exchange import BeatReply, ClaimAnswer, ClaimRequest, ReportAnswer, ReportRequest
+from mrq.core.model import AttemptId, Beat, Kind, Outcome, Slots, TaskMessage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """Who the worker is, and its bounds. Times in seconds."""
+
+    worker: str
+    boot: str
+    slots: Slots
+    address: str = ""
+    hints: Mapping[str, int] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)  #: version, packages …: with the first beat
+    beat_interval_s: float = 1.0
+    no_claims_after_s: float = 10.0  #: no beat answered for so long: nothing is claimed
+    pause_after_s: float = 15.0  #: … nothing is reported before a beat's reply has said what is live
+    held_beats: float = 1.5  #: HELD is asked again after so many beats
+    young_links_s: float = 15.0  #: links younger than this: after a restart everybody's are …
+    young_retry_s: float = 5.0  #: … so HELD is asked again only after this
+    retry_s: float = 1.0  #: NO_STORE, DECLINED, and calls that failed
+    fresh_s_max: float = 1.0  #: delivered and without room for so long: given back
+    offered_s_max: float = 15.0  #: offered and without room for so long: its leader has looked again
+    ready_s_max: float = 5.0  #: claimed and without a slot, or not begun, for so long: handed back
+    ahead_max: int = 64  #: deliveries a slot where tasks are shortest
+    topped_up_max: int = 64  #: kept deliveries that credit makes up for
+    #: A delivery that is this old is acked early, before the broker takes it back (0.75 of its consumer
+    #: timeout); what was claimed then lives on its beats. None: never.
+    handover_after_s: float | None = None
+    serve_s_max: float = 30.0  #: a drain goes on serving map outputs that others may need for so long
+
+
+# Events.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The broker handed over a message; `delivery` is a number of its own for each delivery."""
+
+    delivery: int
+    message: TaskMessage
+    redelivered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimAnswered:
+    token: str
+    answer: ClaimAnswer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimFailed:
+    """The store couldn't be asked, or its answer was lost: the claim may have been recorded."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted:
+    """An executor began user code: from here on a death is charged."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptProgressed:
+    """What the progress page shows; goes into the next beat."""
+
+    token: str
+    fraction: float
+    phase: str
+    records: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded:
+    """Exactly one for each Start, killed ones too."""
+
+    token: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportAnswered:
+    token: str
+    answer: ReportAnswer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFailed:
+    """The store couldn't be asked, or its answer was lost: the report may have been recorded."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeatAnswered:
+    """`seq` is that of the beat. Each SendBeat is followed by this or BeatUnanswered."""
+
+    seq: int
+    reply: BeatReply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeatUnanswered:
+    """The store was away, not ready, or too slow."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerLost:
+    """The connection is gone, and every unsettled delivery with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerBack:
+    """A new connection, without consumers yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainRequested:
+    """Take nothing more, finish what runs, then leave. `deadline`: from then on as StopRequested."""
+
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested:
+    """Kill and hand back everything, then leave; at `deadline` leave at once."""
+
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AboutChanged:
+    """What the worker says about itself (disk, debug switch …), whole: the next beat carries it."""
+
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskChanged:
+    """While the disk's quota is used up no maps are taken: their outputs stay, reduces give room back."""
+
+    full: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingChanged:
+    """Whether map outputs are kept here that others may need: a drain waits for that, within its bounds."""
+
+    serving: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nudged:
+    """Orders are waiting: beat now rather than when due."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked:
+    """Time passed."""
+
+
+AgentEvent = (
+    Delivered
+    | ClaimAnswered
+    | ClaimFailed
+    | AttemptStarted
+    | AttemptProgressed
+    | AttemptEnded
+    | ReportAnswered
+    | ReportFailed
+    | BeatAnswered
+    | BeatUnanswered
+    | BrokerLost
+    | BrokerBack
+    | DrainRequested
+    | StopRequested
+    | AboutChanged
+    | DiskChanged
+    | ServingChanged
+    | Nudged
+    | Ticked
+)
+
+
+# Commands. Consecutive Claims and Reports may go to the store in one call.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Ask the store; ClaimAnswered or ClaimFailed follows, by token."""
+
+    request: ClaimRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Run it in an executor: a slot is free, or soon will be, since tasks of this job are short. AttemptEnded
+    follows, by `attempt.token`."""
+
+    message: TaskMessage
+    attempt: AttemptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """End a started attempt; its AttemptEnded still comes."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """End a started attempt with HANDED_BACK if it still waits behind another of its executor's."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Tell the store; ReportAnswered or ReportFailed follows, by token."""
+
+    request: ReportRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    delivery: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveBack:
+    delivery: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetCredit:
+    kind: Kind
+    credit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendBeat:
+    """One at a time: the next is made only once this one was answered or given up."""
+
+    beat: Beat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropJob:
+    """Delete a job's files on this worker; its attempts here were killed before."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadLog:
+    """Put an attempt's whole log into the store's blobs; `log` is its name (`core.paths.attempt_name`)."""
+
+    job: str
+    log: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """Say goodbye to the store, close the broker, end. The last command."""
+
+
+AgentCommand = (
+    Claim
+    | Start
+    | Kill
+    | Recall
+    | Report
+    | Ack
+    | GiveBack
+    | SetCredit
+    | SendBeat
+    | DropJob
+    | UploadLog
+    | Leave
+)

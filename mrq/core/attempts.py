@@ -1,0 +1,216 @@
+"""Claims and reports: which attempt is live, who won, and what the others are charged."""
+
+from __future__ import annotations
+
+from mrq.core import events as e
+from mrq.core.charges import CHARGES
+from mrq.core.charging import avoid, charge, settle_blame
+from mrq.core.jobs import Job
+from mrq.core.lifecycle import arm_stragglers, complete, lose_boot, settle
+from mrq.core.machine_state import BEAT, REPUBLISH, State
+from mrq.core.model import AttemptState, Kind, Outcome, Role, Status, WorkerHealth, task_name
+from mrq.core.moves import attach, detach, end_role, fail_job, kill, take_back
+from mrq.core.shuffle_rules import conserved, fetch_failed
+from mrq.core.tasks import QUEUED, Attempt, Flight, TaskTable
+from mrq.core.workers import Worker
+
+_Event = e.AttemptClaimed | e.AttemptReported
+
+
+def find(state: State, event: _Event) -> tuple[Job, TaskTable, Flight] | None:
+    """The task of a live attempt: generation and role number are the task's. Else None."""
+    job = state.jobs.get(event.job)
+    if job is None or not job.active:
+        return None
+    table = job.table(event.kind)
+    flight = table.flights.get(event.index)
+    if flight is None or event.attempt.generation != table.generation[event.index]:
+        return None
+    number = flight.primary_number if event.role is Role.PRIMARY else flight.backup_number
+    if not number or event.role_number != number:
+        return None
+    return job, table, flight
+
+
+def on_claimed(state: State, event: e.AttemptClaimed) -> None:
+    """A holder was recorded for a role."""
+    found = find(state, event)
+    if found is None:
+        _kill_stale(state, event)
+        return
+    job, table, flight = found
+    _hold(state, job, table, flight, event)
+
+
+def _kill_stale(state: State, event: e.AttemptClaimed) -> None:
+    """What was claimed is out of date: save the worker the time."""
+    job, worker = state.jobs.get(event.job), state.workers.all.get(event.worker)
+    if job is None or worker is None or worker.boot != event.boot:
+        return
+    table = job.table(event.kind)
+    if not 0 <= event.index < len(table):
+        return
+    if table.token[event.index] == event.attempt.token or event.attempt.token in worker.killed:
+        return  # it has reported already: events change places
+    kill(state, worker, table, event.index, event.attempt)
+
+
+def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Event) -> Attempt | None:
+    """The attempt of a live claim or report, attached if it is news; None if it is out of date."""
+    index = event.index
+    holder = flight.primary if event.role is Role.PRIMARY else flight.backup
+    if holder is not None:
+        if holder.id.token == event.attempt.token:
+            return holder
+        if event.attempt.number <= holder.id.number:
+            return None
+        # The claim gave the role to another: the holder's worker is gone, or has a newer boot.
+        detach(state, table, index, holder, AttemptState.ENDED, kill_it=True)
+        error = charge(state, job, table, index, holder, Status.WORKER_LOST, None, started=True)
+        if error is not None:
+            fail_job(state, job, error)
+            return None
+        state.write_task(table, index)  # with what was charged
+    # Boots are heard of in order by their beats alone: a boot that isn't the worker's is an older one, or
+    # a newer one whose first beat got lost, and its next beat will tell.
+    worker = state.worker(event.worker, event.boot)
+    gone = worker.boot != event.boot or worker.live is WorkerHealth.DEAD
+    made = attach(state, table, index, worker, event.attempt, event.role)
+    if gone:
+        state.workers.release(worker, event.attempt.token)
+        made.boot = event.boot
+        if isinstance(event, e.AttemptClaimed) or (table.kind is Kind.MAP and job.shuffled):
+            # Nobody beats for it, and a map's output there can't be read.
+            end_attempt(state, job, table, index, made, Outcome(status=Status.WORKER_LOST, started=False))
+            return None
+    arm_stragglers(state, job, table)
+    return made
+
+
+def lose_worker(state: State, worker: Worker, status: Status) -> None:
+    """A boot is gone: what it ran goes back to idle, and so do its completed maps if still needed."""
+    for token, (name, kind, index, role) in list(worker.held.items()):
+        job = state.jobs.get(name)
+        table = job.table(kind) if job is not None else None
+        flight = table.flights.get(index) if table is not None else None
+        attempt = None
+        if flight is not None:
+            attempt = flight.primary if role is Role.PRIMARY else flight.backup
+        if job is None or table is None or attempt is None or attempt.id.token != token:
+            state.workers.release(worker, token)
+            continue
+        end_attempt(state, job, table, index, attempt, Outcome(status=status))
+    for job in list(state.active.values()):
+        lose_boot(state, job, worker.worker, worker.boot)
+    worker.killed.clear()
+    worker.offers.clear()
+
+
+def reboot(state: State, worker: Worker, boot: str) -> None:
+    """A worker came back as a new process: the newest boot wins."""
+    state.workers.take_out(worker)
+    worker.old_boots = [*worker.old_boots, worker.boot][-8:]
+    was = worker.live
+    worker.live = WorkerHealth.DEAD
+    lose_worker(state, worker, Status.WORKER_LOST)
+    worker.boot, worker.seq, worker.beat_at = boot, -1, state.now
+    worker.live, worker.draining = WorkerHealth.ALIVE, False
+    worker.address, worker.reached, worker.released, worker.trouble = "", True, False, ""
+    if was is WorkerHealth.DEAD:
+        state.timer(state.config.suspect_after_s, BEAT, worker.worker)
+    state.workers.put_in(worker)
+
+
+def on_reported(state: State, event: e.AttemptReported) -> None:
+    """An outcome was recorded; of a dead attempt it changes nothing."""
+    found = find(state, event)
+    if found is None:
+        return
+    job, table, flight = found
+    attempt = _hold(state, job, table, flight, event)
+    if attempt is None:
+        return
+    if event.outcome.status is Status.DONE and event.outcome.result is not None:
+        _done(state, job, table, event, attempt)
+    else:
+        end_attempt(state, job, table, event.index, attempt, event.outcome)
+
+
+def _done(state: State, job: Job, table: TaskTable, event: e.AttemptReported, attempt: Attempt) -> None:
+    """First to finish wins; the other attempt is killed."""
+    result, index = event.outcome.result, event.index
+    assert result is not None
+    if table.kind is Kind.REDUCE and not conserved(job, result):
+        fail_job(
+            state,
+            job,
+            f"conservation: {task_name(table.kind, index)} didn't consume exactly one accepted output of "
+            "each map; nothing was committed. This is a damaged disk or a bug in mrq: please report it",
+        )
+        return
+    detach(state, table, index, attempt, AttemptState.REPORTED, kill_it=False)
+    job.durations[table.kind].add(state.now - attempt.claimed_at)
+    settle_blame(state, table, index, event.worker)
+    boot = job.boot(event.worker, event.boot)
+    error = complete(state, job, table, index, event.attempt, boot, result)
+    if error is None:
+        arm_stragglers(state, job, table)
+    settle(state, job, error)
+
+
+def end_attempt(
+    state: State, job: Job, table: TaskTable, index: int, attempt: Attempt, outcome: Outcome
+) -> None:
+    """A live attempt ended without a result: charge it, then go on with the other role or from idle."""
+    flight = table.flights[index]
+    status = Status.FAILED if outcome.status is Status.DONE else outcome.status
+    to = AttemptState.ENDED if status in (Status.LOST, Status.WORKER_LOST) else AttemptState.REPORTED
+    detach(state, table, index, attempt, to, kill_it=False)
+    was_careful = index in table.trouble and table.trouble[index].careful
+    error = charge(state, job, table, index, attempt, status, outcome.error, started=outcome.started)
+    if error is None and status is Status.FETCH_FAILED and table.kind is Kind.REDUCE:
+        if any(f.reason == "unreachable" for f in outcome.fetch_failures):
+            avoid(table, index, attempt.worker)  # the link may be broken on its side
+        error = fetch_failed(state, job, index, outcome.fetch_failures)
+        if error is None and index not in table.flights:
+            return  # it was taken back along the way
+    if error is not None:
+        fail_job(state, job, error)
+        return
+    trouble = table.troubled(index)
+    turned_careful = trouble.careful and not was_careful
+    if flight.attempts() and not turned_careful:
+        end_role(state, table, index, attempt.role)
+        return
+    delay = 0.0
+    # One that ended as it was claimed would be claimed, by the same worker, again and again.
+    at_once = status is Status.WORKER_LOST and not outcome.started and trouble.uncharged > 1
+    if (CHARGES[status].backs_off or at_once) and not turned_careful:
+        trouble.retries += 1
+        delay = state.backoff(job, table.name(index), trouble.retries)
+    take_back(state, table, index, f"attempt {attempt.id.token} ended: {status.value}", delay)
+
+
+def on_message_died(state: State, event: e.MessageDied) -> None:
+    """A task's message was returned or dead-lettered: publish it again, a bounded number of times."""
+    job = state.jobs.get(event.job)
+    if job is None or not job.active:
+        return
+    table, index = job.table(event.kind), event.index
+    flight = table.flights.get(index)
+    if flight is None or table.generation[index] != event.generation or event.role is not Role.PRIMARY:
+        return
+    if table.state[index] != QUEUED or flight.primary_number != event.role_number:
+        return
+    trouble = table.troubled(index)
+    trouble.deaths += 1
+    if trouble.deaths > state.config.message_deaths_max:
+        fail_job(
+            state,
+            job,
+            f"the message of {task_name(event.kind, index)} was returned {trouble.deaths} times: "
+            f"{event.reason}; look at the broker's queues and at the workers' logs",
+        )
+        return
+    delay = state.backoff(job, table.name(index), trouble.deaths)
+    state.timer(delay, REPUBLISH, event.job, event.kind.value, index, event.generation)

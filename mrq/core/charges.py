@@ -1,0 +1,94 @@
+"""What a task is charged for each way an attempt can end: one table, which the docs print.
+
+LOST isn't FAILED: each has a bound of its own, and what isn't the task's fault charges nothing but is
+still bounded where it could repeat for ever.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mrq.core.model import Status
+
+
+class Account(enum.Enum):
+    """Which of a task's bounds a charge counts against."""
+
+    FAILURES = "failures"  #: JobSpec.max_failures
+    LOSSES = "losses"  #: JobSpec.max_losses: poison
+    WORKER_LOSSES = "worker losses"  #: JobSpec.max_worker_losses, on distinct workers
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    account: Account
+    blames_worker: bool  #: counts towards the worker's quarantine
+    backs_off: bool  #: the next attempt waits, longer each time
+    note: str
+
+
+CHARGES: Final[Mapping[Status, Charge]] = {
+    Status.DONE: Charge(
+        account=Account.NOTHING, blames_worker=False, backs_off=False, note="the task is completed"
+    ),
+    Status.FAILED: Charge(
+        account=Account.FAILURES,
+        blames_worker=True,
+        backs_off=True,
+        note="the same error at the same record twice is enough; with skip_bad_records the first one "
+        "charges nothing and the next attempt is careful",
+    ),
+    Status.TIMED_OUT: Charge(
+        account=Account.FAILURES, blames_worker=True, backs_off=True, note="no progress for too long"
+    ),
+    Status.LOST: Charge(
+        account=Account.LOSSES,
+        blames_worker=True,
+        backs_off=True,
+        note="poison after max_losses; nothing if no executor had started",
+    ),
+    Status.WORKER_LOST: Charge(
+        account=Account.WORKER_LOSSES,
+        blames_worker=False,
+        backs_off=False,
+        note="a wide bound, counted in distinct workers",
+    ),
+    Status.FETCH_FAILED: Charge(
+        account=Account.NOTHING,
+        blames_worker=False,
+        backs_off=True,
+        note="the map's output is to blame: at most 4 re-runs of one map, then the job fails by name",
+    ),
+    Status.DISK_FULL: Charge(
+        account=Account.NOTHING,
+        blames_worker=True,
+        backs_off=True,
+        note="another worker is preferred; 3 in a row without progress and nowhere else to go fail the job",
+    ),
+    Status.HANDED_BACK: Charge(
+        account=Account.NOTHING, blames_worker=False, backs_off=False, note="drain or shutdown"
+    ),
+    Status.SUPERSEDED: Charge(
+        account=Account.NOTHING,
+        blames_worker=False,
+        backs_off=False,
+        note="another attempt won, or the job is over",
+    ),
+}
+
+
+def markdown() -> str:
+    """The table as the docs print it."""
+    rows = ["No task ends more than 50 attempts uncharged (`MachineConfig.uncharged_max`).", ""]
+    rows += [
+        "| an attempt ended as | charged | blames the worker | backs off | note |",
+        "|---|---|---|---|---|",
+    ]
+    for status, charge in CHARGES.items():
+        blames, backs = ("yes" if flag else "no" for flag in (charge.blames_worker, charge.backs_off))
+        rows.append(f"| {status.value} | {charge.account.value} | {blames} | {backs} | {charge.note} |")
+    return "\n".join(rows)

@@ -1,0 +1,220 @@
+"""Charging: counts against a task's bounds, by the table in `core.charges`, and blames workers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mrq.core.charges import CHARGES, Account
+from mrq.core.fitting import others_take
+from mrq.core.jobs import Job, TaskError
+from mrq.core.machine_state import State, stable_hash
+from mrq.core.model import ErrorReport, Status, WorkerHealth, task_name
+from mrq.core.tasks import Attempt, TaskTable
+from mrq.core.workers import Worker
+
+#: How attempts end in good order: `mrq status` doesn't list them with what went wrong.
+_NO_TROUBLE: Final = frozenset({Status.HANDED_BACK, Status.SUPERSEDED})
+
+
+def charge(
+    state: State,
+    job: Job,
+    table: TaskTable,
+    index: int,
+    attempt: Attempt,
+    status: Status,
+    error: ErrorReport | None,
+    *,
+    started: bool,
+) -> str | None:
+    """Charge what the table says. Returns why the job fails, if a bound is reached."""
+    rule = CHARGES[status]
+    if status not in _NO_TROUBLE:
+        _remember(state, job, table, index, attempt, status, error)
+    if rule.blames_worker:
+        blame(table, index, attempt.worker)
+    if status is Status.DISK_FULL:
+        return _disk_full(state, job, table, index, attempt, error)
+    if started and rule.account is Account.LOSSES:
+        return _lost(job, table, index, error)
+    if started and rule.account is Account.WORKER_LOSSES:
+        bound = _worker_lost(job, table, index, attempt)
+        return bound or _uncharged(state, table, index, status, error)
+    if not started or rule.account is Account.NOTHING:
+        return _uncharged(state, table, index, status, error)
+    return _failed(job, table, index, status, error)
+
+
+def _uncharged(
+    state: State, table: TaskTable, index: int, status: Status, error: ErrorReport | None
+) -> str | None:
+    """Nobody's fault, and still not for ever."""
+    trouble = table.troubled(index)
+    trouble.uncharged += 1
+    if trouble.uncharged < state.config.uncharged_max:
+        return None
+    what = f"ended {trouble.uncharged} times without a result, the last time as {status.value}"
+    return _sentence(table, index, what, error)
+
+
+def _failed(job: Job, table: TaskTable, index: int, status: Status, error: ErrorReport | None) -> str | None:
+    spec, trouble = job.spec, table.troubled(index)
+    if status is Status.FAILED and spec.skip_bad_records and not trouble.careful:
+        trouble.careful = True
+        return None
+    table.failures[index] = min(table.failures[index] + 1, 255)
+    job.failures += 1
+    times = table.failures[index]
+    if times >= spec.max_failures:
+        return _sentence(table, index, f"failed {_times(times)}", error)
+    if status is Status.FAILED and error is not None:
+        seen = stable_hash(repr(error.fingerprint))
+        if trouble.fingerprints is None:
+            trouble.fingerprints = []
+        if seen in trouble.fingerprints:
+            return _sentence(table, index, "failed twice with the same error at the same record", error)
+        trouble.fingerprints.append(seen)
+    return None
+
+
+def _lost(job: Job, table: TaskTable, index: int, error: ErrorReport | None) -> str | None:
+    table.losses[index] = min(table.losses[index] + 1, 255)
+    job.losses += 1
+    if table.losses[index] < job.spec.max_losses:
+        return None
+    return _sentence(table, index, f"killed its executor {_times(table.losses[index])}", error)
+
+
+def _worker_lost(job: Job, table: TaskTable, index: int, attempt: Attempt) -> str | None:
+    trouble = table.troubled(index)
+    if trouble.workers_lost is None:
+        trouble.workers_lost = []
+    job.worker_losses += 1
+    if attempt.worker not in trouble.workers_lost:
+        trouble.workers_lost.append(attempt.worker)
+    if len(trouble.workers_lost) < job.spec.max_worker_losses:
+        return None
+    return _sentence(table, index, f"was lost with {len(trouble.workers_lost)} different workers", None)
+
+
+def _disk_full(
+    state: State, job: Job, table: TaskTable, index: int, attempt: Attempt, error: ErrorReport | None
+) -> str | None:
+    """Charges nothing, yet can't go on for ever: another worker first, then a few tries, then the end."""
+    trouble = table.troubled(index)
+    avoid(table, index, attempt.worker)
+    trouble.disk_full = trouble.disk_full + 1 if trouble.disk_full_mark == job.completions else 1
+    trouble.disk_full_mark = job.completions
+    trouble.disk_full_all += 1
+    elsewhere = others_take(state, job, table.kind, trouble.avoid or [])
+    config = state.config
+    if (trouble.disk_full >= config.disk_full_max and not elsewhere) or (
+        trouble.disk_full_all >= config.disk_full_limit
+    ):
+        return _sentence(table, index, f"found the disk full {_times(trouble.disk_full_all)}", error)
+    return None
+
+
+def avoid(table: TaskTable, index: int, worker: str) -> None:
+    trouble = table.troubled(index)
+    if trouble.avoid is None:
+        trouble.avoid = []
+    if worker not in trouble.avoid:
+        trouble.avoid.append(worker)
+        trouble.waits = 0
+
+
+def blame(table: TaskTable, index: int, worker: str) -> None:
+    """A task failed on a worker. Whether that is the worker's fault shows when it completes elsewhere."""
+    trouble = table.troubled(index)
+    if trouble.failed_on is None:
+        trouble.failed_on = []
+    if worker not in trouble.failed_on:
+        trouble.failed_on.append(worker)
+
+
+def settle_blame(state: State, table: TaskTable, index: int, winner: str) -> None:
+    """A task that failed on some workers was completed by another: a strike for each of them.
+
+    A job whose code fails everywhere strikes nobody, so it can't shut the cluster out.
+    """
+    trouble = table.trouble.get(index)
+    if trouble is None or trouble.failed_on is None:
+        return
+    for name in trouble.failed_on:
+        worker = state.workers.all.get(name)
+        if worker is not None and name != winner:
+            _strike(state, worker, table.name(index))
+    trouble.failed_on = None
+
+
+def _strike(state: State, worker: Worker, task: str) -> None:
+    """Too many different tasks that failed here, and not elsewhere, quarantine a worker."""
+    config, strikes = state.config, worker.strikes
+    strikes.pop(task, None)
+    strikes[task] = state.now
+    while (
+        len(strikes) > config.quarantine_tasks or next(iter(strikes.values())) < state.now - config.strike_s
+    ):
+        del strikes[next(iter(strikes))]
+    if len(strikes) >= config.quarantine_tasks and may_quarantine(state, worker):
+        quarantine(state, worker)
+
+
+def may_quarantine(state: State, worker: Worker) -> bool:
+    """Never embedded, never the last worker, and never more than a share: a job's bug isn't theirs."""
+    if state.config.embedded or worker.quarantined:
+        return False
+    others = len(state.workers.out - {worker.worker})
+    if others == 0:
+        return False
+    held = (state.workers.all[name] for name in state.workers.quarantined)
+    shut_out = sum(w.live is not WorkerHealth.DEAD and not w.draining for w in held)
+    return shut_out + 1 <= state.config.quarantine_share * (shut_out + others + 1)
+
+
+def quarantine(state: State, worker: Worker) -> None:
+    """It gets no more tasks until an operator readmits it; what it runs may finish."""
+    state.workers.take_out(worker)
+    worker.quarantined = True
+    state.workers.quarantined[worker.worker] = None
+    state.workers.put_in(worker)
+    state.write_worker(worker)
+
+
+def _remember(
+    state: State,
+    job: Job,
+    table: TaskTable,
+    index: int,
+    attempt: Attempt,
+    status: Status,
+    error: ErrorReport | None,
+) -> None:
+    job.errors.append(
+        TaskError(
+            kind=table.kind,
+            index=index,
+            attempt=attempt.id,
+            worker=attempt.worker,
+            status=status,
+            at=state.now,
+            error=error,
+        )
+    )
+    del job.errors[: -state.config.errors_kept]
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"
+
+
+def _sentence(table: TaskTable, index: int, what: str, error: ErrorReport | None) -> str:
+    """Names the task, what it did and the last error with its record."""
+    text = f"{task_name(table.kind, index)} {what}"
+    if error is None:
+        return text
+    text += f": {error.type}: {error.message}" if error.message else f": {error.type}"
+    if error.path is not None:
+        text += f" ({error.path}" + (f", offset {error.offset})" if error.offset is not None else ")")
+    return text

@@ -1,0 +1,480 @@
+"""The store's scripts as plain code: claim, report, beat, and the leader's fenced batch.
+
+`adapters.memory` is a lock around this; the scripts of a server are tested against it, difference by
+difference, so its data is plain: dicts, lists, strings and numbers under string keys. Every script is
+idempotent: answers get lost, so whoever asked asks again.
+
+A *task* row is the leader's: [state, generation, primary number, backup number]. An *attempt* row is a
+claim's, one for each role of a task: [generation, role number, number, publish id, worker, boot, token,
+floor, status or ""]. It is live while generation and role number are the task's, the task isn't
+completed, nothing was reported and the job isn't over; nobody writes the other's rows.
+
+`floor` is the highest beat of the holder that may have begun before the claim was recorded: a beat
+above it that doesn't list the token was made without it.
+
+What belongs to no job (workers' health, orders that follow from no task) has a fence of its own: that of
+the batches with the job "".
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from mrq.core.claim_rows import (
+    A_BOOT,
+    A_FLOOR,
+    A_GENERATION,
+    A_PUBLISH,
+    A_ROLE_NUMBER,
+    A_STATUS,
+    A_TOKEN,
+    A_WORKER,
+    BACKUP,
+    GENERATION,
+    PRIMARY,
+    STATE,
+    attempt_key,
+    attempt_of,
+    claimed,
+    fence_row,
+    granted,
+    location,
+    new_job,
+    numbered,
+    parse_attempt,
+    reported,
+    task_key,
+)
+from mrq.core.commands import WriteJob, WriteLocation, WriteTask, WriteWorker
+from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
+from mrq.core.exchange import (
+    Answer,
+    Batch,
+    BeatReply,
+    ClaimAnswer,
+    ClaimRequest,
+    DrainOrder,
+    Fence,
+    Order,
+    ReportAnswer,
+    ReportRequest,
+    StoredJob,
+    Write,
+    WriteAnswer,
+)
+from mrq.core.model import (
+    AttemptId,
+    Beat,
+    JobSpec,
+    JobState,
+    MapLocation,
+    Role,
+    RunningAttempt,
+    TaskMessage,
+    TaskState,
+    WorkerHealth,
+)
+
+__all__ = ["MISSING_BEATS", "Claims", "attempt_key", "task_key"]
+
+#: Beats above the floor without a token that mean that its attempt is lost.
+MISSING_BEATS: Final = 2
+
+_OVER: Final = frozenset(
+    {
+        JobState.COMMITTING.value,
+        JobState.DONE.value,
+        JobState.FAILED.value,
+        JobState.CANCELLED.value,
+    }
+)
+_TAKES: Final = frozenset({WorkerHealth.ALIVE.value, WorkerHealth.SUSPECT.value})
+
+_OBSOLETE: Final = ClaimAnswer(answer=Answer.OBSOLETE)
+_NO_STORE: Final = ClaimAnswer(answer=Answer.NO_STORE)
+_DECLINED: Final = ClaimAnswer(answer=Answer.DECLINED)
+_DUPLICATE: Final = ClaimAnswer(answer=Answer.DUPLICATE)
+
+
+class Claims:
+    """The whole state of a store, and the scripts on it."""
+
+    def __init__(self, *, store_id: str, incarnation: int = 1, ready: bool = True) -> None:
+        self.store_id = store_id
+        self.incarnation = incarnation
+        self.ready = ready
+        #: job -> {"state", "fence": [incarnation, epoch, owner, seq], "tasks", "attempts", "numbers",
+        #: "locations", "reports", "records", "job_record"}; the last two are the leader's, and opaque.
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.cluster: dict[str, Any] | None = None  #: only a "fence": of what belongs to no job
+        #: worker -> {"boot", "old", "seq", "tokens", "health", "draining", "orders", "order", "reported",
+        #: "beat": the last one, "about": the last that wasn't empty}
+        self.workers: dict[str, dict[str, Any]] = {}
+
+    def open(self, incarnation: int) -> None:
+        """A leader has loaded or restored everything: from now on there are answers."""
+        self.incarnation = max(self.incarnation, incarnation)
+        self.ready = True
+
+    # The leader's scripts.
+
+    def begin(self, job: str, fence: Fence) -> WriteAnswer:
+        """Make a job's records, or take over the fence of one that is there."""
+        if not self.ready:
+            return WriteAnswer.NO_STORE
+        found = self.jobs.get(job)
+        if found is None:
+            self.jobs[job] = new_job(fence)
+            return WriteAnswer.WRITTEN
+        return _take_fence(found, fence)
+
+    def lead(self, fence: Fence) -> WriteAnswer:
+        """Take the fence of what belongs to no job. A store that isn't open yet has one as well."""
+        if self.cluster is None:
+            self.cluster = {"fence": fence_row(fence)}
+            return WriteAnswer.WRITTEN
+        return _take_fence(self.cluster, fence)
+
+    def restore(self, stored: StoredJob) -> WriteAnswer:
+        """Write a job whole, in place of what is there, into a store that lost it or is behind: `writes`
+        give tasks and locations. Claims and reports are gone, so its leader has raised the generations."""
+        name, fence = stored.spec.job, stored.fence
+        found = self.jobs.get(name)
+        if found is not None:
+            if found["fence"][:3] == fence_row(fence)[:3]:
+                return WriteAnswer.ALREADY
+            if (fence.incarnation, fence.epoch) <= tuple(found["fence"][:2]):
+                return WriteAnswer.FENCED
+        job = self.jobs[name] = new_job(fence)
+        for write in stored.writes:
+            self._apply(job, write)
+        job["state"], job["error"] = stored.state.value, stored.error
+        job["records"], job["job_record"] = dict(stored.records), stored.job_record
+        return WriteAnswer.WRITTEN
+
+    def write(self, batch: Batch) -> WriteAnswer:
+        """Move the fence from seq-1 to seq and apply the batch, or change nothing."""
+        if not self.ready:
+            return WriteAnswer.NO_STORE
+        job = self.jobs.get(batch.job) if batch.job else self.cluster
+        fence = batch.fence
+        if job is None:
+            return WriteAnswer.ROLLED_BACK
+        incarnation, epoch, owner, seq = job["fence"]
+        if (fence.incarnation, fence.epoch) < (incarnation, epoch):
+            return WriteAnswer.FENCED
+        if (fence.incarnation, fence.epoch) > (incarnation, epoch):
+            return WriteAnswer.ROLLED_BACK  # that fence was taken here once, and is gone
+        if fence.owner != owner:
+            return WriteAnswer.FENCED
+        if fence.seq <= seq:
+            return WriteAnswer.ALREADY
+        if fence.seq > seq + 1:
+            return WriteAnswer.ROLLED_BACK
+        job["fence"] = [incarnation, epoch, owner, fence.seq]
+        for write in batch.writes:
+            self._apply(job, write)
+        if batch.records:
+            job["records"].update(batch.records)
+        if batch.job_record is not None:
+            job["job_record"] = batch.job_record
+        for worker, boot, order in batch.orders:
+            self._order(worker, boot, order)
+        return WriteAnswer.WRITTEN
+
+    def fence(self, job: str) -> Fence | None:
+        """The fence as it stands; of the job "", that of what belongs to no job."""
+        found = self.jobs.get(job) if job else self.cluster
+        if found is None:
+            return None
+        incarnation, epoch, owner, seq = found["fence"]
+        return Fence(incarnation=incarnation, epoch=epoch, owner=owner, seq=seq)
+
+    def forget(self, job: str) -> None:
+        """Drop a job's records."""
+        self.jobs.pop(job, None)
+
+    def recorded(self, job: str) -> list[AttemptClaimed | AttemptReported]:
+        """What is claimed and reported of tasks that aren't completed: what a sweep or a successor
+        replays, since a wake-up may have been lost."""
+        found = self.jobs.get(job)
+        events: list[AttemptClaimed | AttemptReported] = []
+        if found is None or found["state"] in _OVER:
+            return events
+        for key, row in found["attempts"].items():
+            if not _current(found["tasks"].get(key[:-1]), parse_attempt(key)[2], row):
+                continue
+            events.append(claimed(job, key, row))
+            if row[A_STATUS]:
+                events.append(reported(found["reports"][key]))
+        return events
+
+    def load(self, spec: JobSpec) -> StoredJob | None:
+        """A job as a new leader goes on with it; None when there is no such job."""
+        found, fence = self.jobs.get(spec.job), self.fence(spec.job)
+        if found is None or fence is None:
+            return None
+        return StoredJob(
+            spec=spec,
+            fence=fence,
+            state=JobState(found["state"]),
+            error=found["error"],
+            job_record=found["job_record"],
+            records=dict(found["records"]),
+            recorded=tuple(self.recorded(spec.job)),
+        )
+
+    def _apply(self, job: dict[str, Any], write: Write) -> None:
+        match write:
+            case WriteTask():
+                row = [write.state.value, write.generation, write.primary_number, write.backup_number]
+                job["tasks"][task_key(write.kind, write.index)] = row
+            case WriteLocation():
+                at = write.location
+                entry = [at.map_index, at.attempt.generation, at.attempt.number, at.attempt.token]
+                job["locations"].append([*entry, at.worker, at.boot, at.digest, at.bytes, write.withdrawn])
+            case WriteJob():
+                job["state"], job["error"] = write.state.value, write.error
+            case WriteWorker():
+                worker = self.workers.get(write.worker)
+                if worker is not None and worker["boot"] == write.boot:
+                    worker["health"] = write.health.value
+
+    def _order(self, name: str, boot: str, order: Order) -> None:
+        """Number an order and keep it until a beat acknowledges it; an older boot's are of no use."""
+        worker = self.workers.get(name)
+        if worker is None or worker["boot"] != boot:
+            return
+        worker["order"] += 1
+        worker["orders"].append(numbered(order, worker["order"]))
+
+    # The workers' scripts.
+
+    def claim(self, request: ClaimRequest) -> tuple[ClaimAnswer, AttemptClaimed | None]:
+        """The claim table (docs/architecture.md); the event is for the leader, once for each NEW."""
+        if not self.ready:
+            return _NO_STORE, None
+        message = request.message
+        job = self.jobs.get(message.job)
+        if job is None or job["state"] in _OVER:
+            return _OBSOLETE, None
+        task = job["tasks"].get(task_key(message.kind, message.index))
+        if not _authorised(task, message):
+            return _OBSOLETE, None
+        row = job["attempts"].get(attempt_key(message.kind, message.index, message.role))
+        if row is None or row[:2] != [message.generation, message.role_number]:
+            return self._grant(job, request)
+        if row[A_STATUS]:
+            return _OBSOLETE, None
+        holder = attempt_of(row)
+        if row[A_TOKEN] == request.token:
+            return ClaimAnswer(answer=Answer.SAME, attempt=holder), None
+        if row[A_PUBLISH] != message.publish_id:
+            return _DUPLICATE, None
+        if (row[A_WORKER], row[A_BOOT]) == (request.worker, request.boot):
+            return ClaimAnswer(answer=Answer.RESUME, attempt=holder), None
+        return self._contend(job, request, row, holder)
+
+    def _contend(
+        self, job: dict[str, Any], request: ClaimRequest, row: list[Any], holder: AttemptId
+    ) -> tuple[ClaimAnswer, AttemptClaimed | None]:
+        """The same message was delivered again while another boot holds the role: is that one alive?"""
+        worker = self.workers.get(row[A_WORKER])
+        if worker is None or worker["boot"] != row[A_BOOT]:
+            return self._grant(job, request)  # a newer boot of that worker: the old one's work is gone
+        seq, listed = worker["seq"], row[A_TOKEN] in worker["tokens"]
+        if not listed and seq >= row[A_FLOOR] + MISSING_BEATS:
+            return self._grant(job, request)
+        if request.held_token == holder.token and request.held_beat_seq is not None:
+            if seq <= request.held_beat_seq:
+                return self._grant(job, request)  # no newer beat
+            if listed:
+                return _DUPLICATE, None  # it lives on its beats
+        return ClaimAnswer(answer=Answer.HELD, attempt=holder, beat_seq=seq), None
+
+    def _grant(self, job: dict[str, Any], request: ClaimRequest) -> tuple[ClaimAnswer, AttemptClaimed | None]:
+        message = request.message
+        worker = self.workers.get(request.worker)
+        # The first beat of a boot comes before its first claim, so the leader learns of boots in order.
+        if worker is None or worker["boot"] != request.boot or request.worker == message.not_worker:
+            return _DECLINED, None
+        if worker["draining"] or worker["health"] not in _TAKES or not request.fits:
+            return _DECLINED, None
+        key = task_key(message.kind, message.index)
+        number = job["numbers"][key] = job["numbers"].get(key, 0) + 1
+        # One beat may be under way, made before this claim: the floor is above the last one seen.
+        row = granted(request, number, worker["seq"] + 1)
+        attempt = attempt_key(message.kind, message.index, message.role)
+        job["attempts"][attempt] = row
+        return ClaimAnswer(answer=Answer.NEW, attempt=attempt_of(row)), claimed(message.job, attempt, row)
+
+    def report(self, request: ReportRequest) -> tuple[ReportAnswer, AttemptReported | None]:
+        """Record an outcome if its attempt is live; the event is for the leader, which is told again
+        with the beats of that worker until it has written what follows."""
+        if not self.ready:
+            return ReportAnswer.NO_STORE, None
+        job = self.jobs.get(request.job)
+        if job is None:
+            return ReportAnswer.OBSOLETE, None
+        key = attempt_key(request.kind, request.index, request.role)
+        row = job["attempts"].get(key)
+        if row is None or row[A_TOKEN] != request.attempt.token:
+            return ReportAnswer.OBSOLETE, None
+        if row[A_STATUS]:
+            return ReportAnswer.ALREADY, None
+        if not _live(job, key[:-1], request.role, row):
+            return ReportAnswer.OBSOLETE, None
+        row[A_STATUS] = request.outcome.status.value
+        job["reports"][key] = request
+        worker = self.workers.get(request.worker)
+        if worker is not None and worker["boot"] == request.boot:
+            worker["reported"].append([request.job, key, row[A_TOKEN]])
+        return ReportAnswer.RECORDED, reported(request)
+
+    def beat(self, beat: Beat) -> tuple[BeatReply | None, list[AttemptReported | BeatReceived]]:
+        """Renew the lease of everything listed. None when the store isn't ready.
+
+        The events reach the leader together or not at all: a report that was recorded comes before the
+        beat that doesn't list its attempt any more, or the leader would take it for lost.
+
+        A boot with an address is JOINING, which is declined every claim, until the leader says otherwise. The
+        leader is told with each beat what health the store has: what it wrote may have come before the boot.
+
+        A beat that was overtaken changes nothing; a boot that was followed by a newer one is told that
+        it is dead, that nothing of it lives, and to leave.
+        """
+        if not self.ready:
+            return None, []
+        worker = self.workers.get(beat.worker)
+        if worker is not None and beat.boot in worker["old"]:
+            leave = DrainOrder(number=beat.acked_order + 1)
+            return self._reply((leave,), WorkerHealth.DEAD, frozenset()), []
+        if worker is None or worker["boot"] != beat.boot:
+            worker = self._boot(beat, worker)
+        events: list[AttemptReported | BeatReceived] = []
+        if beat.seq > worker["seq"]:
+            worker["seq"] = beat.seq
+            worker["tokens"] = [line.attempt.token for line in beat.running]
+            worker["draining"] = beat.draining
+            acked = beat.acked_order
+            worker["orders"] = [order for order in worker["orders"] if order.number > acked]
+            worker["order"] = max(worker["order"], acked)  # of a store that lost some: numbers only grow
+            worker["beat"], worker["about"] = beat, dict(beat.about) or worker["about"]
+            events += self._unheard(worker)
+            events.append(BeatReceived(beat=beat, health=WorkerHealth(worker["health"])))
+        live = frozenset(line.attempt.token for line in beat.running if self._lives(line))
+        return self._reply(tuple(worker["orders"]), WorkerHealth(worker["health"]), live), events
+
+    def _unheard(self, worker: dict[str, Any]) -> list[AttemptReported]:
+        """Reports of a worker from which nothing was written yet; the others needn't be told again."""
+        kept, events = [], []
+        for name, key, token in worker["reported"]:
+            job = self.jobs.get(name)
+            row = job["attempts"].get(key) if job is not None else None
+            if job is None or row is None or row[A_TOKEN] != token or job["state"] in _OVER:
+                continue
+            if _current(job["tasks"].get(key[:-1]), parse_attempt(key)[2], row):
+                kept.append([name, key, token])
+                events.append(reported(job["reports"][key]))
+        worker["reported"] = kept
+        return events
+
+    def leave(self, worker: str, boot: str) -> WorkerLeft | None:
+        """A goodbye; None where that boot isn't the worker's (any more)."""
+        found = self.workers.get(worker)
+        if found is None or found["boot"] != boot:
+            return None
+        found["tokens"], found["draining"] = [], True
+        return WorkerLeft(worker=worker, boot=boot)
+
+    def locations(self, job: str, after: int) -> tuple[int, list[tuple[MapLocation, bool]]]:
+        """Entries after a position, with the new position; nothing of an unknown job."""
+        found = self.jobs.get(job)
+        if found is None:
+            return after, []
+        entries = found["locations"][after:]
+        return after + len(entries), [(location(entry), entry[-1]) for entry in entries]
+
+    def _boot(self, beat: Beat, before: dict[str, Any] | None) -> dict[str, Any]:
+        """A worker's first beat under a new boot: the newest wins. Quarantine is the operator's word."""
+        health = WorkerHealth.JOINING.value if beat.address else WorkerHealth.ALIVE.value
+        old: list[str] = []
+        if before is not None:
+            old = [*before["old"], before["boot"]][-64:]
+            if before["health"] == WorkerHealth.QUARANTINED.value:
+                health = before["health"]
+        made = self.workers[beat.worker] = {
+            "boot": beat.boot,
+            "old": old,
+            "seq": 0,
+            "tokens": [],
+            "health": health,
+            "draining": False,
+            "orders": [],
+            "order": 0,
+            "reported": [],
+            "beat": beat,
+            "about": {},
+        }
+        return made
+
+    def heard(self) -> list[tuple[Beat, WorkerHealth]]:
+        """Each worker's last beat, with what it last said about itself, and its health."""
+        return [
+            (replace(found["beat"], about=found["about"]), WorkerHealth(found["health"]))
+            for found in self.workers.values()
+        ]
+
+    def _reply(self, orders: tuple[Order, ...], health: WorkerHealth, live: frozenset[str]) -> BeatReply:
+        return BeatReply(
+            orders=orders, health=health, live=live, store_id=self.store_id, incarnation=self.incarnation
+        )
+
+    def _lives(self, line: RunningAttempt) -> bool:
+        job = self.jobs.get(line.job)
+        if job is None:
+            return False
+        row = job["attempts"].get(attempt_key(line.kind, line.index, line.role))
+        if row is None or row[A_TOKEN] != line.attempt.token:
+            return False
+        return _live(job, task_key(line.kind, line.index), line.role, row)
+
+
+def _take_fence(found: dict[str, Any], fence: Fence) -> WriteAnswer:
+    """A later epoch takes it over; the same holder has it already."""
+    current, given = found["fence"], fence_row(fence)
+    if current[:3] == given[:3]:
+        return WriteAnswer.ALREADY
+    if given[:2] <= current[:2]:
+        return WriteAnswer.FENCED
+    found["fence"] = given
+    return WriteAnswer.WRITTEN
+
+
+def _number(task: list[Any], role: Role) -> int:
+    number: int = task[PRIMARY if role is Role.PRIMARY else BACKUP]
+    return number
+
+
+def _authorised(task: list[Any] | None, message: TaskMessage) -> bool:
+    """May this message still be claimed? Number 0 stands for no authorised role."""
+    return (
+        task is not None
+        and task[STATE] != TaskState.COMPLETED.value
+        and task[GENERATION] == message.generation
+        and _number(task, message.role) == message.role_number > 0
+    )
+
+
+def _current(task: list[Any] | None, role: Role, row: list[Any]) -> bool:
+    return (
+        task is not None
+        and task[STATE] != TaskState.COMPLETED.value
+        and task[GENERATION] == row[A_GENERATION]
+        and _number(task, role) == row[A_ROLE_NUMBER]
+    )
+
+
+def _live(job: dict[str, Any], task: str, role: Role, row: list[Any]) -> bool:
+    return job["state"] not in _OVER and not row[A_STATUS] and _current(job["tasks"].get(task), role, row)

@@ -1,0 +1,84 @@
+"""Workers whose disks are full take no maps. Where that is all of them, and nothing goes on that would make
+room, waiting would be for ever: what is kept of jobs that are over goes first, then a job ends by name.
+
+Looked at every few seconds while a worker says that it is full.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mrq.core import commands as c
+from mrq.core.fitting import takers
+from mrq.core.jobs import Job
+from mrq.core.machine_state import DISKS, State
+from mrq.core.model import JobState, Kind
+from mrq.core.moves import fail_job
+from mrq.core.shuffle_rules import lose_maps
+from mrq.core.tasks import COMPLETED, RUNNING
+
+#: Looks in a row that find nothing going on: then what jobs that are over have left is given up …
+_GIVE_UP_LOOKS: Final = 2
+#: … and then a job fails.
+_FAIL_LOOKS: Final = 5
+#: What a retry would go on with.
+_KEPT: Final = frozenset({JobState.FAILED, JobState.CANCELLED})
+
+
+def watch(state: State) -> None:
+    """A worker is full: look from time to time."""
+    if not state.disks_watched:
+        state.disks_watched = True
+        state.timer(state.config.disks_look_s, DISKS, "")
+
+
+def disks_due(state: State, looks: int, before: int) -> None:
+    """One look: `looks` before it found nothing going on, at `before` completions."""
+    if not any(worker.about.get("full") for worker in state.workers.all.values() if worker.takes):
+        state.disks_watched = False
+        return
+    completions = sum(job.completions for job in state.active.values())
+    stuck = _stuck(state)
+    looks = looks + 1 if stuck and completions == before else 0
+    if looks == _GIVE_UP_LOOKS:
+        for job in [job for job in state.jobs.values() if job.state in _KEPT]:
+            _give_up(state, job)
+    elif looks >= _FAIL_LOOKS:
+        looks = 0
+        _fail(state, max(stuck, key=lambda job: job.maps.counts[COMPLETED]))
+    state.timer(state.config.disks_look_s, DISKS, "", index=looks, generation=completions)
+
+
+def _stuck(state: State) -> list[Job]:
+    """The jobs whose maps nobody takes for want of room; none while anything goes on that may make some."""
+    making = state.totals[Kind.MAP][RUNNING] or any(job.maps.done for job in state.active.values())
+    if making or any(job.state is JobState.COMMITTING for job in state.jobs.values()):
+        return []
+    return [job for job in state.active.values() if _full(state, job)]
+
+
+def _full(state: State, job: Job) -> str:
+    """What the first of those says that would take the job's maps, if all of them are full."""
+    among = takers(state, job, Kind.MAP)
+    workers = state.workers.all.values() if among is None else among
+    said = [str(w.about.get("full", "")) for w in workers if w.takes and w.own(Kind.MAP)]
+    return said[0] if said and all(said) else ""
+
+
+def _give_up(state: State, job: Job) -> None:
+    """What is left of a job that is over goes; going on with it runs its maps again."""
+    kept = [index for index in range(len(job.maps)) if job.maps.state[index] == COMPLETED]
+    if kept and job.shuffled:
+        lose_maps(state, job, kept, "given up: workers' disks were full")
+        state.out.append(c.DropJob(job=job.spec.job))
+
+
+def _fail(state: State, job: Job) -> None:
+    """The one that keeps most; others may go on in its room."""
+    why = _full(state, job)
+    fail_job(
+        state,
+        job,
+        f"no worker takes more maps, for want of disk, and nothing goes on that would make room: {why}",
+    )
+    _give_up(state, job)

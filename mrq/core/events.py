@@ -1,0 +1,206 @@
+"""What happened: the only input of `core.machine`. Past tense, frozen, with no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mrq.core.model import AttemptId, Beat, JobSpec, Kind, Outcome, Role, TaskResult, WorkerHealth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSubmitted:
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeatReceived:
+    beat: Beat
+    health: WorkerHealth | None = None  #: what the store says of the worker; None: it wasn't asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLeft:
+    """A worker that drained and said goodbye."""
+
+    worker: str
+    boot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReachable:
+    """That boot was dialled back at the address that it names."""
+
+    worker: str
+    boot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerUnreachable:
+    """It couldn't be; it is dialled again after a while."""
+
+    worker: str
+    boot: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptClaimed:
+    """The claim script recorded a holder."""
+
+    job: str
+    kind: Kind
+    index: int
+    attempt: AttemptId
+    role: Role
+    role_number: int
+    worker: str
+    boot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptReported:
+    """The report script recorded an outcome."""
+
+    job: str
+    kind: Kind
+    index: int
+    attempt: AttemptId
+    role: Role
+    role_number: int
+    worker: str
+    boot: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRecovered:
+    """A finished task's files were found intact after a restart, by footer or journal."""
+
+    job: str
+    kind: Kind
+    index: int
+    attempt: AttemptId
+    worker: str
+    boot: str
+    result: TaskResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputMissing:
+    """A completed map's output is gone or damaged (found on load, or by a worker)."""
+
+    job: str
+    kind: Kind
+    index: int
+    attempt: AttemptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageDied:
+    """A task's message was returned or dead-lettered."""
+
+    job: str
+    kind: Kind
+    index: int
+    generation: int
+    role: Role
+    role_number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitFinished:
+    job: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitFailed:
+    job: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested:
+    job: str
+    reason: str = "cancelled by the user"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRequested:
+    """A failed or cancelled job goes on: charges are forgiven, completed work is kept."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainRequested:
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineRequested:
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadmitRequested:
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetRequested:
+    """A job that is over may be dropped, with its intermediate files."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """The machine was loaded by a new leader: the first event after `Machine.load`.
+
+    On a cluster what was queued is published again and what was running lives on its worker's beats,
+    with a full grace. Embedded, workers and store are gone: what was in progress goes back to idle,
+    uncharged, and the whole view is written again.
+    """
+
+    embedded: bool
+    incarnation: int = 0  #: grows with every leader (an epoch, or seconds since the epoch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLost:
+    """The store came back without what was written, or without its last writes.
+
+    What is completed is kept; what was in progress goes back to idle, uncharged, since its claims may be
+    gone or given twice. The whole view is written again: into a restored store, before anything goes out.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked:
+    """Time passed: deadlines, backoffs, stragglers and windows are looked at."""
+
+
+Event = (
+    JobSubmitted
+    | BeatReceived
+    | WorkerLeft
+    | WorkerReachable
+    | WorkerUnreachable
+    | AttemptClaimed
+    | AttemptReported
+    | OutputRecovered
+    | OutputMissing
+    | MessageDied
+    | CommitFinished
+    | CommitFailed
+    | CancelRequested
+    | RetryRequested
+    | DrainRequested
+    | QuarantineRequested
+    | ReadmitRequested
+    | ForgetRequested
+    | Restored
+    | StoreLost
+    | Ticked
+)

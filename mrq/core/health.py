@@ -1,0 +1,248 @@
+"""Workers: beats, silence, boots, draining and quarantine."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mrq.core import events as e
+from mrq.core.attempts import end_attempt, lose_worker, reboot
+from mrq.core.charging import quarantine
+from mrq.core.disks import watch
+from mrq.core.jobs import Job
+from mrq.core.joining import dial, drain, join, let_go, refuse_other_versions
+from mrq.core.machine_state import BEAT, FORGET, State
+from mrq.core.model import Beat, Kind, Outcome, Role, RunningAttempt, Status, WorkerHealth
+from mrq.core.moves import attach, kill
+from mrq.core.tasks import QUEUED, Attempt, TaskTable
+from mrq.core.workers import Worker
+
+#: A kill is ordered again when this many later beats still list the attempt.
+_KILL_AGAIN_BEATS: Final = 5
+_SLACK_S: Final = 1e-3
+
+
+def on_beat(state: State, event: e.BeatReceived) -> None:
+    """The only lease: what a beat lists is alive, what two beats don't list is lost."""
+    beat = event.beat
+    known = state.workers.all.get(beat.worker)
+    worker = state.worker(beat.worker, beat.boot)
+    if beat.boot in worker.old_boots and beat.boot != worker.boot:
+        # A late beat of an old boot, unless the one that replaced it was the late one: then it is silent.
+        if state.now - max(worker.beat_at, state.beats_from) < state.config.suspect_after_s:
+            return
+        worker.old_boots.remove(beat.boot)
+    if known is None and event.health is WorkerHealth.QUARANTINED:
+        quarantine(state, worker)  # it was forgotten here, the operator's word wasn't
+    before = WorkerHealth.JOINING if known is None or beat.boot != known.boot else known.stored
+    if beat.boot != worker.boot:
+        reboot(state, worker, beat.boot)
+    elif beat.seq <= worker.seq:
+        return  # doubled or overtaken
+    _take_in(state, worker, beat, event.health)
+    # What the store has may be another boot's, or from before it lost something.
+    if worker.stored is not (event.health or before):
+        state.write_worker(worker)
+    listed = {}
+    for running in beat.running:
+        listed[running.attempt.token] = running
+        _progress(state, worker, running)
+    for token in [t for t in worker.held if t not in listed]:
+        _missed(state, worker, token)
+    if worker.killed:
+        for token in [t for t in worker.killed if t not in listed]:
+            if worker.killed[token] < beat.seq - 1:
+                del worker.killed[token]
+
+
+def _take_in(state: State, worker: Worker, beat: Beat, stored: WorkerHealth | None) -> None:
+    """Slots, hints and health, as the beat has them."""
+    worker.beat_at, worker.seq = state.now, beat.seq
+    had = worker.hints, worker.packages
+    worker.hints = dict(beat.hints)
+    if beat.about:
+        worker.say(beat.about)
+        refuse_other_versions(state, worker)
+    if worker.about.get("full"):
+        watch(state)
+    if beat.address != worker.address:
+        join(state, worker, beat.address, reached=stored in (WorkerHealth.ALIVE, WorkerHealth.SUSPECT))
+    draining = worker.draining or beat.draining
+    if draining and not worker.released:
+        let_go(state, worker)
+    if (
+        worker.live is WorkerHealth.ALIVE
+        and worker.slots == beat.slots
+        and draining == worker.draining
+        and had == (worker.hints, worker.packages)
+        and worker.worker in state.workers.out
+    ):
+        return
+    state.workers.take_out(worker)
+    if worker.live is WorkerHealth.DEAD:
+        state.timer(state.config.suspect_after_s, BEAT, worker.worker)
+        if not worker.reached:
+            dial(state, worker)
+    worker.live, worker.slots, worker.draining = WorkerHealth.ALIVE, beat.slots, draining
+    state.workers.put_in(worker)
+
+
+def _locate(
+    state: State, name: str, kind: Kind, index: int, role: Role
+) -> tuple[Job, TaskTable, Attempt | None] | None:
+    job = state.jobs.get(name)
+    if job is None:
+        return None
+    table = job.table(kind)
+    if not 0 <= index < len(table):
+        return None
+    flight = table.flights.get(index)
+    if flight is None:
+        return job, table, None
+    return job, table, flight.primary if role is Role.PRIMARY else flight.backup
+
+
+def _progress(state: State, worker: Worker, running: RunningAttempt) -> None:
+    """One line of a beat."""
+    found = _locate(state, running.job, running.kind, running.index, running.role)
+    if found is None:
+        return
+    job, table, attempt = found
+    token = running.attempt.token
+    if attempt is None or attempt.id.token != token:
+        if not _adopt(state, job, table, worker, running):
+            _kill_again(state, table, worker, running)
+        return
+    attempt.misses = 0
+    if running.phase or running.records or running.fraction:
+        attempt.started = True
+    attempt.updated_at = table.updated_at[running.index] = state.now
+    attempt.fraction, attempt.phase = running.fraction, running.phase
+    attempt.records, attempt.bytes = running.records, running.bytes
+
+
+def _adopt(state: State, job: Job, table: TaskTable, worker: Worker, running: RunningAttempt) -> bool:
+    """A queued task whose claim we weren't told of: the number says that it was given one."""
+    index, attempt = running.index, running.attempt
+    flight = table.flights.get(index)
+    if flight is None or not job.active or attempt.generation != table.generation[index]:
+        return False
+    if attempt.number <= flight.last_number:
+        return attempt.number <= 0  # not claimed yet: a token is listed before its claim is sent
+    if table.state[index] == QUEUED and running.role is Role.PRIMARY and flight.primary_number == 1:
+        attach(state, table, index, worker, attempt, running.role)
+    return True
+
+
+def _kill_again(state: State, table: TaskTable, worker: Worker, running: RunningAttempt) -> None:
+    """It runs what is no longer live: say so, now and then."""
+    token, number = running.attempt.token, running.attempt.number
+    if number <= 0 or table.token[running.index] == token:
+        return  # not claimed yet, or it has won since the beat began
+    at = worker.killed.get(token)
+    if at is None or worker.seq >= at + _KILL_AGAIN_BEATS:
+        kill(state, worker, table, running.index, running.attempt)
+
+
+def _missed(state: State, worker: Worker, token: str) -> None:
+    """A beat that began after the claim doesn't list the attempt; two of them mean that it is lost."""
+    name, kind, index, role = worker.held[token]
+    found = _locate(state, name, kind, index, role)
+    attempt = found[2] if found else None
+    if found is None or attempt is None or attempt.id.token != token:
+        state.workers.release(worker, token)
+        return
+    if worker.seq <= attempt.floor:
+        return
+    attempt.misses += 1
+    if attempt.misses >= state.config.missing_beats:
+        job, table, _ = found
+        end_attempt(state, job, table, index, attempt, Outcome(status=Status.LOST, started=attempt.started))
+
+
+def check_beats(state: State, name: str) -> None:
+    """A beat was due: alive, suspect or dead."""
+    worker = state.workers.all.get(name)
+    if worker is None or worker.live is WorkerHealth.DEAD:
+        return
+    config = state.config
+    last = max(worker.beat_at, state.beats_from)
+    silent = state.now - last
+    # Sums of floats may fall short of a deadline by a rounding error, for ever.
+    if silent >= config.dead_after_s - _SLACK_S:
+        die(state, worker, Status.WORKER_LOST)
+        return
+    if silent < config.suspect_after_s - _SLACK_S:
+        state.timer(last + config.suspect_after_s - state.now, BEAT, name)
+        return
+    state.timer(last + config.dead_after_s - state.now, BEAT, name)
+    if worker.live is WorkerHealth.ALIVE:
+        before = worker.health
+        state.workers.take_out(worker)
+        worker.live = WorkerHealth.SUSPECT
+        state.workers.put_in(worker)
+        if worker.health is not before:
+            state.write_worker(worker)
+
+
+def die(state: State, worker: Worker, status: Status) -> None:
+    """A worker is gone, with what it ran and what lies on its disk."""
+    if worker.live is WorkerHealth.DEAD:
+        return
+    state.workers.take_out(worker)
+    worker.live = WorkerHealth.DEAD
+    state.workers.refresh(worker)
+    state.write_worker(worker)
+    lose_worker(state, worker, status)
+    state.timer(state.config.forget_worker_s, FORGET, worker.worker)
+
+
+def forget(state: State, name: str) -> None:
+    """Drop a worker that has been dead for long."""
+    worker = state.workers.all.get(name)
+    if worker is None or worker.live is not WorkerHealth.DEAD:
+        return
+    if state.now - max(worker.beat_at, state.beats_from) >= state.config.forget_worker_s:
+        state.workers.quarantined.pop(name, None)
+        del state.workers.all[name]
+
+
+def on_left(state: State, event: e.WorkerLeft) -> None:
+    """A goodbye: as a death, but nothing is charged."""
+    worker = state.workers.all.get(event.worker)
+    if worker is not None and worker.boot == event.boot:
+        die(state, worker, Status.HANDED_BACK)
+
+
+def on_drain(state: State, event: e.DrainRequested) -> None:
+    """No new tasks; it leaves when it has finished what it has, and whatever starts it again gets none."""
+    worker = state.workers.all.get(event.worker)
+    if worker is None:
+        return
+    if not worker.draining:
+        drain(state, worker, "an operator drains it")
+        let_go(state, worker)
+    if not worker.quarantined and not state.config.embedded:
+        quarantine(state, worker)
+    else:
+        state.write_worker(worker)
+
+
+def on_quarantine(state: State, event: e.QuarantineRequested) -> None:
+    """An operator's word is enough: also for the last worker, which is theirs to decide."""
+    worker = state.workers.all.get(event.worker)
+    if worker is not None and not worker.quarantined and not state.config.embedded:
+        quarantine(state, worker)
+
+
+def on_readmit(state: State, event: e.ReadmitRequested) -> None:
+    """Only this brings a quarantined or drained worker back."""
+    worker = state.workers.all.get(event.worker)
+    if worker is None or not (worker.quarantined or worker.draining):
+        return
+    state.workers.take_out(worker)
+    worker.quarantined = worker.draining = worker.released = False
+    worker.trouble = ""
+    state.workers.quarantined.pop(worker.worker, None)
+    worker.strikes.clear()
+    state.workers.put_in(worker)
+    state.write_worker(worker)

@@ -1,0 +1,110 @@
+"""How workers come and go: dialled back before their first task, sent away, let go when nothing is needed."""
+
+from __future__ import annotations
+
+from mrq.core import commands as c
+from mrq.core import events as e
+from mrq.core.fitting import others_take
+from mrq.core.jobs import Job
+from mrq.core.machine_state import DIAL, State
+from mrq.core.model import Kind, WorkerHealth
+from mrq.core.shuffle_rules import lose_maps, outputs_needed
+from mrq.core.tasks import IDLE, QUEUED
+from mrq.core.workers import Worker
+
+
+def join(state: State, worker: Worker, address: str, *, reached: bool) -> None:
+    """It names an address, or another one: no tasks before that was dialled back, by whichever leader."""
+    state.workers.take_out(worker)
+    worker.address, worker.reached, worker.dials = address, reached or not address, 0
+    if not worker.draining:
+        worker.trouble = ""
+    state.workers.put_in(worker)
+    if not worker.reached:
+        dial(state, worker)
+
+
+def dial(state: State, worker: Worker) -> None:
+    """Ask for a verdict, and again when none comes."""
+    worker.dial += 1
+    state.out.append(c.DialWorker(worker=worker.worker, boot=worker.boot, address=worker.address))
+    state.timer(state.config.dial_timeout_s, DIAL, worker.worker, index=worker.dial)
+
+
+def dial_due(state: State, name: str, number: int) -> None:
+    """An address may be tried again, or its verdict never came."""
+    worker = state.workers.all.get(name)
+    if worker is None or worker.reached or worker.dial != number or worker.live is WorkerHealth.DEAD:
+        return  # a beat of one that is dead brings it back, and dials
+    dial(state, worker)
+
+
+def on_reachable(state: State, event: e.WorkerReachable) -> None:
+    """From now on it counts."""
+    worker = state.workers.all.get(event.worker)
+    if worker is None or worker.boot != event.boot or worker.reached:
+        return
+    state.workers.take_out(worker)
+    worker.reached, worker.dials = True, 0
+    if not worker.draining:
+        worker.trouble = ""
+    state.workers.put_in(worker)
+    state.write_worker(worker)
+
+
+def on_unreachable(state: State, event: e.WorkerUnreachable) -> None:
+    """Tried again, later each time; people see why it gets nothing, here and in its own log."""
+    worker = state.workers.all.get(event.worker)
+    if worker is None or worker.boot != event.boot or worker.reached:
+        return
+    if event.reason != worker.trouble:
+        worker.trouble = event.reason
+        text = f"no tasks yet: {event.reason}"
+        state.out.append(c.TellWorker(worker=worker.worker, boot=worker.boot, text=text))
+    worker.dials += 1
+    config = state.config
+    wait = min(config.dial_again_s * 2.0 ** min(worker.dials - 1, 16), config.dial_again_s_max)
+    state.timer(wait, DIAL, worker.worker, index=worker.dial)
+
+
+def refuse_other_versions(state: State, worker: Worker) -> None:
+    """A worker whose mrq differs in more than its last number is sent away, by both versions' names."""
+    mine, its = state.config.version, str(worker.about.get("version", ""))
+    if not mine or not its or mine.split(".")[:2] == its.split(".")[:2] or worker.draining:
+        return
+    why = f"it runs mrq {its} and this cluster mrq {mine}: install the same version on both"
+    drain(state, worker, why)
+
+
+def drain(state: State, worker: Worker, why: str) -> None:
+    """It takes nothing more, finishes what it has, and leaves."""
+    state.workers.take_out(worker)
+    worker.draining, worker.trouble = True, why
+    state.workers.put_in(worker)
+    state.out.append(c.DrainWorker(worker=worker.worker, boot=worker.boot, reason=why))
+
+
+def let_go(state: State, worker: Worker) -> None:
+    """What becomes of a draining worker's map outputs.
+
+    Reduces that run go on reading them there. Where others of the job still have to begin, which may be long
+    after it has left, its maps run again at once, if anybody can run them. Once nobody needs anything of it,
+    it is told so; it doesn't wait for that beyond its own bound.
+    """
+    needed = bool(worker.held)
+    for job in list(state.active.values()):
+        number = job.boot_number.get((worker.worker, worker.boot))
+        if number is None or number not in job.maps.heads or not outputs_needed(job):
+            continue
+        if _some_begin_later(job) and others_take(state, job, Kind.MAP, [worker.worker]):
+            lose_maps(state, job, job.maps.held_by(number), f"worker {worker.worker} drains")
+        else:
+            needed = True
+    if not needed:
+        worker.released = True
+        state.out.append(c.ReleaseWorker(worker=worker.worker, boot=worker.boot))
+
+
+def _some_begin_later(job: Job) -> bool:
+    reduces = job.reduces
+    return reduces.counts[IDLE] > 0 or reduces.counts[QUEUED] > 0

@@ -1,0 +1,355 @@
+"""A job's life: submitted, its completions, commit, cancel, retry, and coming back after a restart."""
+
+from __future__ import annotations
+
+from mrq.core import commands as c
+from mrq.core import events as e
+from mrq.core.digest import MASK
+from mrq.core.fitting import takers
+from mrq.core.jobs import Job
+from mrq.core.machine_state import FORGET, STALL, STRAGGLERS, State
+from mrq.core.model import AttemptId, JobState, Kind, Purpose, Role, TaskResult, WorkerHealth
+from mrq.core.moves import (
+    arm,
+    arm_offer,
+    drop_flight,
+    end_job,
+    fail_job,
+    make_ready,
+    message,
+    publish_id,
+    stop_tasks,
+    take_back,
+    write_location,
+)
+from mrq.core.shuffle_rules import (
+    accept_map,
+    lose_maps,
+    outputs_needed,
+    uncomplete_reduce,
+    verify_recovered,
+)
+from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, TaskTable, pack_result
+
+
+def on_submitted(state: State, event: e.JobSubmitted) -> None:
+    """A new job; the same one again changes nothing."""
+    spec = event.spec
+    if spec.job in state.jobs:
+        return
+    job = Job(spec, len(spec.splits), state.now, state.history, state.totals)
+    state.jobs[spec.job] = state.active[spec.job] = job
+    state.write_job(job)
+    check_finished(state, job)
+
+
+def complete(
+    state: State, job: Job, table: TaskTable, index: int, won: AttemptId, boot: int, result: TaskResult
+) -> str | None:
+    """Record a winner. Returns why the job fails, if it does."""
+    kind = table.kind
+    drop_flight(state, table, index)
+    table.move(index, COMPLETED, f"attempt {won.token} won")
+    table.finished_at[index] = table.updated_at[index] = state.now
+    table.winner_generation[index], table.winner_number[index] = won.generation, won.number
+    table.token[index] = won.token
+    table.generation[index] = max(table.generation[index], won.generation)
+    error = None
+    if kind is Kind.MAP:
+        error = accept_map(state, job, index, result)
+    else:
+        table.digest[index] = result.digest & MASK
+        job.add(kind, result)
+    table.results[index] = pack_result(result)
+    job.completions += 1
+    if result.seconds > job.slowest[kind][0]:
+        job.slowest[kind] = (result.seconds, index)
+    if kind is Kind.MAP and job.shuffled:
+        table.link(index, boot)
+    else:
+        table.boot[index] = boot
+    state.write_task(table, index)
+    if kind is Kind.MAP and job.shuffled:
+        write_location(state, job, index, withdrawn=False)
+    return error or _too_many_bad(job)
+
+
+def _too_many_bad(job: Job) -> str | None:
+    bad = job.sums[Kind.MAP]["bad_records"] + job.sums[Kind.REDUCE]["bad_records"]
+    if bad <= job.spec.skip_bad_records:
+        return None
+    return (
+        f"{bad} records are bad, more than the {job.spec.skip_bad_records} that skip_bad_records allows; "
+        "mend the job or the data, or allow more"
+    )
+
+
+def settle(state: State, job: Job, error: str | None) -> None:
+    """After a completion: the job fails, is finished, or goes on."""
+    if error is not None:
+        fail_job(state, job, error)
+    else:
+        check_finished(state, job)
+
+
+def check_finished(state: State, job: Job) -> None:
+    """With every winner there, freeze them and commit."""
+    if not job.active or not job.winners.done or job.accepted < len(job.maps):
+        return
+    emitted, took = job.sums[Kind.MAP]["records_out"], job.sums[Kind.REDUCE]["records_in"]
+    if job.shuffled and emitted != took:
+        fail_job(
+            state,
+            job,
+            f"conservation: maps emitted {emitted} records and reduces consumed {took}; nothing was "
+            "committed. This is a damaged disk or a bug in mrq: please report it",
+        )
+        return
+    if job.spec.purpose is Purpose.SAMPLE:
+        end_job(state, job, JobState.DONE, None)
+        return
+    stop_tasks(state, job, "no longer needed: every winner is there")
+    job.move(JobState.COMMITTING, "every winner is there")
+    state.active.pop(job.spec.job, None)
+    state.write_job(job)
+    start_commit(state, job)
+
+
+def start_commit(state: State, job: Job) -> None:
+    """Ask for the commit; replayable."""
+    state.out.append(c.StartCommit(job=job.spec.job, files=job.files(), counters=dict(job.counters)))
+
+
+def on_commit_finished(state: State, event: e.CommitFinished) -> None:
+    job = state.jobs.get(event.job)
+    if job is not None and job.state is JobState.COMMITTING:
+        end_job(state, job, JobState.DONE, None)
+
+
+def on_commit_failed(state: State, event: e.CommitFailed) -> None:
+    job = state.jobs.get(event.job)
+    if job is not None and job.state is JobState.COMMITTING:
+        fail_job(state, job, event.message)
+
+
+def on_cancel(state: State, event: e.CancelRequested) -> None:
+    """Stops a job; one that commits is past cancelling, one that is over stays as it is."""
+    job = state.jobs.get(event.job)
+    if job is not None and job.active:
+        end_job(state, job, JobState.CANCELLED, event.reason)
+
+
+def on_retry(state: State, event: e.RetryRequested) -> None:
+    """A failed or cancelled job goes on: charges are forgiven, completed work is kept."""
+    job = state.jobs.get(event.job)
+    if job is None or job.state not in (JobState.FAILED, JobState.CANCELLED):
+        return
+    job.move(JobState.RUNNING, "retry requested")
+    job.error, job.finished_at = None, 0.0
+    job.failures = job.losses = job.worker_losses = job.rollbacks = 0
+    job.errors.clear()
+    for table in (job.maps, job.reduces):
+        charged = {*table.trouble, *table.charged()}
+        table.forgive()
+        for index in sorted(charged):
+            state.write_task(table, index)
+    for number in list(job.maps.heads):  # workers may have died while the job was over
+        lose_boot(state, job, *job.boots[number])
+    _drop_wrong_reduces(state, job)
+    if job.unverified and job.accepted == len(job.maps):
+        verify_recovered(state, job)
+    state.active[event.job] = job
+    state.write_job(job)
+    error = _too_many_bad(job)
+    if error is not None:
+        fail_job(state, job, error)
+        return
+    check_finished(state, job)
+
+
+def _drop_wrong_reduces(state: State, job: Job) -> None:
+    """After a failed conservation check: reduces that disagree with the maps run again."""
+    if job.accepted < len(job.maps):
+        return
+    if job.reduces.done and job.sums[Kind.MAP]["records_out"] != job.sums[Kind.REDUCE]["records_in"]:
+        for index in range(len(job.reduces)):
+            uncomplete_reduce(state, job, index, "records weren't conserved")
+
+
+def lose_boot(state: State, job: Job, worker: str, boot: str) -> None:
+    """The disk of a worker's boot is gone: completed maps there run again, if still needed."""
+    number = job.boot_number.get((worker, boot))
+    if number is None or number not in job.maps.heads:
+        return
+    known = state.workers.all.get(worker)
+    if known is None:
+        state.worker(worker, boot)  # its silence will tell
+        return
+    gone = boot in known.old_boots or (boot == known.boot and known.live is WorkerHealth.DEAD)
+    if outputs_needed(job) and gone:  # a boot that wasn't heard of yet is a newer one
+        lose_maps(state, job, job.maps.held_by(number), f"worker {worker} is gone")
+
+
+def on_recovered(state: State, event: e.OutputRecovered) -> None:
+    """A finished task's files were found intact: it is completed, or its output has moved."""
+    job = state.jobs.get(event.job)
+    if job is None or job.state in (JobState.COMMITTING, JobState.DONE):
+        return
+    table, index = job.table(event.kind), event.index
+    if not 0 <= index < len(table):
+        return
+    boot = job.boot(event.worker, event.boot)
+    if table.state[index] == COMPLETED:
+        if table.winner(index) != event.attempt or table.boot[index] == boot:
+            return
+        if event.kind is Kind.MAP and job.shuffled:
+            table.unlink(index)
+            table.link(index, boot)
+            write_location(state, job, index, withdrawn=False)
+        else:
+            table.boot[index] = boot
+    else:
+        if event.kind is Kind.REDUCE:
+            job.unverified = True
+        error = complete(state, job, table, index, event.attempt, boot, event.result)
+        if job.unverified and job.accepted == len(job.maps) and job.active:
+            verify_recovered(state, job)
+        if job.active:
+            settle(state, job, error)
+    if event.kind is Kind.MAP and job.shuffled:
+        state.worker(event.worker, event.boot)
+
+
+def on_missing(state: State, event: e.OutputMissing) -> None:
+    """A completed task's output is gone or damaged."""
+    job = state.jobs.get(event.job)
+    if job is None or job.state in (JobState.COMMITTING, JobState.DONE):
+        return
+    table, index = job.table(event.kind), event.index
+    if not 0 <= index < len(table) or table.state[index] != COMPLETED:
+        return
+    if table.winner(index) != event.attempt:
+        return
+    if event.kind is Kind.REDUCE:
+        uncomplete_reduce(state, job, index, "its output is missing")
+    elif job.shuffled:
+        lose_maps(state, job, [index], "its output is missing")
+    else:
+        table.move(index, IDLE, "its output is missing")
+        table.generation[index] += 1
+        state.write_task(table, index)
+        make_ready(state, table, index)
+
+
+def on_forget(state: State, event: e.ForgetRequested) -> None:
+    """Drop a job that is over, with its intermediate files."""
+    job = state.jobs.get(event.job)
+    if job is None or job.active or job.state is JobState.COMMITTING:
+        return
+    del state.jobs[event.job]
+    job.maps.drop()
+    job.reduces.drop()
+    state.out.append(c.DropJob(job=event.job))
+
+
+def on_restored(state: State, event: e.Restored) -> None:
+    """The first event after a load by a new leader."""
+    state.incarnation = max(state.incarnation + 1, event.incarnation)
+    state.beats_from = state.now
+    for job in state.jobs.values():
+        if job.active:
+            for table in (job.maps, job.reduces):
+                _restore_flights(state, table, job, event.embedded)
+            if not event.embedded:
+                _look_again(state, job)
+        if event.embedded:
+            write_view(state, job)
+        if job.state is JobState.COMMITTING:
+            start_commit(state, job)
+    if event.embedded:
+        # Whoever ran them is gone, and nobody is left to be told.
+        state.out = [made for made in state.out if not isinstance(made, c.KillAttempt)]
+        for worker in state.workers.all.values():
+            state.workers.take_out(worker)
+            worker.live = WorkerHealth.DEAD
+            worker.held.clear()
+            worker.used_map = worker.used_reduce = 0
+            state.workers.refresh(worker)
+            state.timer(state.config.forget_worker_s, FORGET, worker.worker)
+
+
+def on_store_lost(state: State, event: e.StoreLost) -> None:
+    """Only what is completed is sure: everything in progress begins again, under other generations."""
+    state.beats_from = state.now
+    for job in state.jobs.values():
+        stop_tasks(state, job, "the store was lost")
+        write_view(state, job)
+
+
+def _look_again(state: State, job: Job) -> None:
+    """After a takeover: what is looked at from time to time, and disks that went while nobody led."""
+    for table in (job.maps, job.reduces):
+        arm_stragglers(state, job, table)
+    if job.reduces.in_progress and not job.maps.done:
+        arm(state, job, STALL, None, state.config.stall_after_s)
+    for number in list(job.maps.heads):
+        lose_boot(state, job, *job.boots[number])
+    check_finished(state, job)
+
+
+def _restore_flights(state: State, table: TaskTable, job: Job, embedded: bool) -> None:
+    for index in list(table.flights):
+        if embedded:
+            take_back(state, table, index, "the master was restarted")
+        elif table.state[index] == QUEUED:
+            flight = table.flights[index]
+            if takers(state, job, table.kind) is not None:
+                # It isn't for the queue, and nobody's offer: taken back soon, unless it was claimed before.
+                flight.offered_to = flight.offered_to or ""
+                arm_offer(state, table, index, Role.PRIMARY)
+                continue
+            flight.publish_id, flight.offered_to = publish_id(state), None
+            flight.publishes = 1
+            state.write_task(table, index)
+            publish_again(state, job, table, index)
+
+
+def publish_again(state: State, job: Job, table: TaskTable, index: int) -> None:
+    """Publish a queued task's primary under the id that its flight has."""
+    flight = table.flights[index]
+    unclaimed = state.unclaimed[table.kind]
+    for _ in range(2):  # what was claimed meanwhile leaves at the pace at which more comes
+        if unclaimed and settled(state, table.kind, *unclaimed[0][1:]):
+            unclaimed.popleft()
+    due = state.now + state.config.republish_after_s
+    unclaimed.append((due, table.job, index, flight.publish_id))
+    state.out.append(c.PublishTask(message=message(job, table, index, Role.PRIMARY, flight.publish_id, None)))
+
+
+def settled(state: State, kind: Kind, name: str, index: int, published: str) -> bool:
+    """Was a message claimed, replaced by another, or is its job over?"""
+    job = state.jobs.get(name)
+    if job is None or not job.active:
+        return True
+    table = job.table(kind)
+    flight = table.flights.get(index)
+    return flight is None or flight.publish_id != published or table.state[index] != QUEUED
+
+
+def write_view(state: State, job: Job) -> None:
+    """Write all that is known of a job into a store that lost it."""
+    state.write_job(job)
+    for table in (job.maps, job.reduces):
+        for index in range(len(table)):
+            code = table.state[index]
+            if code != IDLE or table.generation[index] > 1:
+                state.write_task(table, index)
+            if code == COMPLETED and table.kind is Kind.MAP and job.shuffled:
+                write_location(state, job, index, withdrawn=False)
+
+
+def arm_stragglers(state: State, job: Job, table: TaskTable) -> None:
+    """Look for stragglers from the time that most of a stage is done."""
+    enough = state.config.backup_stage_done * len(table)
+    if job.spec.backups and table.counts[COMPLETED] >= enough and table.counts[RUNNING]:
+        arm(state, job, STRAGGLERS, table.kind, state.config.straggler_check_s)

@@ -1,0 +1,78 @@
+"""Every bound of the leader's machine, in one frozen value."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class ReduceStart(enum.Enum):
+    """When a job's reduces may be handed out."""
+
+    AFTER_MAPS = "after_maps"  # once every map is completed: the embedded run
+    FIRST_MAPS = "first_maps"  # from the first completed map on, waiting for the rest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineConfig:
+    """Times in seconds. The defaults are those of a cluster; `for_embedded()` gives the other set."""
+
+    embedded: bool = False  #: one worker in the master's own process tree: never quarantined
+    reduce_start: ReduceStart = ReduceStart.FIRST_MAPS
+    # Workers.
+    suspect_after_s: float = 5.0
+    dead_after_s: float = 15.0
+    late_tick_s: float = 3.0  #: a tick that comes this much too late was our own outage: full grace
+    missing_beats: int = 2  #: beats begun after a claim that don't list it: the attempt is lost
+    version: str = ""  #: a worker that says it has another one (major or minor) is sent away; "": any
+    dial_again_s: float = 1.0  #: nobody answers at an address: tried again, twice as late each time …
+    dial_again_s_max: float = 30.0  #: … up to this
+    dial_timeout_s: float = 30.0  #: without a verdict for so long: asked for again
+    forget_worker_s: float = 3600.0  #: a dead worker is dropped after it
+    quarantine_tasks: int = 5  #: different tasks failed on one worker within strike_s
+    quarantine_share: float = 0.5  #: of the workers at most; a job's bug isn't theirs
+    strike_s: float = 3600.0
+    # What is handed out: published and not yet claimed, per kind.
+    window_min: int = 8
+    window_max: int = 4096
+    round_trip_s: float = 0.25
+    republish_after_s: float = 10.0  #: queued, unclaimed, with free slots
+    republish_max: int = 3  #: then the generation is raised
+    message_deaths_max: int = 10
+    waiting_reduces_share: float = 0.5  #: of the reduce slots, for reduces that wait for maps
+    stall_after_s: float = 3.0  #: maps without a slot for so long take one from a waiting reduce
+    offer_timeout_s: float = 10.0
+    disks_look_s: float = 10.0  #: while workers are full; after 5 looks without anything going on a job fails
+    fit_after_s: float = 0.5  #: after workers came or went, who may run what is queued is looked at
+    # Retries.
+    backoff_base_s: float = 0.5
+    backoff_max_s: float = 30.0
+    uncharged_max: int = 50  #: attempts of one task that ended for nobody's fault: something is wrong
+    disk_full_max: int = 3  #: in a row without progress, when no other worker is left
+    disk_full_limit: int = 10  #: in all, of one task
+    # The shuffle.
+    unreachable_reducers: int = 3  #: distinct ones (or half of them) before a map is run again
+    map_reruns_max: int = 4  #: of one map, for failed fetches
+    rollbacks_max: int = 4  #: of a job's reduces, for maps that came out differently
+    # Backup attempts.
+    backup_stage_done: float = 0.75  #: of the stage's tasks
+    backup_slowness: float = 2.0  #: times the median
+    backup_min_s: float = 5.0
+    backup_share: float = 0.1  #: of the running tasks; at least one
+    backup_same_worker: bool = False
+    straggler_check_s: float = 1.0
+    errors_kept: int = 20  #: a job's latest, for people
+
+    @classmethod
+    def for_embedded(cls) -> MachineConfig:
+        """One worker, no server: reduces after maps, and a backup may run beside its primary.
+
+        A backup on the same machine helps against an executor that hangs or was swapped out.
+        """
+        return cls(
+            embedded=True,
+            reduce_start=ReduceStart.AFTER_MAPS,
+            backup_same_worker=True,
+            backoff_base_s=0.1,
+            backoff_max_s=5.0,
+        )

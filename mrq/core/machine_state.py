@@ -1,0 +1,152 @@
+"""What the leader's machine holds, and the few moves that every rule is made of.
+
+The rules are functions over `State` in neighbouring modules, each knowing only those before it:
+state < fitting < moves < shuffle_rules < lifecycle < attempts < health < scheduler, stragglers < machine.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import Any, Final
+
+from mrq.core import commands as c
+from mrq.core.digest import MASK, mix
+from mrq.core.jobs import Job
+from mrq.core.machine_config import MachineConfig
+from mrq.core.model import Kind, TaskState
+from mrq.core.tasks import QUEUED, STATES, TaskTable
+from mrq.core.transitions import History
+from mrq.core.workers import Worker, Workers
+
+#: (due, serial, what, job or worker, kind, index, generation)
+Timer = tuple[float, int, str, str, str, int, int]
+Unclaimed = tuple[float, str, int, str]
+
+READY: Final = "ready"  # a backoff is over
+BEAT: Final = "beat"  # a worker's beat is due
+FORGET: Final = "forget"  # a dead worker may be dropped
+OFFER: Final = "offer"  # an offer should have been claimed
+REPUBLISH: Final = "republish"  # a returned message may be published again
+STRAGGLERS: Final = "stragglers"  # look for stragglers of a stage
+DIAL: Final = "dial"  # a joining worker's address may be tried again
+FIT: Final = "fit"  # workers came or went: look who may run what is queued
+DISKS: Final = "disks"  # workers are full: look whether anything goes on
+STALL: Final = "stall"  # look for maps that wait behind waiting reduces
+
+
+class State:
+    """Everything that is saved, and the commands of the event at hand."""
+
+    def __init__(self, config: MachineConfig) -> None:
+        self.config = config
+        self.now = 0.0  #: the machine's own time: the caller's minus `shift`
+        self.shift = 0.0
+        self.wall = 0.0  #: seconds since the epoch minus the caller's time; for records
+        self.promised = float("inf")  #: when a tick was wanted last; a later one was our outage
+        self.beats_from = 0.0  #: beats count as received at least then
+        self.incarnation = 0
+        self.serial = 0  #: of publishes and timers
+        self.history = History()
+        #: Tasks of all jobs by state code.
+        self.totals: dict[Kind, list[int]] = {kind: [0, 0, 0, 0] for kind in Kind}
+        self.jobs: dict[str, Job] = {}
+        self.active: dict[str, Job] = {}  #: those whose tasks may be handed out, by submission
+        self.workers = Workers()
+        self.fitted_at = -1  #: changes of the workers when queued tasks were looked over last
+        self.fit_due = False  #: … and they will be again
+        self.disks_watched = False  #: workers are full, which is looked at from time to time
+        self.timers: list[Timer] = []
+        #: (due, job, index, publish id) of published tasks, in order.
+        self.unclaimed: dict[Kind, deque[Unclaimed]] = {kind: deque() for kind in Kind}
+        self.rate: dict[Kind, float] = dict.fromkeys(Kind, 0.0)  #: claims a second, smoothed
+        self.rate_count: dict[Kind, int] = dict.fromkeys(Kind, 0)
+        self.rate_from = 0.0
+        self.out: list[c.Command] = []
+
+    def next_serial(self) -> int:
+        """Grows for ever."""
+        self.serial += 1
+        return self.serial
+
+    def timer(
+        self, delay: float, what: str, who: str, kind: str = "", index: int = 0, generation: int = 0
+    ) -> None:
+        """Look at something later; whether it still matters is asked then."""
+        heapq.heappush(
+            self.timers, (self.now + delay, self.next_serial(), what, who, kind, index, generation)
+        )
+
+    def due(self) -> float:
+        """When a tick is wanted, on the machine's own time."""
+        due = self.timers[0][0] if self.timers else float("inf")
+        for queue in self.unclaimed.values():
+            if queue and queue[0][0] < due:
+                due = queue[0][0]
+        return due
+
+    def worker(self, name: str, boot: str) -> Worker:
+        """The worker's record, made (with a full grace) when it wasn't known. Its beats tell the rest."""
+        found = self.workers.all.get(name)
+        if found is None:
+            found = self.workers.all[name] = Worker(worker=name, boot=boot, beat_at=self.now)
+            self.timer(self.config.suspect_after_s, BEAT, name)
+            self.workers.put_in(found)
+        return found
+
+    def write_worker(self, worker: Worker) -> None:
+        """Persist its health."""
+        self.out.append(c.WriteWorker(worker=worker.worker, boot=worker.boot, health=worker.stored))
+
+    def write_job(self, job: Job) -> None:
+        """Persist its state."""
+        job.updated_at = self.now
+        self.out.append(c.WriteJob(job=job.spec.job, state=job.state, error=job.error))
+
+    def write_task(self, table: TaskTable, index: int) -> None:
+        """Persist the leader's side of a task."""
+        self.out.append(task_record(table, index))
+
+    def backoff(self, job: Job, name: str, retries: int) -> float:
+        """Seconds until retry number `retries` (from 1): exponential, with jitter by a stable hash."""
+        config = self.config
+        whole = min(config.backoff_max_s, config.backoff_base_s * 2.0 ** min(retries - 1, 32))
+        dice = stable_hash(f"{job.spec.seed}/{name}/{retries}") / (MASK + 1)
+        return whole * (0.5 + dice / 2)
+
+
+def task_record(table: TaskTable, index: int) -> c.WriteTask:
+    """What the store should hold of a task."""
+    code = table.state[index]
+    flight = table.flights.get(index)
+    state = STATES[code]
+    return c.WriteTask(
+        job=table.job,
+        kind=table.kind,
+        index=index,
+        state=state,
+        generation=table.generation[index],
+        primary_number=flight.primary_number if flight else 0,
+        backup_number=flight.backup_number if flight else 0,
+        winner=table.winner(index) if state is TaskState.COMPLETED else None,
+    )
+
+
+def stable_hash(text: str) -> int:
+    """A u64 of a string, the same in every process."""
+    value = 0xCBF29CE484222325
+    data = text.encode("utf-8", "surrogatepass")
+    for i in range(0, len(data), 8):
+        value = mix(value ^ int.from_bytes(data[i : i + 8], "little"))
+    return mix(value ^ len(data))
+
+
+def queued(state: State, kind: Kind) -> int:
+    """Tasks published and not yet claimed, of all jobs."""
+    return state.totals[kind][QUEUED]
+
+
+def timer_fields(row: list[Any]) -> Timer:
+    """A timer as it was before msgpack made it a list."""
+    due, serial, what, who, kind, index, generation = row
+    return (due, serial, what, who, kind, index, generation)

@@ -1,0 +1,324 @@
+"""The nouns of mrq: what a job, a task, an attempt and a worker are.
+
+Plain frozen values without behaviour; the machines own all change. `to_wire`/`from_wire` in
+`core.wire` turn any of them into msgpack-able data and back.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class Kind(enum.Enum):
+    """What a task does."""
+
+    MAP = "m"
+    REDUCE = "r"
+
+    # Members are single objects; Enum's own hash is a Python call, and the machines look up by kind.
+    __hash__ = object.__hash__
+
+
+class Role(enum.Enum):
+    """Why an attempt was authorised: as the task's first choice, or beside a straggler."""
+
+    PRIMARY = "primary"
+    BACKUP = "backup"
+
+
+class Purpose(enum.Enum):
+    """What a job is for: a user's job, or the sampling of keys that comes before a total order."""
+
+    JOB = "job"
+    SAMPLE = "sample"
+
+
+class JobState(enum.Enum):
+    PENDING = "pending"  # known, nothing handed out yet
+    RUNNING = "running"
+    COMMITTING = "committing"  # winners are frozen; only the commit may go on
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class TaskState(enum.Enum):
+    IDLE = "idle"
+    QUEUED = "queued"  # the seed's in-progress: a message is out
+    RUNNING = "running"  # the seed's in-progress: an attempt was claimed
+    COMPLETED = "completed"
+
+
+class AttemptState(enum.Enum):
+    RUNNING = "running"
+    REPORTED = "reported"
+    ENDED = "ended"  # superseded: its generation or role number is no longer its task's
+
+
+class Standing(enum.Enum):
+    """What a master is among masters."""
+
+    STANDBY = "standby"
+    LEADING = "leading"
+    PAUSED = "paused"  # it can't be sure of the lease: says nothing, and keeps its view
+    STOPPED = "stopped"
+
+
+class WorkerHealth(enum.Enum):
+    JOINING = "joining"  # its advertised address wasn't dialled back yet: no tasks
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+    DRAINING = "draining"
+    QUARANTINED = "quarantined"
+
+
+class Status(enum.Enum):
+    """How an attempt ended. What each is charged is the table in `core.charges`."""
+
+    DONE = "done"
+    FAILED = "failed"  # the user's code raised, or gave the wrong shape
+    TIMED_OUT = "timed_out"  # silence for longer than the progress timeout: a failure
+    LOST = "lost"  # the executor died under a living agent
+    WORKER_LOST = "worker_lost"  # the whole agent died
+    FETCH_FAILED = "fetch_failed"  # a map output couldn't be read; never the reducer's fault
+    DISK_FULL = "disk_full"  # ENOSPC on the worker
+    HANDED_BACK = "handed_back"  # drain, shutdown
+    SUPERSEDED = "superseded"  # killed on order: another attempt won, or the job is over
+
+
+#: A task is named by kind and index; "m-00042" and "r-00003" are how people see it.
+def task_name(kind: Kind, index: int) -> str:
+    """`m-00042` for map task 42."""
+    return f"{kind.value}-{index:05d}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A range of one input file."""
+
+    path: str  #: as the user spelled it: what user code, order and output see
+    open: str  #: the path or URL to open
+    start: int  #: byte offset; the format decides which record begins here
+    length: int  #: bytes; the whole rest when the file can't be split
+    size: int  #: of the file when it was planned, bytes
+    mtime_ns: int  #: of the file when it was planned; 0 where the store has none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """What one map task reads: one range of a large file, or several small files."""
+
+    index: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def length(self) -> int:
+        """Bytes to read."""
+        return sum(piece.length for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a worker must have to run a job's tasks; `core.fitting` compares."""
+
+    memory_bytes: int = 0  #: for one executor
+    #: (module, distributions that have it): one of each.
+    packages: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """A job as submitted: frozen, stored whole, enough to run it again."""
+
+    job: str  #: the id: `[a-z0-9-]{1,64}`, unique
+    name: str  #: the class's name, for people
+    purpose: Purpose = Purpose.JOB
+    then: str | None = None  #: of a sampling job on a cluster: the blob with the job that it samples for
+    code: str  #: sha256 of the bundle, hex
+    entry: str  #: `module:Class` inside the bundle
+    source_root: str = ""  #: the folder that the bundle was made from, as tracebacks should name it
+    parameters: Mapping[str, Any]  #: the job's own fields, converted
+    inputs: tuple[str, ...]  #: as spelled
+    splits: tuple[Split, ...]
+    reducers: int  #: R; 0 is map-only
+    input_format: str
+    output_format: str
+    compression: str | None = None  #: of the output: None, "gz", "bz2", "xz" or "zst"
+    encoding: str | None = "utf-8"  #: of text; None gives bytes
+    sort_values: bool = False
+    boundaries: tuple[Any, ...] | None = None  #: R-1 keys of a total order; None: hashed
+    output: str | None = None  #: OUT as spelled; None for a private result
+    output_open: str | None = None  #: the absolute path of OUT
+    staging: str | None = None  #: the absolute path of its sibling `.NAME.mrq`
+    overwrite: bool = False
+    memory_bytes: int = 512 << 20  #: per executor: the one byte budget of sort, fetch and merge
+    max_failures: int = 1  #: that many charged failures of one task fail the job
+    max_losses: int = 3
+    max_worker_losses: int = 10
+    backups: bool = True
+    skip_bad_records: int = 0
+    progress_timeout_s: float = 600.0
+    priority: int = 0
+    max_running: int | None = None  #: cap on running tasks
+    seed: int = 0  #: of task.rng and jitter
+    #: What its code imports, as `Needs.packages`; empty where it runs with the packages that are here.
+    packages: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    created_at: float = 0.0  #: seconds since the epoch
+
+    @property
+    def needs(self) -> Needs:
+        """What a worker must have."""
+        return Needs(memory_bytes=self.memory_bytes, packages=self.packages)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptId:
+    """Who an attempt is, everywhere: reports, beats, fetches, paths."""
+
+    generation: int
+    number: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskMessage:
+    """What is published for a task: a wake-up, never the truth."""
+
+    job: str
+    kind: Kind
+    index: int
+    generation: int
+    role: Role
+    role_number: int  #: an attempt is live while this is its task's number for the role
+    publish_id: str  #: one per physical publish
+    not_worker: str | None = None  #: a worker that must not take it (backups, exclusions)
+    careful: bool = False  #: skip_bad_records: an earlier attempt failed, so drop bad records in place
+    needs: Needs = Needs()  #: a worker that lacks some of it mustn't take it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorReport:
+    """Why an attempt failed, ready to be shown."""
+
+    type: str  #: "ValueError", "killed by signal 9", "no progress for 600 s"
+    message: str
+    frames: str = ""  #: the user's own frames first, as text
+    record: str | None = None  #: repr of the record at hand, shortened
+    path: str | None = None  #: of that record, as spelled
+    offset: int | None = None  #: of that record in its file, bytes
+    log_path: str | None = None
+    log_tail: str = ""
+    peak_rss_bytes: int = 0
+
+    @property
+    def fingerprint(self) -> tuple[str, str | None, int | None, str]:
+        """Equal for the same exception at the same record: twice is enough to give up."""
+        return (self.type, self.path, self.offset, self.message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedFile:
+    """A file that an attempt wrote privately in the job's staging folder."""
+
+    name: str  #: relative to the staging folder
+    final: str  #: relative to OUT once committed: "part-00003.jsonl"
+    records: int
+    bytes: int
+    crc32: int  #: of the file's bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResult:
+    """What a finished attempt says of its work."""
+
+    records_in: int  #: map: input records; reduce: pairs consumed
+    bytes_in: int
+    records_out: int  #: map: pairs after combining; reduce and map-only: records written
+    bytes_out: int
+    digest: int = 0  #: map: of its index; reduce: sum of consumed(map, digest) mod 2**64
+    records_emitted: int = 0  #: pairs that map yielded, before combining
+    groups: int = 0  #: reduce: distinct keys
+    spills: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict)
+    files: tuple[StagedFile, ...] = ()  #: parts and bad-record files in staging
+    bad_records: int = 0
+    seconds: float = 0.0
+    peak_rss_bytes: int = 0
+    sample: bytes | None = None  #: an encoded key column, of a sampling job's map
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchFailure:
+    """A map output that a reducer couldn't read."""
+
+    map_index: int
+    generation: int
+    reason: str  #: "not_found", "corrupt" or "unreachable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended, with what it made or why it didn't."""
+
+    status: Status
+    result: TaskResult | None = None  #: set exactly when DONE
+    error: ErrorReport | None = None
+    fetch_failures: tuple[FetchFailure, ...] = ()
+    started: bool = True  #: False: no executor had started, so nothing is charged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapLocation:
+    """Where a completed map's output lies: ids and sizes, never paths."""
+
+    map_index: int
+    attempt: AttemptId
+    worker: str
+    boot: str
+    digest: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningAttempt:
+    """One line of a beat."""
+
+    job: str
+    kind: Kind
+    index: int
+    attempt: AttemptId
+    role: Role
+    fraction: float = 0.0  #: of its input consumed, 0 to 1
+    phase: str = ""  #: "mapping", "shuffling" or "reducing"
+    records: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slots:
+    """How many tasks a worker takes at once."""
+
+    map: int
+    reduce: int
+    total: int  #: embedded, maps and reduces share `total` executors; else map + reduce
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """What a worker says every second."""
+
+    worker: str
+    boot: str
+    seq: int
+    slots: Slots
+    running: tuple[RunningAttempt, ...] = ()
+    acked_order: int = 0  #: orders up to this number were carried out
+    draining: bool = False
+    hints: Mapping[str, int] = field(default_factory=dict)  #: cpus, memory_bytes, disk_bytes
+    address: str = ""
+    #: Version, python, packages, disk …: with a first beat, and when it changes; else empty.
+    about: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,220 @@
+"""The moves that rules are made of: attach and end attempts, take tasks back, end jobs."""
+
+from __future__ import annotations
+
+from mrq.core import commands as c
+from mrq.core.jobs import Job
+from mrq.core.machine_state import OFFER, READY, State
+from mrq.core.model import (
+    AttemptId,
+    AttemptState,
+    JobState,
+    Kind,
+    MapLocation,
+    Role,
+    TaskMessage,
+)
+from mrq.core.tasks import IDLE, RUNNING, Attempt, Flight, TaskTable, packed_bytes_out
+from mrq.core.workers import Worker
+
+
+def message(
+    job: Job, table: TaskTable, index: int, role: Role, publish_id: str, not_worker: str | None
+) -> TaskMessage:
+    """What is published or offered for a task in flight."""
+    flight = table.flights[index]
+    trouble = table.trouble.get(index)
+    return TaskMessage(
+        job=table.job,
+        kind=table.kind,
+        index=index,
+        generation=table.generation[index],
+        role=role,
+        role_number=flight.primary_number if role is Role.PRIMARY else flight.backup_number,
+        publish_id=publish_id,
+        not_worker=not_worker,
+        careful=trouble is not None and trouble.careful,
+        needs=job.needs,
+    )
+
+
+def publish_id(state: State) -> str:
+    """One per physical publish."""
+    return f"{state.incarnation}-{state.next_serial()}"
+
+
+def kill(state: State, worker: Worker | None, table: TaskTable, index: int, attempt: AttemptId) -> None:
+    """Order a worker to end an attempt; repeated at a later beat that still lists it."""
+    if worker is None:
+        return
+    worker.killed[attempt.token] = worker.seq
+    state.out.append(
+        c.KillAttempt(
+            worker=worker.worker,
+            boot=worker.boot,
+            job=table.job,
+            kind=table.kind,
+            index=index,
+            attempt=attempt,
+        )
+    )
+
+
+def attach(
+    state: State, table: TaskTable, index: int, worker: Worker, attempt: AttemptId, role: Role
+) -> Attempt:
+    """A live role was claimed: the task runs."""
+    flight = table.flights[index]
+    number = flight.primary_number if role is Role.PRIMARY else flight.backup_number
+    made = Attempt(
+        id=attempt,
+        role=role,
+        role_number=number,
+        worker=worker.worker,
+        boot=worker.boot,
+        claimed_at=state.now,
+        updated_at=state.now,
+        floor=worker.seq + 1,
+    )
+    if table.state[index] != RUNNING:
+        table.move(index, RUNNING, f"claimed by {worker.worker} as {attempt.token}")
+        table.started_at[index] = state.now
+        table.running[index] = None
+    table.updated_at[index] = state.now
+    flight.last_number = max(flight.last_number, attempt.number)
+    if role is Role.PRIMARY:
+        flight.primary, flight.offered_to = made, None
+    else:
+        flight.backup, flight.backup_offered_to = made, None
+    state.workers.hold(worker, attempt.token, (table.job, table.kind, index, role))
+    state.rate_count[table.kind] += 1
+    return made
+
+
+def detach(
+    state: State, table: TaskTable, index: int, attempt: Attempt, to: AttemptState, kill_it: bool
+) -> None:
+    """An attempt is over: its worker's slot is free again."""
+    attempt.move(to)
+    flight = table.flights[index]
+    if flight.primary is attempt:
+        flight.primary = None
+    elif flight.backup is attempt:
+        flight.backup = None
+    worker = state.workers.all.get(attempt.worker)
+    if worker is None or worker.boot != attempt.boot:
+        return
+    state.workers.release(worker, attempt.id.token)
+    if kill_it:
+        kill(state, worker, table, index, attempt.id)
+
+
+def drop_flight(state: State, table: TaskTable, index: int) -> Flight | None:
+    """End all attempts of a task, claimed or offered."""
+    flight = table.flights.get(index)
+    if flight is None:
+        return None
+    for attempt in flight.attempts():
+        detach(state, table, index, attempt, AttemptState.ENDED, kill_it=True)
+    del table.flights[index]
+    table.running.pop(index, None)
+    return flight
+
+
+def make_ready(state: State, table: TaskTable, index: int, delay: float = 0.0) -> None:
+    """An idle task may be handed out, now or after a backoff."""
+    if delay > 0:
+        state.timer(delay, READY, table.job, table.kind.value, index, table.generation[index])
+    else:
+        table.give(index)
+
+
+def take_back(state: State, table: TaskTable, index: int, why: str, delay: float = 0.0) -> None:
+    """A task goes back to idle: the generation grows, which ends all its attempts."""
+    drop_flight(state, table, index)
+    table.move(index, IDLE, why)
+    table.generation[index] += 1
+    state.write_task(table, index)
+    make_ready(state, table, index, delay)
+
+
+def end_role(state: State, table: TaskTable, index: int, role: Role) -> None:
+    """End one role beside a healthy one, by its number."""
+    flight = table.flights[index]
+    if role is Role.PRIMARY:
+        flight.primary_number += 1
+        flight.publish_id = ""
+    else:
+        flight.backup_number = 0
+        flight.backup_publish_id = ""
+        flight.backup_offered_to = None
+    state.write_task(table, index)
+
+
+def location(job: Job, index: int) -> MapLocation | None:
+    """Where the accepted output of a map lies."""
+    maps = job.maps
+    winner, packed = maps.winner(index), maps.results[index]
+    if winner is None or packed is None:
+        return None
+    worker, boot = job.boots[maps.boot[index]]
+    return MapLocation(
+        map_index=index,
+        attempt=winner,
+        worker=worker,
+        boot=boot,
+        digest=maps.digest[index],
+        bytes=packed_bytes_out(packed),
+    )
+
+
+def write_location(state: State, job: Job, index: int, *, withdrawn: bool) -> None:
+    """Tell the reducers that follow."""
+    found = location(job, index)
+    if found is not None:
+        state.out.append(c.WriteLocation(job=job.spec.job, location=found, withdrawn=withdrawn))
+
+
+def stop_tasks(state: State, job: Job, why: str) -> None:
+    """Take back all that is in progress: the job is over, or goes on without it."""
+    for table in (job.maps, job.reduces):
+        for index in list(table.flights):
+            take_back(state, table, index, why)
+
+
+def end_job(state: State, job: Job, to: JobState, error: str | None) -> None:
+    """The job is over: nothing of it runs any more."""
+    stop_tasks(state, job, f"the job is {to.value}")
+    job.move(to, error or "over")
+    job.error = error
+    job.finished_at = state.now
+    state.active.pop(job.spec.job, None)
+    state.write_job(job)
+    if to is JobState.DONE:
+        state.out.append(c.DropJob(job=job.spec.job))
+    state.out.append(c.EndJob(job=job.spec.job, state=to, error=error))
+
+
+def fail_job(state: State, job: Job, error: str) -> None:
+    """A bound was reached, or a check found an inconsistency."""
+    end_job(state, job, JobState.FAILED, error)
+
+
+def alive(state: State, worker: str, boot: str) -> bool:
+    """Is it this boot of the worker that beats?"""
+    found = state.workers.all.get(worker)
+    return found is not None and found.boot == boot and found.live.value != "dead"
+
+
+def arm_offer(state: State, table: TaskTable, index: int, role: Role) -> None:
+    """Look at an offer again if nobody claims it."""
+    what, generation = f"{table.kind.value}{role.value}", table.generation[index]
+    state.timer(state.config.offer_timeout_s, OFFER, table.job, what, index, generation)
+
+
+def arm(state: State, job: Job, what: str, kind: Kind | None, delay: float) -> None:
+    """Start a periodic look at a job, once."""
+    key = f"{what}{kind.value if kind else ''}"
+    if key not in job.timers:
+        job.timers.add(key)
+        state.timer(delay, what, job.spec.job, kind.value if kind else "")

@@ -1,0 +1,73 @@
+"""Names of what attempts write, made from ids alone. Pure: joins strings, touches no disk."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mrq.core.model import AttemptId, Kind, task_name
+from mrq.errors import InternalError
+
+#: How names of the files begin by which a master finds out who shares a disk with it.
+PROBE: Final = ".mrq-probe-"
+
+_JOB_ID: Final = re.compile(r"[a-z0-9-]{1,64}")
+
+
+def check_job_id(job: str) -> str:
+    """The id itself, if it can name a folder. Raises InternalError."""
+    if not _JOB_ID.fullmatch(job):
+        raise InternalError(f"job id {job!r} isn't of the form [a-z0-9-]{{1,64}}")
+    return job
+
+
+def attempt_name(kind: Kind, index: int, attempt: AttemptId) -> str:
+    """`m-00042.3.1.9f2c`: task, generation, number, token."""
+    return f"{task_name(kind, index)}.{attempt.generation}.{attempt.number}.{attempt.token}"
+
+
+def parse_attempt_name(name: str) -> tuple[Kind, int, AttemptId] | None:
+    """The ids in a name that `attempt_name` made, or None for any other name."""
+    parts = name.split(".")
+    if len(parts) != 4 or len(parts[0]) < 3 or parts[0][1] != "-" or parts[0][0] not in "mr":
+        return None
+    digits = (parts[0][2:], parts[1], parts[2])
+    if not all(d.isascii() and d.isdigit() for d in digits):
+        return None
+    attempt = AttemptId(generation=int(parts[1]), number=int(parts[2]), token=parts[3])
+    return Kind(parts[0][0]), int(parts[0][2:]), attempt
+
+
+def job_folder(root: str, job: str) -> str:
+    """Where one job's temporary files lie on this machine."""
+    return f"{root}/jobs/{check_job_id(job)}"
+
+
+def map_output_path(root: str, job: str, index: int, attempt: AttemptId) -> str:
+    """The map-output file of one attempt."""
+    return f"{job_folder(root, job)}/maps/{attempt_name(Kind.MAP, index, attempt)}"
+
+
+def scratch_path(root: str, job: str, attempt: AttemptId) -> str:
+    """The folder of an attempt's runs and progress page."""
+    return f"{job_folder(root, job)}/scratch/{attempt.token}"
+
+
+def gathered_path(root: str, job: str, token: str) -> str:
+    """The file of what a reduce attempt gathered from other workers."""
+    return f"{job_folder(root, job)}/gathered/{token}"
+
+
+def log_path(root: str, job: str, kind: Kind, index: int, attempt: AttemptId) -> str:
+    """Where an attempt's stdout, stderr and logging go."""
+    return f"{job_folder(root, job)}/logs/{attempt_name(kind, index, attempt)}.log"
+
+
+def staged_folder(kind: Kind, index: int, attempt: AttemptId) -> str:
+    """Where an attempt writes its output, relative to the job's staging folder."""
+    return f"attempts/{attempt_name(kind, index, attempt)}"
+
+
+def probe_path(folder: str, nonce: bytes) -> str:
+    """The file that a master makes in a folder, for workers to see."""
+    return f"{folder.rstrip('/')}/{PROBE}{nonce.hex()}"

@@ -1,0 +1,278 @@
+"""What is handed out next: windows, fairness between jobs, slots of each kind, offers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mrq.core import commands as c
+from mrq.core.fitting import is_offered, look_later, next_taker, others_take, takers
+from mrq.core.jobs import Job
+from mrq.core.lifecycle import publish_again, settled
+from mrq.core.machine_config import ReduceStart
+from mrq.core.machine_state import READY, STALL, State, queued
+from mrq.core.model import JobState, Kind, Role
+from mrq.core.moves import arm, arm_offer, end_role, message, publish_id, take_back
+from mrq.core.shuffle_rules import idle_maps
+from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, Flight, TaskTable
+from mrq.core.workers import Worker
+
+#: A task waits so often, so long, for a free worker that it needn't avoid.
+_AVOID_WAITS: Final = 5
+_AVOID_WAIT_S: Final = 1.0
+#: The rate of claims is counted over so long, or longer.
+_RATE_S: Final = 0.25
+
+
+def fill(state: State) -> None:
+    """Hand out tasks until each kind's window is full, maps first."""
+    look_later(state)
+    for kind in (Kind.MAP, Kind.REDUCE):
+        if not state.totals[kind][IDLE]:
+            continue
+        room = window(state, kind) - queued(state, kind)
+        while room > 0:
+            job = choose(state, kind)
+            if job is None:
+                break
+            table = job.table(kind)
+            if hand_out(state, job, table, table.take()):
+                room -= 1
+
+
+def fit_due(state: State) -> None:
+    """Workers came or went: what not every worker may run (any more) isn't left on the queue, nor with a
+    worker that can't claim it any more. Nothing is charged."""
+    state.fit_due, state.fitted_at = False, state.workers.changes
+    for job in state.active.values():
+        for kind in Kind:
+            if takers(state, job, kind) is None:
+                continue
+            table = job.table(kind)
+            for index in [i for i in table.flights if table.state[i] == QUEUED]:
+                if not is_offered(state, job, kind, index):
+                    take_back(state, table, index, "not every worker may run it")
+
+
+def window(state: State, kind: Kind) -> int:
+    """Tasks to have published and unclaimed: the free slots, and what is claimed in a round trip.
+
+    No more than that, so that priority, fairness and cancel are decided as late as possible.
+    """
+    config = state.config
+    ahead = max(state.workers.capacity[kind], int(2 * state.rate[kind] * config.round_trip_s))
+    return state.workers.free_slots(kind) + min(max(ahead, config.window_min), config.window_max)
+
+
+def choose(state: State, kind: Kind) -> Job | None:
+    """The job with the least in progress for its weight, among those that may go on."""
+    best, least = None, 0.0
+    for job in state.active.values():
+        if not eligible(state, job, kind):
+            continue
+        share = (job.maps.in_progress + job.reduces.in_progress) / weight(job.spec.priority)
+        if best is None or share < least:
+            best, least = job, share
+    return best
+
+
+def weight(priority: int) -> float:
+    """Each step of priority doubles a job's share; beyond ten steps nothing changes."""
+    clamped: float = 2.0 ** max(-10, min(10, priority))
+    return clamped
+
+
+def eligible(state: State, job: Job, kind: Kind) -> bool:
+    """May a task of the kind be handed out now, and is there somebody to run it?"""
+    if not _may_begin(state, job, kind):
+        return False
+    among = takers(state, job, kind)
+    return among is None or next_taker(state, job, kind, among) is not None
+
+
+def _may_begin(state: State, job: Job, kind: Kind) -> bool:
+    table = job.table(kind)
+    if not table.counts[IDLE] or not table.ready():
+        return False
+    cap = job.spec.max_running
+    if cap is not None and job.maps.in_progress + job.reduces.in_progress >= cap:
+        return False
+    if kind is Kind.MAP or job.maps.done:
+        return True
+    if state.config.reduce_start is ReduceStart.AFTER_MAPS or not job.maps.counts[COMPLETED]:
+        return False
+    if cap is not None and job.reduces.in_progress + 1 >= cap:
+        return False  # a waiting reduce must leave room for the maps it waits for
+    waiting = sum(j.reduces.in_progress for j in state.active.values() if not j.maps.done)
+    among = takers(state, job, kind)
+    slots = state.workers.capacity[kind] if among is None else sum(w.slots.reduce for w in among if w.takes)
+    return waiting < int(slots * state.config.waiting_reduces_share)
+
+
+def hand_out(state: State, job: Job, table: TaskTable, index: int) -> bool:
+    """Publish a task, or offer it where not every worker may have it. False: it waits a little."""
+    among, worker = takers(state, job, table.kind), None
+    trouble = table.trouble.get(index)
+    if trouble is not None and trouble.avoid and others_take(state, job, table.kind, trouble.avoid):
+        worker = state.workers.pick(table.kind, trouble.avoid, among)
+        if worker is None and trouble.waits < _AVOID_WAITS:
+            trouble.waits += 1
+            state.timer(_AVOID_WAIT_S, READY, table.job, table.kind.value, index, table.generation[index])
+            return False
+    if worker is None and among is not None:
+        worker = next_taker(state, job, table.kind, among)
+    if worker is not None:
+        _queue(state, job, table, index, "offered").offered_to = worker.worker
+        if among is not None:
+            worker.offers[table.job, table.kind, index] = table.generation[index]
+        offer(state, job, table, index, Role.PRIMARY, worker, None)
+        return True
+    flight = _queue(state, job, table, index, "published")
+    flight.publish_id = publish_id(state)
+    publish_again(state, job, table, index)
+    if table.kind is Kind.REDUCE and not job.maps.done:
+        arm(state, job, STALL, None, state.config.stall_after_s)
+    return True
+
+
+def _queue(state: State, job: Job, table: TaskTable, index: int, why: str) -> Flight:
+    if job.state is JobState.PENDING:
+        job.move(JobState.RUNNING, "first task handed out")
+        job.started_at = state.now
+        state.write_job(job)
+    table.move(index, QUEUED, why)
+    flight = table.flights[index] = Flight()
+    table.queued_at[index] = table.updated_at[index] = state.now
+    state.write_task(table, index)
+    return flight
+
+
+def offer(
+    state: State, job: Job, table: TaskTable, index: int, role: Role, worker: Worker, not_worker: str | None
+) -> None:
+    """Ask one worker to claim, in its beat's reply; looked at again if it doesn't."""
+    text = message(job, table, index, role, publish_id(state), not_worker)
+    state.out.append(c.OfferTask(worker=worker.worker, boot=worker.boot, message=text))
+    flight = table.flights[index]
+    if role is Role.PRIMARY:
+        flight.publish_id = text.publish_id
+    else:
+        flight.backup_publish_id = text.publish_id
+    arm_offer(state, table, index, role)
+
+
+def offer_due(state: State, name: str, what: str, index: int, generation: int) -> None:
+    """An offer should have been claimed by now: hand the task out anew, or take the backup's role back."""
+    found = _in_flight(state, name, Kind(what[0]), index, generation)
+    if found is None:
+        return
+    job, table, flight = found
+    if what[1:] == Role.BACKUP.value:
+        if flight.backup is None and flight.backup_offered_to is not None:
+            end_role(state, table, index, Role.BACKUP)
+    elif table.state[index] == QUEUED and flight.offered_to is not None:
+        if takers(state, job, table.kind) is None:
+            flight.offered_to = None
+            _republish(state, job, table, index, flight)
+        else:
+            take_back(state, table, index, f"{flight.offered_to} didn't claim it")
+
+
+def _in_flight(
+    state: State, name: str, kind: Kind, index: int, generation: int
+) -> tuple[Job, TaskTable, Flight] | None:
+    job = state.jobs.get(name)
+    if job is None or not job.active:
+        return None
+    table = job.table(kind)
+    flight = table.flights.get(index)
+    if flight is None or table.generation[index] != generation:
+        return None
+    return job, table, flight
+
+
+def _republish(state: State, job: Job, table: TaskTable, index: int, flight: Flight) -> None:
+    """Another message for the same attempt; after some of them, a new generation."""
+    flight.publishes += 1
+    if flight.publishes > state.config.republish_max:
+        take_back(state, table, index, "nobody claimed it, though there were free slots")
+        return
+    flight.publish_id = publish_id(state)
+    publish_again(state, job, table, index)
+
+
+def message_due(state: State, name: str, kind: Kind, index: int, generation: int) -> None:
+    """The wait after a returned message is over."""
+    found = _in_flight(state, name, kind, index, generation)
+    if found is None:
+        return
+    job, table, flight = found
+    if table.state[index] == QUEUED:
+        flight.publish_id = publish_id(state)
+        publish_again(state, job, table, index)
+
+
+def unclaimed_due(state: State) -> None:
+    """Messages that nobody claimed for long: published again where slots are free."""
+    for kind, unclaimed in state.unclaimed.items():
+        while unclaimed and unclaimed[0][0] <= state.now:
+            _, name, index, published = unclaimed.popleft()
+            if settled(state, kind, name, index, published):
+                continue
+            job = state.jobs[name]
+            table = job.table(kind)
+            if state.workers.free_slots(kind) > 0:
+                _republish(state, job, table, index, table.flights[index])
+            else:
+                due = state.now + state.config.republish_after_s
+                unclaimed.append((due, name, index, published))
+
+
+def ready_due(state: State, name: str, kind: Kind, index: int, generation: int) -> None:
+    """A backoff is over."""
+    job = state.jobs.get(name)
+    if job is None or not job.active:
+        return
+    table = job.table(kind)
+    if table.state[index] == IDLE and table.generation[index] == generation:
+        table.give(index)
+
+
+def stall_due(state: State, name: str) -> None:
+    """Maps that wait for slots that waiting reduces hold get one back: no deadlock."""
+    job = state.jobs.get(name)
+    if job is None:
+        return
+    job.timers.discard(STALL)
+    if not job.active or job.maps.done:
+        return
+    arm(state, job, STALL, None, state.config.stall_after_s)
+    if not _maps_stalled(state, job):
+        return
+    for index in reversed(job.reduces.running):
+        attempts = job.reduces.flights[index].attempts()
+        if all(a.phase != "reducing" for a in attempts):
+            take_back(state, job.reduces, index, "a map needs its slot")
+            return
+
+
+def _maps_stalled(state: State, job: Job) -> bool:
+    """Do this job's maps wait for what its own waiting reduces hold: slots, or room under max_running?"""
+    maps, cap = job.maps, job.spec.max_running
+    if not idle_maps(maps) or maps.counts[RUNNING]:
+        return False
+    if cap is not None and maps.in_progress + job.reduces.in_progress >= cap:
+        return not maps.counts[QUEUED]
+    # Where another job's maps hold the slots: those will end.
+    return not state.workers.free_slots(Kind.MAP) and not state.totals[Kind.MAP][RUNNING]
+
+
+def note_rate(state: State) -> None:
+    """Claims a second; a rise counts at once, a fall is smoothed over a few seconds."""
+    passed = state.now - state.rate_from
+    if passed < _RATE_S:
+        return
+    for kind in Kind:
+        lately, keep = state.rate_count[kind] / passed, 0.5**passed
+        state.rate[kind] = max(lately, keep * state.rate[kind] + (1 - keep) * lately)
+        state.rate_count[kind] = 0
+    state.rate_from = state.now

@@ -1,0 +1,163 @@
+"""What happens to maps whose output is gone or came out differently, and to the reduces that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mrq.core.digest import MASK, consumed
+from mrq.core.jobs import Job
+from mrq.core.machine_config import ReduceStart
+from mrq.core.machine_state import STALL, State
+from mrq.core.model import FetchFailure, Kind, TaskResult, task_name
+from mrq.core.moves import alive, arm, make_ready, take_back, write_location
+from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, TaskTable
+
+
+def outputs_needed(job: Job) -> bool:
+    """Will a reduce read map outputs again?"""
+    return job.shuffled and not job.reduces.done
+
+
+def lose_maps(state: State, job: Job, indices: Iterable[int], why: str) -> None:
+    """Completed maps whose output is gone are run again; their digest and result stay accepted."""
+    maps = job.maps
+    for index in indices:
+        write_location(state, job, index, withdrawn=True)
+        maps.unlink(index)
+        maps.move(index, IDLE, why)
+        maps.generation[index] += 1
+        job.reruns += 1
+        state.write_task(maps, index)
+        make_ready(state, maps, index)
+    if state.config.reduce_start is ReduceStart.FIRST_MAPS:
+        if job.reduces.in_progress:
+            arm(state, job, STALL, None, state.config.stall_after_s)
+    elif job.reduces.counts[QUEUED]:
+        for index in [i for i in job.reduces.flights if job.reduces.state[i] == QUEUED]:
+            take_back(state, job.reduces, index, "a map must run again first")
+
+
+def fetch_failed(state: State, job: Job, reducer: int, failures: Iterable[FetchFailure]) -> str | None:
+    """A reducer couldn't read some outputs. Returns why the job fails, if it does."""
+    maps = job.maps
+    lost: list[int] = []
+    for failure in failures:
+        index = failure.map_index
+        if not 0 <= index < len(maps) or maps.state[index] != COMPLETED or index in lost:
+            continue
+        if maps.winner_generation[index] != failure.generation:
+            continue  # it read an output that is out of date already
+        if failure.reason == "unreachable" and not _give_up_on(state, job, index, reducer):
+            continue
+        trouble = maps.troubled(index)
+        trouble.fetch_reruns += 1
+        trouble.unreachable, trouble.unreachable_all = None, 0
+        if trouble.fetch_reruns > state.config.map_reruns_max:
+            return (
+                f"the output of {task_name(Kind.MAP, index)} couldn't be fetched ({failure.reason}), "
+                f"and running the map again {state.config.map_reruns_max} times didn't help; look at the "
+                f"disk and the network of worker {job.boots[maps.boot[index]][0]}"
+            )
+        lost.append(index)
+    lose_maps(state, job, lost, f"its output couldn't be fetched by {task_name(Kind.REDUCE, reducer)}")
+    return None
+
+
+def _give_up_on(state: State, job: Job, index: int, reducer: int) -> bool:
+    """Is an output that can't be reached to be made again? Not on one reducer's word, if it lives."""
+    worker, boot = job.boots[job.maps.boot[index]]
+    if not alive(state, worker, boot):
+        return True
+    trouble = job.maps.troubled(index)
+    if trouble.unreachable is None:
+        trouble.unreachable = []
+    if reducer not in trouble.unreachable:
+        trouble.unreachable.append(reducer)
+    trouble.unreachable_all += 1
+    enough = min(state.config.unreachable_reducers, -(-job.spec.reducers // 2))
+    return len(trouble.unreachable) >= enough or trouble.unreachable_all >= 3 * enough
+
+
+def accept_map(state: State, job: Job, index: int, result: TaskResult) -> str | None:
+    """Count a map's result in place of an older one. Returns why the job fails, if it does.
+
+    When it came out differently, every reduce that may have consumed the old output goes back.
+    """
+    maps = job.maps
+    old = maps.result(index)
+    if old is None:
+        job.accepted += 1
+        before = None
+    else:
+        job.add(Kind.MAP, old, -1)
+        before = maps.digest[index]
+        job.digest_sum -= consumed(index, before)
+    digest = maps.digest[index] = result.digest & MASK
+    job.digest_sum = (job.digest_sum + consumed(index, digest)) & MASK
+    job.add(Kind.MAP, result)
+    if job.shuffled and before is not None and before != digest:
+        name = task_name(Kind.MAP, index)
+        if roll_back(state, job, f"{name} came out differently"):
+            return _rolled_back(state, job, name)
+    if job.unverified and job.accepted == len(maps):
+        verify_recovered(state, job)
+    return None
+
+
+def roll_back(state: State, job: Job, why: str) -> bool:
+    """Put every reduce that may have consumed an old output back to idle. Was there one?"""
+    reduces = job.reduces
+    consumers = reduces.counts[COMPLETED] + reduces.counts[RUNNING]
+    for index in list(reduces.flights):
+        # A queued one may have been claimed already; its number would then be refused as wrong.
+        take_back(state, reduces, index, why)
+    if reduces.counts[COMPLETED]:
+        at = reduces.state.find(COMPLETED)
+        while at >= 0:
+            uncomplete_reduce(state, job, at, why)
+            at = reduces.state.find(COMPLETED, at)
+    return consumers > 0
+
+
+def _rolled_back(state: State, job: Job, name: str) -> str | None:
+    job.rollbacks += 1
+    if job.rollbacks <= state.config.rollbacks_max:
+        return None
+    return (
+        f"the job is nondeterministic: {name} and other maps came out differently when they were run again, "
+        f"and reduces had to start over {state.config.rollbacks_max} times; make map, combine and partition "
+        "depend on nothing but the record (use self.task.rng for random numbers)"
+    )
+
+
+def uncomplete_reduce(state: State, job: Job, index: int, why: str) -> None:
+    """A completed reduce's result no longer counts."""
+    reduces = job.reduces
+    result = reduces.result(index)
+    if result is not None:
+        job.add(Kind.REDUCE, result, -1)
+    reduces.move(index, IDLE, why)
+    reduces.generation[index] += 1
+    reduces.results[index] = reduces.token[index] = None
+    job.reruns += 1
+    state.write_task(reduces, index)
+    make_ready(state, reduces, index)
+
+
+def verify_recovered(state: State, job: Job) -> None:
+    """Recovered reduces must have consumed what is accepted now; once, when all maps are."""
+    job.unverified = False
+    reduces = job.reduces
+    for index in range(len(reduces)):
+        if reduces.state[index] == COMPLETED and reduces.digest[index] != job.digest_sum:
+            uncomplete_reduce(state, job, index, "it consumed other map outputs than the accepted ones")
+
+
+def conserved(job: Job, result: TaskResult) -> bool:
+    """Did a reduce consume exactly one accepted output of every map?"""
+    return job.accepted == len(job.maps) and result.digest & MASK == job.digest_sum
+
+
+def idle_maps(table: TaskTable) -> int:
+    """Maps that wait for a slot."""
+    return table.counts[IDLE] + table.counts[QUEUED]

@@ -1,0 +1,68 @@
+"""What a finished job did, in numbers: for the engine that ran it, whichever it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mrq.core.model import JobSpec, Kind, TaskResult, task_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a finished job did, in numbers."""
+
+    records_in: int
+    bytes_in: int
+    records_out: int
+    bytes_out: int
+    shuffled_records: int
+    shuffled_bytes: int
+    seconds: float
+    maps: int
+    reduces: int
+    spills: int
+    skew: float  #: the largest partition's records over their mean; 1.0 is even
+    largest_partition: int | None
+    slowest_task: str | None
+    slowest_seconds: float
+    bad_records: int
+    attempts_failed: int
+    peak_rss_bytes: int = 0  #: resident memory of the largest task's executor; 0 if unknown
+
+
+def map_results(results: Mapping[tuple[Kind, int], TaskResult]) -> list[tuple[int, TaskResult]]:
+    """(map index, result) of the maps among `results`."""
+    return [(index, result) for (kind, index), result in results.items() if kind is Kind.MAP]
+
+
+def summarize(
+    spec: JobSpec, results: Mapping[tuple[Kind, int], TaskResult], seconds: float, attempts_failed: int
+) -> Summary:
+    """The numbers of a finished job, from its winners' results."""
+    maps = [result for _, result in map_results(results)]
+    reduces = {index: result for (kind, index), result in results.items() if kind is Kind.REDUCE}
+    last = list(reduces.values()) if spec.reducers else maps
+    shares = {index: result.records_in for index, result in reduces.items()}
+    mean = sum(shares.values()) / len(shares) if shares else 0.0
+    largest = max(shares, key=lambda index: shares[index]) if mean else None
+    slowest = max(results, key=lambda task: results[task].seconds, default=None)
+    return Summary(
+        records_in=sum(result.records_in for result in maps),
+        bytes_in=sum(result.bytes_in for result in maps),
+        records_out=sum(result.records_out for result in last),
+        bytes_out=sum(file.bytes for result in last for file in result.files),
+        shuffled_records=sum(result.records_in for result in reduces.values()),
+        shuffled_bytes=sum(result.bytes_in for result in reduces.values()),
+        seconds=seconds,
+        maps=len(maps),
+        reduces=len(reduces),
+        spills=sum(result.spills for result in results.values()),
+        skew=shares[largest] / mean if largest is not None else 1.0,
+        largest_partition=largest,
+        slowest_task=task_name(*slowest) if slowest is not None else None,
+        slowest_seconds=results[slowest].seconds if slowest is not None else 0.0,
+        bad_records=sum(result.bad_records for result in results.values()),
+        attempts_failed=attempts_failed,
+        peak_rss_bytes=max((result.peak_rss_bytes for result in results.values()), default=0),
+    )

@@ -1,0 +1,131 @@
+"""The one table of legal transitions of jobs, tasks and attempts; the docs' diagrams are drawn from it.
+
+A pair (from, to) that isn't here can't happen: `check` raises IllegalTransition before anything was
+changed. `python -m mrq.core.transitions` prints `docs/state-machines.md`.
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeVar
+
+from mrq.core.charges import markdown as charges_markdown
+from mrq.core.model import AttemptState, JobState, Standing, TaskState
+from mrq.errors import IllegalTransition
+
+S = TypeVar("S", bound=enum.Enum)
+
+JOB: Final[Mapping[tuple[JobState, JobState], str]] = {
+    (JobState.PENDING, JobState.RUNNING): "first task handed out",
+    (JobState.PENDING, JobState.COMMITTING): "nothing to run, or all was recovered",
+    (JobState.PENDING, JobState.DONE): "a sampling job without splits",
+    (JobState.PENDING, JobState.FAILED): "recovered work broke a bound",
+    (JobState.PENDING, JobState.CANCELLED): "cancel requested",
+    (JobState.RUNNING, JobState.COMMITTING): "every winner is there",
+    (JobState.RUNNING, JobState.DONE): "a sampling job has its samples",
+    (JobState.RUNNING, JobState.FAILED): "a bound was reached",
+    (JobState.RUNNING, JobState.CANCELLED): "cancel requested",
+    (JobState.COMMITTING, JobState.DONE): "commit finished",
+    (JobState.COMMITTING, JobState.FAILED): "commit failed",
+    (JobState.FAILED, JobState.RUNNING): "retry requested",
+    (JobState.CANCELLED, JobState.RUNNING): "retry requested",
+}
+
+TASK: Final[Mapping[tuple[TaskState, TaskState], str]] = {
+    (TaskState.IDLE, TaskState.QUEUED): "published or offered",
+    (TaskState.IDLE, TaskState.COMPLETED): "output recovered",
+    (TaskState.QUEUED, TaskState.RUNNING): "claimed",
+    (TaskState.QUEUED, TaskState.COMPLETED): "output recovered",
+    (TaskState.QUEUED, TaskState.IDLE): "taken back",
+    (TaskState.RUNNING, TaskState.COMPLETED): "reported done, first to finish",
+    (TaskState.RUNNING, TaskState.IDLE): "failed, lost or taken back",
+    (TaskState.COMPLETED, TaskState.IDLE): "output lost, or what it consumed changed",
+}
+
+#: Attempts begin as RUNNING, by a claim.
+ATTEMPT: Final[Mapping[tuple[AttemptState, AttemptState], str]] = {
+    (AttemptState.RUNNING, AttemptState.REPORTED): "outcome recorded",
+    (AttemptState.RUNNING, AttemptState.ENDED): "generation or role number raised, or worker lost",
+    (AttemptState.REPORTED, AttemptState.ENDED): "generation raised later",
+}
+
+
+ELECTION: Final[Mapping[tuple[Standing, Standing], str]] = {
+    (Standing.STANDBY, Standing.LEADING): "lease taken",
+    (Standing.LEADING, Standing.PAUSED): "no good renewal for 5 s, or the lease is gone",
+    (Standing.PAUSED, Standing.LEADING): "renewed, or taken again with nobody in between",
+    (Standing.LEADING, Standing.STANDBY): "fenced, or a later epoch was seen",
+    (Standing.PAUSED, Standing.STANDBY): "somebody else has led",
+    (Standing.STANDBY, Standing.STOPPED): "stopped",
+    (Standing.LEADING, Standing.STOPPED): "stopped: the lease is released",
+    (Standing.PAUSED, Standing.STOPPED): "stopped: the lease is released",
+}
+
+
+class History:
+    """The latest transitions of everything, for the message of an illegal one. Bounded."""
+
+    __slots__ = ("lines", "now")
+
+    def __init__(self, keep: int = 1024) -> None:
+        self.now = 0.0
+        self.lines: deque[tuple[float, str, str, str, str]] = deque(maxlen=keep)
+
+    def note(self, who: str, old: enum.Enum, new: enum.Enum, why: str) -> None:
+        """Remember one."""
+        self.lines.append((self.now, who, old.value, new.value, why))
+
+    def of(self, who: str) -> list[str]:
+        """What is remembered of one task or job, oldest first."""
+        return [f"{t:.3f} {old} -> {new}: {why}" for t, name, old, new, why in self.lines if name == who]
+
+
+def check(table: Mapping[tuple[S, S], str], old: S, new: S, who: str, history: Iterable[str] = ()) -> None:
+    """Raise IllegalTransition, with the history of `who`, unless (old, new) is in the table."""
+    if (old, new) in table:
+        return
+    lines = "\n  ".join(history) or "(nothing remembered)"
+    raise IllegalTransition(
+        f"{who}: {old.value} -> {new.value} isn't a legal transition; nothing was changed. "
+        f"Its latest history:\n  {lines}"
+    )
+
+
+def mermaid(table: Mapping[tuple[S, S], str], start: S) -> str:
+    """One state diagram, in Mermaid."""
+    lines = ["stateDiagram-v2", f"    [*] --> {start.value}"]
+    lines += [f"    {old.value} --> {new.value}: {why}" for (old, new), why in table.items()]
+    leaving = {old for old, _ in table}
+    lines += [f"    {state.value} --> [*]" for state in type(start) if state not in leaving]
+    return "\n".join(lines)
+
+
+def document() -> str:
+    """The text of docs/state-machines.md."""
+    parts = [
+        "# States, transitions and charges",
+        "Generated by `python -m mrq.core.transitions > docs/state-machines.md`; a test checks that it is "
+        "current. Don't edit.",
+        "## Job",
+        f"```mermaid\n{mermaid(JOB, JobState.PENDING)}\n```",
+        "While a job is committing its winners are frozen: nothing goes back.",
+        "## Task",
+        f"```mermaid\n{mermaid(TASK, TaskState.IDLE)}\n```",
+        "The generation grows whenever a task goes back to idle, which ends all its attempts.",
+        "## Attempt",
+        f"```mermaid\n{mermaid(ATTEMPT, AttemptState.RUNNING)}\n```",
+        "An attempt is live while its generation and its role's number are its task's.",
+        "## Master",
+        f"```mermaid\n{mermaid(ELECTION, Standing.STANDBY)}\n```",
+        "A paused master keeps its view of the jobs and says nothing; one that stands by has none.",
+        "## What is charged",
+        charges_markdown(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

@@ -1,0 +1,232 @@
+"""What the leader knows of the workers, and which have a free slot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mrq.core.model import Kind, Role, Slots, WorkerHealth
+from mrq.core.needs import distributions
+from mrq.core.wire import from_wire, pack_any, to_wire, unpack_any
+
+#: (job, kind, index, role): what a worker holds under a token.
+Held = tuple[str, Kind, int, Role]
+
+_NO_SLOTS: Final = Slots(map=0, reduce=0, total=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerView:
+    """A worker as shown to people; times on the machine's clock."""
+
+    worker: str
+    boot: str
+    health: WorkerHealth
+    last_beat: float
+    slots: Slots
+    running: int
+    address: str
+    hints: Mapping[str, int]
+    strikes: int  #: different tasks that failed on it lately
+    about: Mapping[str, Any]  #: version, packages … as it last said
+    packages: frozenset[str] | None  #: the distributions of `about`; None: it hasn't said
+    trouble: str  #: why it gets no tasks though it beats: it can't be reached, it is of another version …
+    held: tuple[Held, ...]  #: what it runs
+
+
+@dataclass(slots=True, kw_only=True)
+class Worker:
+    worker: str
+    boot: str
+    beat_at: float
+    seq: int = -1  #: of the last beat
+    slots: Slots = _NO_SLOTS
+    address: str = ""
+    hints: dict[str, int] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    packages: frozenset[str] | None = None  #: distributions that it has, of `about`; None: it hasn't said
+    live: WorkerHealth = WorkerHealth.ALIVE  #: ALIVE, SUSPECT or DEAD
+    reached: bool = True  #: its address was dialled back, or it has none
+    dial: int = 0  #: number of the last dial
+    dials: int = 0  #: in a row that found nobody
+    trouble: str = ""  #: why it gets no tasks though it beats
+    released: bool = False  #: it was told that nothing of it is needed
+    draining: bool = False
+    quarantined: bool = False
+    old_boots: list[str] = field(default_factory=list)
+    held: dict[str, Held] = field(default_factory=dict)  #: live attempts by token
+    used_map: int = 0
+    used_reduce: int = 0
+    strikes: dict[str, float] = field(default_factory=dict)  #: task -> when it failed here last
+    killed: dict[str, int] = field(default_factory=dict)  #: token -> seq of the beat it was killed at
+    #: What its boot was offered as one of few that may, by task, with the generation; looked over as more is.
+    offers: dict[tuple[str, Kind, int], int] = field(default_factory=dict)
+
+    @property
+    def health(self) -> WorkerHealth:
+        """Dead comes first, then that it leaves, then the operator's word, then the beats'."""
+        if self.live is WorkerHealth.DEAD:
+            return WorkerHealth.DEAD
+        if self.draining:
+            return WorkerHealth.DRAINING
+        if self.quarantined:
+            return WorkerHealth.QUARANTINED
+        return self.live if self.reached else WorkerHealth.JOINING
+
+    @property
+    def stored(self) -> WorkerHealth:
+        """What the store has of it: the operator's word, which outlasts boots, leaders and this view."""
+        return WorkerHealth.QUARANTINED if self.quarantined else self.health
+
+    @property
+    def takes(self) -> bool:
+        """May it be given tasks?"""
+        good = self.live is WorkerHealth.ALIVE and self.reached
+        return good and not self.draining and not self.quarantined
+
+    @property
+    def may_claim(self) -> bool:
+        """May a claim of it be granted? The store declines no suspect: its beats may only be late."""
+        good = self.live is not WorkerHealth.DEAD and self.reached
+        return good and not self.draining and not self.quarantined
+
+    def say(self, about: Mapping[str, Any]) -> None:
+        """Take in what it says about itself."""
+        self.about, self.packages = dict(about), distributions(about)
+
+    def own(self, kind: Kind) -> int:
+        """Slots of the kind."""
+        return self.slots.map if kind is Kind.MAP else self.slots.reduce
+
+    def free(self, kind: Kind) -> int:
+        """Slots that would take a task of the kind now."""
+        own = self.own(kind) - (self.used_map if kind is Kind.MAP else self.used_reduce)
+        return max(0, min(own, self.slots.total - self.used_map - self.used_reduce))
+
+
+class Workers:
+    """All workers, with totals and the free ones kept up to date."""
+
+    __slots__ = ("all", "capacity", "changes", "free", "out", "quarantined", "total", "used")
+
+    def __init__(self) -> None:
+        self.all: dict[str, Worker] = {}
+        self.capacity = {Kind.MAP: 0, Kind.REDUCE: 0}  #: slots of workers that take tasks
+        self.total = 0  #: their shared executors
+        self.used = {Kind.MAP: 0, Kind.REDUCE: 0}  #: slots in use on them
+        self.free: dict[Kind, dict[str, None]] = {Kind.MAP: {}, Kind.REDUCE: {}}
+        self.out: set[str] = set()  #: counted in the totals
+        self.quarantined: dict[str, None] = {}
+        self.changes = 0  #: grows whenever somebody comes, goes, or is another
+
+    def refresh(self, worker: Worker) -> None:
+        """Bring the free lists up to date after a change of one worker's use."""
+        for kind, free in self.free.items():
+            if worker.takes and worker.free(kind) > 0:
+                if worker.worker not in free:
+                    free[worker.worker] = None
+            else:
+                free.pop(worker.worker, None)
+
+    def take_out(self, worker: Worker) -> None:
+        """Leave the totals, before slots or health change."""
+        self.changes += 1
+        if worker.worker in self.out:
+            self.out.discard(worker.worker)
+            self._count(worker, -1)
+
+    def put_in(self, worker: Worker) -> None:
+        """Enter the totals again, if it takes tasks."""
+        self.changes += 1
+        if worker.takes and worker.worker not in self.out:
+            self.out.add(worker.worker)
+            self._count(worker, 1)
+        self.refresh(worker)
+
+    def _count(self, worker: Worker, sign: int) -> None:
+        self.capacity[Kind.MAP] += sign * worker.slots.map
+        self.capacity[Kind.REDUCE] += sign * worker.slots.reduce
+        self.total += sign * worker.slots.total
+        self.used[Kind.MAP] += sign * worker.used_map
+        self.used[Kind.REDUCE] += sign * worker.used_reduce
+
+    def hold(self, worker: Worker, token: str, held: Held) -> None:
+        """A worker claimed an attempt."""
+        worker.held[token] = held
+        self._use(worker, held[1], 1)
+
+    def release(self, worker: Worker, token: str) -> Held | None:
+        """An attempt is no longer this worker's."""
+        held = worker.held.pop(token, None)
+        if held is not None:
+            self._use(worker, held[1], -1)
+        return held
+
+    def _use(self, worker: Worker, kind: Kind, by: int) -> None:
+        if kind is Kind.MAP:
+            worker.used_map += by
+        else:
+            worker.used_reduce += by
+        if worker.worker in self.out:
+            self.used[kind] += by
+        self.refresh(worker)
+
+    def free_slots(self, kind: Kind) -> int:
+        """Slots of the kind that would take a task now."""
+        own = self.capacity[kind] - self.used[kind]
+        return max(0, min(own, self.total - self.used[Kind.MAP] - self.used[Kind.REDUCE]))
+
+    def pick(
+        self, kind: Kind, avoid: list[str] | None, among: tuple[Worker, ...] | None = None
+    ) -> Worker | None:
+        """A worker with a free slot, of all or `among` some, that isn't to be avoided; it goes round."""
+        free = self.free[kind]
+        for name in free if among is None else [w.worker for w in among if w.worker in free]:
+            if not avoid or name not in avoid:
+                del free[name]
+                free[name] = None
+                return self.all[name]
+        return None
+
+    def other_takes(self, avoid: list[str]) -> bool:
+        """Is there a worker, free or not, that takes tasks and isn't to be avoided?"""
+        return len(self.out) > sum(name in self.out for name in avoid)
+
+    def save(self) -> list[Any]:
+        """As msgpack-able data."""
+        rows = []
+        for w in self.all.values():
+            held = [[t, j, k.value, i, r.value] for t, (j, k, i, r) in w.held.items()]
+            offers = [[job, kind.value, index, g] for (job, kind, index), g in w.offers.items()]
+            beat = [w.beat_at, w.seq, to_wire(w.slots), w.address, w.hints, w.live.value]
+            word = [w.draining, w.quarantined, w.old_boots]
+            word += [pack_any(w.about), w.reached, w.dial, w.dials, w.trouble, w.released]
+            marks = [list(w.strikes.items()), list(w.killed.items())]
+            rows.append([w.worker, w.boot, *beat, *word, held, *marks, offers])
+        return [rows, [list(self.free[kind]) for kind in Kind], self.changes]
+
+    def load(self, data: list[Any]) -> None:
+        """Take the state that `save` gave."""
+        for row in data[0]:
+            name, boot, beat_at, seq, slots, address, hints, live = row[:8]
+            w = Worker(worker=name, boot=boot, beat_at=beat_at, seq=seq, slots=from_wire(Slots, slots))
+            w.address, w.hints, w.live = address, hints, WorkerHealth(live)
+            w.draining, w.quarantined, w.old_boots = row[8:11]
+            w.say(unpack_any(row[11]))
+            w.reached, w.dial, w.dials, w.trouble, w.released = row[12:17]
+            w.strikes, w.killed = dict(row[18]), dict(row[19])
+            w.offers = {(job, Kind(kind), index): generation for job, kind, index, generation in row[20]}
+            for token, job, kind, index, role in row[17]:
+                w.held[token] = (job, Kind(kind), index, Role(role))
+                if kind == Kind.MAP.value:
+                    w.used_map += 1
+                else:
+                    w.used_reduce += 1
+            self.all[name] = w
+            if w.quarantined:
+                self.quarantined[name] = None
+            self.put_in(w)
+        for kind, names in zip(Kind, data[1], strict=True):
+            self.free[kind] = dict.fromkeys(names)
+        self.changes = data[2]

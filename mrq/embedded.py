@@ -1,0 +1,503 @@
+"""The embedded engine: a master and one worker in this process, executors as its children, no server.
+
+The same machines, loops, executors and files as on a cluster, over the memory adapters. Two threads
+(master, agent) do the work; whoever calls waits on a `Handle`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from mrq import config, planning
+from mrq.core.model import JobSpec, JobState, Kind, Purpose, Slots, TaskResult
+from mrq.errors import InternalError, Interrupted, MrqError, OperatorError, UsageError
+from mrq.handle import Handle
+from mrq.master.jobfolder import Completion, JobFolder, make_root
+from mrq.master.private import PrivateFolder, sweep
+from mrq.planning import Path, Plan
+from mrq.result import JobFailed, Result, map_results, summarize
+from mrq.worker.pool import Pool
+
+if TYPE_CHECKING:
+    from mrq.core import commands as c
+    from mrq.core import events as e
+    from mrq.core.machine import JobView, Machine
+    from mrq.io.committer import Staging
+    from mrq.job.base import Job
+    from mrq.master.loop import Master
+    from mrq.worker.agent_loop import AgentLoop
+
+__all__ = ["Engine", "Handle"]
+
+_WORKER: Final = "local"
+_CLOSED: Final = "this engine is closed; make another with mrq.local()"
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the engine keeps of a job while it runs."""
+
+    spec: JobSpec
+    code: bytes
+    folder: JobFolder
+    staging: Staging | None
+    handle: Handle
+    started_at: float  #: seconds since the epoch: of the submit, or of the retry
+    results: dict[tuple[Kind, int], TaskResult] = field(default_factory=dict)
+    dirty: bool = False  #: something was completed since the last checkpoint
+    then: Plan | None = None  #: of a sampling job: what its samples are for
+    broken: MrqError | None = None  #: what keeps this engine from going on with it: a full disk
+    published: bool = False  #: its commit has ended well
+
+
+def _executors(given: int | None) -> int:
+    """How many executors: what was given, or the cores that this process may use. Raises UsageError."""
+    if given is None:
+        return len(os.sched_getaffinity(0))
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= config.EXECUTORS_MAX:
+        raise UsageError(f"executors must be a number from 1 to {config.EXECUTORS_MAX:,}, not {given!r}")
+    return given
+
+
+class Engine:
+    """A master, a worker and its executors on this machine. Close it, or use it as a context manager.
+
+    Executors start at once, so that they are warm when the job has been planned.
+    """
+
+    def __init__(self, *, executors: int | None = None, root: str | None = None) -> None:
+        self.executors = _executors(executors)
+        self.root = root or config.temp_root()
+        try:
+            make_root(self.root)
+        except OSError as exc:
+            raise OperatorError(
+                f"temporary data can't be kept in {self.root}: {exc.strerror}; set MRQ_TMP to a folder "
+                "that can be written"
+            ) from exc
+        self._private = PrivateFolder(self.root)
+        self._needed: set[str] = set()  #: of the private folder, by jobs that are kept for `mrq retry`
+        self._checkpoint_at = time.monotonic() + config.CHECKPOINT_INTERVAL_S
+        self._boot = secrets.token_hex(4)
+        self._pool = Pool()
+        self._pool.prewarm(self.executors)
+        self._runs: dict[str, _Run] = {}
+        self._lock = threading.Lock()
+        self._master: Master | None = None
+        self._agent: AgentLoop | None = None
+        self._agent_thread: threading.Thread | None = None
+        self._closed = False
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def run(
+        self,
+        job: Job | type[Job] | str,
+        inputs: Sequence[Path] | Result | None = None,
+        output: Path | None = None,
+        *,
+        records: Iterable[Any] | None = None,
+        overwrite: bool = False,
+        **overrides: Any,
+    ) -> Result:
+        """Run a job and wait for it; as `mrq.run`."""
+        handle = self.start(job, inputs, output, records=records, overwrite=overwrite, **overrides)
+        try:
+            return handle.result()
+        except KeyboardInterrupt:
+            handle.cancel()
+            handle.wait(2.0)
+            raise
+
+    def start(
+        self,
+        job: Job | type[Job] | str,
+        inputs: Sequence[Path] | Result | None = None,
+        output: Path | None = None,
+        *,
+        records: Iterable[Any] | None = None,
+        overwrite: bool = False,
+        **overrides: Any,
+    ) -> Handle:
+        """Start a job and return its handle at once; arguments as of `run`."""
+        if self._closed:
+            raise UsageError(_CLOSED)
+        request = planning.request_of(
+            job,
+            inputs,
+            output,
+            records=records,
+            overwrite=overwrite,
+            overrides=overrides,
+            folder=self._private.path,
+        )
+        return self.start_plan(planning.plan(request))
+
+    def start_plan(self, plan: Plan) -> Handle:
+        """Start a planned job. Raises OutputError when OUT is refused, before anything runs."""
+        from mrq.io import committer
+
+        spec = plan.spec
+        if spec.output_open is None:
+            spec = replace(spec, output_open=os.path.join(self._private.path, spec.job))
+        assert spec.output_open is not None
+        staging = committer.prepare(
+            spec.output_open,
+            spec.job,
+            spec.overwrite,
+            inputs=[file.open for file in plan.files],
+            shown=spec.output,
+        )
+        spec = replace(spec, staging=staging.folder)
+        plan = replace(plan, spec=spec)
+        try:
+            handle = self._handle(spec.job)
+            if plan.sample is not None:
+                sample = replace(plan.sample, staging=None)
+                self._begin(sample, plan.code, handle, staging=staging, then=plan)
+            else:
+                self._begin(spec, plan.code, handle, staging=staging)
+        except BaseException:
+            committer.abandon(staging)
+            raise
+        return handle
+
+    def retry(self, job: str) -> Handle:
+        """Go on with a job that failed or was killed. Raises UsageError or InputError by name."""
+        from mrq.master.recovery import recover
+
+        if self._closed:
+            raise UsageError(_CLOSED)
+        folder = JobFolder.reopen(self.root, job)
+        sweep(self.root)  # of the engine that died: what this job doesn't need
+        try:
+            # A master that runs keeps its machine: the journal says all that is needed.
+            alone = self._master is None
+            found = recover(folder, worker=_WORKER, boot=self._boot, now=time.monotonic(), restore=alone)
+        except BaseException:
+            folder.close()
+            raise
+        handle = self._handle(job)
+        run = _Run(found.spec, found.code, folder, found.staging, handle, time.time())
+        run.results.update(found.results)
+        self._add(run, found.machine, found.events)
+        return handle
+
+    def private_folder(self) -> str:
+        """A folder of this engine's own, for what a job reads that isn't a file of the user's.
+
+        Removed with the engine, unless a job that is kept for `retry` needs it. Raises DiskFullError or
+        OutputError.
+        """
+        return self._private.path
+
+    def close(self, remove: bool = True) -> None:
+        """Stop everything: children are gone when this returns, within 2 s; then remove what is temporary.
+
+        Jobs that still run end as interrupted, and what they staged is removed.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        if self._master is not None:
+            self._master.halt()
+        if self._agent is not None:
+            self._agent.stop(1.0)
+        if self._agent_thread is not None:
+            self._agent_thread.join(2.0)
+        self._pool.close()
+        if self._master is not None:
+            self._master.stop()
+        for job in list(self._runs):
+            run = self._take(job)
+            if run is not None:
+                self._give_up(run, remove)
+        self._private.close(keep=not remove, needed=self._needed)
+
+    def close_when_collected(self, result: Result) -> None:
+        """Stop now, but keep the private output for as long as its result lives."""
+        private, self._private = self._private, PrivateFolder(self.root)
+        self.close()
+        weakref.finalize(result, private.close, keep=False)
+
+    # What the master's loop calls (`master.loop.Keeper`), on its thread.
+
+    def completed(self, spec: JobSpec, event: e.AttemptReported) -> None:
+        """Journal a completion that the machine accepted."""
+        run = self._runs[spec.job]
+        result = event.outcome.result
+        assert result is not None
+        run.results[event.kind, event.index] = replace(result, sample=None) if run.then is None else result
+        run.dirty = True
+        done = Completion(
+            kind=event.kind,
+            index=event.index,
+            attempt=event.attempt,
+            worker=event.worker,
+            boot=event.boot,
+            result=result,
+        )
+        try:
+            run.folder.append(done)
+        except MrqError as exc:  # what isn't journalled can't be kept: this job fails, others needn't
+            run.broken = run.broken or exc
+            self._ask_cancel(spec.job, str(exc))
+
+    def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
+        """Publish OUT."""
+        from mrq.io import committer
+
+        run = self._runs.get(spec.job)
+        if run is None:
+            raise OperatorError(f"job {spec.job} was given up before it could commit")
+        assert run.staging is not None
+        manifest = committer.manifest_of(
+            spec,
+            command.files,
+            command.counters,
+            started_at=run.started_at,
+            finished_at=time.time(),
+            inputs=list(spec.inputs),
+        )
+        committer.commit(run.staging, manifest)
+        run.published = True
+
+    def ended(self, spec: JobSpec, state: JobState, error: str | None) -> None:
+        """The job is over: tell whoever waits, whatever else goes wrong."""
+        run = self._take(spec.job)
+        if run is None:
+            return
+        try:
+            if run.broken is not None and state is not JobState.DONE:
+                self._failed(run, JobState.FAILED, str(run.broken))
+            elif spec.purpose is Purpose.SAMPLE and state is JobState.DONE:
+                self._sampled(run)
+            elif state is JobState.DONE:
+                self._done(run)
+            else:
+                self._failed(run, state, error)
+        except MrqError as exc:
+            run.folder.close()
+            run.handle.finish(None, exc)
+        except BaseException as exc:
+            run.folder.close()
+            run.handle.finish(None, InternalError(f"job {spec.job} ended, and then: {exc!r}"))
+            raise
+
+    def checkpoint(self, master: Master) -> None:
+        """Write the machine to the folders of jobs that moved, every few seconds."""
+        now = time.monotonic()
+        if now < self._checkpoint_at:
+            return
+        dirty = [run for run in list(self._runs.values()) if run.dirty]
+        if not dirty:
+            return
+        saved = master.save()
+        for run in dirty:
+            with contextlib.suppress(MrqError):  # a full disk: the journal, and an older one, are enough
+                run.folder.checkpoint(saved)
+            run.dirty = False
+        took = time.monotonic() - now
+        self._checkpoint_at = now + max(config.CHECKPOINT_INTERVAL_S, took * config.CHECKPOINT_REST)
+
+    def _handle(self, job: str) -> Handle:
+        return Handle(job, cancel=self._cancel, view=self._view)
+
+    def _begin(
+        self, spec: JobSpec, code: bytes, handle: Handle, *, staging: Staging | None, then: Plan | None = None
+    ) -> None:
+        folder = JobFolder.create(self.root, spec, code)
+        self._add(_Run(spec, code, folder, staging, handle, spec.created_at, then=then))
+
+    def _add(self, run: _Run, machine: Machine | None = None, events: Sequence[e.Event] = ()) -> None:
+        """Hand a job to the master, started if need be; if that can't be done its folder is let go of."""
+        spec = run.spec
+        with self._lock:
+            known = not self._closed
+            if known:
+                self._runs[spec.job] = run
+        try:
+            self._start_loops(machine, lambda master: master.submit(spec, run.code, events))
+        except BaseException:
+            if known and self._take(spec.job) is None:
+                pass  # `close` or `ended` was faster, and has seen to it
+            elif events:  # a retry's: as it was
+                run.folder.close()
+            else:
+                run.folder.remove()
+            raise
+
+    def _take(self, job: str) -> _Run | None:
+        """A job's run, for whoever ends it: once, from any thread."""
+        with self._lock:
+            return self._runs.pop(job, None)
+
+    def _start_loops(self, machine: Machine | None, first: Callable[[Master], None]) -> None:
+        """Start master and agent, once. `first` is done before the agent's first beat: a beat that a
+        restored machine saw before `Restored` would be taken for one of the boot that died."""
+        with self._lock:
+            if self._closed:
+                raise UsageError(_CLOSED)
+            if self._master is not None:
+                if machine is not None:
+                    raise UsageError("another job was started on this engine at this moment; retry again")
+                first(self._master)
+                return
+            from mrq.adapters.memory import MemoryBroker, MemoryStore, SystemClock
+            from mrq.core.machine import Machine
+            from mrq.core.machine_config import MachineConfig
+            from mrq.master.loop import Master
+            from mrq.worker import debug
+            from mrq.worker.agent_loop import AgentLoop
+
+            clock = SystemClock()
+            master = Master(
+                machine=machine or Machine(MachineConfig.for_embedded()),
+                clock=clock,
+                keeper=self,
+                owner=f"{os.getpid()}",
+            )
+            store = MemoryStore(leader=master.sink)
+            broker = MemoryBroker()
+            agent = AgentLoop(
+                worker=_WORKER,
+                boot=self._boot,
+                slots=Slots(map=self.executors, reduce=self.executors, total=self.executors),
+                broker=broker,
+                store=store,
+                clock=clock,
+                root=self.root,
+                code_root=f"{self._private.path}/code",
+                pool=self._pool,
+                beat_interval_s=config.EMBEDDED_BEAT_INTERVAL_S,
+                debug=debug.parse(os.environ),
+                makes_folders=False,
+                crashed=master.fail,
+            )
+            broker.attach(worker=agent.sink, leader=master.sink)
+            store.attach(nudge=agent.nudge)
+            self._master, self._agent = master, agent
+            master.start(store, broker, first)
+            self._agent_thread = threading.Thread(target=agent.run, name="mrq-agent", daemon=True)
+            self._agent_thread.start()
+
+    def _cancel(self, handle: Handle) -> None:
+        for name in (handle.job, f"{handle.job}-s"):
+            if name in self._runs:
+                self._ask_cancel(name, "cancelled by the user")
+
+    def _ask_cancel(self, job: str, reason: str) -> None:
+        from mrq.core.events import CancelRequested
+
+        assert self._master is not None
+        self._master.sink(CancelRequested(job=job, reason=reason))
+
+    def _view(self, job: str) -> JobView | None:
+        if self._master is None:
+            return None
+        return self._master.view(job) or self._master.view(f"{job}-s")
+
+    def _sampled(self, run: _Run) -> None:
+        """The samples are there: cut the key space, then start the job that they are for."""
+        from mrq.io import committer
+        from mrq.worker.tasks.sampler import boundaries
+
+        assert self._master is not None
+        assert run.then is not None
+        plan, handle = run.then, run.handle
+        if handle.was_cancelled():  # too late for the samples, in time for the job
+            self._failed(run, JobState.CANCELLED, None)
+            return
+        self._master.forget(run.spec.job, drop_files=False)
+        run.folder.remove()
+        samples = [
+            result.sample for _, result in sorted(map_results(run.results)) if result.sample is not None
+        ]
+        try:
+            spec = replace(plan.spec, boundaries=tuple(boundaries(samples, plan.spec.reducers)))
+            self._begin(spec, plan.code, handle, staging=run.staging)
+        except BaseException as exc:
+            if run.staging is not None:
+                with contextlib.suppress(MrqError):
+                    committer.abandon(run.staging)
+            if self._closed:
+                raise Interrupted(f"job {handle.job} was interrupted") from exc
+            raise
+        if handle.was_cancelled():  # since we looked: it found no job that it could cancel
+            self._cancel(handle)
+
+    def _done(self, run: _Run) -> None:
+        assert self._master is not None
+        view = self._master.view(run.spec.job)
+        assert view is not None
+        summary = summarize(run.spec, run.results, time.time() - run.started_at, view.failures + view.losses)
+        result = Result(spec=run.spec, counters=view.counters, summary=summary, owner=self)
+        self._let_go(run, view, drop_files=False)
+        run.folder.remove()
+        run.handle.finish(result, None)
+
+    def _failed(self, run: _Run, state: JobState, error: str | None) -> None:
+        from mrq.io import committer
+
+        assert self._master is not None
+        name, cancelled = run.handle.job, state is JobState.CANCELLED
+        keep = not cancelled and run.then is None
+        view = None
+        try:
+            with contextlib.suppress(MrqError):
+                if run.staging is not None:
+                    committer.abandon(run.staging, keep=keep)
+            view = self._master.view(run.spec.job)
+            if keep:
+                self._needed |= self._private.names_of(run.spec)
+                if not self._closed and self._master.crash is None:
+                    with contextlib.suppress(MrqError):
+                        run.folder.checkpoint(self._master.save())
+            self._let_go(run, view, drop_files=not keep)
+        finally:
+            if keep:
+                run.folder.close()
+            else:
+                run.folder.remove()
+            if cancelled:
+                run.handle.finish(None, Interrupted(f"job {name} was cancelled"))
+            else:
+                errors = tuple(told.error for told in view.errors if told.error) if view is not None else ()
+                run.handle.finish(None, JobFailed(error or "the job failed", job=name, errors=errors))
+
+    def _let_go(self, run: _Run, view: JobView | None, *, drop_files: bool) -> None:
+        """Nothing of an ended job stays in memory."""
+        assert self._master is not None
+        assert self._agent is not None
+        run.handle.seen(view)
+        self._master.forget(run.spec.job, drop_files=drop_files)
+        self._agent.forget(run.spec.job)
+
+    def _give_up(self, run: _Run, remove: bool) -> None:
+        """A job that was still running when the engine closed."""
+        from mrq.io import committer
+
+        if run.published:  # all but the last word: its output is there
+            self._done(run)
+            return
+        if run.staging is not None:
+            with contextlib.suppress(MrqError):
+                committer.abandon(run.staging, keep=not remove)
+        if remove:
+            run.folder.remove()
+        else:
+            run.folder.close()
+        run.handle.finish(None, Interrupted(f"job {run.handle.job} was interrupted"))

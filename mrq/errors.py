@@ -1,0 +1,64 @@
+"""Every error that mrq raises, as one tree split by who must act.
+
+`UsageError` is for whoever typed the command (exit code 2), `JobError` for the job's author (exit
+code 1), `OperatorError` for whoever runs the machines, `InternalError` for us. A message says what
+happened, where, and what to do. Library errors are translated where they enter, with `raise … from`.
+"""
+
+from __future__ import annotations
+
+
+class MrqError(Exception):
+    """The root: catch it to catch everything that mrq raises on purpose."""
+
+
+class UsageError(MrqError):
+    """A wrong command, flag, path or parameter; nothing has run."""
+
+
+class JobDefinitionError(UsageError):
+    """The job's class or file can't be run as it is written; found at submit."""
+
+
+class InputError(UsageError):
+    """An input is missing, unreadable, or not what its format promises."""
+
+
+class OutputError(UsageError):
+    """OUT exists, can't be written, or belongs to another job."""
+
+
+class JobError(MrqError):
+    """Something that the job's own code or data did, found while it ran."""
+
+
+class DataError(JobError):
+    """A value of a type that can't be carried, a wrong shape, or a damaged file."""
+
+
+class OperatorError(MrqError):
+    """The machine or a service must be looked after: disk, memory, permissions."""
+
+
+class DiskFullError(OperatorError):
+    """A disk ran out; the message names the folder, what was needed and what there was."""
+
+
+class PeerUnreachableError(OperatorError):
+    """A worker's data plane doesn't answer, or not as one of ours: no fault of the reader."""
+
+
+class InternalError(MrqError):
+    """A bug in mrq. Please report it with the message."""
+
+
+class IllegalTransition(InternalError):
+    """A transition that the table in `core.transitions` doesn't have; nothing was changed."""
+
+
+class CorruptFileError(DataError):
+    """A file of ours fails its magic, version, length or checksum."""
+
+
+class Interrupted(MrqError):
+    """The run was stopped by the user (Ctrl-C, SIGTERM or cancel)."""

@@ -1,0 +1,85 @@
+"""A job under way, as whoever started it holds it: wait, look, cancel, take the result."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mrq.core.model import JobState
+from mrq.errors import Interrupted, MrqError
+from mrq.result import Result
+
+if TYPE_CHECKING:
+    from mrq.core.machine import JobView
+
+__all__ = ["Handle"]
+
+
+class Handle:
+    """A job under way. Its methods may be called from any thread."""
+
+    def __init__(
+        self, job: str, *, cancel: Callable[[Handle], None], view: Callable[[str], JobView | None]
+    ) -> None:
+        self.job = job
+        self._cancelled = False
+        self._ask_cancel = cancel
+        self._look = view
+        self._over = threading.Event()
+        self._last: JobView | None = None
+        self._result: Result | None = None
+        self._error: MrqError | None = None
+
+    def done(self) -> bool:
+        """Whether the job is over, well or not."""
+        return self._over.is_set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the job is over; False when the time ran out first."""
+        return self._over.wait(timeout_s)
+
+    def result(self, timeout_s: float | None = None) -> Result:
+        """The result, waited for. Raises JobFailed, Interrupted, OperatorError, or TimeoutError."""
+        if not self._over.wait(timeout_s):
+            raise TimeoutError(f"job {self.job} isn't over after {timeout_s} s")
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def cancel(self) -> None:
+        """Ask for the job's end; `result` then raises Interrupted, unless the job commits already."""
+        self._cancelled = True
+        self._ask_cancel(self)
+
+    def was_cancelled(self) -> bool:
+        """Whether somebody asked for the job's end."""
+        return self._cancelled
+
+    def view(self) -> JobView | None:
+        """A snapshot for people; of the sampling job while that runs. None before there is one."""
+        return self._look(self.job) or self._last
+
+    def status(self) -> JobState:
+        """How far the job is: PENDING, RUNNING, COMMITTING; then DONE, FAILED or CANCELLED."""
+        if self._over.is_set():
+            if self._error is None:
+                return JobState.DONE
+            return JobState.CANCELLED if isinstance(self._error, Interrupted) else JobState.FAILED
+        view = self.view()
+        if view is None:
+            return JobState.PENDING
+        under_way = view.state in (JobState.PENDING, JobState.COMMITTING)
+        return view.state if under_way else JobState.RUNNING
+
+    def finish(self, result: Result | None, error: MrqError | None, last: JobView | None = None) -> None:
+        """For the engine: tell whoever waits. Only the first call counts."""
+        if not self._over.is_set():
+            self._result, self._error = result, error
+            self.seen(last)
+            self._over.set()
+
+    def seen(self, last: JobView | None) -> None:
+        """For the engine: what `view` shows once the machine has forgotten the job."""
+        self._last = last or self._last

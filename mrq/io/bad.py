@@ -1,0 +1,62 @@
+"""Records that were skipped: kept beside the output, for eyes and to be read in again.
+
+`OUT/_bad/m-00042.jsonl` says of each where it was and what was raised; `OUT/_bad/m-00042.records` holds
+the same records, typed, for `--input-format records 'OUT/_bad/*.records'`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from mrq.core.model import ErrorReport
+from mrq.io.output import PartInfo, PartWriter, output_format
+from mrq.io.render import text
+
+#: Of a record's text in the file for eyes; the other one holds it whole.
+_SHOWN_MAX = 10_000
+
+
+class BadRecords:
+    """Collects one attempt's skipped records in a folder of its own; makes no file before the first."""
+
+    def __init__(self, folder: str, stem: str) -> None:
+        self._folder = folder
+        self._stem = stem
+        self._eyes: PartWriter | None = None
+        self._records: PartWriter | None = None
+
+    def add(self, *, path: str, offset: int | None, key: Any, value: Any, error: ErrorReport) -> None:
+        """Keep one. Raises DataError for a value that can't be carried, DiskFullError, OutputError."""
+        if self._eyes is None or self._records is None:
+            base = os.path.join(self._folder, self._stem)
+            # One line of JSON in each record's value: a `lines` part.
+            self._eyes = output_format("lines").open(base + ".jsonl")
+            self._records = output_format("records").open(base + ".records")
+        row = {
+            "path": path,
+            "offset": offset,
+            "key": text(key)[:_SHOWN_MAX],
+            "value": text(value)[:_SHOWN_MAX],
+            "error": error.type,
+            "message": error.message,
+            "traceback": error.frames,
+        }
+        self._eyes.write([None], [json.dumps(row)])
+        self._records.write([key], [value])
+
+    def close(self) -> list[tuple[str, PartInfo]]:
+        """(file name, what it holds) of the files made, on the disk now; none without bad records."""
+        if self._eyes is None or self._records is None:
+            return []
+        return [
+            (self._stem + ".jsonl", self._eyes.close()),
+            (self._stem + ".records", self._records.close()),
+        ]
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        for writer in (self._eyes, self._records):
+            if writer is not None:
+                writer.discard()

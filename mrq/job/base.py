@@ -1,0 +1,183 @@
+"""`Job`: what users subclass.
+
+Settings are class keywords, parameters are annotated fields, and the user's methods are found by being
+defined. `Job` itself therefore defines none of them, and takes no other name from the user's namespace than
+`task` and `counters`. Everything a running job needs is here; what only submit needs (conversion of
+parameters, checks, loading) is in the sibling modules and imported when used.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, dataclass_transform
+
+from mrq.job.context import Task
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from mrq.job.settings import Keywords
+
+#: Methods and built-ins that the engine looks for.
+HOOKS: Final = (
+    "map",
+    "map_split",
+    "map_block",
+    "combine",
+    "reduce",
+    "partition",
+    "setup",
+    "teardown",
+    "stages",
+)
+
+#: Names that can't be parameters.
+RESERVED: Final = frozenset((*HOOKS, "task", "counters"))
+
+#: Stands for "no default": the parameter is required.
+REQUIRED: Final = object()
+
+_MUTABLE = (list, dict, set, bytearray)
+
+
+class Pair:
+    """`yield mrq.Pair(key, value)` from reduce writes under another key than the group's.
+
+    It is neither partitioned nor sorted again, and combine may not yield it.
+    """
+
+    __slots__ = ("key", "value")
+    __match_args__ = ("key", "value")
+
+    def __init__(self, key: Any, value: Any) -> None:
+        self.key = key
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not Pair:
+            return NotImplemented
+        return bool(self.key == other.key and self.value == other.value)
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.value))
+
+    def __repr__(self) -> str:
+        return f"mrq.Pair({self.key!r}, {self.value!r})"
+
+
+class Parameter:
+    """One annotated field of a job class."""
+
+    __slots__ = ("annotation", "default", "name", "owner")
+
+    def __init__(self, name: str, annotation: Any, default: Any, owner: type[Job]) -> None:
+        self.name = name
+        self.annotation = annotation  #: as written: a string under `from __future__ import annotations`
+        self.default = default  #: or REQUIRED
+        self.owner = owner  #: the class that annotates it: where a string annotation is evaluated
+
+
+@dataclass_transform(kw_only_default=True)
+class Job:
+    """The base of every job.
+
+    Subclasses define `map` (or `map_split`, or `map_block`), and may define `reduce` (a method or a built-in
+    such as `mrq.sum`), `combine`, `partition`, `setup` and `teardown`. Instances are made with keywords only.
+    """
+
+    #: The attempt at hand; the engine sets it before `setup`.
+    task: Task
+    #: Counts by name, of this attempt; only winning attempts' counts are added up.
+    counters: Counter[str]
+
+    #: Settings given as class keywords, inherited ones included, as written.
+    __mrq_settings__: ClassVar[Mapping[str, Any]] = {}
+    #: Parameters by name, inherited ones first.
+    __mrq_parameters__: ClassVar[Mapping[str, Parameter]] = {}
+
+    def __init_subclass__(cls, **settings: Unpack[Keywords]) -> None:
+        super().__init_subclass__()
+        inherited: dict[str, Any] = {}
+        for base in reversed(cls.__mro__[1:]):
+            inherited.update(base.__dict__.get("__mrq_settings__", {}))
+        if settings:
+            from mrq.job.settings import check_keywords
+
+            inherited.update(check_keywords(cls, settings))
+        cls.__mrq_settings__ = inherited
+        cls.__mrq_parameters__ = _parameters(cls)
+
+    def __init__(self, **parameters: Any) -> None:
+        declared = type(self).__mrq_parameters__
+        if not declared.keys() >= parameters.keys() or len(parameters) < len(declared):
+            _fill_in(type(self), parameters)
+        self.__dict__.update(parameters)
+        self.task = Task()
+        self.counters = Counter()
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={getattr(self, name)!r}" for name in type(self).__mrq_parameters__)
+        return f"{type(self).__name__}({given})"
+
+
+def defined(cls: type[Job], hook: str) -> bool:
+    """Whether the job has this method or built-in; `combine = None` in a subclass takes it away."""
+    return getattr(cls, hook, None) is not None
+
+
+def parameter_values(job: Job) -> dict[str, Any]:
+    """The instance's parameters by name: what makes it again."""
+    return {name: getattr(job, name) for name in type(job).__mrq_parameters__}
+
+
+def _fill_in(cls: type[Job], parameters: dict[str, Any]) -> None:
+    """Add defaults, copied where they can change; raise TypeError for unknown and missing names."""
+    declared = cls.__mrq_parameters__
+    for name in parameters:
+        if name not in declared:
+            from mrq.job.settings import nearest
+
+            raise TypeError(f"{cls.__name__} has no parameter {name!r}{nearest(name, declared)}")
+    missing = [p.name for p in declared.values() if p.default is REQUIRED and p.name not in parameters]
+    if missing:
+        names = " and ".join(f"{name}=…" for name in missing)
+        raise TypeError(f"{cls.__name__} needs {names}: no default is given in the class")
+    for name, parameter in declared.items():
+        if name not in parameters:
+            default = parameter.default
+            if isinstance(default, _MUTABLE):
+                import copy
+
+                default = copy.deepcopy(default)
+            parameters[name] = default
+
+
+def _parameters(cls: type[Job]) -> dict[str, Parameter]:
+    """Inherited parameters and the class's own. Raises TypeError for a name that can't be one."""
+    found: dict[str, Parameter] = {}
+    for base in reversed(cls.__mro__[1:]):
+        for name, parameter in base.__dict__.get("__mrq_parameters__", {}).items():
+            found[name] = parameter
+    for name, annotation in cls.__annotations__.items():
+        if _is_classvar(annotation):
+            continue
+        if name in RESERVED:
+            raise TypeError(f"{cls.__name__}.{name}: {name!r} is the engine's name, choose another")
+        if name.startswith("_"):
+            raise TypeError(
+                f"{cls.__name__}.{name}: a parameter's name can't begin with an underscore; "
+                "for state, assign it in setup (or annotate it as ClassVar)"
+            )
+        found[name] = Parameter(name, annotation, cls.__dict__.get(name, REQUIRED), cls)
+    for name in found.keys() - cls.__annotations__.keys():
+        if name in cls.__dict__:  # a subclass gives an inherited parameter another default
+            old = found[name]
+            found[name] = Parameter(name, old.annotation, cls.__dict__[name], old.owner)
+    return found
+
+
+def _is_classvar(annotation: Any) -> bool:
+    if isinstance(annotation, str):
+        return annotation.split("[")[0].strip().endswith("ClassVar")
+    return annotation is ClassVar or getattr(annotation, "__origin__", None) is ClassVar

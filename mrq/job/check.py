@@ -1,0 +1,269 @@
+"""What is refused at submit, before anything runs: each with one sentence: where, and what to write."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeGuard
+
+from mrq.errors import JobDefinitionError
+from mrq.job import source
+from mrq.job.base import HOOKS, Job, defined
+from mrq.job.builtins import BuiltIn
+from mrq.job.settings import Settings, resolve
+
+#: Hook -> the line that it should begin with; its parameters are counted from here.
+_SIGNATURES: Final[Mapping[str, tuple[int, str]]] = {
+    "map": (2, "def map(self, key, value):"),
+    "map_split": (1, "def map_split(self, records):"),
+    "map_block": (1, "def map_block(self, block):"),
+    "combine": (2, "def combine(self, key, values):"),
+    "reduce": (2, "def reduce(self, key, values):"),
+    "partition": (2, "def partition(self, key, n):"),
+    "setup": (0, "def setup(self):"),
+    "teardown": (0, "def teardown(self):"),
+}
+_MAPS: Final = ("map", "map_split", "map_block")
+
+#: What users of other systems call our hooks, told only where a hook is missing.
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    "mapper": "map",
+    "Map": "map",
+    "flat_map": "map",
+    "map_fn": "map",
+    "do_map": "map",
+}
+
+
+def check(cls: object, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Refuse what can't be run; the settings with `overrides` if all is well.
+
+    Raises JobDefinitionError for the class, UsageError for the settings.
+    """
+    job = _a_job(cls)
+    settings = resolve(job, overrides)
+    if "__init__" in _own_names(job) or "__new__" in _own_names(job):
+        raise JobDefinitionError(
+            f"{_where(job)}{job.__name__} defines __init__, but executors make the instances; annotate "
+            "parameters on the class (name: int = 3) and do the rest in `def setup(self):`"
+        )
+    if defined(job, "stages"):
+        raise JobDefinitionError(
+            f"{_where(job)}{job.__name__} defines stages, which come in a later version of mrq; "
+            "until then run one job after the other"
+        )
+    _check_map(job)
+    _check_reduce(job, settings)
+    for hook, (wanted, line) in _SIGNATURES.items():
+        if defined(job, hook) and not isinstance(getattr(job, hook), BuiltIn):
+            _check_method(job, hook, wanted, line)
+    for hook in ("combine", "reduce"):
+        if defined(job, hook):
+            _check_no_key(job, hook)
+    return settings
+
+
+def has_reduce(cls: type[Job]) -> bool:
+    """False for a map-only job, whose parts are its maps' outputs in input order."""
+    return defined(cls, "reduce")
+
+
+def _a_job(cls: object) -> type[Job]:
+    if _is_job_class(cls):
+        return cls
+    if isinstance(cls, Job):
+        raise JobDefinitionError(f"{cls!r} is an instance; the class {type(cls).__name__} is needed here")
+    what = getattr(cls, "__name__", None) or repr(cls)
+    if cls is Job:
+        raise JobDefinitionError("mrq.Job is the base: subclass it and define map")
+    raise JobDefinitionError(f"{what} is not a job: write `class {_identifier(what)}(mrq.Job):`")
+
+
+def _is_job_class(cls: object) -> TypeGuard[type[Job]]:
+    return isinstance(cls, type) and issubclass(cls, Job) and cls is not Job
+
+
+def _identifier(name: str) -> str:
+    return name if name.isidentifier() else "MyJob"
+
+
+def _own_names(job: type[Job]) -> set[str]:
+    """Names that the user's classes define, mrq.Job's own left out."""
+    return {name for base in job.__mro__ if base not in (Job, object) for name in vars(base)}
+
+
+def _where(job: type[Job]) -> str:
+    try:
+        file, line = inspect.getsourcefile(job), inspect.getsourcelines(job)[1]
+    except (OSError, TypeError):
+        return ""
+    return f"{source.place(file, line)}: " if file else ""
+
+
+def _at(hook: Any) -> str:
+    where = source.place_of(hook)
+    return f"{where}: " if where else ""
+
+
+# ---- which hooks there are ----
+
+
+def _check_map(job: type[Job]) -> None:
+    maps = [hook for hook in _MAPS if defined(job, hook)]
+    if len(maps) > 1:
+        raise JobDefinitionError(
+            f"{_where(job)}{job.__name__} defines {' and '.join(maps)}; keep one of them"
+        )
+    if not maps:
+        advice = "define `def map(self, key, line):` that yields (key, value) pairs"
+        for name, ours in _ELSEWHERE.items():
+            if callable(getattr(job, name, None)):
+                advice = f"rename {name} to {ours}"
+        raise JobDefinitionError(f"{_where(job)}{job.__name__} has no map; {advice}")
+    hook = getattr(job, maps[0])
+    if isinstance(hook, BuiltIn):
+        raise JobDefinitionError(
+            f"{_where(job)}{job.__name__}.{maps[0]} is a built-in reducer; {maps[0]} must be a method"
+        )
+
+
+def _check_reduce(job: type[Job], settings: Settings) -> None:
+    name, where = job.__name__, _where(job)
+    combine = getattr(job, "combine", None)
+    if not defined(job, "reduce"):
+        for hook in ("combine", "partition"):
+            if defined(job, hook):
+                raise JobDefinitionError(
+                    f"{_at(getattr(job, hook))}{name} has {hook} and no reduce, so nothing would call it; "
+                    f"add a reduce or remove {hook}"
+                )
+        for setting, given in (('order="total"', settings.order), ("sort_values", settings.sort_values)):
+            if given:
+                raise JobDefinitionError(
+                    f"{where}{name} has {setting} and no reduce: without one nothing is sorted; "
+                    "add `reduce = mrq.identity`"
+                )
+        return
+    _check_built_in(job)
+    if combine is not None and isinstance(getattr(job, "reduce", None), BuiltIn):
+        raise JobDefinitionError(
+            f"{_at(combine) or where}{name} has a combine beside a built-in reduce, which brings its own; "
+            "remove combine"
+        )
+    if isinstance(combine, BuiltIn):
+        raise JobDefinitionError(
+            f"{where}{name}.combine must be a method, such as "
+            "`def combine(self, key, values): yield sum(values)`"
+        )
+    if settings.order == "total" and defined(job, "partition"):
+        raise JobDefinitionError(
+            f'{_at(getattr(job, "partition", None))}{name} has partition and order="total", which '
+            "partitions by ranges of keys; keep one of them"
+        )
+
+
+def _check_built_in(job: type[Job]) -> None:
+    """`reduce = sum` is Python's own, and `reduce = mrq.top` lacks its n."""
+    for hook in ("reduce", "combine"):
+        value = inspect.getattr_static(job, hook, None)
+        name = getattr(value, "__name__", "")
+        if value is None or isinstance(value, BuiltIn):
+            continue
+        if getattr(builtins, name, None) is value:
+            ours = f"mrq.{name}" if name in ("sum", "min", "max") else "a method or a built-in of mrq"
+            raise JobDefinitionError(
+                f"{_where(job)}{hook} = {name} is Python's own {name}; write {hook} = {ours}"
+            )
+        if getattr(value, "__module__", "").startswith("mrq."):
+            raise JobDefinitionError(
+                f"{_where(job)}{hook} = mrq.{name} must be called, such as {hook} = mrq.{name}(10)"
+            )
+
+
+# ---- each method ----
+
+
+def _check_method(job: type[Job], hook: str, wanted: int, line: str) -> None:
+    static = inspect.getattr_static(job, hook)
+    where, called = _at(static), f"{job.__name__}.{hook}"
+    if not callable(getattr(job, hook)) or isinstance(static, property):
+        raise JobDefinitionError(f"{where or _where(job)}{called} must be a method: `{line}`")
+    function = source.function_of(static)
+    if function is not None and (
+        inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    ):
+        raise JobDefinitionError(
+            f"{where}{called} is async, which mrq doesn't await; write `{line}` "
+            "(with asyncio.run inside, if need be)"
+        )
+    if function is None:
+        return  # a callable object: its call will tell
+    bound = 0 if isinstance(static, staticmethod) else 1
+    try:
+        inspect.signature(function).bind(*[None] * (wanted + bound))
+    except TypeError:
+        takes = "(" + ", ".join(map(str, inspect.signature(function).parameters.values())) + ")"
+        count = f"{wanted} parameter{'s' if wanted != 1 else ''} after self" if wanted else "self alone"
+        raise JobDefinitionError(f"{where}{called}{takes} must take {count}: write `{line}`") from None
+
+
+def _check_no_key(job: type[Job], hook: str) -> None:
+    """Refuse `yield key, …`: what reduce and combine yield are values, written under the group's key."""
+    static = inspect.getattr_static(job, hook)
+    function = source.function_of(static)
+    if function is None:
+        return
+    tree = source.tree_of(function)
+    arguments = [] if tree is None else [*tree.args.posonlyargs, *tree.args.args]
+    place = 0 if isinstance(static, staticmethod) else 1
+    if tree is None or len(arguments) <= place:
+        return
+    key = arguments[place].arg
+    for made, verb in _made(tree):
+        first = made.elts[0] if made.elts else None
+        if not isinstance(first, ast.Name) or first.id != key or len(made.elts) < 2:
+            continue
+        rest = ", ".join(source.segment(function, x) for x in made.elts[1:])
+        where = source.place(function.__code__.co_filename, made.lineno)
+        wrong = f"{key}, {rest}"
+        if verb == "yield":
+            right, both = f"yield {rest}", f"yield [{key}, {rest}]"
+            wrong = f"yield {wrong}"
+        else:
+            right, both = rest if len(made.elts) == 2 else f"({rest})", f"[{key}, {rest}]"
+            wrong = f"({wrong})"
+        raise JobDefinitionError(
+            f"{where}: `{wrong}`: {hook} yields values, and each goes under the group's key by itself; "
+            f"write `{right}` (or `{both}` if the key belongs into the value)"
+        )
+
+
+def _made(tree: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[ast.Tuple, str]]:
+    """Tuples that the function itself yields, or returns in a list or a comprehension."""
+    for node in _inside(tree):
+        if isinstance(node, ast.Yield) and isinstance(node.value, ast.Tuple):
+            yield node.value, "yield"
+        elif isinstance(node, ast.Return):
+            value = node.value
+            items: list[ast.expr] = []
+            if isinstance(value, ast.List):
+                items = value.elts
+            elif isinstance(value, ast.ListComp | ast.GeneratorExp):
+                items = [value.elt]
+            for item in items:
+                if isinstance(item, ast.Tuple):
+                    yield item, "return"
+
+
+def _inside(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node below, without those of nested functions and classes, in the order of the source."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            continue
+        yield node
+        yield from _inside(node)
+
+
+assert set(_SIGNATURES) | {"stages"} == set(HOOKS)

@@ -1,0 +1,164 @@
+"""Which of the user's own files a job needs: its imports, followed without running anything.
+
+*Local* is what Python would find under the *root*: the folder of the job file, or the folder above its
+outermost package. The standard library, mrq itself and installed packages are not.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.machinery import EXTENSION_SUFFIXES
+from typing import Final
+
+from mrq.errors import JobDefinitionError
+from mrq.job import source
+
+_SUFFIXES: Final = (".py", *EXTENSION_SUFFIXES)
+_INSTALLED: Final = ("site-packages", "dist-packages")
+_NOT_DATA: Final = (".pyc", ".pyo", ".swp", "~")
+
+
+def module_of(file: str) -> tuple[str, str]:
+    """(dotted module name, root) of a file: `pkg.job` where its folder is a package, else its stem."""
+    folder, name = os.path.split(os.path.abspath(file))
+    parts = [name.removesuffix(".py")]
+    while os.path.isfile(os.path.join(folder, "__init__.py")) and os.path.dirname(folder) != folder:
+        folder, package = os.path.split(folder)
+        parts.insert(0, package)
+    if parts[-1] == "__init__" and len(parts) > 1:
+        parts.pop()
+    return ".".join(parts), folder
+
+
+@dataclass(slots=True)
+class LocalFiles:
+    """The closure of one job file. `files` maps names inside the bundle to paths."""
+
+    root: str
+    files: dict[str, str] = field(default_factory=dict)
+    modules: dict[str, str] = field(default_factory=dict)  #: dotted name -> path, of those reached
+    packages: set[str] = field(default_factory=set)  #: outermost packages, taken whole
+
+
+def follow(file: str, module: str, root: str) -> LocalFiles:
+    """Everything local that `file` imports, at any depth and inside functions too, with whole packages.
+
+    Raises JobDefinitionError, with its line, for a file that isn't Python.
+    """
+    found = LocalFiles(root)
+    waiting = [(module, file)]
+    while waiting:
+        name, path = waiting.pop()
+        if name in found.modules:
+            continue
+        found.modules[name] = path
+        _take(found, name, path)
+        if path.endswith(".py"):
+            package = name if os.path.basename(path) == "__init__.py" else name.rpartition(".")[0]
+            # A package's own __init__ runs first, and may import what its modules don't.
+            wanted = [*_parents(name), *_imported(path, package)]
+            waiting.extend(hit for target in wanted for hit in _resolve(root, target))
+    return found
+
+
+def _take(found: LocalFiles, name: str, path: str) -> None:
+    """Add one module's file, or the whole of the outermost package that it lies in."""
+    folder = found.root
+    for part in name.split("."):
+        folder = os.path.join(folder, part)
+        if os.path.isfile(os.path.join(folder, "__init__.py")):
+            if folder not in found.packages:
+                found.packages.add(folder)
+                for inner in _files_below(folder):
+                    found.files[_name_in_bundle(found.root, inner)] = inner
+            break  # what follows adds only a module that a symlinked folder holds
+    found.files[_name_in_bundle(found.root, path)] = path
+
+
+def _name_in_bundle(root: str, path: str) -> str:
+    return os.path.relpath(path, root).replace(os.sep, "/")
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """Files of a package: code and data, without caches and hidden names."""
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__pycache__")
+        for name in sorted(names):
+            path = os.path.join(here, name)
+            if not name.startswith(".") and not name.endswith(_NOT_DATA) and os.path.isfile(path):
+                yield path
+
+
+def _imported(path: str, package: str) -> Iterator[str]:
+    """Dotted names that a file's import statements may mean, wherever they stand."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".") if package else []
+                above = above[: len(above) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            if base:
+                yield base
+            for alias in node.names:  # each may be a submodule or just a name
+                yield f"{base}.{alias.name}" if base else alias.name
+
+
+def parse(path: str) -> ast.Module:
+    """The syntax tree of a file. Raises JobDefinitionError with the line for one that isn't Python."""
+    try:
+        with open(path, "rb") as f:
+            return ast.parse(f.read(), path)
+    except SyntaxError as exc:
+        raise JobDefinitionError(source.describe_import_error(exc, path)) from exc
+    except (OSError, ValueError, RecursionError) as exc:
+        raise JobDefinitionError(f"{source.short_path(path)}: {exc}") from exc
+
+
+def _parents(name: str) -> list[str]:
+    """`a.b.c` -> `a`, `a.b`."""
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]
+
+
+def _resolve(root: str, name: str) -> list[tuple[str, str]]:
+    """(module, file) of `name` and its parents, as far as they are local files."""
+    hits: list[tuple[str, str]] = []
+    folder = root
+    parts = name.split(".")
+    if is_python_s_or_ours(parts[0]):
+        return hits
+    for i, part in enumerate(parts):
+        init = os.path.join(folder, part, "__init__.py")
+        plain = next(
+            (p for s in _SUFFIXES if os.path.isfile(p := os.path.join(folder, part + s))),
+            None,
+        )
+        path = init if os.path.isfile(init) else plain
+        folder = os.path.join(folder, part)
+        if path is None:
+            if os.path.isdir(folder):
+                continue  # a namespace package has no file of its own
+            break
+        if _is_installed(path, root):
+            break
+        hits.append((".".join(parts[: i + 1]), path))
+        if path == plain:
+            break
+    return hits
+
+
+def is_python_s_or_ours(name: str) -> bool:
+    """Whether a top-level module is the standard library's or mrq's."""
+    return name in sys.stdlib_module_names or name == "mrq"
+
+
+def _is_installed(path: str, root: str) -> bool:
+    """In a virtual environment below the root, say."""
+    return any(part in _INSTALLED for part in os.path.relpath(path, root).split(os.sep))

@@ -1,0 +1,190 @@
+"""`python -m mrq.master`: one master of a cluster, where the role and its adapters are brought together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import mrq
+from mrq.adapters import rabbitmq, redis
+from mrq.adapters.grpc.client import dial_back, sees
+from mrq.adapters.memory import SystemClock
+from mrq.cli.console import Console
+from mrq.cli.roles import RoleLine, run_role
+from mrq.core import commands as c
+from mrq.core import events as e
+from mrq.core.machine_config import MachineConfig
+from mrq.errors import OperatorError, UsageError
+from mrq.health import Pulse, health_file
+from mrq.master.service import MasterService, ServiceConfig
+from mrq.master.shares import Probe, Question
+from mrq.ports import Sink
+from mrq.worker.tasks.sampler import boundaries
+
+if TYPE_CHECKING:
+    from mrq.profile import Profile
+
+#: Between looks at a store that isn't initialised.
+_AGAIN_S: Final = 0.5
+#: A call about the lease that takes longer has failed: tried twice, it still is within what a leader acts for
+#: (`core.election`: renewed every 1.5 s, looked again after 1 s, acting for 5 s).
+_LEASE_TIMEOUT_S: Final = 1.5
+
+
+class Servers:
+    """A `master.backend.Backend`: RabbitMQ and Redis."""
+
+    def __init__(self, profile: Profile, say: Callable[[str], None]) -> None:
+        """Connects to Redis. Raises OperatorError, UsageError."""
+        self._profile = profile
+        self._say = say
+        amqp, state = profile.services()
+        self._amqp = amqp
+        self.where = str(state)
+        self._connection = redis.connect(
+            state.full(), prefix=profile.prefix, wait_s=profile.timeout_s, say=say
+        )
+        self.store = redis.RedisLeaderStore(self._connection, keep_s=profile.keep_s)
+        self.state = self.store
+        self._prompt = self._connection.impatient(_LEASE_TIMEOUT_S)
+        self.lease = redis.RedisLease(self._prompt)
+        self._watched = redis.RedisLeaderStore(self._prompt)
+        self.blobs = redis.RedisBlobs(self._connection)
+
+    def store_id(self) -> str:
+        """As the lease: at once, or not."""
+        return self._watched.identity()[0]
+
+    def events(self, sink: Sink) -> redis.LeaderEvents:
+        """What workers record."""
+        return redis.LeaderEvents(self._connection, sink, recorded=self.store.recorded, say=self._say)
+
+    def desk(self) -> redis.RedisDesk:
+        """What clients ask."""
+        return redis.RedisDesk(self._connection)
+
+    def broker(self, notify: Callable[[str | None], None]) -> rabbitmq.RabbitBroker:
+        """Connects to RabbitMQ."""
+        return rabbitmq.connect(
+            self._amqp.full(),
+            keys=rabbitmq.Keys(current=self._profile.key_id, secrets=self._profile.keys),
+            prefix=self._profile.prefix,
+            timeout_s=self._profile.timeout_s,
+            notify=notify,
+            name="mrq master",
+        )
+
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        self._prompt.close()
+        self._connection.close()
+
+
+def dialler(key: bytes | None) -> Callable[[c.DialWorker], e.Event]:
+    """Dials a worker back; what came of it."""
+
+    def dial(asked: c.DialWorker) -> e.Event:
+        try:
+            dial_back(asked.address, worker=asked.worker, boot=asked.boot, key=key)
+        except OperatorError as exc:
+            return e.WorkerUnreachable(worker=asked.worker, boot=asked.boot, reason=str(exc))
+        return e.WorkerReachable(worker=asked.worker, boot=asked.boot)
+
+    return dial
+
+
+def prober(key: bytes | None) -> Probe:
+    """Asks a worker whether it sees a file."""
+
+    def probe(asked: Question) -> bool | None:
+        return sees(
+            asked.address,
+            worker=asked.worker,
+            boot=asked.boot,
+            folder=asked.folder,
+            nonce=asked.nonce,
+            key=key,
+            timeout_s=asked.wait_s,
+        )
+
+    return probe
+
+
+def serve(line: RoleLine) -> int:
+    """Run a master until SIGTERM or SIGINT; with `--init` make the store ready and leave."""
+    console = Console()
+
+    def say(text: str) -> None:
+        console.line(f"mrq master: {text}")
+
+    profile = line.profile
+    for note in profile.notes:
+        say(note)
+    servers = Servers(profile, say)
+    with contextlib.closing(servers):
+        if line.init:
+            return _init(servers, say)
+        _await_init(servers, profile.timeout_s, say)
+        host = socket.gethostname()
+        pulse = Pulse(health_file(Path(profile.root)))
+        service = MasterService(
+            servers,
+            ServiceConfig(
+                owner=f"{host}-{os.getpid()}-{secrets.token_hex(3)}",
+                shared_root=profile.shared_root,
+                keep_s=profile.keep_s,
+                machine=MachineConfig(version=mrq.__version__),
+                cut=boundaries,
+            ),
+            clock=SystemClock(),
+            say=say,
+            pulse=pulse.tick,
+            dial=dialler(profile.secret_key()),
+            probe=prober(profile.secret_key()),
+        )
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda number, frame: service.stop_soon())
+        threading.current_thread().name = "mrq-service"
+        say(f"standing by as {host}, state in {profile.state()}")
+        service.run()
+        pulse.stop()
+        say("ended")
+    return 0
+
+
+def _await_init(servers: Servers, timeout_s: float, say: Callable[[str], None]) -> None:
+    """Wait for a store that has an id. Raises UsageError when none comes: nobody gives it one unasked."""
+    until = time.monotonic() + timeout_s
+    told = False
+    while not servers.state.identity()[0]:
+        if time.monotonic() > until:
+            raise UsageError(
+                f"the store at {servers.where} was never initialised: run `python -m mrq.master --init` "
+                "once. If it was, its data is gone, and only a master that still leads can bring it back"
+            )
+        if not told:
+            told = True
+            say("the store isn't initialised yet: waiting")
+        time.sleep(_AGAIN_S)
+
+
+def _init(servers: Servers, say: Callable[[str], None]) -> int:
+    store_id, _, _ = servers.state.identity()
+    if store_id:
+        say(f"the store is initialised already, as {store_id}")
+        return 0
+    say(f"the store is initialised, as {servers.store.init()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_role("master", sys.argv[1:], serve))

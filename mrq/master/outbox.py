@@ -1,0 +1,401 @@
+"""What was decided and isn't out yet: persisted batch by batch, and only then published and told.
+
+Commands are frozen into *parcels*: one batch a job, and one for what belongs to no job, then what may go out
+once all of them were answered. A batch that was sent and not answered may have been applied, so it is sent
+again as it is, under the same number, until it is answered; what is decided meanwhile goes into the next
+parcel. Records are made at the moment of freezing, when the machine has handled exactly what the parcel and
+those before it say.
+
+A store that lost writes (or everything) is restored by a parcel of another kind: the whole view, under the
+next incarnation; see `restore`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mrq.core import commands as c
+from mrq.core.claim_rows import task_key
+from mrq.core.machine import Machine
+from mrq.core.model import JobSpec, Kind, TaskMessage
+from mrq.errors import InternalError
+from mrq.ports import (
+    Batch,
+    DrainOrder,
+    DropJobOrder,
+    Fence,
+    KillOrder,
+    LeaderState,
+    LeaderStore,
+    OfferOrder,
+    Order,
+    ReleaseOrder,
+    SayOrder,
+    StoredJob,
+    Write,
+    WriteAnswer,
+)
+
+#: What was refused, or couldn't be asked for, is tried again after so long.
+AGAIN_S: Final = 0.25
+
+_GOOD: Final = (WriteAnswer.WRITTEN, WriteAnswer.ALREADY)
+
+
+class Fenced(Exception):
+    """A later leader has the fence: this one's view is worth nothing any more."""
+
+
+class Lost(Exception):
+    """The store is behind what it had answered, or empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveOrder:
+    """An order that follows from no decision of the machine's."""
+
+    worker: str
+    boot: str
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Messages that may go out now."""
+
+    messages: tuple[TaskMessage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetJob:
+    """Drop a job's records in the store."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Set once all that was decided before is persisted."""
+
+    event: threading.Event
+
+
+Said = c.Command | GiveOrder | Publish | ForgetJob | Signal
+
+#: What a restored view has in it, or what is out of date with it.
+_WRITTEN: Final = (
+    c.WriteJob,
+    c.WriteTask,
+    c.WriteLocation,
+    c.WriteWorker,
+    c.PublishTask,
+    c.OfferTask,
+    c.KillAttempt,
+    Publish,
+)
+_Orders = list[tuple[str, str, Order]]
+#: What becomes an order.
+_ORDERED: Final = (c.DropJob, c.DrainWorker, c.TellWorker, c.ReleaseWorker, GiveOrder)
+
+
+@dataclass(slots=True)
+class Held:
+    """A job of this leader's."""
+
+    spec: JobSpec
+    code: bytes  #: for a store that lost it; b"": not known
+    fence: Fence
+    record: bytes | None = None  #: as it was sent last
+
+
+@dataclass(frozen=True, slots=True)
+class _Restore:
+    stored: StoredJob
+    code: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _TakeFence:
+    fence: Fence
+
+
+@dataclass(frozen=True, slots=True)
+class _Begin:
+    spec: JobSpec
+    code: bytes
+    fence: Fence
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    incarnation: int
+
+
+_Item = Batch | _Restore | _TakeFence | _Begin | _Open
+
+
+def found_in(store: LeaderStore, incarnation: int) -> tuple[int, int]:
+    """The incarnation that whoever takes over goes on in, given the store's own, and the last epoch there.
+
+    A leader that begins to restore a store takes this fence first and opens the store last: where it died
+    between, the fences are of an incarnation that the store itself doesn't know of yet, and a successor under
+    the store's own would be fenced for ever. Raises OperatorError.
+    """
+    fence = store.fence("")
+    if fence is None:
+        return max(1, incarnation), 0
+    return max(1, incarnation, fence.incarnation), fence.epoch
+
+
+class Outbox:
+    """One leader's. Not thread-safe, but for `jobs`, which other threads may add to."""
+
+    def __init__(self, machine: Machine, *, owner: str, epoch: int, incarnation: int, records: bool) -> None:
+        self._machine = machine
+        self.owner, self.epoch, self.incarnation = owner, epoch, incarnation
+        self._records = records
+        self.jobs: dict[str, Held] = {}
+        self._cluster = self.fence()
+        self._decided: list[Said] = []
+        self._items: deque[_Item] = deque()
+        self._after: deque[Said] = deque()
+
+    def fence(self) -> Fence:
+        """With which a job is begun or taken over."""
+        return Fence(incarnation=self.incarnation, epoch=self.epoch, owner=self.owner, seq=0)
+
+    def add(self, said: Iterable[Said]) -> None:
+        """Decided: to go out."""
+        self._decided.extend(said)
+
+    @property
+    def empty(self) -> bool:
+        """Is everything out?"""
+        return not (self._items or self._after or self._decided)
+
+    @property
+    def asking(self) -> bool:
+        """Is an answer of the store outstanding?"""
+        return bool(self._items)
+
+    def send(
+        self,
+        store: LeaderStore,
+        state: LeaderState | None,
+        may: Callable[[], bool],
+        do: Callable[[Said], None],
+    ) -> None:
+        """Everything, in order, for as long as `may` says so; `do` carries out what follows the answers.
+
+        Raises OperatorError where something is away (call again later), Fenced, or Lost.
+        """
+        while not self.empty:
+            if not self._items and not self._after:
+                self._freeze()
+            while self._items:
+                if not may():
+                    return
+                self._ask(store, state, self._items[0])
+                self._items.popleft()
+            while self._after:
+                if not may():
+                    return
+                do(self._after[0])
+                self._after.popleft()
+
+    def _ask(self, store: LeaderStore, state: LeaderState | None, item: _Item) -> None:
+        match item:
+            case Batch():
+                answer = store.write(item)
+            case _TakeFence():
+                answer = store.lead(item.fence)
+            case _Begin():
+                answer = store.begin(item.spec, item.code, item.fence)
+            case _Restore():
+                assert state is not None
+                answer = state.restore(item.stored, item.code)
+            case _Open():
+                assert state is not None
+                state.open(item.incarnation)
+                return
+        if answer is WriteAnswer.FENCED:
+            raise Fenced
+        if answer in _GOOD:
+            return
+        if state is None:
+            raise InternalError(f"the store refused {type(item).__name__}: {answer.value}")
+        raise Lost
+
+    # Freezing.
+
+    def _freeze(self) -> None:
+        decided, self._decided = self._decided, []
+        writes: dict[str, list[Write]] = {}
+        orders: dict[str, _Orders] = {}
+        words: dict[str, c.WriteWorker] = {}
+        messages: list[TaskMessage] = []
+        for said in decided:
+            match said:
+                case c.WriteJob() | c.WriteTask() | c.WriteLocation():
+                    writes.setdefault(said.job, []).append(said)
+                case c.WriteWorker():
+                    words[said.worker] = said
+                case c.PublishTask():
+                    messages.append(said.message)
+                case c.KillAttempt():
+                    kill = KillOrder(number=0, token=said.attempt.token)
+                    orders.setdefault(said.job, []).append((said.worker, said.boot, kill))
+                case c.OfferTask():
+                    offer = OfferOrder(number=0, message=said.message)
+                    orders.setdefault(said.message.job, []).append((said.worker, said.boot, offer))
+                case c.DropJob():
+                    drop = DropJobOrder(number=0, job=said.job)
+                    everybody = [(w.worker, w.boot, drop) for w in self._machine.workers()]
+                    orders.setdefault("", []).extend(everybody)
+                case c.DrainWorker():
+                    drain = DrainOrder(number=0, reason=said.reason)
+                    orders.setdefault("", []).append((said.worker, said.boot, drain))
+                case c.TellWorker():
+                    say = SayOrder(number=0, text=said.text)
+                    orders.setdefault("", []).append((said.worker, said.boot, say))
+                case c.ReleaseWorker():
+                    orders.setdefault("", []).append((said.worker, said.boot, ReleaseOrder(number=0)))
+                case GiveOrder():
+                    orders.setdefault("", []).append((said.worker, said.boot, said.order))
+                case _:
+                    self._after.append(said)
+        if messages:
+            self._after.appendleft(Publish(tuple(messages)))
+        for name in {**writes, **orders}:
+            if name:
+                self._freeze_job(name, writes.get(name, []), orders.get(name, []))
+        if words or "" in orders:
+            self._cluster = replace(self._cluster, seq=self._cluster.seq + 1)
+            told = tuple(orders.get("", ()))
+            self._items.append(Batch(job="", fence=self._cluster, writes=tuple(words.values()), orders=told))
+
+    def _freeze_job(self, name: str, writes: Sequence[Write], orders: _Orders) -> None:
+        held = self.jobs.get(name)
+        if held is None:
+            return
+        held.fence = replace(held.fence, seq=held.fence.seq + 1)
+        records: tuple[tuple[str, bytes], ...] = ()
+        record = None
+        if self._records and self._machine.knows(name):
+            records = self._records_of(name, writes)
+            record = self._machine.job_record(name)
+            if record == held.record:
+                record = None
+            else:
+                held.record = record
+        batch = Batch(
+            job=name,
+            fence=held.fence,
+            writes=tuple(writes),
+            orders=tuple(orders),
+            records=records,
+            job_record=record,
+        )
+        self._items.append(batch)
+
+    def _records_of(self, name: str, writes: Iterable[Write]) -> tuple[tuple[str, bytes], ...]:
+        touched: dict[tuple[Kind, int], None] = {}
+        for write in writes:
+            if isinstance(write, c.WriteTask):
+                touched[write.kind, write.index] = None
+            elif isinstance(write, c.WriteLocation):
+                touched[Kind.MAP, write.location.map_index] = None
+        return tuple((task_key(kind, i), self._machine.record(name, kind, i)) for kind, i in touched)
+
+    # A store that has lost something, and a new epoch with the same view.
+
+    def restore(self, made: Iterable[c.Command], incarnation: int) -> None:
+        """Send the whole view (what the machine said to `StoreLost`) in place of all that is under way:
+        what that would have written is in it. What it would have told or begun is still to be done."""
+        self.incarnation = incarnation
+        kept = [x for x in (*self._after, *self._decided) if not isinstance(x, _WRITTEN)]
+        self._items.clear()
+        self._after.clear()
+        self._decided = [x for x in kept if isinstance(x, _ORDERED)]
+        writes: dict[str, list[Write]] = {}
+        for said in made:
+            if isinstance(said, (c.WriteJob, c.WriteTask, c.WriteLocation)):
+                writes.setdefault(said.job, []).append(said)
+            else:
+                self._decided.append(said)
+        self._cluster = self.fence()
+        self._items.append(_TakeFence(self._cluster))
+        for name, held in list(self.jobs.items()):
+            held.fence = self.fence()
+            view = self._machine.job(name)
+            if view is None:
+                continue  # begun, and its submission isn't handled yet: that will write it
+            held.record = self._machine.job_record(name)
+            stored = StoredJob(
+                spec=held.spec,
+                fence=held.fence,
+                state=view.state,
+                error=view.error,
+                job_record=held.record,
+                records=dict(self._records_of(name, writes.get(name, ()))),
+                recorded=(),
+                writes=tuple(writes.get(name, ())),
+            )
+            self._items.append(_Restore(stored, held.code))
+        self._items.append(_Open(incarnation))
+        self._after.extend(x for x in kept if not isinstance(x, _ORDERED))
+
+    def behind(self, store: LeaderStore) -> bool:
+        """Has the store lost something that it had answered? Raises Fenced, OperatorError."""
+        for name, mine in self._fences():
+            found = store.fence(name)
+            if found is None:
+                return True
+            there, ours = (found.incarnation, found.epoch), (mine.incarnation, mine.epoch)
+            if there > ours or (there == ours and found.owner != mine.owner):
+                raise Fenced
+            if there < ours or found.seq < mine.seq:
+                return True
+        return False
+
+    def lead_again(self, store: LeaderStore, epoch: int) -> None:
+        """Take every fence under a new epoch; nobody has led in between. What was sent and not answered is
+        sent again under it, unless it was applied. Raises Fenced, Lost or OperatorError, changing nothing.
+        """
+        if any(isinstance(item, _Restore) for item in self._items):
+            raise Lost  # half restored: begin that again
+        opening = [item for item in self._items if isinstance(item, _Open)]  # its answer was lost, perhaps
+        batches = {item.job: item for item in self._items if isinstance(item, Batch)}
+        left: list[Batch] = []
+        for name, mine in self._fences():
+            batch = batches.get(name)
+            found = store.fence(name)
+            if found is None:
+                raise Lost
+            there, ours = (found.incarnation, found.epoch), (mine.incarnation, mine.epoch)
+            if there > ours or (there == ours and found.owner != mine.owner):
+                raise Fenced
+            if there < ours or found.seq < mine.seq - bool(batch):
+                raise Lost
+            if batch is not None and found.seq < mine.seq:
+                left.append(batch)
+        self.epoch = epoch
+        self._cluster = self.fence()
+        self._items = deque([_TakeFence(self._cluster), *opening])
+        for held in list(self.jobs.values()):
+            held.fence = self.fence()
+            self._items.append(_Begin(held.spec, held.code, held.fence))
+        for batch in left:
+            fence = replace(self.fence(), seq=1)
+            self._items.append(replace(batch, fence=fence))
+            if batch.job:
+                self.jobs[batch.job].fence = fence
+            else:
+                self._cluster = fence
+
+    def _fences(self) -> list[tuple[str, Fence]]:
+        return [("", self._cluster), *((name, held.fence) for name, held in list(self.jobs.items()))]

@@ -1,0 +1,151 @@
+"""`mrq retry`: what of a failed or killed job is still good, and a machine that goes on from there.
+
+The evidence is what lies on disk, not what the checkpoint remembers: a map counts as done when its
+map-output file passes its checksums and its footer names this very attempt and code; a reduce, when every
+file that its journal line names lies in the staging folder with those bytes. The checkpoint adds what
+files can't say (generations, attempt numbers, charges). Where the two differ, the disk wins.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mrq.core import events as e
+from mrq.core import paths
+from mrq.core.machine import Machine
+from mrq.core.machine_config import MachineConfig
+from mrq.core.model import JobSpec, JobState, Kind, Purpose, StagedFile, TaskResult, TaskState
+from mrq.errors import CorruptFileError, InputError, MrqError, UsageError
+from mrq.io import committer, inputs
+from mrq.io.committer import Staging
+from mrq.master.jobfolder import Completion, JobFolder
+from mrq.shuffle.mapfile import MapFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """A job that can go on."""
+
+    spec: JobSpec
+    code: bytes
+    staging: Staging | None
+    machine: Machine | None  #: None: begin with a new one
+    events: tuple[e.Event, ...]  #: to hand it, in order
+    results: dict[tuple[Kind, int], TaskResult]
+
+
+def recover(folder: JobFolder, *, worker: str, boot: str, now: float, restore: bool = True) -> Recovered:
+    """Look through a job's folder. What is intact is given to this worker and boot.
+
+    Without `restore` the checkpoint is passed over: the machine that takes the job has others already.
+
+    Raises InputError naming inputs that changed, or OutputError.
+    """
+    spec = folder.spec()
+    if spec.purpose is Purpose.SAMPLE:
+        raise UsageError(f"job {spec.job} was only sampling keys for a total order: submit the job anew")
+    changed = inputs.changed([piece for split in spec.splits for piece in split.pieces])
+    if changed:
+        shown = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+        raise InputError(
+            f"job {spec.job} can't go on: its input changed since it was submitted: {shown}; submit it anew"
+        )
+    staging = committer.reopen(spec)
+    journalled = {(done.kind, done.index): done for done in folder.journal()}
+    intact = {task: done for task, done in journalled.items() if _intact(folder, spec, done)}
+    machine = _restored(folder, spec, now) if restore else None
+    events: list[e.Event] = []
+    if machine is None:
+        events.append(e.JobSubmitted(spec=spec))
+    else:
+        events += [e.Restored(embedded=True, incarnation=time.time_ns()), *_missing(machine, spec, intact)]
+    events += [
+        e.OutputRecovered(
+            job=spec.job,
+            kind=done.kind,
+            index=done.index,
+            attempt=done.attempt,
+            worker=worker,  # the files are this engine's now
+            boot=boot,
+            result=done.result,
+        )
+        for done in intact.values()
+    ]
+    view = machine.job(spec.job) if machine is not None else None
+    if view is not None and view.state in (JobState.FAILED, JobState.CANCELLED):
+        events.append(e.RetryRequested(job=spec.job))
+    return Recovered(
+        spec=spec,
+        code=folder.code(),
+        staging=staging,
+        machine=machine,
+        events=tuple(events),
+        results={task: done.result for task, done in intact.items()},
+    )
+
+
+def _restored(folder: JobFolder, spec: JobSpec, now: float) -> Machine | None:
+    """The checkpoint's machine, if it is whole and holds this job alone; the journal does without it."""
+    saved = folder.last_checkpoint()
+    if saved is None:
+        return None
+    try:
+        machine = Machine.load(saved, now, MachineConfig.for_embedded())
+    except CorruptFileError:
+        return None
+    return machine if machine.jobs() == [spec.job] else None
+
+
+def _missing(
+    machine: Machine, spec: JobSpec, intact: dict[tuple[Kind, int], Completion]
+) -> Iterator[e.Event]:
+    """What the checkpoint takes for done and the disk doesn't have (in that attempt)."""
+    for task in machine.tasks(spec.job):
+        if task.state is not TaskState.COMPLETED or task.attempt is None:
+            continue
+        done = intact.get((task.kind, task.index))
+        if done is None or done.attempt != task.attempt:
+            yield e.OutputMissing(job=spec.job, kind=task.kind, index=task.index, attempt=task.attempt)
+
+
+def _intact(folder: JobFolder, spec: JobSpec, done: Completion) -> bool:
+    try:
+        if done.kind is Kind.MAP and spec.reducers:
+            if not done.result.bytes_out:  # nothing was written
+                return True
+            path = f"{folder.path}/maps/{paths.attempt_name(done.kind, done.index, done.attempt)}"
+            with MapFile(path) as file:
+                file.verify()
+                head = file.header
+                return (head.job, head.index, head.token, head.code, file.digest) == (
+                    spec.job,
+                    done.index,
+                    done.attempt.token,
+                    spec.code,
+                    done.result.digest,
+                )
+        return all(_staged(spec, file) for file in done.result.files)
+    except (OSError, MrqError):
+        return False
+
+
+def _staged(spec: JobSpec, file: StagedFile) -> bool:
+    """Whether a staged file has the bytes it should, wherever the commit may have moved it by now."""
+    assert spec.staging is not None
+    places = [os.path.join(spec.staging, file.name), os.path.join(spec.staging, "out", file.final)]
+    if _published(spec):
+        places.append(os.path.join(str(spec.output_open), file.final))
+    return any(committer.intact(path, file) for path in places)
+
+
+def _published(spec: JobSpec) -> bool:
+    """Whether OUT is this very job's output: killed between the last rename and the end."""
+    if spec.output_open is None:
+        return False
+    try:
+        return committer.read_manifest(spec.output_open).job == spec.job
+    except (OSError, MrqError):
+        return False

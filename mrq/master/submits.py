@@ -1,0 +1,232 @@
+"""A submit, from a client's draft to a job that the loop has: planned where the data is, outside the loop.
+
+Everything here may be done again by the next leader, when this one dies on the way: the draft has the job's
+id, the claim on OUT is the cluster's, and a job that is known is only answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+import mrq
+from mrq.core import wire
+from mrq.core.model import JobSpec, Needs
+from mrq.core.needs import distributions, lacking
+from mrq.core.paths import check_job_id
+from mrq.errors import MrqError, OperatorError, OutputError, UsageError
+from mrq.io import committer, owner
+from mrq.io.plan import Draft, complete, sample_id
+from mrq.master.shared import SharedRoot, unseen
+from mrq.master.shares import Shares, nearest
+from mrq.ports import Blobs
+
+#: Cuts the key space of a total order: (samples, R) -> R-1 keys.
+Cut = Callable[[Sequence[bytes], int], Sequence[Any]]
+
+
+class Taking(Protocol):
+    """The loop, as far as a submit needs it."""
+
+    def knows(self, job: str) -> bool:
+        """Is there a job, or a sampling for a job, of this id?"""
+        ...
+
+    def take(self, spec: JobSpec, code: bytes) -> None:
+        """Take a job; persisted when this returns. Raises OperatorError."""
+        ...
+
+    def taken(self) -> None:
+        """Wait until what was taken is known to everybody who asks."""
+        ...
+
+    def cancel(self, job: str) -> None:
+        """End a job that was just taken."""
+        ...
+
+    def packages(self) -> Sequence[Mapping[str, str]]:
+        """Of each worker that is there and has said so: distribution -> version."""
+        ...
+
+
+class Submits:
+    """Takes drafts. Its methods may be called from several threads at once."""
+
+    def __init__(
+        self,
+        *,
+        taking: Taking,
+        blobs: Blobs,
+        shared: SharedRoot,
+        shares: Shares,
+        cluster: owner.Cluster,
+        keep_s: float,
+        cut: Cut,
+    ) -> None:
+        self._taking = taking
+        self._blobs = blobs
+        self._shared = shared
+        self._shares = shares
+        self._cluster = cluster
+        self._keep_s = keep_s
+        self._cut = cut
+        self._planning: set[str] = set()  #: jobs that are being submitted at this moment
+        self._unwanted: set[str] = set()  #: of them, those that were cancelled meanwhile
+
+    def announce(self, args: Mapping[str, Any]) -> None:
+        """A submit that will be done: from now on its job can be taken back."""
+        self._planning.add(str(args["draft"][0][0]))
+
+    def take_back(self, job: str) -> bool:
+        """Cancel a job that is being submitted; False when it isn't."""
+        if job not in self._planning:
+            return False
+        self._unwanted.add(job)
+        return True
+
+    def planned(self) -> set[str]:
+        """The jobs that are being submitted at this moment."""
+        return set(self._planning)
+
+    def is_planned(self, job: str) -> bool:
+        """Is this job being submitted at this moment?"""
+        return job in self._planning
+
+    def submit(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer. Raises UsageError and its kind when the draft is refused."""
+        draft = wire.from_wire(Draft, args["draft"])
+        job = check_job_id(draft.spec.job)
+        try:
+            return self._submit(draft, job)
+        finally:
+            self._planning.discard(job)
+            if job in self._unwanted:
+                self._unwanted.discard(job)
+                self._taking.cancel(job)
+
+    def _submit(self, draft: Draft, job: str) -> dict[str, Any]:
+        if draft.version != mrq.__version__:
+            raise UsageError(
+                f"this cluster runs mrq {mrq.__version__} and the job was submitted by {draft.version}: "
+                f"install mrq-mapreduce=={mrq.__version__} where you submit"
+            )
+        if self._taking.knows(job):
+            return {"job": job, "notes": []}
+        check_packages(draft.spec.packages, self._taking.packages())
+        missing = unseen(draft)
+        if missing:
+            return {"unseen": list(missing), "why": list(missing.values())}
+        self._refuse_apart(draft)
+        notes = self._plan(draft)
+        self._taking.taken()
+        return {"job": job, "notes": notes}
+
+    def _refuse_apart(self, draft: Draft) -> None:
+        """Raise OutputError for an OUT that some worker doesn't share, OperatorError for such a root."""
+        output, root = draft.spec.output_open, self._shared.root
+        apart = self._shares.check(nearest(output)) if output is not None else None
+        if apart is not None:
+            raise OutputError(
+                f"{draft.spec.output}: {apart}; OUT must lie on a disk that masters and workers share, such "
+                f"as that of the shared root ({root}): write it there, or mount that folder there too"
+            )
+        if output is None or any(given.blob is not None for given in draft.inputs):
+            apart = self._shares.check(root)
+        if apart is not None:
+            raise OperatorError(
+                f"{apart}, which is for inputs that are sent and results without OUT: set shared_root "
+                "(MRQ_SHARED_ROOT) to a folder that all of them mount"
+            )
+
+    def _plan(self, draft: Draft) -> list[str]:
+        spec = draft.spec
+        code = self._blobs.get(spec.code)
+        if code is None:
+            raise OperatorError(f"the code of job {spec.job} isn't kept any more; submit again")
+        plan = complete(self._shared.materialise(draft, self._blobs))
+        output = spec.output_open or self._shared.result(spec.job)
+        try:
+            staging = committer.prepare(
+                output,
+                spec.job,
+                spec.overwrite,
+                inputs=[file.open for file in plan.files],
+                shown=spec.output,
+                cluster=self._cluster,
+            )
+        except MrqError as exc:
+            raise _spelled(exc, spec.output) from exc
+        try:
+            planned = replace(plan.spec, output_open=output, staging=staging.folder)
+            if plan.sample is None:
+                self._taking.take(planned, code)
+            else:
+                packed = wire.pack([wire.VERSION, wire.to_wire(planned)])
+                then = self._blobs.put(packed, keep_s=self._keep_s)
+                self._taking.take(replace(plan.sample, staging=None, then=then), code)
+        except OperatorError:
+            raise  # it may have been taken, by an answer that was lost: the claim stays the cluster's
+        except BaseException:
+            committer.abandon(staging)
+            raise
+        return [*plan.notes, *staging.notes]
+
+    def sampled_for(self, sample: JobSpec) -> JobSpec:
+        """The job that a sampling is for. Raises OperatorError when it isn't kept any more."""
+        packed = self._blobs.get(sample.then or "")
+        if packed is None:
+            raise OperatorError(f"what {sample.job} was sampling for isn't kept any more; submit anew")
+        version, data = wire.unpack(packed)
+        if version != wire.VERSION:
+            raise OperatorError(f"{sample.job} was submitted to another version of mrq; submit anew")
+        return wire.from_wire(JobSpec, data)
+
+    def is_kept(self, sample: JobSpec) -> bool:
+        """Can a sampling be gone on with once the store answers? True where it can't be asked."""
+        try:
+            return self._blobs.get(sample.then or "") is not None
+        except OperatorError:
+            return True
+
+    def go_on(self, sample: JobSpec, samples: Sequence[bytes]) -> None:
+        """The samples are there: cut the key space and take the job that they are for. Again is once."""
+        spec = self.sampled_for(sample)
+        code = self._blobs.get(spec.code)
+        if code is None:
+            raise OperatorError(f"the code of job {spec.job} isn't kept any more; submit again")
+        self._taking.take(replace(spec, boundaries=tuple(self._cut(samples, spec.reducers))), code)
+
+
+def _spelled(exc: MrqError, output: str | None) -> MrqError:
+    """A refusal of OUT that begins with OUT as the user spelled it: paths of the cluster alone say little."""
+    text = str(exc)
+    return exc if not output or text.startswith(output) else type(exc)(f"{output}: {text}")
+
+
+def shown_id(job: str) -> str:
+    """The id that clients know: of the job itself, or of the one that is sampled for."""
+    return job.removesuffix(_SAMPLE) if job.endswith(_SAMPLE) else job
+
+
+_SAMPLE: Final = sample_id("")
+
+
+def check_packages(
+    wanted: Iterable[tuple[str, tuple[str, ...]]], workers: Sequence[Mapping[str, str]]
+) -> None:
+    """Raise UsageError for modules that some worker lacks: `numpy: on 0 of 10 workers`."""
+    if not workers:
+        return
+    have = [distributions({"packages": packages}) or frozenset() for packages in workers]
+    missing = []
+    for each in wanted:
+        module, needs = each[0], Needs(packages=(each,))
+        count = sum(1 for packages in have if not lacking(needs, packages))
+        if count < len(workers):
+            missing.append(f"{module}: on {count} of {len(workers)} workers")
+    if missing:
+        raise UsageError(
+            f"the job imports packages that the workers don't all have: {'; '.join(missing)}; install them "
+            "there (requirements.txt beside compose.yaml goes into the image)"
+        )

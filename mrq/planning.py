@@ -1,0 +1,239 @@
+"""From what the user typed to a job that can run. Nothing runs here.
+
+`draft` does what needs the user's code: load and check the job, convert its parameters, build the bundle.
+`complete` finds the inputs and cuts the splits, where the data is visible. `plan` is both, and does
+everything that can refuse before anything starts. Engines take a `Plan` (`mrq.embedded`) or a `Draft`
+(`mrq.cluster`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from mrq import config
+from mrq.core.model import JobSpec
+from mrq.core.pathmap import PathMap, split_pattern
+from mrq.core.splits import InputFile
+from mrq.errors import JobDefinitionError, UsageError
+from mrq.io.formats import input_format, output_format
+from mrq.io.plan import Draft, DraftInput, Plan, complete
+from mrq.io.streams import is_url
+from mrq.job import bundle, check, load, parameters, source
+from mrq.job.base import Job
+from mrq.result import Result
+
+__all__ = ["Draft", "Path", "Plan", "Request", "complete", "draft", "job_id", "keyed", "plan", "request_of"]
+
+Path: TypeAlias = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a submit says."""
+
+    ref: str | type[Job] | Job  #: `file.py`, `file.py:Class`, `package.module:Class`, a class, an instance
+    inputs: Sequence[str]
+    output: str | None = None  #: None: private, removed with the engine
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    typed: Mapping[str, str] = field(default_factory=dict)  #: parameters as text, `--set`; the job converts
+    overrides: Mapping[str, Any] = field(default_factory=dict)  #: settings by name
+    overwrite: bool = False
+    stdin: InputFile | None = None  #: standard input, put aside by `io.inputs.spool`
+
+
+def plan(request: Request) -> Plan:
+    """Check everything that can be checked before anything runs. Raises UsageError and its kind."""
+    return complete(draft(request))
+
+
+def draft(request: Request, paths: PathMap | None = None, *, max_failures: int = 1) -> Draft:
+    """All that needs the user's code; `paths` say where the cluster opens what the user spells.
+
+    `max_failures` is the engine's default: charged failures of one task that fail the job.
+
+    Raises UsageError and its kind.
+    """
+    with source.ONE_BY_ONE:
+        return _draft(request, paths, max_failures)
+
+
+def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
+    _refuse_paths(request)
+    cls, given, loaded = _job_of(request)
+    chosen = check.check(cls, request.overrides)
+    typed = parameters.convert(cls, request.typed)
+    values = parameters.values(cls, {**given, **request.parameters, **typed})
+    in_format = input_format(chosen.input_format or "text")
+    output_format(chosen.output_format or "text", chosen.compression)  # refuses an unknown one here and now
+    if hasattr(cls, "map_block") and not in_format.lines:
+        raise UsageError(
+            f"{cls.__name__}.map_block takes lines of bytes; input format {in_format.name} has none"
+        )
+    map_only = not check.has_reduce(cls)
+    if map_only and chosen.reducers:
+        raise UsageError(f"{cls.__name__} has no reduce: its parts are its maps' outputs; leave -R out")
+    built = bundle.build(loaded)
+    name = cls.__name__
+    spec = JobSpec(
+        job=job_id(name),
+        name=name,
+        code=built.digest,
+        entry=built.entry,
+        source_root=loaded.root,
+        parameters=values,
+        inputs=tuple(request.inputs),
+        splits=(),
+        reducers=chosen.reducers or 0,
+        input_format=in_format.name,
+        output_format=chosen.output_format or "text",
+        compression=chosen.compression,
+        encoding=chosen.encoding,
+        sort_values=chosen.sort_values,
+        output=request.output,
+        output_open=_opened(request.output, paths) if request.output is not None else None,
+        overwrite=request.overwrite,
+        memory_bytes=chosen.memory_bytes or config.MEMORY_BYTES,
+        max_failures=chosen.max_failures or max_failures,
+        backups=chosen.backups,
+        skip_bad_records=chosen.skip_bad_records,
+        progress_timeout_s=chosen.progress_timeout_s or 600.0,
+        priority=chosen.priority,
+        max_running=chosen.max_running,
+        seed=_seed(built.digest, values),
+        created_at=time.time(),
+    )
+    return Draft(
+        spec=spec,
+        inputs=tuple(_input(spelled, request.stdin, paths) for spelled in request.inputs),
+        cwd=os.getcwd(),
+        map_only=map_only,
+        total_order=chosen.order == "total",
+        splittable=in_format.splittable,
+        split_bytes=chosen.split_bytes,
+        code=built.data,
+    )
+
+
+def _refuse_paths(request: Request) -> None:
+    """Raise UsageError for what can't be meant as INPUT or OUT, wherever it is."""
+    if "" in request.inputs:
+        raise UsageError("'': INPUT is empty (an unset variable?); name a file, a folder, a glob or a URL")
+    if request.output == "":
+        raise UsageError("'': OUT is empty; give a folder to make")
+    if request.output is not None and is_url(request.output):
+        raise UsageError(
+            f"{request.output}: OUT is a folder, on a local or shared disk; URLs can be read, not written"
+        )
+
+
+def _input(spelled: str, stdin: InputFile | None, paths: PathMap | None) -> DraftInput:
+    """One argument, and where it is opened."""
+    if spelled == "-":
+        return DraftInput(spelled="-", open=stdin.open if stdin is not None else "")
+    if is_url(spelled):
+        return DraftInput(spelled=spelled, open=spelled)
+    return DraftInput(spelled=spelled, open=_opened(spelled, paths))
+
+
+def _opened(spelled: str, paths: PathMap | None) -> str:
+    """The absolute path, or pattern, that a spelled one is opened as."""
+    if paths is None:
+        return os.path.join(os.getcwd(), spelled)
+    folder, pattern = split_pattern(spelled)
+    here = os.path.abspath(folder)
+    return (
+        os.path.join(paths.to_cluster(here) or here, pattern) if pattern else paths.to_cluster(here) or here
+    )
+
+
+def _job_of(request: Request) -> tuple[type[Job], dict[str, Any], load.LoadedJob]:
+    """The class, the parameters that an instance carries, and where the code lies."""
+    ref = request.ref
+    if isinstance(ref, str):
+        loaded = load.load_job(ref)
+        return loaded.cls, {}, loaded
+    if isinstance(ref, Job):
+        cls = type(ref)
+        return cls, parameters.of(ref), load.from_class(cls)
+    if not (isinstance(ref, type) and issubclass(ref, Job)):
+        raise JobDefinitionError(
+            f"{ref!r} is not a job: give a class that derives from mrq.Job, an instance of one, "
+            "or file.py:Class"
+        )
+    return ref, {}, load.from_class(ref)
+
+
+def job_id(name: str) -> str:
+    """A new id that begins with the job's name: `wordcount-6f1c2a9b`."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "job"
+    return f"{slug}-{secrets.token_hex(4)}"
+
+
+def _seed(code: str, values: Mapping[str, Any]) -> int:
+    """Of task.rng: the same for the same code and parameters, so that a job run again is the same."""
+    return zlib.crc32(repr((code, sorted(values.items(), key=lambda item: item[0]))).encode())
+
+
+def request_of(
+    job: Job | type[Job] | str,
+    inputs: Sequence[Path] | Result | None,
+    output: Path | None,
+    *,
+    records: Iterable[Any] | None,
+    overwrite: bool,
+    overrides: Mapping[str, Any],
+    folder: str,
+) -> Request:
+    """A `Request` from the arguments of `mrq.run`; records are put aside in `folder`."""
+    options = dict(overrides)
+    if (inputs is None) == (records is None):
+        raise UsageError("give inputs or records=[…], and not both")
+    if records is not None:
+        paths: Sequence[str] = [_put_aside(records, folder)]
+        options["input_format"] = "records"
+    elif isinstance(inputs, Result):
+        paths = inputs.parts
+        options.setdefault("input_format", inputs._spec.output_format)
+    elif isinstance(inputs, (str, os.PathLike)):
+        raise UsageError(f"inputs is a list of paths: inputs=[{os.fspath(inputs)!r}]")
+    else:
+        paths = [_path(path) for path in inputs or ()]
+    if output is None:
+        options.setdefault("output_format", "records")
+    out = _path(output) if output is not None else None
+    return Request(ref=job, inputs=paths, output=out, overrides=options, overwrite=overwrite)
+
+
+def _path(given: Path) -> str:
+    """A path as text. Raises UsageError for what is none."""
+    if not isinstance(path := os.fspath(given) if isinstance(given, os.PathLike) else given, str):
+        raise UsageError(f"{given!r} is not a path: paths are text or os.PathLike")
+    return path
+
+
+def _put_aside(records: Iterable[Any], folder: str) -> str:
+    """Write records as a records file."""
+    path = os.path.join(folder, f"records-{secrets.token_hex(4)}.records")
+    pairs = list(keyed(records))
+    writer = output_format("records").open(path)
+    writer.write([key for key, _ in pairs], [value for _, value in pairs])
+    writer.close()
+    return path
+
+
+def keyed(records: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """(key, value) of each: tuples of two as they are, others under their position as in a text file."""
+    at = 0
+    for record in records:
+        if isinstance(record, tuple) and len(record) == 2:
+            yield record
+        else:
+            yield at, record
+            at += 1 + (len(record) if isinstance(record, str | bytes) else 0)

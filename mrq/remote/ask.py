@@ -1,0 +1,79 @@
+"""One question to whoever leads the cluster, and its answer; errors come back as the classes they were."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from mrq.core.answers import raise_error
+from mrq.errors import OperatorError
+from mrq.ports import ClientLink, ClientRequest
+
+#: How long one blocking read waits; a lost connection is noticed at least this often.
+_READ_S: Final = 5.0
+#: Between two tries of a store that can't be reached.
+_AGAIN_S: Final = 0.5
+
+
+class Asker:
+    """Asks; may be used from several threads at once.
+
+    `say` is told, once each time, that nobody answers, and that somebody does again.
+    """
+
+    def __init__(
+        self, link: ClientLink, *, timeout_s: float, say: Callable[[str], None] | None = None
+    ) -> None:
+        self.link = link
+        self._timeout_s = timeout_s
+        self._say = say or (lambda text: None)
+        self.closed = threading.Event()
+
+    def ask(self, op: str, **args: Any) -> Mapping[str, Any]:
+        """The answer. Raises what the leader raised, OperatorError when nobody answers in time."""
+        request = ClientRequest(id=secrets.token_hex(12), op=op, args=args)
+        until = time.monotonic() + self._timeout_s
+        answer = self._patiently(until, lambda: self._once(request, until))
+        if answer is None:
+            raise OperatorError(
+                f"no master has answered within {self._timeout_s:g} s: is one running? "
+                "(python -m mrq.master; --timeout waits longer)"
+            )
+        raise_error(answer)
+        return answer
+
+    def tell(self, op: str, **args: Any) -> None:
+        """Ask and wait for no answer. Raises OperatorError."""
+        self.link.send(ClientRequest(id=secrets.token_hex(12), op=op, args=args))
+
+    def _once(self, request: ClientRequest, until: float) -> Mapping[str, Any] | None:
+        self.link.send(request)  # sent again after a lost connection: the id says that it is the same
+        waiting = False
+        while not self.closed.is_set():
+            left = until - time.monotonic()
+            answer = self.link.answer(request.id, max(0.0, min(left, _READ_S)))
+            if answer is not None or left <= 0:
+                return answer
+            if not waiting:
+                waiting = True
+                self._say("no master answers yet: waiting")
+        raise OperatorError("this connection to the cluster is closed")
+
+    def _patiently(
+        self, until: float, once: Callable[[], Mapping[str, Any] | None]
+    ) -> Mapping[str, Any] | None:
+        """Try again while the store can't be reached. Raises its OperatorError when the time is over."""
+        told = False
+        while True:
+            try:
+                return once()
+            except OperatorError as exc:
+                if self.closed.is_set() or time.monotonic() + _AGAIN_S > until:
+                    raise
+                if not told:
+                    told = True
+                    self._say(f"{exc}; trying again")
+            self.closed.wait(_AGAIN_S)

@@ -1,0 +1,141 @@
+"""Follows a job's news and brings its handle up to date: progress, notes, and the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from mrq.core import wire
+from mrq.core.answers import error_of
+from mrq.core.jobs import JobView
+from mrq.core.model import ErrorReport, JobState
+from mrq.errors import InternalError, Interrupted, MrqError, OperatorError
+from mrq.remote.ask import Asker
+from mrq.remote.here import Here
+from mrq.result import JobFailed, Result, Summary
+
+if TYPE_CHECKING:
+    from mrq.handle import Handle
+
+#: How long one blocking read of the news waits.
+_READ_S: Final = 10.0
+#: After so long without news the leader is asked whether the job is still there.
+_SILENT_S: Final = 30.0
+_AGAIN_S: Final = 0.5
+
+#: Makes the result of a job that is done of the last entry of its news.
+ResultOf = Callable[[Mapping[str, Any]], Result]
+
+
+class Follower:
+    """One job's news, read on a thread of its own until the job is over or the engine is closed.
+
+    `note` is told each note as it comes; what ends the job names paths as `here` has them.
+    """
+
+    def __init__(
+        self,
+        asker: Asker,
+        handle: Handle,
+        result_of: ResultOf,
+        *,
+        note: Callable[[str], None],
+        here: Here,
+        patience_s: float,
+    ) -> None:
+        self._asker = asker
+        self._note = note
+        self._here = here
+        self._handle = handle
+        self._result_of = result_of
+        self._patience_s = patience_s  #: without a connection
+        self._position = ""
+        self.last: JobView | None = None
+        self._thread = threading.Thread(target=self._run, name=f"mrq-follow-{handle.job}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until the thread has ended, if its start wasn't interrupted: then it ends by itself."""
+        if self._thread is not threading.current_thread() and self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._read()
+        except MrqError as exc:
+            self._handle.finish(None, exc, self.last)
+        except BaseException as exc:
+            self._handle.finish(None, InternalError(f"a bug in mrq: {exc!r}"), self.last)
+            raise
+
+    def _read(self) -> None:
+        heard = connected = time.monotonic()
+        while not self._asker.closed.is_set():
+            try:
+                self._position, entries = self._asker.link.news(self._handle.job, self._position, _READ_S)
+                connected = time.monotonic()
+                if connected - heard > _SILENT_S:
+                    heard = connected
+                    self._asker.ask("status", job=self._handle.job)  # raises by name if it is gone
+            except OperatorError as exc:
+                if self._asker.closed.is_set():
+                    break
+                if time.monotonic() - connected > self._patience_s:
+                    raise OperatorError(f"{exc}; the job may go on: mrq wait {self._handle.job}") from exc
+                self._asker.closed.wait(_AGAIN_S)
+                continue
+            if entries:
+                heard = connected
+            for entry in self._new(entries):
+                if self._take(entry):
+                    return
+        self._handle.finish(
+            None,
+            Interrupted(f"nobody waits here for job {self._handle.job} any more; it goes on on the cluster"),
+            self.last,
+        )
+
+    def _new(self, entries: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """What comes after the last word that the job goes on again: an end before it is old news."""
+        at = max((i for i, entry in enumerate(entries) if entry.get("type") == "resumed"), default=-1)
+        return entries[at + 1 :]
+
+    def _take(self, entry: Mapping[str, Any]) -> bool:
+        """Take in one entry; True at the end."""
+        kind = entry.get("type")
+        if kind == "progress":
+            self.last = wire.from_wire(JobView, entry["view"])
+        elif kind == "note":
+            self._note(str(entry["text"]))
+        elif kind == "ended":
+            self._end(entry)
+            return True
+        return False
+
+    def _end(self, entry: Mapping[str, Any]) -> None:
+        job = self._handle.job
+        if entry.get("view") is not None:
+            self.last = wire.from_wire(JobView, entry["view"])
+        state = JobState(entry["state"])
+        error = str(entry.get("error") or "the job failed")
+        if state is JobState.DONE:
+            self._handle.finish(self._result_of(entry), None, self.last)
+        elif state is JobState.CANCELLED:
+            self._handle.finish(None, Interrupted(f"job {job} was cancelled"), self.last)
+        elif entry.get("error_type"):
+            told = error_of(str(entry["error_type"]), self._here.text(error))
+            self._handle.finish(None, told, self.last)
+        else:
+            reports = [wire.from_wire(ErrorReport, each) for each in entry.get("errors", ())]
+            errors = [self._here.report(each) for each in reports]
+            self._handle.finish(None, JobFailed(self._here.error(error), job=job, errors=errors), self.last)
+
+
+def summary_of(entry: Mapping[str, Any]) -> Summary:
+    """The numbers in the last entry of a job that is done."""
+    return Summary(**entry["summary"])

@@ -1,0 +1,298 @@
+"""What a map task adds its pairs to: collectors, under one byte budget.
+
+`consume(pairs)` is the hot loop of mrq. `pairs` is one iterator over a whole block of records, so nothing
+here is done per record: the loops pull up to `_step` pairs at a time, and between two chunks look at one
+pair's shape and at what is held. So a record that emits without end is bounded too.
+
+A *FoldCollector* keeps a state a key (built-ins that fold): no sort, regions unsorted. A *GroupCollector*
+keeps lists of values a key, or two columns once keys hardly repeat; regions are sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from mrq.errors import DataError
+from mrq.shuffle.aggregate import FoldTable
+from mrq.shuffle.block import Frame, frames
+from mrq.shuffle.bounded import Quota
+from mrq.shuffle.fold import Fold, Tick
+from mrq.shuffle.mapfile import MapFile, MapFileInfo, MapFileWriter, MapHeader, empty_digest
+from mrq.shuffle.partition import Partition, deal
+from mrq.shuffle.runs import Source
+
+#: Pairs between two looks at the budget, at most and at first. Sizes may jump within a chunk, so it is
+#: shorter where values are held (a look costs 10 ns a pair then), longer where only new keys are.
+STEP_MAX: Final = 256
+STEP_MAX_FOLDING: Final = 1024
+STEP_FIRST: Final = 16
+#: A chunk may hold this share of the budget, going by the average pair so far.
+_STEP_SHARE: Final = 16
+#: Keys of a folded table that are dealt out and encoded at once, …
+_DEALT_AT_ONCE: Final = 1 << 14
+#: … or so many a partition, lest frames get small.
+_DEALT_A_PARTITION: Final = 256
+
+Pair = tuple[Any, Any]
+
+
+def check_pair(pair: Any) -> Pair:
+    """The pair, if it is a tuple of exactly two. Raises DataError."""
+    if isinstance(pair, tuple) and len(pair) == 2:
+        return pair
+    raise DataError(f"map yielded {described(pair)}; it must yield pairs: `yield key, value`")
+
+
+def described(value: Any) -> str:
+    """A value and its type, shortened, for messages."""
+    text = repr(value)
+    text = text if len(text) <= 80 else text[:77] + "…"
+    kind = type(value)
+    many = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"{text} (a {kind.__name__}{many})" if value is not None else "None"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapPlan:
+    """Where a map's pairs go."""
+
+    partitions: int
+    partition: Partition
+    memory: int  #: bytes of the budget
+    scratch: str  #: an empty folder for spills
+    header: MapHeader
+    tick: Tick
+    quota: Quota | None = None  #: of the disk
+
+
+class Collector:
+    """The common part: spills, the final file, the look at the budget."""
+
+    _is_sorted = False  #: are regions in key order
+    _step_max = STEP_MAX
+
+    def __init__(self, plan: MapPlan) -> None:
+        self.plan = plan
+        self.spills = 0
+        self.writing = False  #: an error now isn't about the record at hand
+        self._spilled: list[str] = []
+        self._step = STEP_FIRST
+        self._emitted = 0
+
+    @property
+    def emitted(self) -> int:
+        """Pairs consumed so far. Exact after `finish`, a lower bound before."""
+        return self._emitted
+
+    def consume(self, pairs: Iterator[Pair]) -> None:
+        """Take every pair. Raises DataError for what isn't a pair or can't be a key."""
+        raise NotImplementedError
+
+    def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
+        """Take a dict's items as pairs."""
+        self.consume(iter(mapping.items()))
+
+    def _holds_any(self) -> bool:
+        """Whether there is something that `_write` would write."""
+        raise NotImplementedError
+
+    def _write(self, writer: MapFileWriter) -> None:
+        """Write all that is held, partition by partition, and hold nothing."""
+        raise NotImplementedError
+
+    def _merge(self, sources: Sequence[Source], writer: MapFileWriter) -> None:
+        """Write one partition's share of all spills."""
+        raise NotImplementedError
+
+    def finish(self, path: str) -> MapFileInfo:
+        """Write the map-output file, if there is anything to write. Raises OSError, DataError."""
+        if not self._spilled and not self._holds_any():
+            return MapFileInfo(digest=empty_digest(self.plan.partitions), bytes=0, records=0, cost=0)
+        if not self._spilled:
+            return self._file(path, self._write)
+        self._spill()
+        return self._file(path, self._write_merged)
+
+    def _file(self, path: str, write: Callable[[MapFileWriter], None]) -> MapFileInfo:
+        writer = MapFileWriter(path, self.plan.header, self.plan.partitions, self.plan.quota)
+        self.writing = True
+        try:
+            write(writer)
+            info = writer.finish()
+            self.writing = False
+            return info
+        except BaseException:
+            writer.abort()
+            raise
+
+    def _write_merged(self, writer: MapFileWriter) -> None:
+        for partition in range(self.plan.partitions):
+            sources = []
+            for path in self._spilled:
+                with MapFile(path) as spill:
+                    sources.append(spill.entry(partition))
+            writer.begin(partition, sorted=self._is_sorted)
+            self._merge(sources, writer)
+            writer.end()
+
+    def _spill(self) -> None:
+        path = f"{self.plan.scratch}/spill-{len(self._spilled):05d}"
+        self._file(path, self._write)
+        self._spilled.append(path)
+        self.spills += 1
+        self.plan.tick()
+
+    def _pace(self, held: int, pairs: int) -> None:
+        """Choose the next chunk's length from what a pair has cost so far."""
+        average = held // pairs + 1 if pairs else 1
+        fits = self.plan.memory // (_STEP_SHARE * average)
+        self._step = max(1, min(self._step * 2, fits, self._step_max))
+
+
+class FoldCollector(Collector):
+    """Folds pairs into one state a key, by hash."""
+
+    def __init__(self, plan: MapPlan, fold: Fold) -> None:
+        super().__init__(plan)
+        self._fold = fold
+        if fold.adds:
+            self._step_max = STEP_MAX_FOLDING
+        self._table = FoldTable(fold, raw=True)
+        self._odd = 0  # pairs whose value wasn't the int 1
+        self._odd_sum = 0  # what they added to the sums
+
+    def consume(self, pairs: Iterator[Pair]) -> None:
+        if self._fold.counts:
+            self._count(pairs)
+        elif self._fold.adds:
+            self._add(pairs)
+        else:
+            self._gather(pairs)
+
+    def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
+        fold = self._fold
+        if fold.counts or not fold.adds or set(map(type, mapping.values())) != {int}:
+            super().consume_mapping(mapping)
+            return
+        sums = self._table.sums
+        if sums:
+            get = sums.get
+            for key, value in mapping.items():
+                sums[key] = get(key, 0) + value
+        else:
+            sums.update(mapping)
+        self._odd += len(mapping)
+        self._odd_sum += sum(mapping.values())
+        self._charge()
+
+    def _add(self, pairs: Iterator[Pair]) -> None:
+        one = 1
+        for pair in pairs:
+            sums = self._table.sums  # another after a spill
+            get = sums.get
+            self._other(*check_pair(pair))
+            odd = odd_sum = 0
+            for key, value in islice(pairs, self._step):
+                if value is one:
+                    sums[key] = get(key, 0) + one
+                elif type(value) is int:
+                    sums[key] = get(key, 0) + value
+                    odd += 1
+                    odd_sum += value
+                else:
+                    self._other(key, value)
+            self._odd += odd
+            self._odd_sum += odd_sum
+            self._charge()
+
+    def _other(self, key: Any, value: Any) -> None:
+        """One pair, the general way."""
+        self._odd += 1
+        if type(value) is int or type(value) is bool:
+            sums = self._table.sums
+            sums[key] = sums.get(key, 0) + value
+            self._odd_sum += value
+        else:
+            self._table.put(key, value)
+
+    def _count(self, pairs: Iterator[Pair]) -> None:
+        for pair in pairs:
+            sums = self._table.sums  # another after a spill
+            get = sums.get
+            first = check_pair(pair)[0]
+            sums[first] = get(first, 0) + 1
+            for key, _ in islice(pairs, self._step):
+                sums[key] = get(key, 0) + 1
+            self._charge()
+
+    def _gather(self, pairs: Iterator[Pair]) -> None:
+        lists = self._table.lists
+        for pair in pairs:
+            key, value = check_pair(pair)
+            lists[key].append(value)
+            column = [value]
+            append = column.append
+            for key, value in islice(pairs, self._step):
+                lists[key].append(value)
+                append(value)
+            self._emitted += len(column)
+            self._table.waits(column)
+            self._charge()
+            lists = self._table.lists
+
+    @property
+    def emitted(self) -> int:
+        # Pairs of 1 aren't counted one by one: they are what the sums hold beyond the odd ones.
+        return self._emitted + self._odd if self._fold.adds else self._emitted
+
+    def _charge(self) -> None:
+        """Spill when the table holds too much, and choose the next chunk."""
+        table = self._table
+        if table.over(self.plan.memory):
+            self._spill()
+        self._pace(table.held, table.keys_held)
+
+    def _holds_any(self) -> bool:
+        return self._table.holds_any
+
+    def _write(self, writer: MapFileWriter) -> None:
+        plan, fold = self.plan, self._fold
+        if fold.adds:
+            self._emitted += sum(self._table.sums.values()) - self._odd_sum + self._odd
+            self._odd = self._odd_sum = 0
+        regions = self._encoded(self._table.take())
+        for partition in range(plan.partitions):
+            writer.begin(partition, sorted=False)
+            writer.put(regions[partition])
+            regions[partition] = []
+            writer.end()
+
+    def _encoded(self, table: dict[Any, Any]) -> list[list[Frame]]:
+        """The table as frames, by partition.
+
+        Some ten thousand keys at a time: they lie beside each other in memory, so they are in the processor's
+        cache when they are hashed, dealt out and encoded. All at once takes half as long again.
+        """
+        plan = self.plan
+        regions: list[list[Frame]] = [[] for _ in range(plan.partitions)]
+        keys, states = iter(table), iter(table.values())
+        at_once = max(_DEALT_AT_ONCE, _DEALT_A_PARTITION * plan.partitions)
+        while some_keys := list(islice(keys, at_once)):
+            some_states = list(islice(states, at_once))
+            if plan.partitions == 1:
+                regions[0] += frames(some_keys, some_states)
+                continue
+            dealt = deal(plan.partition(some_keys), (some_keys, some_states), plan.partitions)
+            for region, (mine, its) in zip(regions, dealt, strict=True):
+                region += frames(mine, its)
+        return regions
+
+    def _merge(self, sources: Sequence[Source], writer: MapFileWriter) -> None:
+        # The reduce folds by hash, so a key may be there once a spill.
+        for source in sources:
+            for keys, states in source.blocks():
+                writer.write(keys, states)
+                self.plan.tick()

@@ -1,0 +1,118 @@
+"""Which partition a key goes to, a column at a time, and columns dealt out by partition."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import compress, repeat
+from typing import Any, Final
+
+from mrq.codec.hashing import partition_column
+from mrq.codec.order import NONE, family, sort_key
+from mrq.errors import DataError
+from mrq.shuffle.fold import Columns
+
+#: A column of keys -> the partition of each. Equal keys must come out alike.
+Partition = Callable[[Sequence[Any]], Sequence[int]]
+
+#: From that many partitions on, dealing out one record at a time beats one pass a partition.
+_PASSES_MAX: Final = 2
+
+
+def by_hash(partitions: int) -> Partition:
+    """The stable hash: the same in every process and version."""
+    return partial(_hashed, partitions=partitions)
+
+
+def _hashed(keys: Sequence[Any], *, partitions: int) -> Sequence[int]:
+    return partition_column(keys, partitions)
+
+
+def by_function(
+    function: Callable[[Any, int], int], partitions: int, name: str, failed: Callable[[Any], None]
+) -> Partition:
+    """A user's `partition(key, n)`, checked. The returned callable raises DataError for a wrong answer, or
+    what the function raises, and tells `failed` the key first."""
+
+    def column(keys: Sequence[Any]) -> Sequence[int]:
+        found: list[int] = []
+        try:
+            found.extend(map(function, keys, repeat(partitions)))
+        except Exception:
+            failed(keys[len(found)])
+            raise
+        if set(map(type, found)) - {int} or (found and not (min(found) >= 0 and max(found) < partitions)):
+            for i, number in enumerate(found):
+                try:
+                    found[i] = _checked(number, keys[i], partitions, name)
+                except DataError:
+                    failed(keys[i])
+                    raise
+        return found
+
+    return column
+
+
+def _checked(number: Any, key: Any, partitions: int, name: str) -> int:
+    if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < partitions:
+        return int(number)
+    raise DataError(
+        f"{name}({_short(key)}, {partitions}) returned {_short(number)}; it must return an int "
+        f"from 0 to {partitions - 1}, as in `return zlib.crc32(key.encode()) % n`"
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+class Ranges:
+    """Partitions of a total order: partition i holds the keys from boundary i-1 on and below boundary i."""
+
+    def __init__(self, boundaries: Sequence[Any]) -> None:
+        self._boundaries = list(boundaries)
+        self._ordered = [sort_key(key) for key in boundaries]
+        self._family = family(self._boundaries)
+
+    def _plain(self, keys: Sequence[Any]) -> bool:
+        """Whether Python's own order of these keys and the boundaries is ours."""
+        return self._family not in (None, NONE) and family(keys) == self._family
+
+    def __call__(self, keys: Sequence[Any]) -> Sequence[int]:
+        """The partition of each key."""
+        if not self._boundaries:
+            return [0] * len(keys)
+        if self._plain(keys):
+            return list(map(partial(bisect_right, self._boundaries), keys))
+        return [bisect_right(self._ordered, sort_key(key)) for key in keys]
+
+    def cut(self, keys: Sequence[Any], partitions: int) -> list[int]:
+        """Of a sorted column: where each partition begins, and the column's end; partitions + 1 positions."""
+        if self._plain(keys):
+            inner = [bisect_left(keys, boundary) for boundary in self._boundaries]
+        else:
+            inner = [bisect_left(keys, boundary, key=sort_key) for boundary in self._ordered]
+        ends = [len(keys)] * (partitions - len(inner))
+        return [0, *inner, *ends]
+
+
+def deal(numbers: Sequence[int], columns: Columns, partitions: int) -> Iterator[Columns]:
+    """The columns' records of each partition, in order; one pair of columns a partition."""
+    keys, values = columns
+    if partitions <= _PASSES_MAX:
+        for number in range(partitions):
+            mine = list(map(number.__eq__, numbers))
+            yield list(compress(keys, mine)), list(compress(values, mine))
+        return
+    dealt: list[Columns] = [([], []) for _ in range(partitions)]
+    add_key = [mine.append for mine, _ in dealt]
+    add_value = [mine.append for _, mine in dealt]
+    for number, key, value in zip(numbers, keys, values, strict=True):
+        add_key[number](key)
+        add_value[number](value)
+    del add_key, add_value  # each column goes when it is through
+    dealt.reverse()
+    while dealt:
+        yield dealt.pop()

@@ -1,0 +1,162 @@
+"""`python -m mrq.worker`: one worker of a cluster, where the role and its adapters are brought together."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from mrq.cli.console import Console
+from mrq.cli.roles import RoleLine, run_role
+from mrq.cli.signals import Signals
+from mrq.errors import UsageError
+from mrq.worker.home import Home, sweep_dead
+
+if TYPE_CHECKING:
+    from mrq.profile import Profile
+
+
+#: Of the broker's consumer timeout, after which a task's message is acknowledged.
+_HANDOVER_SHARE: Final = 0.75
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a worker until it has drained; the exit code."""
+    console = Console()
+    # What adapters log they also tell us, and we say it.
+    logging.getLogger("mrq").addHandler(logging.NullHandler())
+
+    def serve(line: RoleLine) -> int:
+        with Signals():
+            return _run(line.profile, lambda said: console.line(f"mrq worker: {said}"))
+
+    return run_role("worker", argv, serve)
+
+
+def _run(profile: Profile, say: Callable[[str], None]) -> int:
+    """Lock the worker's folder, clean it up, connect, work."""
+    if profile.map_slots == 0 and profile.reduce_slots == 0:
+        raise UsageError("--map-slots 0 --reduce-slots 0: a worker without slots runs nothing; give it one")
+    worker = profile.worker_id or _host_id()
+    home = Home.take(profile.root, worker, wait_s=profile.timeout_s, say=say)
+    with contextlib.closing(home):
+        for note in profile.notes:
+            say(note)
+        ended = home.end_children()
+        if ended:
+            say(f"ended {ended} processes that an older boot of this worker had left")
+        left = home.sweep()
+        threading.Thread(target=_remove, args=(profile.root, left), name="mrq-sweep", daemon=True).start()
+        return _serve(profile, worker, home, say)
+
+
+def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]) -> int:
+    """Connect, and work until the end."""
+    from mrq.adapters import rabbitmq, redis
+    from mrq.adapters.memory import SystemClock
+    from mrq.io import disk
+    from mrq.worker import about, debug, hints, quota
+    from mrq.worker.dataplane.plane import DataPlane
+    from mrq.worker.service import Links, Service, Settings, wait_for_silence
+
+    switch = debug.parse(os.environ)
+    amqp, state = profile.services()
+    found = hints.find(home.path, memory=profile.memory_limit)
+    slots = hints.slots(found, maps=profile.map_slots, reduces=profile.reduce_slots)
+    clock = SystemClock()
+    with contextlib.ExitStack() as stack:
+        connection = redis.connect(state.full(), prefix=profile.prefix, wait_s=profile.timeout_s, say=say)
+        stack.callback(connection.close)
+        store = redis.RedisWorkerStore(connection)
+        stack.callback(store.close)
+        wait_for_silence(store, home, worker, wait_s=profile.timeout_s, clock=clock, say=say)
+        page = ""
+        if profile.disk_quota is not None:
+            with disk.naming(home.path):
+                page = quota.create(home.path, profile.disk_quota, slots)
+        plane = DataPlane(
+            root=home.path,
+            worker=worker,
+            boot=home.boot,
+            store=store,
+            bind=profile.listen,
+            key=profile.secret_key(),
+            insecure=profile.insecure,
+            quota=page,
+            log=say,
+        )
+        address = advertised(profile.advertise, plane.start())
+        stack.callback(plane.close)
+        if plane.pid is not None:
+            home.note_child(plane.pid)
+        notify: list[Callable[[str | None], None]] = [lambda line: say(line) if line else None]
+        broker = rabbitmq.connect(
+            amqp.full(),
+            keys=rabbitmq.Keys(current=profile.key_id, secrets=profile.keys),
+            prefix=profile.prefix,
+            timeout_s=profile.timeout_s,
+            notify=lambda line: notify[-1](line),
+            name=f"mrq worker {worker}",
+        )
+        stack.callback(broker.close)
+        blobs = redis.RedisBlobs(connection, bytes_max=profile.blob_bytes_max)
+        service = Service(
+            settings=Settings(
+                worker=worker,
+                slots=slots,
+                hints=found,
+                address=address,
+                disk_quota=profile.disk_quota,
+                quota_path=page,
+                drain_timeout_s=profile.drain_timeout_s,
+                handover_after_s=_HANDOVER_SHARE * profile.consumer_timeout_s,
+                debug=switch,
+                packages=about.packages(),
+            ),
+            home=home,
+            links=Links(store=store, blobs=blobs, broker=broker, gatherer=plane),
+            clock=clock,
+            say=say,
+        )
+        notify.append(service.note)
+        say(
+            f"{worker} (boot {home.boot}) at {address}, {slots.map} map and {slots.reduce} reduce slots, "
+            f"files in {home.path}"
+        )
+        if switch is not None:
+            say(str(switch))
+        code = service.run()
+        say("ended")
+        return code
+
+
+def advertised(advertise: str | None, bound: str) -> str:
+    """HOST:PORT for others: as told, its port 0 being the bound one; else the bound address, by this host's
+    name where that is every address."""
+    host, _, port = bound.rpartition(":")
+    if advertise is not None:
+        told_host, _, told_port = advertise.rpartition(":")
+        return f"{told_host}:{port if told_port == '0' else told_port}"
+    return f"{socket.gethostname() if host in ('0.0.0.0', '[::]', '') else host}:{port}"  # noqa: S104
+
+
+def _host_id() -> str:
+    """The host's name, as far as it can be an id."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:63].lstrip("._-") or "worker"
+
+
+def _remove(root: str, folders: Sequence[str]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    sweep_dead(root)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,429 @@
+"""The worker's loop: drives `core.agent.Agent` and does what it says.
+
+One thread owns the machine, the executors and everything else here. Adapters, from their threads, put
+events into `sink`, which only enqueues and wakes the loop. A wake-up takes all that is there: what executors
+said, what adapters said, then a tick; each event's commands are carried out before the next event, and the
+answers of the store come back in as events: the loop waits for nothing but its selector and its own disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from mrq import config as bounds
+from mrq.core import agent as a
+from mrq.core.exchange import BeatReply
+from mrq.core.model import Kind, Outcome, Slots
+from mrq.errors import InternalError, MrqError
+from mrq.ports import Blobs, Broker, Clock, WorkerStore
+from mrq.worker import logs
+from mrq.worker.attempts import Attempts, Progress
+from mrq.worker.calls import CallerDied, Calls, DirectCalls, Looked
+from mrq.worker.code_cache import CodeCache
+from mrq.worker.debug import DebugSwitch
+from mrq.worker.files import JobFiles
+from mrq.worker.gather import Gathered, Gatherer, GatherFailed, Gathering
+from mrq.worker.pool import Pool
+from mrq.worker.starts import Starts
+
+#: The loop looks at the clock and at the pages at least this often.
+_WAIT_S_MAX: Final = 0.5
+#: Blank executors are started anew this long after the last change, not in a run's last moments.
+_REFILL_AFTER_S: Final = 0.5
+#: While short tasks end one after another the loop rests between two looks at them, longer by a step as long
+#: as no executor runs dry meanwhile, at most so long: what comes together costs less each.
+_REST_STEP_S: Final = 0.0005
+_REST_S_MAX: Final = 0.012
+#: What `stop` waits beyond its deadline before it kills by itself.
+_STOP_SLACK_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Forget:
+    job: str
+
+
+class Watcher(Protocol):
+    """Whoever looks after a loop; called on its thread, and must not wait."""
+
+    def ticked(self) -> None:
+        """The loop went round. What this raises ends the loop."""
+        ...
+
+    def heard(self, reply: BeatReply | None) -> None:
+        """A beat was answered, or not."""
+        ...
+
+
+#: Events of the inbox that the loop itself handles.
+_OURS: Final = (_Forget, Looked, Gathering, Gathered, GatherFailed, CallerDied)
+
+
+class AgentLoop:
+    """One worker. Make it, give `sink` to the adapters, `run` it on a thread of its own, `stop` it.
+
+    `root` is the folder of all temporary data (`config.temp_root`), `code_root` one of its own for jobs' code
+    (default: in `root`), removed at the end. `crashed` is called, on the loop's
+    thread, if the loop dies of a bug: whoever waits for its work must be told.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker: str,
+        boot: str,
+        slots: Slots,
+        broker: Broker,
+        store: WorkerStore,
+        clock: Clock,
+        root: str,
+        code_root: str | None = None,
+        pool: Pool | None = None,
+        calls: Calls | None = None,
+        gatherer: Gatherer | None = None,
+        blobs: Blobs | None = None,
+        put_aside: Callable[[str], str | None] | None = None,
+        quota: str = "",
+        watcher: Watcher | None = None,
+        beat_interval_s: float = 1.0,
+        config: a.AgentConfig | None = None,
+        debug: DebugSwitch | None = None,
+        makes_folders: bool = True,
+        crashed: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        """`config` replaces worker, boot, slots and beat interval where more of it is to be set. `calls` say
+        how the store is asked: by default at once, on the loop's thread. With a `gatherer` reduces gather
+        their sources before they get an executor; without one map outputs are read where they lie. With
+        `blobs` logs are put there on order, and also those of attempts that went well stay while their job
+        runs. `put_aside` moves a folder out of the way and says where to: it is then deleted as an errand.
+        `quota` is the path of the page of the disk's quota (`worker.quota`), "" without one.
+        Without `makes_folders` a job's folder is its engine's to make: a job without one is over."""
+        config = config or a.AgentConfig(
+            worker=worker, boot=boot, slots=slots, beat_interval_s=beat_interval_s
+        )
+        self._machine = a.Agent(config)
+        self._worker, self._boot = config.worker, config.boot
+        self._broker = broker
+        self._calls = calls if calls is not None else DirectCalls(store)
+        self._clock = clock
+        self._pool = pool if pool is not None else Pool()
+        self._codes = CodeCache(code_root or f"{root}/code", dropped=self._pool.drop)
+        self._store, self._blobs, self._put_aside = store, blobs, put_aside
+        remove = None if put_aside is None else self._remove
+        self._files = JobFiles(root=root, store=store, codes=self._codes, remove=remove, makes=makes_folders)
+        self._pool.limit = config.slots.total
+        self._slots = config.slots
+        self._outputs: set[str] = set()  #: jobs whose map outputs may be here, for others to fetch
+        self._serves = gatherer is not None
+        self._watcher = watcher
+        self._crashed = crashed
+        self._refill_at: float | None = None
+
+        self._inbox: deque[object] = deque()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._awake = False
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_fd, selectors.EVENT_READ, self._woken)
+        self._attempts = Attempts(
+            pool=self._pool,
+            slots=config.slots,
+            selector=self._selector,
+            began=lambda token: self._inbox.append(a.AttemptStarted(token=token)),
+            progressed=self._progressed,
+            ended=self._ended,
+            now=clock.monotonic,
+            keep_logs=blobs is not None,
+            quota=quota,
+        )
+        self._starts = Starts(
+            files=self._files,
+            calls=self._calls,
+            attempts=self._attempts,
+            gatherer=gatherer,
+            debug=debug,
+            progressed=self._progressed,
+            ended=self._ended,
+        )
+        # Answers that are given on the loop's own thread needn't wake it.
+        self._calls.attach(self._inbox.append if calls is None else self.sink)
+        if gatherer is not None:
+            gatherer.attach(self.sink)
+        self._watch_at = 0.0
+        self._rest_s = 0.0
+        self._any_ended = False  #: since the loop last rested
+        self._thread: threading.Thread | None = None
+        self._over = threading.Event()
+        self._lock = threading.Lock()  #: of the wake-up's descriptor, and of the first and last moment
+        #: Set when the loop died of a bug.
+        self.crash: BaseException | None = None
+
+    def sink(self, event: object) -> None:
+        """Take an event of `core.agent`, from any thread; never blocks."""
+        self._inbox.append(event)
+        if not self._awake:
+            self._awake = True
+            with self._lock:
+                if self._wake_fd >= 0:
+                    os.eventfd_write(self._wake_fd, 1)
+
+    def nudge(self) -> None:
+        """Orders are waiting in the store: beat now. From any thread."""
+        self.sink(a.Nudged())
+
+    def forget(self, job: str) -> None:
+        """Let go of a job that is over; its files stay, and its executors for the next job with its code.
+        From any thread."""
+        self.sink(_Forget(job))
+
+    def run(self) -> None:
+        """Work until stopped or drained. Everything is cleaned up when this returns."""
+        with self._lock:
+            if self._over.is_set():  # stopped before it began
+                return
+            self._thread = threading.current_thread()
+        try:
+            self._decide((a.Ticked(),))
+            while not self._machine.left:
+                self._pace()
+                self._wait()
+                self._step()
+                if self._watcher is not None:
+                    self._watcher.ticked()
+        except BaseException as exc:
+            self.crash = exc
+            if self._crashed is not None:
+                self._crashed(exc)
+            raise
+        finally:
+            self._close()
+
+    def drain(self, deadline_s: float | None = None) -> None:
+        """Take nothing more, finish what runs, then end; after `deadline_s` hand it back. From any thread."""
+        deadline = None if deadline_s is None else self._clock.monotonic() + deadline_s
+        self.sink(a.DrainRequested(deadline=deadline))
+
+    def stop(self, deadline_s: float = 1.0) -> None:
+        """Kill every child, hand everything back and clean up, in about `deadline_s`. From any thread;
+        the children are gone when it returns."""
+        self.sink(a.StopRequested(deadline=self._clock.monotonic() + deadline_s))
+        with self._lock:
+            never_ran = self._thread is None
+            if never_ran:
+                self._over.set()
+        if never_ran:
+            self._close()
+        elif self._thread is not threading.current_thread() and not self._over.wait(
+            deadline_s + _STOP_SLACK_S
+        ):
+            self._pool.kill_all()  # the loop is held up, by a disk say: at least nothing runs on
+
+    # The loop.
+
+    def _pace(self) -> None:
+        """Rest, where executors have enough to do."""
+        if not self._any_ended:
+            return
+        if self._attempts.ran_dry:
+            self._rest_s /= 2
+        elif self._attempts.ahead:
+            self._rest_s = min(self._rest_s + _REST_STEP_S, _REST_S_MAX)
+        self._any_ended = self._attempts.ran_dry = False
+        if self._attempts.ahead:
+            time.sleep(self._rest_s)
+
+    def _wait(self) -> None:
+        now = self._clock.monotonic()
+        due = min(self._machine.next_tick(), self._watch_at, now + _WAIT_S_MAX)
+        timeout = 0.0 if self._inbox else max(0.0, due - now)
+        for key, _ in self._selector.select(timeout):
+            if key.fd in self._selector.get_map():  # an earlier callback may have taken it out
+                key.data()
+
+    def _woken(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake_fd)
+
+    def _step(self) -> None:
+        # Cleared before the inbox is read: what comes later wakes the loop again.
+        self._awake = False
+        self._drain_inbox()
+        now = self._clock.monotonic()
+        if now >= min(self._watch_at, self._machine.next_tick()):
+            self._watch_at = min(self._attempts.watch(now), now + _WAIT_S_MAX)
+            self._drain_inbox()
+        self._decide((a.Ticked(),))
+        if self._machine.draining:
+            self._starts.hand_back()
+        self._drain_inbox()
+        self._attempts.flush()
+        self._refill(now)
+
+    def _drain_inbox(self) -> None:
+        """Everything that waits; the machine's own events that stand together go to it together."""
+        while self._inbox:
+            together: list[a.AgentEvent] = []
+            while self._inbox and not isinstance(self._inbox[0], _OURS):
+                together.append(self._inbox.popleft())  # type: ignore[arg-type]
+            if together:
+                self._decide(together)
+            else:
+                self._hear(self._inbox.popleft())
+
+    def _decide(self, events: Sequence[a.AgentEvent]) -> None:
+        if self._watcher is not None:
+            for event in events:
+                if isinstance(event, a.BeatAnswered):
+                    self._watcher.heard(event.reply)
+                elif isinstance(event, a.BeatUnanswered):
+                    self._watcher.heard(None)
+        self._perform(self._machine.handle_all(events, self._clock.monotonic()))
+
+    def _hear(self, event: object) -> None:
+        """What isn't for the machine."""
+        match event:
+            case _Forget(job=job):
+                self._starts.forget(job)
+                self._attempts.forget(job)
+                self._rest(self._files.forget(job))
+                self._serve(job, False)
+            case Looked():
+                self._starts.looked(event)
+            case Gathering() | Gathered() | GatherFailed():
+                self._starts.heard(event)
+            case CallerDied(error=error):
+                raise InternalError(f"a thread of the agent died: {error!r}") from error
+
+    def _perform(self, commands: Sequence[a.AgentCommand]) -> None:
+        """Carry out, in order; claims and reports that stand together go in one call."""
+        claims: list[a.Claim] = []
+        reports: list[a.Report] = []
+        for command in commands:
+            if claims and not isinstance(command, a.Claim):
+                self._calls.claim([claim.request for claim in claims])
+                claims = []
+            if reports and not isinstance(command, a.Report):
+                self._calls.report([report.request for report in reports])
+                reports = []
+            match command:
+                case a.Claim():
+                    claims.append(command)
+                case a.Report():
+                    reports.append(command)
+                case a.Start(message=message):
+                    self._starts.start(command)
+                    if message.kind is Kind.MAP:
+                        self._serve(message.job, True)
+                case a.Kill(token=token):
+                    self._starts.kill(token)
+                case a.Recall(token=token):
+                    self._attempts.recall(token)
+                case a.Ack(delivery=delivery):
+                    self._broker.ack(delivery)
+                case a.GiveBack(delivery=delivery):
+                    self._broker.give_back(delivery)
+                case a.SetCredit(kind=kind, credit=credit):
+                    self._broker.set_credit(kind, credit)
+                case a.SendBeat(beat=beat):
+                    self._calls.beat(beat)
+                case a.DropJob(job=job):
+                    self._drop(job)
+                case a.UploadLog(job=job, log=log):
+                    self._upload(job, log)
+                case a.Leave():
+                    self._calls.leave(self._worker, self._boot)
+        if claims:
+            self._calls.claim([claim.request for claim in claims])
+        if reports:
+            self._calls.report([report.request for report in reports])
+
+    def _ended(self, token: str, outcome: Outcome) -> None:
+        self._starts.over(token)
+        self._any_ended = True
+        self._inbox.append(a.AttemptEnded(token=token, outcome=outcome))
+
+    def _progressed(self, token: str, progress: Progress) -> None:
+        self._inbox.append(
+            a.AttemptProgressed(
+                token=token,
+                fraction=progress.fraction,
+                phase=progress.phase,
+                records=progress.records,
+                bytes=progress.bytes,
+            )
+        )
+
+    def _drop(self, job: str) -> None:
+        self._starts.forget(job)
+        self._attempts.forget(job)
+        self._rest(self._files.drop(job))
+        self._serve(job, False)
+
+    def _serve(self, job: str, serving: bool) -> None:
+        """Note a job whose map outputs others may want; the machine hears of the first and the last."""
+        before = bool(self._outputs)
+        if serving:
+            self._outputs.add(job)
+        else:
+            self._outputs.discard(job)
+        if self._serves and before != bool(self._outputs):
+            self._inbox.append(a.ServingChanged(serving=bool(self._outputs)))
+
+    def _remove(self, folder: str) -> None:
+        assert self._put_aside is not None
+        aside = self._put_aside(folder)
+        if aside is not None:
+            self._calls.errand(lambda: shutil.rmtree(aside, ignore_errors=True))
+
+    def _upload(self, job: str, name: str) -> None:
+        """Put an attempt's log where whoever asks can read it, and say so."""
+        path, store, blobs = self._files.log_path(job, name), self._store, self._blobs
+        if path is None or blobs is None:
+            return
+
+        def upload() -> None:
+            data = logs.read(path)
+            with contextlib.suppress(MrqError):  # the store is away: whoever waits for it asks again
+                store.log(job, name, blobs.put(data, keep_s=bounds.LOG_KEEP_S) if data is not None else "")
+
+        self._calls.errand(upload)
+
+    def _rest(self, codes: Sequence[str]) -> None:
+        for code in codes:
+            self._pool.rest(code)
+
+    def _refill(self, now: float) -> None:
+        """Replace executors that ended, once it is calm; while nothing runs also those that stay with a code
+        that no job may ask for again."""
+        wanted = self._slots.total
+        if not len(self._attempts):
+            wanted += min(len(self._pool) - self._pool.blank, self._slots.total)
+        if self._machine.draining or len(self._pool) >= wanted:
+            self._refill_at = None
+        elif self._refill_at is None:
+            self._refill_at = now + _REFILL_AFTER_S
+        elif now >= self._refill_at:
+            self._refill_at = None
+            self._pool.prewarm(wanted)
+
+    def _close(self) -> None:
+        self._attempts.close()
+        self._pool.close()
+        self._calls.close()
+        self._codes.close()
+        with contextlib.suppress(MrqError):
+            self._broker.close()
+        with self._lock:
+            self._selector.close()
+            if self._wake_fd >= 0:
+                os.close(self._wake_fd)
+                self._wake_fd = -1
+        self._over.set()

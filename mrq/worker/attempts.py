@@ -1,0 +1,475 @@
+"""The attempts that an agent runs: their executors, pages, logs and folders, from start to outcome.
+
+An executor runs its attempts one after another. Where more are started than there are slots, they wait behind
+others of the same code, in the executor's pipe, so that it goes on without asking. One that hasn't begun can
+be recalled, and if the executor dies another takes it over: nothing of it has happened.
+
+One thread owns it, through a selector. Each attempt that `start` takes ends in exactly one call of `ended`,
+whatever its executor does: the pipe tells outcomes, the pidfd tells deaths (the user's own children may hold
+the pipe), the progress page tells silence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import os
+import selectors
+import signal
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from mrq.core import wire
+from mrq.core.model import ErrorReport, JobSpec, Kind, Outcome, Slots, Status
+from mrq.io import disk
+from mrq.worker import exits, logs, page, protocol, scratch
+from mrq.worker.debug import Fault
+from mrq.worker.order import AttemptOrder
+from mrq.worker.pool import Executor, Pool
+
+#: Between asking a silent executor for its stack and killing it.
+_STACK_WAIT_S: Final = 0.3
+#: From an order to user code's beginning: a new process on a machine that is busy.
+_START_S_MAX: Final = 60.0
+#: A longer gap between two looks at the pages means that this process, or the machine, stood still.
+_GAP_S_MAX: Final = 5.0
+#: So many starts of an executor that fail in a row are no accident: the attempt is charged, so that it ends.
+_BAD_STARTS_MAX: Final = 3
+
+
+class _Stage(enum.Enum):
+    RUNNING = "running"
+    ASKED = "asked"  # silent for too long: asked for its stack
+    KILLED = "killed"
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    order: AttemptOrder
+    code: str  #: the folder of its job's bundle
+    fault: Fault | None
+    view: memoryview[int]
+    position: tuple[int, ...]
+    moved_at: float  #: when the page last changed
+    stage: _Stage = _Stage.RUNNING
+    began: bool = False  #: the executor said so
+    silent: bool = False  #: killed for it
+    stack_from: int = 0  #: where in the log the stack begins that was asked for
+    why: str = ""  #: what the agent knows about the end
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """A busy executor, and what it was given, in order: it works on the first."""
+
+    executor: Executor
+    code: str
+    kind: Kind
+    given: deque[_Running] = field(default_factory=deque)
+    #: Taken back, by token: the executor answers all the same.
+    recalled: dict[str, _Running] = field(default_factory=dict)
+    served: bool = False  #: one of them has ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a page shows."""
+
+    fraction: float
+    phase: str
+    records: int
+    bytes: int
+
+
+class Attempts:
+    """Everything that runs on this worker. Callbacks are called on the owner's thread."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        slots: Slots,
+        selector: selectors.BaseSelector,
+        began: Callable[[str], None],
+        progressed: Callable[[str, Progress], None],
+        ended: Callable[[str, Outcome], None],
+        now: Callable[[], float],
+        keep_logs: bool = False,
+        quota: str = "",
+    ) -> None:
+        """`keep_logs`: also those of attempts that went well, until `forget`. `quota` is the path of the page
+        of the disk's quota (`worker.quota`), if there is one."""
+        self._quota = quota
+        self._now = now
+        self._kept = logs.Kept() if keep_logs else None
+        self._pool = pool
+        self._selector = selector
+        self._began = began
+        self._progressed = progressed
+        self._ended = ended
+        self._slots = slots
+        self._running: dict[str, _Running] = {}  #: by token
+        self._lines: list[_Line] = []
+        self._unsent: dict[Executor, _Line] = {}
+        self.ran_dry = False  #: an executor had nothing more to do; for whoever paces himself to look at
+        self._watched_at: float | None = None
+        self._bad_starts = 0
+        self._scratches = scratch.Scratches()
+        self._specs: dict[str, tuple[JobSpec, bytes]] = {}  #: and as executors get it, by job
+        self._memory = exits.MemoryWatch()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    @property
+    def ahead(self) -> bool:
+        """Has an executor more to do than what it works on?"""
+        return len(self._running) > len(self._lines)
+
+    def start(self, order: AttemptOrder, code: str, fault: Fault | None = None) -> None:
+        """Run an attempt; `code` is the folder of its job's bundle. Never raises for what it meets: that is
+        the attempt's outcome."""
+        try:
+            order, view = self._scratches.make(order)
+        except OSError as exc:
+            self._cannot_start(order, exc)
+            return
+        running = _Running(order, code, fault, view, tuple(view), self._now())
+        self._running[order.attempt.token] = running
+        self._place(running)
+
+    def _place(self, running: _Running) -> None:
+        """Give it to an executor that is free, or to the one of its code that has the least to do."""
+        order, kind = running.order, running.order.kind
+        slots = self._slots.map if kind is Kind.MAP else self._slots.reduce
+        line = None
+        if sum(1 for each in self._lines if each.kind is kind) >= slots:
+            busy = [each for each in self._lines if (each.code, each.kind) == (running.code, kind)]
+            alive = [each for each in busy if each.executor.alive]
+            line = min(alive, key=lambda each: len(each.given), default=None)
+        if line is None:
+            try:
+                line = _Line(self._pool.take(running.code), running.code, kind)
+            except OSError as exc:
+                del self._running[order.attempt.token]
+                running.view.release()
+                self._cannot_start(order, exc)
+                return
+            self._lines.append(line)
+            self._register(line)
+        line.given.append(running)
+        running.moved_at = self._now()
+        message = {
+            "op": protocol.RUN,
+            "token": order.attempt.token,
+            "order": wire.to_wire(order, {"spec": None}),  # in a form of its own, made once a job
+            "spec": self._packed_spec(order.spec),
+            "code": running.code,
+        }
+        if running.fault is not None:
+            message["fault"] = running.fault.value
+        if self._quota:
+            message["quota"] = self._quota
+        self._send(line, message)
+
+    def _send(self, line: _Line, message: dict[str, object]) -> None:
+        try:
+            line.executor.add(message)
+        except protocol.ProtocolError as exc:
+            self._break_off(line, str(exc))
+        self._unsent[line.executor] = line
+
+    def flush(self) -> None:
+        """Write what executors were sent; before the owner waits for anything."""
+        for executor, line in self._unsent.items():
+            executor.flush()
+            if executor.alive:
+                self._want_write(line)
+        self._unsent.clear()
+
+    def kill(self, token: str) -> None:
+        """End an attempt; its outcome still comes."""
+        if self._recalled(token, Status.SUPERSEDED):
+            return
+        for line in self._lines:
+            if line.given and line.given[0].order.attempt.token == token:
+                line.given[0].stage = _Stage.KILLED
+                line.executor.kill()
+
+    def recall(self, token: str) -> None:
+        """End an attempt with HANDED_BACK if it waits behind another."""
+        self._recalled(token, Status.HANDED_BACK)
+
+    def _recalled(self, token: str, status: Status) -> bool:
+        """Take back what waits behind another; False for what doesn't. If it has just begun, its executor is
+        killed as soon as that is known; what it leaves is removed once the executor has answered."""
+        for line in self._lines:
+            for running in list(line.given)[1:]:
+                if running.order.attempt.token == token:
+                    line.given.remove(running)
+                    line.recalled[token] = running
+                    self._send(line, {"op": protocol.RECALL, "token": token})
+                    del self._running[token]
+                    running.view.release()
+                    self._ended(token, Outcome(status=status, started=False))
+                    return True
+        return False
+
+    def watch(self, now: float) -> float:
+        """Look at every page and log: tell progress, end what is silent. Returns when to look again."""
+        gap = 0.0 if self._watched_at is None else now - self._watched_at
+        self._watched_at = now
+        due = float("inf")
+        for line in [each for each in self._lines if each.given]:
+            running = line.given[0]
+            if gap > _GAP_S_MAX:
+                running.moved_at += gap
+            position = tuple(running.view)
+            if position != running.position:
+                running.position, running.moved_at = position, now
+                self._progressed(running.order.attempt.token, _progress(position))
+            logs.cap(running.order.log_path)
+            line.executor.sample_rss()
+            due = min(due, self._watch_silence(line, running, now))
+        self._pool.tidy()
+        return due
+
+    def forget(self, job: str) -> None:
+        """Of a job that is over: its folder is being deleted."""
+        self._scratches.forget(job)
+        self._specs.pop(job, None)
+        if self._kept is not None:
+            self._kept.forget(job)
+
+    def close(self) -> None:
+        """Kill what is left and remove its folders; no outcome is told any more."""
+        self._scratches.close()
+        for line in self._lines:
+            line.executor.kill()
+        for line in self._lines:
+            self._unregister(line)
+            self._pool.discard(line.executor)
+            for running in (*line.given, *line.recalled.values()):
+                scratch.clean(running.order, keep_log=False)
+        self._lines.clear()
+        self._unsent.clear()
+        self._running.clear()
+
+    def _watch_silence(self, line: _Line, running: _Running, now: float) -> float:
+        """When this attempt is due for the next step towards its end."""
+        limit = running.order.spec.progress_timeout_s
+        match running.stage:
+            case _Stage.KILLED:
+                return float("inf")
+            case _Stage.RUNNING if not running.began:
+                if now - running.moved_at < _START_S_MAX:
+                    return running.moved_at + _START_S_MAX
+                self._break_off(line, f"the executor wasn't ready after {_START_S_MAX:g} s")
+                return float("inf")
+            case _Stage.RUNNING:
+                if now - running.moved_at < limit:
+                    return running.moved_at + limit
+                running.stage, running.silent = _Stage.ASKED, True
+                running.stack_from = logs.size(running.order.log_path)
+                running.moved_at = now
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(line.executor.pid, signal.SIGUSR1)
+            case _Stage.ASKED:
+                if now - running.moved_at >= _STACK_WAIT_S:
+                    running.stage = _Stage.KILLED
+                    line.executor.kill()
+                    return float("inf")
+        return running.moved_at + _STACK_WAIT_S
+
+    # What executors say.
+
+    def _register(self, line: _Line) -> None:
+        process = line.executor.process
+        self._selector.register(process.read, selectors.EVENT_READ, lambda: self._readable(line))
+        self._selector.register(process.pidfd, selectors.EVENT_READ, lambda: self._dead(line))
+
+    def _want_write(self, line: _Line) -> None:
+        """Ask to be told when the pipe takes the rest of an order."""
+        write = line.executor.process.write
+        wanted, there = line.executor.writing, write in self._selector.get_map()
+        if wanted and not there:
+            self._selector.register(write, selectors.EVENT_WRITE, lambda: self._writable(line))
+        elif there and not wanted:
+            self._selector.unregister(write)
+
+    def _unregister(self, line: _Line) -> None:
+        process = line.executor.process
+        for fd in (process.read, process.pidfd, process.write):
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(fd)
+
+    def _writable(self, line: _Line) -> None:
+        line.executor.flush()
+        self._want_write(line)
+
+    def _readable(self, line: _Line) -> None:
+        try:
+            messages = line.executor.receive()
+            if messages is None:
+                # The end of the pipe: the executor's death follows, or user code has closed it.
+                self._selector.unregister(line.executor.process.read)
+                return
+            for message in messages:
+                self._hear(line, message)
+        except (protocol.ProtocolError, KeyError) as exc:
+            self._break_off(line, f"its messages can't be understood: {exc}")
+            return
+        if not line.given and not line.recalled and line.executor.alive:
+            self.ran_dry = True
+            self._lines.remove(line)
+            self._unregister(line)
+            self._pool.put_back(line.executor)
+
+    def _hear(self, line: _Line, message: dict[str, object]) -> None:
+        if message["op"] == protocol.READY:
+            return
+        token = str(message["token"])
+        if token in line.recalled:
+            self._hear_recalled(line, token, message["op"] == protocol.STARTED)
+            return
+        running = line.given[0] if line.given else None
+        if running is None or token != running.order.attempt.token:
+            raise protocol.ProtocolError(f"an answer about {token!r}, which isn't the order at hand")
+        match message["op"]:
+            case protocol.STARTED:
+                self._bad_starts = 0
+                running.began, running.moved_at = True, self._now()
+                self._began(token)
+            case protocol.OUTCOME:
+                try:
+                    outcome = wire.from_wire(Outcome, message["outcome"])
+                except Exception as exc:
+                    raise protocol.ProtocolError(f"an outcome isn't one: {exc}") from exc
+                line.executor.threads = bool(message["threads"])
+                line.served = True
+                line.given.popleft()
+                if line.given:
+                    line.given[0].moved_at = self._now()
+                if message["retire"]:
+                    line.executor.kill()  # others take over what waits
+                self._finish(running, outcome, reusable=line.executor.alive)
+            case other:
+                raise protocol.ProtocolError(f"an agent doesn't know {other!r}")
+
+    def _hear_recalled(self, line: _Line, token: str, began: bool) -> None:
+        """It was taken back while it waited; it may have begun at that moment."""
+        if began:
+            line.executor.kill()
+            return
+        order = line.recalled.pop(token).order
+        scratch.clean(order, keep_log=False)
+        scratch.remove_output(order)
+
+    def _break_off(self, line: _Line, why: str) -> None:
+        if line.given:
+            line.given[0].why = why
+            line.given[0].stage = _Stage.KILLED
+        line.executor.kill()
+
+    def _dead(self, line: _Line) -> None:
+        """The process has ended; what it said before still counts. Others take over what hadn't begun."""
+        with contextlib.suppress(protocol.ProtocolError, KeyError):
+            while messages := line.executor.receive():
+                for message in messages:
+                    self._hear(line, message)
+        self._lines.remove(line)
+        self._unsent.pop(line.executor, None)
+        self._unregister(line)
+        ended = line.executor.reap()
+        self._pool.discard(line.executor)
+        assert ended is not None
+        for token in list(line.recalled):
+            self._hear_recalled(line, token, False)
+        head = line.given[0] if line.given else None
+        if head is not None and (head.began or head.stage is _Stage.KILLED or not line.served):
+            running = line.given.popleft()
+            self._finish(running, self._outcome(line, running, ended), reusable=False)
+        for running in line.given:
+            self._place(running)
+
+    def _outcome(self, line: _Line, running: _Running, ended: exits.Exit) -> Outcome:
+        """Of one whose executor died over it."""
+        if not running.silent:
+            return self._lost(running, ended)
+        text = logs.tail(running.order.log_path, start=running.stack_from, bytes_max=1 << 16, lines_max=1000)
+        stack = exits.split_stack(text)[1]
+        return exits.timed_out(running.order, tuple(running.view), stack, line.executor.peak_rss_bytes)
+
+    def _lost(self, running: _Running, ended: exits.Exit) -> Outcome:
+        charged = running.began or self.bad_start()
+        return exits.lost(
+            running.order,
+            ended,
+            tuple(running.view),
+            started=charged,
+            oom=self._memory.struck(),
+            why=running.why,
+        )
+
+    def bad_start(self) -> bool:
+        """Count an attempt that couldn't be begun; whether it is one too many, and to be charged."""
+        self._bad_starts += 1
+        return self._bad_starts >= _BAD_STARTS_MAX
+
+    def _finish(self, running: _Running, outcome: Outcome, *, reusable: bool) -> None:
+        """Told. `reusable`: its executor lives, so nothing writes into its folders any more."""
+        order = running.order
+        logged = logs.size(order.log_path)
+        if logged > logs.LOG_BYTES_MAX:
+            logs.cap(order.log_path)
+        failed = outcome.status in (Status.FAILED, Status.TIMED_OUT, Status.LOST)
+        keep_log = failed and not (running.stage is _Stage.KILLED and not running.silent and not running.why)
+        if keep_log:
+            outcome = exits.with_log(outcome, order.log_path)
+        outcome = exits.with_source_paths(outcome, running.code, order.spec.source_root)
+        if keep_log and outcome.error is not None:
+            logs.append(order.log_path, exits.as_text(outcome.error))
+        del self._running[order.attempt.token]
+        running.view.release()
+        if self._kept is not None and outcome.status is Status.DONE and logged:
+            self._kept.keep(order.spec.job, order.log_path)
+            keep_log = True
+        if reusable:
+            self._scratches.give_back(order, keep_log=keep_log, empty_log=not logged)
+        else:
+            scratch.clean(order, keep_log=keep_log)
+        if outcome.status is not Status.DONE:
+            scratch.remove_output(order)
+        self._ended(order.attempt.token, outcome)
+
+    def _packed_spec(self, spec: JobSpec) -> bytes:
+        known = self._specs.get(spec.job)
+        if known is None or known[0] is not spec:
+            known = self._specs[spec.job] = spec, protocol.pack_spec(spec)
+        return known[1]
+
+    def _cannot_start(self, order: AttemptOrder, exc: OSError) -> None:
+        """No folder, or no process, for it."""
+        full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full:
+            message = str(disk.named(exc, order.scratch))
+        else:
+            message = f"no executor could be started: {exc}; processes, memory or open files may have run out"
+        error = ErrorReport(type=type(exc).__name__, message=message)
+        started = False if full else self.bad_start()
+        status = Status.DISK_FULL if full else Status.LOST
+        scratch.clean(order, keep_log=False)
+        self._ended(order.attempt.token, Outcome(status=status, error=error, started=started))
+
+
+def _progress(position: tuple[int, ...]) -> Progress:
+    done, total, phase = position[page.BYTES], position[page.TOTAL], position[page.PHASE]
+    return Progress(
+        fraction=min(max(done / total, 0.0), 1.0) if total > 0 else 0.0,
+        phase=page.PHASES[phase] if 0 <= phase < len(page.PHASES) else "",
+        records=position[page.RECORDS],
+        bytes=done,
+    )

@@ -1,0 +1,74 @@
+"""The data plane's process, started by `plane`: where the gRPC adapter and the role meet."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from typing import Final, NoReturn
+
+from mrq.adapters.grpc import FileServer, GrpcPeers
+from mrq.errors import MrqError
+from mrq.worker import lifeline, protocol
+from mrq.worker.dataplane import messages
+from mrq.worker.dataplane.process import Addresses, Process
+from mrq.worker.quota import DATA_PLANE, Page
+
+#: A thread that has bytes to pass on must not wait 5 ms for one that computes.
+_SWITCH_S: Final = 0.0005
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Serve the pipes whose numbers are in `arguments`: read, write, life, and whether the thread that
+    spawned us is its process's main one."""
+    try:
+        _serve(*map(int, arguments))
+    except BaseException:  # noqa: BLE001 the agent's log has what it was, and the agent starts another
+        traceback.print_exc()
+    # Threads that still wait for peers are of no use to anybody.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _serve(read: int, write: int, life: int, by_prctl: int) -> None:
+    lifeline.tie(life, by_prctl=bool(by_prctl))
+    sys.setswitchinterval(_SWITCH_S)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's to decide about
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    hello = protocol.read_frame(read)
+    if hello is None:
+        return
+    addresses = Addresses()
+    try:
+        server = FileServer(
+            root=hello["root"],
+            worker=hello["worker"],
+            boot=hello["boot"],
+            sentinel=hello["sentinel"],
+            bind=hello["bind"],
+            key=hello["key"],
+            insecure=hello["insecure"],
+        )
+    except MrqError as exc:
+        refused = {"op": messages.REFUSED, "error": type(exc).__name__, "message": str(exc)}
+        protocol.write_frame(write, refused)
+        return
+    server.start()
+    peers = GrpcPeers(addresses.of, key=hello["key"])
+    process = Process(
+        read=read,
+        write=write,
+        root=hello["root"],
+        worker=hello["worker"],
+        server=server,
+        peers=peers,
+        addresses=addresses,
+        quota=Page(hello["quota"], DATA_PLANE).share(maps=False) if hello["quota"] else None,
+    )
+    process.serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,484 @@
+"""One reduce's gathering: follow where map outputs are, get this partition's region of each.
+
+Locations come and go from one thread (`locate`). Up to five threads of this gathering's own, which live
+while there is something to get, each make one call at a time, two at most to one peer. A peer is asked for
+the sizes of all its regions, then for the regions themselves, small ones together, each call's share of the
+process's budget reserved before it is made. Bytes go to disk as they come and are checked on the way.
+Everything that a thread brings home is compared with what is wanted *then*: what was withdrawn meanwhile is
+dropped.
+
+It ends once: with every map's region found, with what couldn't be read, or cancelled.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+from zlib import crc32
+
+from mrq.core.model import ErrorReport, FetchFailure, MapLocation, Outcome, Status
+from mrq.errors import CorruptFileError, DiskFullError, PeerUnreachableError
+from mrq.io import disk
+from mrq.ports import PeerClient, RegionInfo
+from mrq.shuffle.bounded import Quota
+from mrq.shuffle.gathered import GatheredWriter, remove
+from mrq.shuffle.mapfile import MapHeader, Region
+from mrq.worker.dataplane import messages
+from mrq.worker.dataplane.landing import Landing
+from mrq.worker.dataplane.places import Places
+from mrq.worker.order import MapSource
+
+#: Calls that one gathering has under way, to that many peers at most.
+_CALLS_MAX: Final = 5
+#: To one peer: while one stream's bytes are checked and written, another's come.
+_CALLS_A_PEER: Final = 2
+#: Bytes that the calls of all gatherings may have under way.
+IN_FLIGHT_BYTES: Final = 48 << 20
+#: What one stream has under way at most, whatever its length: it goes to disk as it comes.
+_STREAM_BYTES: Final = 8 << 20
+#: Regions in one call: so many, or so many bytes, or a single larger one. Sizes likewise.
+_TOGETHER: Final = 500
+#: The first sizes asked of a peer: bytes come while it looks up the rest.
+_TOGETHER_FIRST: Final = 50
+_TOGETHER_BYTES: Final = 16 << 20
+#: A region may come damaged this often, and a stream end early without a byte.
+_TRIES: Final = 2
+_PROGRESS_S: Final = 0.3
+
+Peer = tuple[str, str]
+_Sized = tuple[MapLocation, RegionInfo]
+
+
+class Budget:
+    """Bytes under way, of all gatherings of this process."""
+
+    def __init__(self, total: int = IN_FLIGHT_BYTES) -> None:
+        self._left = self._total = total
+        self._freed = threading.Condition()
+
+    @contextmanager
+    def reserved(self, count: int) -> Iterator[None]:
+        """Wait until so many may be asked for; more than there are at all counts as all."""
+        count = min(count, self._total)
+        with self._freed:
+            self._freed.wait_for(lambda: self._left >= count)
+            self._left -= count
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._left += count
+                self._freed.notify_all()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is to be gathered."""
+
+    token: str
+    job: str
+    partition: int
+    maps: int
+    path: str  #: of the file that it makes, if it needs one
+
+
+class Gathering:
+    """See above. `tell` takes the messages of `messages`, from any thread."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        *,
+        peers: PeerClient,
+        places: Places,
+        budget: Budget,
+        tell: Callable[[messages.Message], None],
+        quota: Quota | None = None,
+    ) -> None:
+        self._quota = quota
+        self._want = wanted
+        self._peers = peers
+        self._places = places
+        self._budget = budget
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._over = False
+        self._threads = 0
+        self._writer: GatheredWriter | None = None
+        self._known: dict[int, MapLocation] = {}  #: where each map's output is, as far as is known
+        self._waiting: dict[Peer, dict[int, MapLocation]] = {}  #: known, not here, no thread has it
+        self._batches: dict[Peer, deque[list[_Sized]]] = {}  #: sizes known, no thread has them
+        self._visited: set[Peer] = set()  #: asked for sizes right now
+        self._calls: Counter[Peer] = Counter()  #: under way
+        self._here: dict[int, MapSource] = {}
+        #: What has landed, by map and digest: an output that is made again the same needn't come again.
+        self._landed: dict[tuple[int, int], Region] = {}
+        self._damaged: dict[tuple[int, int], int] = {}  #: how often, likewise
+        self._bytes = 0
+        self._told_at = 0.0
+        self._told = 0  #: how many were here then
+
+    def locate(self, found: Iterable[MapLocation], gone: Iterable[messages.Gone]) -> None:
+        """Outputs that there are, and that were withdrawn before."""
+        with self._lock:
+            if self._over:
+                return
+            for index, attempt in gone:
+                known = self._known.get(index)
+                if known is not None and known.attempt == attempt:
+                    self._drop(known)
+            for location in found:
+                known = self._known.get(location.map_index)
+                if known == location:
+                    continue
+                if known is not None:
+                    self._drop(known)
+                self._known[location.map_index] = location
+                if not location.bytes:  # nothing was written
+                    self._here[location.map_index] = MapSource(
+                        map_index=location.map_index, digest=location.digest, path=""
+                    )
+                elif (location.map_index, location.digest) in self._landed:
+                    self._arrive(location)
+                else:
+                    self._waiting.setdefault(_peer(location), {})[location.map_index] = location
+            self._staff()
+        self._finish_if_complete()
+
+    def cancel(self) -> None:
+        """Stop, and leave nothing on disk. What threads still wait for goes nowhere."""
+        with self._lock:
+            self._over = True
+            self._close_if_idle()
+            remove(self._want.path)
+
+    # Below, `_lock` is held by whoever calls, unless it says otherwise.
+
+    def _drop(self, known: MapLocation) -> None:
+        index = known.map_index
+        del self._known[index]
+        self._here.pop(index, None)
+        self._waiting.get(_peer(known), {}).pop(index, None)
+
+    def _arrive(self, location: MapLocation) -> None:
+        self._here[location.map_index] = MapSource(
+            map_index=location.map_index,
+            digest=location.digest,
+            path=self._want.path,
+            partition=location.map_index,
+            generation=location.attempt.generation,
+        )
+
+    def _is_wanted(self, location: MapLocation) -> bool:
+        return (
+            not self._over
+            and self._known.get(location.map_index) == location
+            and location.map_index not in self._here
+        )
+
+    def _staff(self) -> None:
+        """Threads for what could be done now."""
+        if self._threads < _CALLS_MAX and self._free_peers():
+            self._threads += 1
+            threading.Thread(target=self._run, name="mrq-gather", daemon=True).start()
+
+    def _free_peers(self) -> list[Peer]:
+        """Of which something is wanted, and that can take another call."""
+        return [
+            peer
+            for peer in self._batches.keys() | self._waiting.keys()
+            if self._calls[peer] < _CALLS_A_PEER
+            and (self._batches.get(peer) or (self._waiting.get(peer) and peer not in self._visited))
+        ]
+
+    def _next_call(self) -> tuple[Peer, Callable[[], None]] | None:
+        """What a thread does next. Each gathering has an order of peers of its own: not all crowd at one."""
+        free = self._free_peers()
+        if self._over or not free:
+            return None
+        peer = min(free, key=lambda p: (self._calls[p], crc32(f"{self._want.token} {p[0]}".encode())))
+        self._calls[peer] += 1
+        if self._batches.get(peer):
+            batch = self._batches[peer].popleft()
+            call = partial(self._fetch, batch)
+        else:
+            self._visited.add(peer)
+            locations = [some for _, some in sorted(self._waiting.pop(peer).items())]
+            call = partial(self._visit, peer, locations)
+        self._staff()
+        return peer, call
+
+    def _unlink(self) -> None:
+        if self._writer is not None:
+            self._writer.unlink()
+            self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        if self._over and self._threads == 0 and self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    # The threads; no lock is held.
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                found = self._next_call()
+                if found is None:
+                    self._threads -= 1
+                    self._close_if_idle()
+                    idle = self._threads == 0
+            if found is None:
+                if idle:
+                    self._progress(rests=True)
+                return
+            peer, call = found
+            try:
+                call()
+            except PeerUnreachableError as exc:
+                self._unreachable(peer, str(exc))
+            except BaseException as exc:  # noqa: BLE001 whatever it is, the attempt must end
+                self._break_off(exc)
+            with self._lock:
+                self._calls[peer] -= 1
+            self._finish_if_complete()
+
+    def _visit(self, peer: Peer, locations: list[MapLocation]) -> None:
+        """Find what lies here, ask for the sizes of the rest; others fetch while it goes on asking."""
+        try:
+            end = 0
+            while end < len(locations):
+                start, end = end, end + (_TOGETHER if end else _TOGETHER_FIRST)
+                batches = self._sizes(peer, locations[start:end])
+                with self._lock:
+                    self._batches.setdefault(peer, deque()).extend(batches)
+                    self._staff()
+        finally:
+            with self._lock:
+                self._visited.discard(peer)
+
+    def _sizes(self, peer: Peer, locations: list[MapLocation]) -> list[list[_Sized]]:
+        want = self._want
+        local = self._places.readable(want.job, want.partition, peer, locations)
+        with self._lock:
+            for location, path, length in local:
+                if self._is_wanted(location):
+                    index = location.map_index
+                    self._here[index] = MapSource(map_index=index, digest=location.digest, path=path)
+                    self._bytes += length
+        if local:
+            self._progress()
+        found = {location.map_index for location, _, _ in local}
+        rest = [location for location in locations if location.map_index not in found]
+        if self._places.is_own(peer[0]):
+            self._fail([(location, "not_found") for location in rest])
+            return []
+        if not rest:
+            return []
+        sizes = self._peers.sizes(want.job, want.partition, rest)
+        pairs = list(zip(rest, sizes, strict=True))
+        self._fail([(location, "not_found") for location, info in pairs if info is None])
+        return list(_together([(location, info) for location, info in pairs if info is not None]))
+
+    def _fetch(self, batch: Sequence[_Sized]) -> None:
+        """Regions of one peer, in one stream that is resumed as long as it goes on."""
+        want = self._want
+        with self._lock:
+            batch = [pair for pair in batch if self._is_wanted(pair[0])]
+        if not batch:
+            return
+        landing = Landing([info for _, info in batch])
+        locations = [location for location, _ in batch]
+        writer = self._open()
+        at = writer.reserve(landing.total)
+        blame = False  # the region that didn't end: it is damaged, or gone
+        try:
+            with self._budget.reserved(min(landing.total, _STREAM_BYTES)):
+                tries = 0
+                while landing.bytes < landing.total and tries < _TRIES:
+                    before = landing.bytes
+                    for chunk in self._peers.fetch(want.job, want.partition, locations, landing.bytes):
+                        if self._over:
+                            return
+                        start = landing.bytes
+                        landing.feed(chunk)
+                        writer.write(at + start, chunk)
+                    tries = 0 if landing.bytes > before else tries + 1
+                blame = True
+        except CorruptFileError:
+            blame = True  # its sizes, when they are asked for again, will tell which
+        finally:
+            self._land(batch, landing, at, blame)
+
+    def _land(self, batch: Sequence[_Sized], landing: Landing, at: int, blame: bool) -> None:
+        """Keep what is sound; what isn't comes again, once."""
+        failed: list[tuple[MapLocation, str]] = []
+        with self._lock:
+            for place, (location, info) in enumerate(batch):
+                offset, at = at, at + info.length
+                if not self._is_wanted(location):
+                    continue
+                key = location.map_index, location.digest
+                if place < len(landing.sound) and landing.sound[place]:
+                    self._landed[key] = _region(self._want.path, offset, info)
+                    self._bytes += info.length
+                    self._arrive(location)
+                    continue
+                if place < len(landing.sound) or (blame and place == len(landing.sound)):
+                    self._damaged[key] = self._damaged.get(key, 0) + 1
+                    if self._damaged[key] >= _TRIES:
+                        failed.append((location, "corrupt"))
+                        continue
+                self._waiting.setdefault(_peer(location), {})[location.map_index] = location
+        self._fail(failed)
+        self._progress()
+
+    def _open(self) -> GatheredWriter:
+        with self._lock:
+            if self._writer is None:
+                os.makedirs(os.path.dirname(self._want.path), mode=0o700, exist_ok=True)
+                self._writer = GatheredWriter(self._want.path, self._quota)
+                if self._over:
+                    self._writer.unlink()
+            return self._writer
+
+    def _progress(self, *, rests: bool = False) -> None:
+        """Tell how far it is, not too often; when it `rests`, as it may for long, whatever wasn't told."""
+        now = time.monotonic()
+        with self._lock:
+            here = len(self._here)
+            if self._over or here == self._told or (now - self._told_at < _PROGRESS_S and not rests):
+                return
+            self._told_at, self._told = now, here
+            fraction, count = here / max(1, self._want.maps), self._bytes
+        self._tell(
+            {"op": messages.GATHERING, "token": self._want.token, "fraction": fraction, "bytes": count}
+        )
+
+    # The end.
+
+    def _finish_if_complete(self) -> None:
+        with self._lock:
+            if self._over or len(self._here) < self._want.maps:
+                return
+            self._over = True
+            sources = [self._here[index] for index in range(self._want.maps)]
+            writer = self._writer
+            gathered = [
+                (self._landed[source.map_index, source.digest], source.digest)
+                if source.partition is not None
+                else None
+                for source in sources
+            ]
+            outcome: Outcome | None = None
+            try:
+                if writer is not None:
+                    want = self._want
+                    header = MapHeader(
+                        job=want.job,
+                        index=want.partition,
+                        generation=0,
+                        number=0,
+                        token=want.token,
+                        code="",
+                    )
+                    writer.finish(header, gathered)
+            except Exception as exc:  # noqa: BLE001
+                self._unlink()
+                outcome = _broken_off(exc, self._want.path)
+            self._close_if_idle()
+        if outcome is None:
+            self._tell(messages.gathered(self._want.token, sources))
+        else:
+            self._tell(messages.failed(self._want.token, outcome))
+
+    def _unreachable(self, peer: Peer, why: str) -> None:
+        with self._lock:
+            its = [location for location in self._known.values() if _peer(location) == peer]
+        self._fail([(location, "unreachable") for location in its], why)
+
+    def _fail(self, failures: Iterable[tuple[MapLocation, str]], why: str = "") -> None:
+        """End with what can't be read, if that is still wanted."""
+        with self._lock:
+            real = [(location, reason) for location, reason in failures if self._is_wanted(location)]
+            if not real:
+                return
+            self._over = True
+            self._unlink()
+        location, reason = real[0]
+        message = (
+            f"{len(real)} map outputs couldn't be read, the first of them map {location.map_index} "
+            f"of worker {location.worker}: {reason}{why and f' ({why})'}"
+        )
+        outcome = Outcome(
+            status=Status.FETCH_FAILED,
+            fetch_failures=tuple(
+                FetchFailure(map_index=one.map_index, generation=one.attempt.generation, reason=said)
+                for one, said in real
+            ),
+            error=ErrorReport(type="FetchFailed", message=message),
+            started=False,
+        )
+        self._tell(messages.failed(self._want.token, outcome))
+
+    def _break_off(self, exc: BaseException) -> None:
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+            self._unlink()
+        self._tell(messages.failed(self._want.token, _broken_off(exc, self._want.path)))
+
+
+def _broken_off(exc: BaseException, path: str) -> Outcome:
+    if isinstance(exc, DiskFullError):
+        error = ErrorReport(type="DiskFullError", message=str(exc))
+        return Outcome(status=Status.DISK_FULL, error=error, started=False)
+    if isinstance(exc, OSError):
+        message = str(disk.named(exc, path))
+    else:
+        print("".join(traceback.format_exception(exc)), file=sys.stderr, flush=True)  # noqa: T201
+        message = f"gathering map outputs failed: {exc}"
+    error = ErrorReport(type=type(exc).__name__, message=message)
+    return Outcome(status=Status.LOST, error=error, started=False)
+
+
+def _peer(location: MapLocation) -> Peer:
+    return location.worker, location.boot
+
+
+def _together(pairs: Sequence[_Sized]) -> Iterator[list[_Sized]]:
+    """Batches of one call each."""
+    batch: list[_Sized] = []
+    size = 0
+    for pair in pairs:
+        length = pair[1].length
+        if batch and (size + length > _TOGETHER_BYTES or len(batch) == _TOGETHER):
+            yield batch
+            batch, size = [], 0
+        batch.append(pair)
+        size += length
+    if batch:
+        yield batch
+
+
+def _region(path: str, offset: int, info: RegionInfo) -> Region:
+    return Region(
+        path=path,
+        offset=offset,
+        length=info.length,
+        records=info.records,
+        crc32=info.crc32,
+        cost=info.cost,
+        block_cost=info.block_cost,
+        is_sorted=info.is_sorted,
+    )

@@ -1,0 +1,85 @@
+"""What agent and data plane say to each other, in the frames of `worker.protocol`.
+
+To it: `hello` once (who it is and what it binds), then
+    locations   job, found (locations), gone (index, attempt), peers (worker, boot, address)
+    gather      token, job, partition, maps
+    cancel      token, job; forget: job
+From it: `ready` (address) or `refused` (error, message) once, then
+    gathering   token, fraction, bytes
+    gathered    token, sources
+    failed      token, outcome
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from mrq.core import wire
+from mrq.core.model import AttemptId, MapLocation, Outcome
+from mrq.worker.order import MapSource
+
+HELLO: Final = "hello"
+LOCATIONS: Final = "locations"
+GATHER: Final = "gather"
+CANCEL: Final = "cancel"
+FORGET: Final = "forget"
+READY: Final = "ready"
+REFUSED: Final = "refused"
+GATHERING: Final = "gathering"
+GATHERED: Final = "gathered"
+FAILED: Final = "failed"
+
+#: Locations in one frame.
+_LOCATIONS_MAX: Final = 5000
+
+Message = dict[str, Any]
+#: A map's output that was withdrawn.
+Gone = tuple[int, AttemptId]
+
+
+def locations(
+    job: str, found: list[MapLocation], gone: list[Gone], peers: Iterable[tuple[str, str, str]]
+) -> list[Message]:
+    """Frames that tell of locations, what is gone first."""
+    first: Message = {
+        "op": LOCATIONS,
+        "job": job,
+        "found": [],
+        "gone": [[index, wire.to_wire(attempt)] for index, attempt in gone],
+        "peers": [list(peer) for peer in peers],
+    }
+    rest: list[Message] = []
+    for at in range(0, len(found), _LOCATIONS_MAX):
+        some = [wire.to_wire(location) for location in found[at : at + _LOCATIONS_MAX]]
+        rest.append({"op": LOCATIONS, "job": job, "found": some, "gone": [], "peers": []})
+    return [first, *rest] if first["gone"] or first["peers"] else rest
+
+
+def read_locations(message: Message) -> tuple[list[MapLocation], list[Gone], list[tuple[str, str, str]]]:
+    """What such a frame holds. Raises CorruptFileError, KeyError, ValueError."""
+    return (
+        [wire.from_wire(MapLocation, data) for data in message["found"]],
+        [(index, wire.from_wire(AttemptId, attempt)) for index, attempt in message["gone"]],
+        [(worker, boot, address) for worker, boot, address in message["peers"]],
+    )
+
+
+def gathered(token: str, sources: Iterable[MapSource]) -> Message:
+    """All is here."""
+    return {"op": GATHERED, "token": token, "sources": [wire.to_wire(source) for source in sources]}
+
+
+def read_sources(message: Message) -> tuple[MapSource, ...]:
+    """The sources of a `gathered`. Raises CorruptFileError, KeyError."""
+    return tuple(wire.from_wire(MapSource, data) for data in message["sources"])
+
+
+def failed(token: str, outcome: Outcome) -> Message:
+    """It ends before it began."""
+    return {"op": FAILED, "token": token, "outcome": wire.to_wire(outcome)}
+
+
+def read_outcome(message: Message) -> Outcome:
+    """The outcome of a `failed`. Raises CorruptFileError, KeyError."""
+    return wire.from_wire(Outcome, message["outcome"])

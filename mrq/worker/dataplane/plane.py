@@ -1,0 +1,396 @@
+"""The agent's side of the data plane: keeps its process alive, and gathers through it.
+
+One thread owns the process and its pipes. Calls of the agent's loop and what followers hear come to it
+through an inbox, so no call blocks. All that the process must know (locations, what is being gathered) is
+kept here: when it dies another is started on the same port and told everything again. What was gathered whole
+stays; the rest begins anew, and after three deaths an attempt is given up without a charge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from mrq.core import paths
+from mrq.core.model import ErrorReport, MapLocation, Outcome, Status
+from mrq.errors import InternalError, MrqError
+from mrq.io import disk
+from mrq.ports import WorkerStore
+from mrq.shuffle.gathered import remove
+from mrq.worker import gather, protocol
+from mrq.worker.dataplane import messages
+from mrq.worker.dataplane.child import end, first_word, refusal, spawn
+from mrq.worker.dataplane.follow import Follower, Located
+from mrq.worker.dataplane.places import write_sentinel
+from mrq.worker.spawn import Child
+
+_START_S_MAX: Final = 30.0
+#: Before another process is started: the first wait, the longest, and what makes the first one again.
+_RESPAWN_S: Final = (0.2, 5.0)
+_CALM_S: Final = 60.0
+#: An attempt whose gathering has met so many deaths is given up.
+_DEATHS_MAX: Final = 3
+#: So many attempts that couldn't gather in a row, for no reason that the cluster knows, are no accident: the
+#: next is charged, so that the job ends.
+_LOST_MAX: Final = 3
+
+
+def _say(text: str) -> None:
+    print(f"mrq worker: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _lost(why: str, *, started: bool) -> Outcome:
+    """Ours to answer for; charged when it `started`."""
+    error = ErrorReport(type=InternalError.__name__, message=why)
+    return Outcome(status=Status.LOST, error=error, started=started)
+
+
+@dataclass(slots=True)
+class _Job:
+    follower: Follower
+    known: dict[int, MapLocation] = field(default_factory=dict)
+    peers: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    job: str
+    message: messages.Message
+    over: bool = False  #: gathered: its file may be read
+    deaths: int = 0
+
+
+class DataPlane:
+    """A `worker.gather.Gatherer`. Make it, `start` it, give it to the agent's loop; `close` it last."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        worker: str,
+        boot: str,
+        store: WorkerStore,
+        bind: str = "127.0.0.1:0",
+        key: bytes | None = None,
+        insecure: bool = False,
+        quota: str = "",
+        log: Callable[[str], None] = _say,
+    ) -> None:
+        """`root` is the worker's folder, its own under lock. `bind` beyond this host needs a key, unless
+        `insecure`. `quota` is the path of the page of the disk's quota, if there is one."""
+        self._log = log
+        self._root = root
+        self._store = store
+        self._hello: dict[str, Any] = {
+            "root": root,
+            "worker": worker,
+            "boot": boot,
+            "bind": bind,
+            "key": key,
+            "insecure": insecure,
+            "quota": quota,
+        }
+        self._sink: Callable[[object], None] = lambda event: None
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._wake_fd = -1
+        self._closing = False
+        self._broken: str | None = None  #: by a bug of ours
+        self._lock = threading.Lock()  #: of the wake-up's descriptor
+        self._thread = threading.Thread(target=self._run, name="mrq-dataplane", daemon=True)
+
+        # Below, the thread's own.
+        self._selector = selectors.DefaultSelector()
+        self._child: Child | None = None
+        self._reader = protocol.FrameReader()
+        self._writer: protocol.FrameWriter | None = None
+        self._started_at = 0.0
+        self._respawn_at: float | None = None
+        self._respawn_s = _RESPAWN_S[0]
+        self._jobs: dict[str, _Job] = {}
+        self._attempts: dict[str, _Attempt] = {}  #: by token
+        self._lost = 0  #: in a row
+
+    def start(self, timeout_s: float = _START_S_MAX) -> str:
+        """Start serving; where it listens, with the port that the system chose.
+
+        Raises UsageError for an address that isn't allowed, OperatorError where it can't be served.
+        """
+        with disk.naming(self._root):
+            os.makedirs(self._root, mode=0o700, exist_ok=True)
+        self._hello["sentinel"] = write_sentinel(self._root)
+        self._sweep()
+        try:
+            child = spawn(self._hello)
+        except OSError as exc:
+            raise disk.named(exc, self._root) from exc
+        try:
+            address = first_word(child, timeout_s)
+        except BaseException:
+            end(child)
+            raise
+        self._hello["bind"] = address  # the same one for those that follow
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector.register(self._wake_fd, selectors.EVENT_READ, self._woken)
+        self._adopt(child)
+        self._thread.start()
+        return address
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None while there is none."""
+        child = self._child
+        return child.pid if child is not None else None
+
+    def attach(self, sink: Callable[[object], None]) -> None:
+        """Where events go."""
+        self._sink = sink
+
+    def gather(self, *, token: str, job: str, generation: int, partition: int, maps: int) -> None:
+        """Begin for a reduce attempt."""
+        if self._broken is not None:
+            self._sink(gather.GatherFailed(token=token, outcome=_lost(self._broken, started=True)))
+            return
+        message = {"op": messages.GATHER, "token": token, "job": job, "partition": partition, "maps": maps}
+        self._post(lambda: self._gather(token, _Attempt(job, message)))
+
+    def cancel(self, token: str) -> None:
+        """An attempt is over."""
+        self._post(lambda: self._cancel(token))
+
+    def forget(self, job: str) -> None:
+        """A job is over."""
+        self._post(lambda: self._forget(job))
+
+    def close(self) -> None:
+        """End the process and everything else; what was gathered is removed. Twice is once."""
+        self._closing = True
+        self._post(lambda: None)
+        if self._thread.ident is None:
+            self._selector.close()
+        else:
+            self._thread.join()
+
+    # The thread.
+
+    def _post(self, what: Callable[[], None]) -> None:
+        self._inbox.append(what)
+        with self._lock:
+            if self._wake_fd >= 0:
+                os.eventfd_write(self._wake_fd, 1)
+
+    def _woken(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake_fd)
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                now = time.monotonic()
+                timeout = None if self._respawn_at is None else max(0.0, self._respawn_at - now)
+                for key, _ in self._selector.select(timeout):
+                    if key.fd in self._selector.get_map():
+                        key.data()
+                while self._inbox:
+                    self._inbox.popleft()()
+                if self._respawn_at is not None and time.monotonic() >= self._respawn_at:
+                    self._respawn()
+        except Exception as exc:
+            self._broken = f"the worker's side of the data plane died: {type(exc).__name__}: {exc}"
+            self._log(self._broken)
+            for token, attempt in self._attempts.items():
+                if not attempt.over:
+                    self._sink(gather.GatherFailed(token=token, outcome=_lost(self._broken, started=True)))
+            raise
+        finally:
+            self._end()
+
+    def _gather(self, token: str, attempt: _Attempt) -> None:
+        name = attempt.job
+        self._attempts[token] = attempt
+        job = self._jobs.get(name)
+        if job is None:
+            follower = Follower(
+                name, self._store, lambda new: self._post(lambda: self._located(new)), self._log
+            )
+            job = self._jobs[name] = _Job(follower)
+        job.follower.resume()
+        self._send(attempt.message)
+
+    def _cancel(self, token: str) -> None:
+        attempt = self._attempts.pop(token, None)
+        if attempt is not None:
+            self._send({"op": messages.CANCEL, "token": token, "job": attempt.job})
+            if self._writer is None:
+                self._remove(attempt.job, token)
+            self._pause(attempt.job)
+
+    def _forget(self, name: str) -> None:
+        job = self._jobs.pop(name, None)
+        if job is not None:
+            job.follower.stop()
+        for token in [token for token, attempt in self._attempts.items() if attempt.job == name]:
+            self._cancel(token)
+        self._send({"op": messages.FORGET, "job": name})
+
+    def _located(self, new: Located) -> None:
+        job = self._jobs.get(new.job)
+        if job is None:
+            return
+        for index, _ in new.gone:
+            job.known.pop(index, None)
+        job.known.update((location.map_index, location) for location in new.found)
+        job.peers.update(((worker, boot), address) for worker, boot, address in new.peers)
+        for message in messages.locations(new.job, new.found, new.gone, new.peers):
+            self._send(message)
+
+    def _pause(self, name: str) -> None:
+        """Follow no more while nobody of the job gathers."""
+        if not any(a.job == name and not a.over for a in self._attempts.values()) and name in self._jobs:
+            self._jobs[name].follower.pause()
+
+    # What the process says.
+
+    def _hear(self, message: messages.Message) -> None:
+        if message["op"] == messages.READY:
+            return
+        if message["op"] == messages.REFUSED:
+            raise refusal(message)
+        token = message["token"]
+        attempt = self._attempts.get(token)
+        if attempt is None or attempt.over:
+            return  # cancelled meanwhile
+        match message["op"]:
+            case messages.GATHERING:
+                fraction, count = float(message["fraction"]), int(message["bytes"])
+                self._sink(gather.Gathering(token=token, fraction=fraction, bytes=count))
+            case messages.GATHERED:
+                attempt.over, self._lost = True, 0
+                sources = messages.read_sources(message)
+                self._sink(gather.Gathered(token=token, sources=sources))
+                self._pause(attempt.job)
+            case messages.FAILED:
+                self._fail(token, messages.read_outcome(message))
+            case other:
+                raise protocol.ProtocolError(f"an agent doesn't know {other!r}")
+
+    def _fail(self, token: str, outcome: Outcome) -> None:
+        if outcome.status is Status.LOST:
+            self._lost += 1
+            outcome = replace(outcome, started=self._lost >= _LOST_MAX)
+        self._cancel(token)
+        self._sink(gather.GatherFailed(token=token, outcome=outcome))
+
+    # The process's life.
+
+    def _adopt(self, child: Child) -> None:
+        self._child = child
+        self._reader = protocol.FrameReader()
+        self._writer = protocol.FrameWriter(child.write)
+        self._started_at = time.monotonic()
+        self._selector.register(child.read, selectors.EVENT_READ, self._readable)
+        self._selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._died("it ended"))
+
+    def _send(self, message: messages.Message) -> None:
+        """To the process, if there is one: the next is told everything."""
+        if self._writer is not None:
+            self._writer.send(message)
+            self._want_write()
+
+    def _want_write(self) -> None:
+        assert self._child is not None
+        assert self._writer is not None
+        wanted, there = self._writer.waiting, self._child.write in self._selector.get_map()
+        if wanted and not there:
+            self._selector.register(self._child.write, selectors.EVENT_WRITE, self._writable)
+        elif there and not wanted:
+            self._selector.unregister(self._child.write)
+
+    def _writable(self) -> None:
+        assert self._writer is not None
+        self._writer.flush()
+        self._want_write()
+
+    def _readable(self) -> None:
+        assert self._child is not None
+        try:
+            data = protocol.read_available(self._child.read)
+            if data is None:
+                self._died("it closed its pipe")
+                return
+            for message in self._reader.feed(data):
+                self._hear(message)
+        except (MrqError, KeyError, TypeError, ValueError) as exc:
+            self._died(f"{type(exc).__name__}: {exc}")
+
+    def _died(self, why: str) -> None:
+        """Start another a little later; what it gathered for is gathered again."""
+        assert self._child is not None
+        self._log(f"the data plane is started again: {why}")
+        self._let_go()
+        now = time.monotonic()
+        if now - self._started_at > _CALM_S:
+            self._respawn_s = _RESPAWN_S[0]
+        self._respawn_at = now + self._respawn_s
+        self._respawn_s = min(2 * self._respawn_s, _RESPAWN_S[1])
+        for token, attempt in list(self._attempts.items()):
+            if attempt.over:
+                continue
+            attempt.deaths += 1
+            self._remove(attempt.job, token)
+            if attempt.deaths >= _DEATHS_MAX:
+                why = f"the data plane died {attempt.deaths} times while it gathered: {why}"
+                self._fail(token, _lost(why, started=False))
+
+    def _respawn(self) -> None:
+        self._respawn_at = None
+        try:
+            child = spawn(self._hello)
+        except OSError as exc:
+            self._log(f"no data plane can be started, which is tried again in {_RESPAWN_S[1]:g} s: {exc}")
+            self._respawn_at = time.monotonic() + _RESPAWN_S[1]
+            return
+        self._adopt(child)
+        for name, job in self._jobs.items():
+            peers = [(worker, boot, address) for (worker, boot), address in job.peers.items()]
+            for message in messages.locations(name, list(job.known.values()), [], peers):
+                self._send(message)
+        for attempt in self._attempts.values():
+            if not attempt.over:
+                self._send(attempt.message)
+
+    def _let_go(self) -> None:
+        if self._child is not None:
+            for fd in (self._child.read, self._child.write, self._child.pidfd):
+                with contextlib.suppress(KeyError):
+                    self._selector.unregister(fd)
+            end(self._child)
+            self._child = self._writer = None
+
+    def _end(self) -> None:
+        for job in self._jobs.values():
+            job.follower.stop()
+        self._let_go()
+        for token, attempt in self._attempts.items():
+            self._remove(attempt.job, token)
+        with self._lock:
+            self._selector.close()
+            os.close(self._wake_fd)
+            self._wake_fd = -1
+
+    def _remove(self, job: str, token: str) -> None:
+        remove(paths.gathered_path(self._root, job, token))
+
+    def _sweep(self) -> None:
+        """What an earlier life of this worker gathered."""
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(f"{self._root}/jobs"):
+                shutil.rmtree(f"{entry.path}/gathered", ignore_errors=True)

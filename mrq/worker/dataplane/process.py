@@ -1,0 +1,142 @@
+"""The data plane's own process: takes what the agent says, in order, and runs gatherings."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Protocol
+
+from mrq.core import paths
+from mrq.core.model import MapLocation
+from mrq.ports import PeerClient
+from mrq.shuffle.bounded import Quota
+from mrq.shuffle.gathered import remove
+from mrq.worker import protocol
+from mrq.worker.dataplane import messages
+from mrq.worker.dataplane.gathering import Budget, Gathering, Wanted
+from mrq.worker.dataplane.places import Places
+
+
+class Server(Protocol):
+    """What serves this worker's outputs."""
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        ...
+
+
+class Addresses:
+    """Where peers listen, as the agent has told. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], str] = {}
+
+    def tell(self, worker: str, boot: str, address: str) -> None:
+        """That boot of that worker listens there."""
+        self._known[worker, boot] = address
+
+    def of(self, worker: str, boot: str) -> str | None:
+        """None while it isn't known."""
+        return self._known.get((worker, boot))
+
+
+class Process:
+    """One thread reads and decides; gatherings tell from threads of their own."""
+
+    def __init__(
+        self,
+        *,
+        read: int,
+        write: int,
+        root: str,
+        worker: str,
+        server: Server,
+        peers: PeerClient,
+        addresses: Addresses,
+        quota: Quota | None = None,
+    ) -> None:
+        self._quota = quota
+        self._read = read
+        self._write = write
+        self._writing = threading.Lock()
+        self._root = root
+        self._server = server
+        self._peers = peers
+        self._addresses = addresses
+        self._places = Places(root=root, worker=worker, peers=peers)
+        self._budget = Budget()
+        self._gatherings: dict[str, tuple[str, Gathering]] = {}  #: by token, with the job
+        self._jobs: dict[str, dict[int, MapLocation]] = {}
+
+    def serve(self) -> None:
+        """Until the pipe ends. Raises ProtocolError, OSError when the agent is gone or isn't one."""
+        self._tell({"op": messages.READY, "address": self._server.address})
+        while True:
+            message = protocol.read_frame(self._read)
+            if message is None:
+                return
+            self._hear(message)
+
+    def _tell(self, message: messages.Message) -> None:
+        with self._writing, contextlib.suppress(BrokenPipeError):  # then `serve` ends too
+            protocol.write_frame(self._write, message)
+
+    def _hear(self, message: messages.Message) -> None:
+        match message["op"]:
+            case messages.LOCATIONS:
+                self._locate(message)
+            case messages.GATHER:
+                self._gather(message)
+            case messages.CANCEL:
+                self._cancel(message["token"], message["job"])
+            case messages.FORGET:
+                self._forget(message["job"])
+            case other:
+                raise protocol.ProtocolError(f"a data plane doesn't know {other!r}")
+
+    def _locate(self, message: messages.Message) -> None:
+        job = message["job"]
+        found, gone, peers = messages.read_locations(message)
+        for peer in peers:
+            self._addresses.tell(*peer)
+        known = self._jobs.setdefault(job, {})
+        for index, attempt in gone:
+            if index in known and known[index].attempt == attempt:
+                del known[index]
+        known.update((location.map_index, location) for location in found)
+        for its_job, gathering in self._gatherings.values():
+            if its_job == job:
+                gathering.locate(found, gone)
+
+    def _gather(self, message: messages.Message) -> None:
+        job, token = message["job"], message["token"]
+        wanted = Wanted(
+            token=token,
+            job=job,
+            partition=message["partition"],
+            maps=message["maps"],
+            path=paths.gathered_path(self._root, job, token),
+        )
+        gathering = Gathering(
+            wanted,
+            peers=self._peers,
+            places=self._places,
+            budget=self._budget,
+            tell=self._tell,
+            quota=self._quota,
+        )
+        self._gatherings[token] = job, gathering
+        gathering.locate(list(self._jobs.get(job, {}).values()), [])
+
+    def _cancel(self, token: str, job: str) -> None:
+        """Also what an earlier life of this process has gathered."""
+        _, gathering = self._gatherings.pop(token, (job, None))
+        if gathering is not None:
+            gathering.cancel()
+        remove(paths.gathered_path(self._root, job, token))
+
+    def _forget(self, job: str) -> None:
+        for token in [token for token, (its, _) in self._gatherings.items() if its == job]:
+            self._cancel(token, job)
+        self._jobs.pop(job, None)

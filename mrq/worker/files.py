@@ -1,0 +1,231 @@
+"""What a worker keeps on disk for its jobs, and the orders that are made of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from mrq.core import paths
+from mrq.core.model import AttemptId, FetchFailure, JobSpec, Kind, MapLocation, TaskMessage
+from mrq.errors import MrqError
+from mrq.io import disk
+from mrq.ports import WorkerStore
+from mrq.worker import code_cache
+from mrq.worker.code_cache import CodeCache
+from mrq.worker.order import AttemptOrder, MapSource
+
+#: What a job's folder holds that is this worker's; the rest (spec, journal, lock) is the master's, and logs
+#: stay for whoever looks for what failed.
+_OURS: Final = ("maps", "gathered", "scratch")
+#: Jobs that are over whose failed attempts' logs stay on a worker of a cluster.
+_LOGS_KEPT: Final = 50
+#: What attempts write into.
+_FOLDERS: Final = ("maps", "scratch", "logs")
+
+
+class MissingMaps(MrqError):
+    """A reduce was started whose map outputs aren't all there (any more)."""
+
+    def __init__(self, failures: tuple[FetchFailure, ...]) -> None:
+        super().__init__(f"{len(failures)} map outputs aren't there")
+        self.failures = failures
+
+
+class CodeMissing(MrqError):
+    """The store knows the job and not its code: asking again is of no use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A job as the store has it, its code unpacked."""
+
+    spec: JobSpec
+    code: str  #: the folder
+
+
+@dataclass(slots=True)
+class _Job:
+    spec: JobSpec  #: without splits: those are below
+    whole: JobSpec
+    code: str  #: the folder
+    locations: dict[int, MapLocation] = field(default_factory=dict)  #: by map index
+    withdrawn: dict[int, int] = field(default_factory=dict)  #: map index -> the generation that was
+    position: int = 0  #: in the stream of locations
+
+
+class JobFiles:
+    """The jobs that this worker knows; owned by one thread, but for `find`."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        store: WorkerStore,
+        codes: CodeCache,
+        remove: Callable[[str], None] | None = None,
+        resolve: Callable[[str, MapLocation], str] | None = None,
+        makes: bool = True,
+    ) -> None:
+        """`remove` deletes a folder, at once by default. With it the root is this worker's alone, and logs of
+        jobs that are over go in the end. `resolve` gives the local file of a map output; by default its
+        attempt's own path below `root`. Without `makes` a job's folder is its engine's to make and remove:
+        a job without one is over."""
+        self._makes = makes
+        self._root = root
+        self._store = store
+        self._codes = codes
+        self._remove = remove
+        self._logs: OrderedDict[str, None] = OrderedDict()  #: of jobs that are over: folders, oldest first
+        self._resolve = resolve or self._own_path
+        self._jobs: dict[str, _Job] = {}
+
+    def __contains__(self, job: str) -> bool:
+        return job in self._jobs
+
+    @property
+    def jobs(self) -> list[str]:
+        """Those that aren't forgotten."""
+        return list(self._jobs)
+
+    def find(self, job: str) -> Found | None:
+        """Ask the store for a job and unpack its code, from any thread; None when the job is over.
+
+        Raises DiskFullError, and MrqError for code that is damaged or a store that's away.
+        """
+        spec = self._store.job(job)
+        if spec is None or not (self._makes or os.path.isdir(paths.job_folder(self._root, job))):
+            return None
+        code = self._codes.folder(spec.code)
+        if not os.path.isdir(code):
+            data = self._store.code(spec.code)
+            if data is None:
+                raise CodeMissing(f"job {job}'s code {spec.code} isn't in the store; submit the job again")
+            code_cache.unpack(data, code, job)
+        return Found(spec=spec, code=code)
+
+    def add(self, found: Found) -> bool:
+        """Make the job known; False where its code was removed meanwhile: find it again. Raises MrqError."""
+        spec = found.spec
+        self._codes.use(spec.job, spec.code)
+        if not os.path.isdir(found.code):
+            return False
+        folder = paths.job_folder(self._root, spec.job)
+        if self._makes:
+            with disk.naming(folder):
+                for part in _FOLDERS:
+                    os.makedirs(f"{folder}/{part}", mode=0o700, exist_ok=True)
+        self._logs.pop(folder, None)  # it goes on
+        self._jobs[spec.job] = _Job(spec=replace(spec, splits=()), whole=spec, code=found.code)
+        return True
+
+    def maps(self, job: str) -> int:
+        """How many map tasks a known job has."""
+        return len(self._jobs[job].whole.splits)
+
+    def order(
+        self, message: TaskMessage, attempt: AttemptId, sources: tuple[MapSource, ...] | None = None
+    ) -> tuple[AttemptOrder, str]:
+        """The order of a known job's attempt and the folder of its code. A reduce without `sources` reads the
+        map outputs where the store's locations say that they lie. Raises MissingMaps, OperatorError."""
+        job = self._jobs[message.job]
+        kind, index, spec = message.kind, message.index, job.spec
+        if sources is None:
+            sources = self._sources(job) if kind is Kind.REDUCE else ()
+        scratch = paths.scratch_path(self._root, spec.job, attempt)
+        writes_map = kind is Kind.MAP and spec.reducers > 0
+        order = AttemptOrder(
+            spec=spec,
+            kind=kind,
+            index=index,
+            attempt=attempt,
+            maps=len(job.whole.splits),
+            split=job.whole.splits[index] if kind is Kind.MAP else None,
+            sources=sources,
+            output_path=paths.map_output_path(self._root, spec.job, index, attempt) if writes_map else "",
+            staging=f"{spec.staging}/{paths.staged_folder(kind, index, attempt)}" if spec.staging else "",
+            scratch=scratch,
+            log_path=paths.log_path(self._root, spec.job, kind, index, attempt),
+            page_path=f"{scratch}/page",
+            careful=message.careful,
+        )
+        return order, job.code
+
+    def forget(self, job: str) -> list[str]:
+        """Keep no more in memory of a job that is over; the folders of code that no job uses now."""
+        self._jobs.pop(job, None)
+        return self._codes.release(job)
+
+    def drop(self, job: str) -> list[str]:
+        """`forget`, and delete what the job left here. Never raises."""
+        unused = self.forget(job)
+        folder = paths.job_folder(self._root, job)
+        remove = self._remove or _remove
+        for name in _OURS:
+            remove(f"{folder}/{name}")
+        with contextlib.suppress(OSError):
+            os.rmdir(f"{folder}/logs")  # if nothing is in it
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)  # if it is ours alone
+        if self._remove is not None and os.path.isdir(folder):
+            self._logs[folder] = None
+            self._logs.move_to_end(folder)
+            while len(self._logs) > _LOGS_KEPT:
+                remove(self._logs.popitem(last=False)[0])
+        return unused
+
+    def _sources(self, job: _Job) -> tuple[MapSource, ...]:
+        """Every map's output, in map order. Raises MissingMaps."""
+        missing = self._follow(job)
+        if missing:  # the stream may be another one, of a store that was written anew
+            job.position, job.locations = 0, {}
+            missing = self._follow(job)
+        if missing:
+            raise MissingMaps(
+                tuple(
+                    FetchFailure(map_index=i, generation=job.withdrawn.get(i, 0), reason="not_found")
+                    for i in missing
+                )
+            )
+        return tuple(
+            MapSource(
+                map_index=index,
+                digest=job.locations[index].digest,
+                path=self._path(job.spec.job, job.locations[index]),
+            )
+            for index in range(len(job.whole.splits))
+        )
+
+    def _follow(self, job: _Job) -> list[int]:
+        """Read on in the stream of locations; the maps that have none."""
+        job.position, entries = self._store.locations(job.spec.job, job.position)
+        for location, withdrawn in entries:
+            index = location.map_index
+            if not withdrawn:
+                job.locations[index] = location
+            else:
+                job.withdrawn[index] = location.attempt.generation
+                if index in job.locations and job.locations[index].attempt == location.attempt:
+                    del job.locations[index]
+        return [index for index in range(len(job.whole.splits)) if index not in job.locations]
+
+    def log_path(self, job: str, name: str) -> str | None:
+        """Where the log of an attempt of that name is, or would be; None for what is no such name."""
+        if paths.parse_attempt_name(name) is None or "/" in name:
+            return None
+        return f"{paths.job_folder(self._root, job)}/logs/{name}.log"
+
+    def _path(self, job: str, location: MapLocation) -> str:
+        """Of an output's file; there is none of an output of 0 bytes."""
+        return self._resolve(job, location) if location.bytes else ""
+
+    def _own_path(self, job: str, location: MapLocation) -> str:
+        return paths.map_output_path(self._root, job, location.map_index, location.attempt)
+
+
+def _remove(folder: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

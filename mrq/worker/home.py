@@ -1,0 +1,210 @@
+"""A worker's own folder, under a lock: its files, who runs in it, and what its older boots left.
+
+ROOT/workers/ID/
+  lock            held for as long as the worker lives; says who that is
+  quota           what its processes may write (`worker.quota`), where there is a quota
+  children        the processes that it started: pid and start time, a line each
+  sentinel        random; who reads the same here shares the disk
+  jobs/, code/    what it works with; of an older boot both are removed
+  trash/          what is being removed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from mrq.errors import OperatorError
+from mrq.io import disk
+
+#: Lines of `children` before those of the dead are left out.
+_CHILDREN_MAX: Final = 256
+_LOOK_AGAIN_S: Final = 0.5
+#: The lock of a worker that lives is touched more often than this by far.
+DEAD_S: Final = 600.0
+#: What is removed at the start of a boot.
+_OURS: Final = ("jobs", "code")
+
+
+class Home:
+    """One worker's folder, locked by this process until `close`."""
+
+    def __init__(self, path: str, lock_fd: int) -> None:
+        self.path = path
+        self.boot = secrets.token_hex(4)
+        self.boot_before = _told(lock_fd).get("boot")  #: the last one in this folder, which is dead
+        self._lock_fd = lock_fd
+        self._children: list[tuple[int, str]] = []
+
+    @classmethod
+    def take(cls, root: str, worker: str, *, wait_s: float, say: Callable[[str], None]) -> Home:
+        """Lock the worker's folder, made if need be. Raises OperatorError when another process has it for
+        longer than `wait_s`, and MrqError for a disk that can't be written."""
+        path = f"{root}/workers/{worker}"
+        until, said = time.monotonic() + wait_s, False
+        with disk.naming(path):
+            fd = _open_lock(path)
+        while not _locked(fd, path):
+            holder = _holder(fd)
+            os.close(fd)
+            if time.monotonic() >= until:
+                raise OperatorError(
+                    f"worker {worker} runs on this machine already ({holder}, in {path}); stop it, or give "
+                    "this one another --worker-id"
+                )
+            if not said:
+                said = True
+                say(f"worker {worker} runs on this machine already ({holder}): waiting for its end")
+            time.sleep(_LOOK_AGAIN_S)
+            with disk.naming(path):
+                fd = _open_lock(path)
+        with disk.naming(path):
+            home = cls(path, fd)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps({"pid": os.getpid(), "boot": home.boot}).encode(), 0)
+        return home
+
+    def end_children(self) -> int:
+        """Kill what an older boot started and is still there; how many that were."""
+        found = 0
+        for pid, started in _read_children(f"{self.path}/children"):
+            if started == _start_of(pid):
+                found += 1
+                for kill in (os.killpg, os.kill):
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        kill(pid, signal.SIGKILL)
+        self._write_children(())
+        return found
+
+    def note_child(self, pid: int) -> None:
+        """This boot has started a process, the leader of a group of its own. Never raises."""
+        started = _start_of(pid)
+        if started is None:
+            return
+        self._children.append((pid, started))
+        if len(self._children) > _CHILDREN_MAX:
+            self._children = [child for child in self._children if _start_of(child[0]) == child[1]]
+            self._write_children(self._children)
+            return
+        with contextlib.suppress(OSError), open(f"{self.path}/children", "a") as file:
+            file.write(f"{pid} {started}\n")
+
+    def sweep(self) -> list[str]:
+        """Put aside what older boots left; the folders to remove, which may take long."""
+        for name in _OURS:
+            self.put_aside(f"{self.path}/{name}")
+        with contextlib.suppress(OSError):
+            return [entry.path for entry in os.scandir(f"{self.path}/trash")]
+        return []
+
+    def put_aside(self, path: str) -> str | None:
+        """Move something out of the way, to be removed later; None where there is nothing. Never raises."""
+        aside = f"{self.path}/trash/{secrets.token_hex(8)}"
+        try:
+            os.makedirs(os.path.dirname(aside), mode=0o700, exist_ok=True)
+            os.rename(path, aside)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)
+            return None
+        return aside
+
+    def touch(self) -> None:
+        """Show that this worker lives, to whoever looks for folders of the dead. Never raises."""
+        with contextlib.suppress(OSError):
+            os.utime(self._lock_fd)
+
+    def close(self) -> None:
+        """Let go of the folder; what this boot worked with is removed."""
+        if self._lock_fd < 0:
+            return
+        for name in (*_OURS, "trash"):
+            shutil.rmtree(f"{self.path}/{name}", ignore_errors=True)
+        self._write_children(())
+        os.close(self._lock_fd)
+        self._lock_fd = -1
+
+    def _write_children(self, children: Iterable[tuple[int, str]]) -> None:
+        with contextlib.suppress(OSError):
+            aside = f"{self.path}/.children.new"
+            with open(aside, "w") as file:
+                file.writelines(f"{pid} {started}\n" for pid, started in children)
+            os.replace(aside, f"{self.path}/children")
+
+
+def sweep_dead(root: str, *, older_s: float = DEAD_S) -> list[str]:
+    """Remove the folders of workers that are gone for good: nobody has their lock, nor has touched it for so
+    long. Workers in containers that were removed leave theirs on a disk that others share."""
+    swept = []
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(f"{root}/workers")):
+            with contextlib.suppress(OSError):
+                if time.time() - os.stat(f"{entry.path}/lock").st_mtime < older_s:
+                    continue
+                fd = os.open(f"{entry.path}/lock", os.O_RDWR | os.O_CLOEXEC)
+                if _locked(fd, entry.path):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                    swept.append(entry.name)
+                os.close(fd)
+    return swept
+
+
+def _open_lock(path: str) -> int:
+    """The worker's lock, made if need be. Raises OSError."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    return os.open(f"{path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _locked(fd: int, path: str) -> bool:
+    """Take the lock, unless somebody has it, or has removed it with its folder since it was opened."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(fd), os.stat(f"{path}/lock"))
+    except OSError:
+        return False
+
+
+def _holder(fd: int) -> str:
+    pid = _told(fd).get("pid")
+    return f"process {pid}" if pid is not None else "another process"
+
+
+def _told(fd: int) -> dict[str, Any]:
+    """What the lock says of who has it, or had it last."""
+    try:
+        found = json.loads(os.pread(fd, 4096, 0))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _read_children(path: str) -> list[tuple[int, str]]:
+    try:
+        with open(path) as file:
+            lines = [line.split() for line in file]
+    except (OSError, ValueError):
+        return []
+    return [(int(line[0]), line[1]) for line in lines if len(line) == 2 and line[0].isdigit()]
+
+
+def _start_of(pid: int) -> str | None:
+    """When a living process was started, so that nobody else is taken for it: the kernel's own boot, and
+    its clock's ticks since."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rsplit(b")", 1)[1].split()
+        if fields[0] == b"Z":
+            return None
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{file.read(8)}-{fields[19].decode()}"
+    except (OSError, IndexError):
+        return None

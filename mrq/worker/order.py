@@ -1,0 +1,38 @@
+"""What the agent hands an executor: one attempt, with all that it needs and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mrq.core.model import AttemptId, JobSpec, Kind, Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapSource:
+    """One map output for a reducer to read, in a local file."""
+
+    map_index: int
+    digest: int  #: of the map's index, as the leader accepted it; the file must be of that
+    path: str  #: "": an output of 0 bytes, of which there is no file
+    #: None: the map's own output, whose region is the reduce's own. Else which region of a gathered file.
+    partition: int | None = None
+    generation: int = 0  #: of the map's attempt, for a gathered region; a map's own file says it in its name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptOrder:
+    """One attempt of one task."""
+
+    spec: JobSpec  #: with `splits=()`: the one split that matters is in `split`
+    kind: Kind
+    index: int
+    attempt: AttemptId
+    maps: int  #: M
+    split: Split | None = None  #: of a map
+    sources: tuple[MapSource, ...] = ()  #: of a reduce, in map order
+    output_path: str = ""  #: of a map with reducers: where its map-output file goes
+    staging: str = ""  #: of a reduce or a map-only map: folder for its staged files
+    scratch: str = ""  #: an empty folder of its own for runs; the agent removes it
+    log_path: str = ""  #: where stdout, stderr and logging of user code go
+    page_path: str = ""  #: the progress page (`worker.page`)
+    careful: bool = False  #: skip_bad_records: hold each record's output until it is through

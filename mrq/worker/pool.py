@@ -1,0 +1,342 @@
+"""Executors as their agent holds them: blank ones ready, warm ones kept for their code, all of them killed.
+
+A blank executor has imported the engine and no user code. The first attempt binds it to its job's code, and
+it serves every job with that code until the code is dropped, unless user code left something running in it.
+A pool may be filled by another thread than the one that takes from it (the command line starts executors
+before it plans), so its lists are under a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from mrq.worker import protocol, spawn
+from mrq.worker.exits import Exit
+
+_STDERR_BYTES_MAX: Final = 4096
+_CLOSE_TIMEOUT_S: Final = 1.0
+#: An executor that holds more isn't kept for a code that no job uses: a new one takes 0.2 s.
+_RESTING_RSS_BYTES_MAX: Final = 256 << 20
+
+
+class Executor:
+    """One child process; all but `kill` belong to the thread that took it."""
+
+    def __init__(self, process: spawn.Process) -> None:
+        self.process = process
+        self.code: str | None = None  #: the folder of the bundle that it has; None: blank
+        self.ready = False  #: it has said so
+        self.threads = False  #: user code's threads outlived the last attempt
+        self.peak_rss_bytes = 0  #: as last sampled
+        self._reader = protocol.FrameReader()
+        self._writer = protocol.FrameWriter(process.write)
+        self._exit: Exit | None = None
+        self._killed = False
+        self._ending = threading.Lock()  #: of kill and reap: once reaped, the pid may be anyone's
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it hasn't been killed or seen dead."""
+        return self._exit is None and not self._killed
+
+    @property
+    def writing(self) -> bool:
+        """Whether `flush` wants to be called when the pipe has room."""
+        return self._writer.waiting
+
+    def add(self, message: dict[str, Any]) -> None:
+        """Have a frame sent by the next `flush`. Raises ProtocolError."""
+        self._writer.add(message)
+
+    def flush(self) -> None:
+        """Send what was added, as far as the pipe takes it."""
+        self._writer.flush()
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """The messages that are there; None at the pipe's end. Raises ProtocolError."""
+        data = protocol.read_available(self.process.read)
+        if data is None:
+            return None
+        messages = self._reader.feed(data)
+        self.ready = self.ready or bool(messages)
+        return messages
+
+    def died_idle(self) -> bool:
+        """Whether it came up and is dead. One that never came up is for its attempt to report."""
+        if not _readable(self.process.pidfd, 0.0):
+            return False
+        with contextlib.suppress(protocol.ProtocolError):
+            self.receive()
+        return self.ready
+
+    def sample_rss(self) -> None:
+        """Note the peak memory of the living process: its exit's figure includes ours (vfork)."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            with open(f"/proc/{self.pid}/status", "rb") as file:
+                text = file.read()
+            self.peak_rss_bytes = int(text.split(b"VmHWM:", 1)[1].split(None, 1)[0]) << 10
+
+    def rss_bytes(self) -> int:
+        """Resident memory now; 0 if unknown."""
+        with (
+            contextlib.suppress(OSError, ValueError, IndexError),
+            open(f"/proc/{self.pid}/statm", "rb") as file,
+        ):
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return 0
+
+    def kill(self) -> None:
+        """SIGKILL to its process group, and to descendants that have left it. From any thread."""
+        with self._ending:
+            if self._exit is None:
+                self._kill()
+
+    def _kill(self) -> None:
+        self._killed = True
+        strays = _descendants(self.pid)
+        # The group's id can't be another's: the process isn't reaped.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        for pid in strays:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+    def reap(self) -> Exit | None:
+        """How it ended, its group killed and its descriptors closed; None while it lives."""
+        with self._ending:
+            if self._exit is None and _readable(self.process.pidfd, 0.0):
+                self._exit = self._reap()
+            return self._exit
+
+    def _reap(self) -> Exit:
+        self._kill()  # what it leaves behind
+        try:
+            _, status, usage = os.wait4(self.pid, 0)
+        except ChildProcessError:  # somebody waits for every child, or SIGCHLD is ignored
+            ended = Exit(code=None, signal=None, peak_rss_bytes=self.peak_rss_bytes)
+        else:
+            ended = Exit.of(status, usage.ru_maxrss << 10, self.peak_rss_bytes)
+        self.process.popen.returncode = ended.code or 0  # it needn't wait, nor warn
+        ended = ended.saying(self._last_words())
+        p = self.process
+        for fd in (p.pidfd, p.read, p.write, p.life, p.stderr):
+            os.close(fd)
+        return ended
+
+    def wait(self, timeout_s: float) -> Exit | None:
+        """`reap`, after waiting for the end."""
+        if self._exit is None:
+            _readable(self.process.pidfd, timeout_s)
+        return self.reap()
+
+    def _last_words(self) -> str:
+        size = os.fstat(self.process.stderr).st_size
+        data = os.pread(self.process.stderr, _STDERR_BYTES_MAX, max(0, size - _STDERR_BYTES_MAX))
+        return data.decode("utf-8", "replace").strip()
+
+
+class Pool:
+    """The executors of one agent. Close it."""
+
+    def __init__(self, limit: int | None = None, *, started: Callable[[int], None] | None = None) -> None:
+        """`limit`: of attempts at a time; twice as many executors may live, for other codes' sake. `started`
+        is told the pid of each, which leads a process group of its own."""
+        self.limit = limit
+        self._started = started
+        self._lock = threading.Lock()
+        self._idle: list[Executor] = []
+        self._taken: set[Executor] = set()
+        self._dying: list[Executor] = []
+        self._closed = False
+
+    def __len__(self) -> int:
+        """Living executors, idle and taken."""
+        with self._lock:
+            return len(self._idle) + len(self._taken)
+
+    @property
+    def blank(self) -> int:
+        """Idle executors that may be bound to any code."""
+        with self._lock:
+            return sum(1 for executor in self._idle if executor.code is None)
+
+    def prewarm(self, count: int) -> None:
+        """Start blank executors until there are `count` in all. Never raises: `take` will."""
+        while len(self) < count:
+            try:
+                executor = self._start()
+            except OSError:
+                return
+            with self._lock:
+                if not self._closed:
+                    self._idle.append(executor)
+                    continue
+            _end([executor])
+            return
+
+    def take(self, code: str) -> Executor:
+        """A warm executor of the code, or else a blank one, bound to it. Raises OSError when none starts."""
+        self._make_room(code)
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise OSError(errno.ESHUTDOWN, "the executors are being ended")
+                executor = _pick(self._idle, code)
+                if executor is not None:
+                    self._idle.remove(executor)
+                    self._taken.add(executor)
+            if executor is None:
+                executor = self._start()
+                self._add(executor)
+            if executor.died_idle():
+                self.discard(executor)
+                continue
+            executor.code = code
+            return executor
+
+    def put_back(self, executor: Executor) -> None:
+        """Keep it warm for its code."""
+        with self._lock:
+            self._taken.discard(executor)
+            self._idle.append(executor)
+
+    def discard(self, executor: Executor) -> None:
+        """Kill it, busy or idle; its end is awaited by `tidy`."""
+        executor.kill()
+        with self._lock:
+            self._taken.discard(executor)
+            if executor in self._idle:
+                self._idle.remove(executor)
+            if executor not in self._dying:
+                self._dying.append(executor)
+
+    def drop(self, code: str) -> None:
+        """End the idle executors of a code whose folder is being removed."""
+        for executor in self._idle_of(code):
+            self.discard(executor)
+
+    def rest(self, code: str) -> None:
+        """No job needs this code for now: its idle executors stay, but for those that hold much memory, or
+        in which threads or children of the user's outlive the job."""
+        idle = self._idle_of(code)
+        parents = _parents(executor.pid for executor in idle)
+        for executor in idle:
+            heavy = executor.rss_bytes() > _RESTING_RSS_BYTES_MAX
+            if heavy or executor.threads or executor.pid in parents:
+                self.discard(executor)
+
+    def tidy(self) -> None:
+        """Reap what has ended."""
+        with self._lock:
+            dying = list(self._dying)
+        ended = [executor for executor in dying if executor.reap() is not None]
+        if ended:
+            with self._lock:
+                self._dying = [executor for executor in self._dying if executor not in ended]
+
+    def kill_all(self) -> None:
+        """SIGKILL to every executor and its group, now; from any thread."""
+        with self._lock:
+            self._closed = True
+            everybody = [*self._idle, *self._taken, *self._dying]
+        for executor in everybody:
+            executor.kill()
+
+    def close(self) -> None:
+        """Kill everything and wait for its end, a second at most. May be called again."""
+        self.kill_all()
+        with self._lock:
+            everybody = [*self._idle, *self._taken, *self._dying]
+            self._idle, self._taken, self._dying = [], set(), []
+        _end(everybody)
+
+    def _add(self, executor: Executor) -> None:
+        with self._lock:
+            self._taken.add(executor)
+            if self._closed:  # by another thread, since it was asked for
+                executor.kill()
+
+    def _idle_of(self, code: str) -> list[Executor]:
+        with self._lock:
+            return [executor for executor in self._idle if executor.code == code]
+
+    def _make_room(self, code: str) -> None:
+        """End other codes' warm executors, the longest unused first, where there are too many."""
+        with self._lock:
+            if self.limit is None or any(executor.code in (None, code) for executor in self._idle):
+                return
+            excess = len(self._idle) + len(self._taken) + 1 - 2 * self.limit
+            over = self._idle[: max(0, excess)]
+        for executor in over:
+            self.discard(executor)
+
+    def _start(self) -> Executor:
+        executor = Executor(spawn.spawn())
+        if self._started is not None:
+            self._started(executor.pid)
+        return executor
+
+
+def _pick(idle: Iterable[Executor], code: str) -> Executor | None:
+    """A warm one before a blank one; the latest used, whose memory is in the caches."""
+    blank = None
+    for executor in idle:
+        if executor.code is None:
+            blank = blank or executor
+    warm = [executor for executor in idle if executor.code == code]
+    return warm[-1] if warm else blank
+
+
+def _end(executors: Iterable[Executor]) -> None:
+    until = time.monotonic() + _CLOSE_TIMEOUT_S
+    for executor in executors:
+        executor.kill()
+        executor.wait(max(0.0, until - time.monotonic()))
+
+
+def _readable(fd: int, timeout_s: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))
+
+
+def _parents(leaders: Iterable[int]) -> set[int]:
+    """Those of some session leaders that aren't alone: others are in their session, or are their children."""
+    wanted, found = set(leaders), set[int]()
+    if not wanted:
+        return found
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) in wanted:
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+            fields = file.read().rsplit(b")", 1)[1].split()
+            if fields[0] != b"Z":
+                found |= {int(fields[1]), int(fields[3])} & wanted
+    return found
+
+
+def _descendants(pid: int) -> list[int]:
+    """Children of children, as the kernel lists them, for those that made a session of their own."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        parent = waiting.pop()
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{parent}/task"):
+                with open(f"/proc/{parent}/task/{thread}/children", "rb") as file:
+                    children = [int(word) for word in file.read().split()]
+                found += children
+                waiting += children
+    return found

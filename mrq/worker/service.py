@@ -1,0 +1,333 @@
+"""One worker of a cluster as a process: from its links to the servers to its end.
+
+The agent's loop runs on the main thread: executors are started there, so that the kernel ends them with it
+by both ways that there are. Signals are noted by a handler that only writes to a pipe, and acted upon by a
+thread. Another thread looks at the disk, at the loop, and at what the worker says about itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from mrq import health
+from mrq.core import agent as a
+from mrq.core.exchange import BeatReply, DrainOrder, Order, SayOrder
+from mrq.core.model import Slots, WorkerHealth
+from mrq.errors import OperatorError
+from mrq.ports import Blobs, Broker, Clock, Sink, WorkerStore
+from mrq.worker import about as telling
+from mrq.worker import room as rooms
+from mrq.worker.agent_loop import AgentLoop
+from mrq.worker.calls import ThreadedCalls
+from mrq.worker.debug import DebugSwitch
+from mrq.worker.gather import Gatherer
+from mrq.worker.hints import Hints
+from mrq.worker.home import Home
+from mrq.worker.pool import Pool
+from mrq.worker.quota import LOOKER, Page
+
+#: An older boot that hasn't beaten for so long is dead; as the leader has it.
+SILENT_S: Final = 15.0
+#: Between two looks at the disk; longer where a look takes long.
+LOOK_S: Final = 5.0
+_LOOK_REST: Final = 20
+#: So many looks at a loop that doesn't go round: it never will. The process ends, so that another is started.
+_STUCK_LOOKS: Final = 12
+#: A beat's silence that is told to people.
+_QUIET_S: Final = 5.0
+#: After a second signal: what is left for killing, handing back and saying goodbye.
+_STOP_S: Final = 2.0
+#: A change of the disk's use by this share of what there is goes into the beats.
+_TOLD_SHARE: Final = 0.02
+
+EXIT_DONE: Final = 0
+EXIT_FAILED: Final = 1
+#: Another boot has taken over this worker's id.
+EXIT_REPLACED: Final = 3
+
+
+class TaskBroker(Broker, Protocol):
+    """A Broker that is told where deliveries go, and that the loop is alive."""
+
+    def attach(self, *, worker: Sink | None = None, leader: Sink | None = None) -> None:
+        """Deliver to this sink."""
+        ...
+
+    def tick(self) -> None:
+        """The loop went round. Raises InternalError when a thread of the broker's died of a bug."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """What connects a worker with its cluster; closed by whoever made them."""
+
+    store: WorkerStore
+    blobs: Blobs
+    broker: TaskBroker
+    gatherer: Gatherer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Who a worker is, and its bounds."""
+
+    worker: str
+    slots: Slots
+    hints: Hints
+    address: str  #: that others dial
+    disk_quota: int | None = None
+    quota_path: str = ""  #: of its page (`worker.quota`), where there is one
+    drain_timeout_s: float = 60.0
+    handover_after_s: float | None = None  #: of a delivery; as of `AgentConfig`
+    debug: DebugSwitch | None = None
+    beat_interval_s: float = 1.0
+    look_s: float = LOOK_S
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+
+def wait_for_silence(
+    store: WorkerStore, home: Home, worker: str, *, wait_s: float, clock: Clock, say: Callable[[str], None]
+) -> None:
+    """Return once no other boot beats under this worker's id: one that did so on this machine is dead, since
+    we have its folder. Raises OperatorError when one elsewhere lives on."""
+    until, said = clock.monotonic() + wait_s, False
+    while True:
+        found = store.boot(worker)
+        if found is None or found[0] == home.boot_before or found[1] >= SILENT_S:
+            return
+        boot, silent_s = found
+        if clock.monotonic() >= until:
+            raise OperatorError(
+                f"worker {worker} lives elsewhere (boot {boot}, heard of {silent_s:.0f} s ago); stop it, or "
+                "give this one another --worker-id"
+            )
+        if not said:
+            said = True
+            say(f"worker {worker} was heard of {silent_s:.0f} s ago (boot {boot}): waiting for its silence")
+        time.sleep(min(1.0, max(0.05, SILENT_S - silent_s)))
+
+
+class Service:
+    """The worker's loop with all that looks after it. Make it, then `run` it on the main thread."""
+
+    def __init__(
+        self, *, settings: Settings, home: Home, links: Links, clock: Clock, say: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._home = home
+        self._links = links
+        self._clock = clock
+        self._say = say
+        self._pulse = health.Pulse(health.health_file(Path(home.path)))
+        self._turns = 0  #: of the loop
+        self._notes: tuple[str, ...] = ()  #: of the broker and the like
+        self._quota = Page(settings.quota_path, LOOKER) if settings.quota_path else None
+        self._room = rooms.measure(home.path, settings.disk_quota)
+        self._told: Mapping[str, object] = self._about()
+        self._said_health: WorkerHealth | None = None
+        self._quiet_since: float | None = None
+        self._quiet_said = False
+        self._replaced = False
+        self._said_orders: set[int] = set()
+        self._over = threading.Event()
+        self.loop = AgentLoop(
+            worker=settings.worker,
+            boot=home.boot,
+            slots=settings.slots,
+            broker=links.broker,
+            store=links.store,
+            clock=clock,
+            root=home.path,
+            pool=Pool(started=home.note_child),
+            calls=ThreadedCalls(links.store),
+            gatherer=links.gatherer,
+            blobs=links.blobs,
+            put_aside=home.put_aside,
+            quota=settings.quota_path,
+            watcher=self,
+            config=a.AgentConfig(
+                worker=settings.worker,
+                boot=home.boot,
+                slots=settings.slots,
+                address=settings.address,
+                hints=settings.hints.as_map(),
+                about=self._told,
+                beat_interval_s=settings.beat_interval_s,
+                serve_s_max=settings.drain_timeout_s,
+                handover_after_s=settings.handover_after_s,
+            ),
+            debug=settings.debug,
+        )
+
+    def run(self) -> int:
+        """Work until drained, stopped or replaced; the exit code. Raises what the loop dies of."""
+        self._links.broker.attach(worker=self.loop.sink)
+        if self._room.full:
+            self.loop.sink(a.DiskChanged(full=True))
+        watch = threading.Thread(target=self._watch, name="mrq-watch", daemon=True)
+        watch.start()
+        try:
+            with self._signals():
+                self.loop.run()
+        finally:
+            self._over.set()
+            self._pulse.stop()
+            watch.join(self._settings.look_s)
+        return EXIT_REPLACED if self._replaced else EXIT_DONE
+
+    def note(self, line: str | None) -> None:
+        """What is wrong with a link, for people and for the leader; None: nothing (any more). From any
+        thread."""
+        self._notes = () if line is None else (line,)
+        self._say(line if line is not None else "the connection is back")
+
+    # What the loop calls (`agent_loop.Watcher`).
+
+    def ticked(self) -> None:
+        """The loop went round."""
+        self._turns += 1
+        self._pulse.tick()
+        self._links.broker.tick()
+
+    def heard(self, reply: BeatReply | None) -> None:
+        """Say what people would ask about."""
+        now = self._clock.monotonic()
+        if reply is None:
+            self._quiet_since = self._quiet_since if self._quiet_since is not None else now
+            if now - self._quiet_since >= _QUIET_S and not self._quiet_said:
+                self._quiet_said = True
+                self._say("beats aren't answered: the store is away, or no leader has opened it yet")
+            return
+        if self._quiet_said:
+            self._say("beats are answered again")
+        self._quiet_since, self._quiet_said = None, False
+        leave = [order for order in reply.orders if isinstance(order, DrainOrder)]
+        if leave and reply.health is WorkerHealth.DEAD:
+            if not self._replaced:
+                self._say(
+                    f"a newer boot beats as worker {self._settings.worker}: this one ends; two workers need "
+                    "two ids (--worker-id)"
+                )
+            self._replaced = True
+        elif reply.health is not self._said_health:
+            reached = self._said_health is WorkerHealth.JOINING and reply.health is WorkerHealth.ALIVE
+            self._said_health = reply.health
+            self._say(("the leader has reached this worker: " if reached else "") + _HEALTH[reply.health])
+        for order in reply.orders:
+            if order.number not in self._said_orders:
+                self._said_orders.add(order.number)
+                self._hear(order)
+
+    def _hear(self, order: Order) -> None:
+        """Say what an order says to people."""
+        match order:
+            case DrainOrder(reason=reason) if reason:
+                self._say(f"asked to leave: {reason}")
+            case SayOrder(text=text):
+                self._say(text)
+
+    # Signals.
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT drain, a second one stops."""
+        read, write = os.pipe2(os.O_CLOEXEC)
+
+        def handler(number: int, frame: object) -> None:
+            os.write(write, bytes([number]))
+
+        before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+        thread = threading.Thread(target=self._obey, args=(read,), name="mrq-signals", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)
+            os.close(write)  # which ends the thread
+            thread.join(1.0)
+
+    def _obey(self, read: int) -> None:
+        try:
+            for count, number in enumerate(iter(lambda: os.read(read, 1), b"")):
+                name = signal.Signals(number[0]).name
+                if count == 0:
+                    bound = self._settings.drain_timeout_s
+                    self._say(f"{name}: draining for up to {bound:g} s; once more stops at once")
+                    self.loop.drain(bound)
+                else:
+                    self._say(f"{name}: stopping")
+                    self.loop.stop(_STOP_S)
+        finally:
+            os.close(read)
+
+    # The watch.
+
+    def _watch(self) -> None:
+        """Look at the disk and at the loop, until it is over."""
+        rest_s, seen, stuck = self._settings.look_s, -1, 0
+        while not self._over.wait(rest_s):
+            began = time.monotonic()
+            self._look()
+            stuck = stuck + 1 if self._turns == seen else 0
+            seen = self._turns
+            if stuck >= _STUCK_LOOKS:
+                self._say("the loop doesn't go round any more; this process ends")
+                faulthandler.dump_traceback(sys.stderr)
+                os._exit(EXIT_FAILED)
+            rest_s = max(self._settings.look_s, _LOOK_REST * (time.monotonic() - began))
+
+    def _look(self) -> None:
+        self._home.touch()
+        before = self._room
+        granted = self._quota.granted if self._quota is not None else 0
+        self._room = rooms.measure(self._home.path, self._settings.disk_quota, before)
+        if self._quota is not None:
+            self._quota.measured(self._room.used, granted)
+        if self._room.full != before.full:
+            self._say(self._room.note or "there is room on the disk again")
+            self.loop.sink(a.DiskChanged(full=self._room.full))
+        told = self._about()
+        if _worth_telling(self._told, told):
+            self._told = told
+            self.loop.sink(a.AboutChanged(about=told))
+
+    def _about(self) -> Mapping[str, object]:
+        settings = self._settings
+        return telling.about(
+            installed=settings.packages,
+            debug=settings.debug,
+            room=self._room,
+            notes=self._notes,
+        )
+
+
+_HEALTH: Final[Mapping[WorkerHealth, str]] = {
+    WorkerHealth.JOINING: "waiting for the leader to reach this worker",
+    WorkerHealth.ALIVE: "taking tasks",
+    WorkerHealth.SUSPECT: "the leader hasn't heard of this worker for some seconds",
+    WorkerHealth.DEAD: "the leader took this worker for dead; it will be heard of again",
+    WorkerHealth.DRAINING: "draining: no more tasks are taken",
+    WorkerHealth.QUARANTINED: "quarantined: no tasks until `mrq workers readmit`",
+}
+
+
+def _worth_telling(before: Mapping[str, object], now: Mapping[str, object]) -> bool:
+    """Is it something else than the disk's use by a little?"""
+    numbers = ("disk_used", "disk_free")
+    if any(now[key] != before[key] for key in now if key not in numbers):
+        return True
+    used, free = (int(str(now[key])) for key in numbers)
+    moved = max(abs(used - int(str(before["disk_used"]))), abs(free - int(str(before["disk_free"]))))
+    return moved > _TOLD_SHARE * (used + free)

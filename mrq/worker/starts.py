@@ -1,0 +1,189 @@
+"""Attempts between their start and their executor: the job is looked up, a reduce's sources are gathered.
+
+They hold their slot and are on the beats, but have no process yet. One thread owns it, the agent's loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from mrq.core import agent as a
+from mrq.core.model import ErrorReport, Kind, Outcome, Status
+from mrq.errors import DiskFullError, MrqError, OperatorError
+from mrq.worker.attempts import Attempts, Progress
+from mrq.worker.calls import Calls, Looked
+from mrq.worker.debug import DebugSwitch
+from mrq.worker.files import Found, JobFiles, MissingMaps
+from mrq.worker.gather import Gathered, Gatherer, GatherFailed, Gathering
+from mrq.worker.order import MapSource
+
+#: The phase in beats.
+_SHUFFLING: Final = "shuffling"
+
+
+class Starts:
+    """Takes each Start to an executor or to an end; exactly one `ended` follows, here or from `attempts`."""
+
+    def __init__(
+        self,
+        *,
+        files: JobFiles,
+        calls: Calls,
+        attempts: Attempts,
+        gatherer: Gatherer | None,
+        debug: DebugSwitch | None,
+        progressed: Callable[[str, Progress], None],
+        ended: Callable[[str, Outcome], None],
+    ) -> None:
+        """Without a gatherer reduces read map outputs where they lie."""
+        self._files = files
+        self._calls = calls
+        self._attempts = attempts
+        self._gatherer = gatherer
+        self._debug = debug
+        self._progressed = progressed
+        self._ended = ended
+        self._tasks = 0  #: that reached an executor, for MRQ_DEBUG
+        self._looking: dict[str, dict[str, a.Start]] = {}  #: by job, then token
+        self._gathering: dict[str, a.Start] = {}  #: by token
+        self._gathered: set[str] = set()  #: tokens that run on what the gatherer holds
+
+    def __len__(self) -> int:
+        """Those that wait."""
+        return len(self._gathering) + sum(map(len, self._looking.values()))
+
+    def start(self, command: a.Start) -> None:
+        """Begin with one; what prevents it becomes its outcome."""
+        job = command.message.job
+        if job in self._files:
+            self._prepare(command)
+            return
+        waiting = self._looking.setdefault(job, {})
+        waiting[command.attempt.token] = command
+        if len(waiting) == 1:
+            self._calls.look(job, lambda: self._files.find(job))
+
+    def kill(self, token: str) -> None:
+        """End one, wherever it is; its outcome still comes."""
+        if self._take(token) is None:
+            self._attempts.kill(token)
+        else:
+            self._end(token, Outcome(status=Status.SUPERSEDED, started=False))
+
+    def hand_back(self) -> None:
+        """Somebody else shall take what hasn't begun."""
+        for token in [*self._gathering, *(t for waiting in self._looking.values() for t in waiting)]:
+            self._take(token)
+            self._end(token, Outcome(status=Status.HANDED_BACK, started=False))
+
+    def forget(self, job: str) -> None:
+        """The job is over."""
+        late = list(self._looking.pop(job, ()))
+        late += [token for token, command in self._gathering.items() if command.message.job == job]
+        for token in late:
+            self._take(token)
+            self._end(token, Outcome(status=Status.SUPERSEDED, started=False))
+        if self._gatherer is not None:
+            self._gatherer.forget(job)
+
+    def over(self, token: str) -> None:
+        """An attempt that ran has ended: what was gathered for it goes."""
+        if token in self._gathered:
+            self._gathered.discard(token)
+            assert self._gatherer is not None
+            self._gatherer.cancel(token)
+
+    def looked(self, event: Looked) -> None:
+        """A job was found, or not."""
+        waiting = self._looking.pop(event.key, None)
+        if not waiting:
+            return  # all were killed: nobody wants to know
+        error = event.error
+        if isinstance(event.found, Found):
+            try:
+                if not self._files.add(event.found):
+                    self._looking[event.key] = waiting
+                    self._calls.look(event.key, lambda: self._files.find(event.key))
+                    return
+            except MrqError as exc:
+                error = exc
+        for token, command in waiting.items():
+            if error is not None:
+                self._fail(token, error)
+            elif event.found is None:  # the job is over
+                self._end(token, Outcome(status=Status.SUPERSEDED, started=False))
+            else:
+                self._prepare(command)
+
+    def heard(self, event: Gathering | Gathered | GatherFailed) -> None:
+        """What the gatherer says of one that waits; of others it is too late."""
+        if event.token not in self._gathering:
+            return
+        match event:
+            case Gathering():
+                self._show(event.token, event.fraction, event.bytes)
+            case Gathered():
+                command = self._gathering.pop(event.token)
+                self._gathered.add(event.token)
+                self._run(command, event.sources)
+            case GatherFailed():
+                del self._gathering[event.token]
+                self._end(event.token, event.outcome)
+
+    def _prepare(self, command: a.Start) -> None:
+        message, token = command.message, command.attempt.token
+        if self._gatherer is None or message.kind is Kind.MAP:
+            self._run(command, None)
+            return
+        self._gathering[token] = command
+        self._show(token, 0.0, 0)
+        self._gatherer.gather(
+            token=token,
+            job=message.job,
+            generation=command.attempt.generation,
+            partition=message.index,
+            maps=self._files.maps(message.job),
+        )
+
+    def _run(self, command: a.Start, sources: tuple[MapSource, ...] | None) -> None:
+        token = command.attempt.token
+        try:
+            order, code = self._files.order(command.message, command.attempt, sources)
+        except MissingMaps as exc:
+            self._end(token, Outcome(status=Status.FETCH_FAILED, fetch_failures=exc.failures, started=False))
+            return
+        except MrqError as exc:
+            self._fail(token, exc)
+            return
+        self._tasks += 1
+        due = self._debug is not None and self._tasks == self._debug.after + 1
+        self._attempts.start(order, code, self._debug.fault if due and self._debug is not None else None)
+
+    def _fail(self, token: str, exc: MrqError) -> None:
+        full = isinstance(exc, DiskFullError)
+        # A job's code that is damaged will stay so; a store that is away comes back.
+        charged = not full and (not isinstance(exc, OperatorError) or self._attempts.bad_start())
+        error = ErrorReport(type=type(exc).__name__, message=str(exc))
+        self._end(
+            token, Outcome(status=Status.DISK_FULL if full else Status.LOST, error=error, started=charged)
+        )
+
+    def _take(self, token: str) -> a.Start | None:
+        """Out of what waits, with what is being gathered for it."""
+        command = self._gathering.pop(token, None)
+        if command is not None:
+            assert self._gatherer is not None
+            self._gatherer.cancel(token)
+            return command
+        for waiting in self._looking.values():
+            if token in waiting:
+                return waiting.pop(token)
+        return None
+
+    def _end(self, token: str, outcome: Outcome) -> None:
+        self.over(token)
+        self._ended(token, outcome)
+
+    def _show(self, token: str, fraction: float, fetched: int) -> None:
+        self._progressed(token, Progress(fraction=fraction, phase=_SHUFFLING, records=0, bytes=fetched))

@@ -1,0 +1,297 @@
+"""From blocks of records to pairs: one C-level iterator a block, so nothing of ours runs per record.
+
+`filterfalse(partial(setitem, page, OFFSET), offsets)` stores each offset in the progress page just before
+the record is handed to the user's map, and passes it on: the position is always current, for 40 ns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain, compress, filterfalse
+from operator import not_, setitem
+from typing import Any, Protocol
+
+from mrq.errors import DataError, JobDefinitionError
+from mrq.io.blocks import RecordBlock
+from mrq.io.formats import input_format
+from mrq.job.base import defined
+from mrq.shuffle.collect import check_pair, described
+from mrq.worker import page as pages
+from mrq.worker.tasks.attempt import Attempt
+from mrq.worker.tasks.failure import Record, too_deep
+from mrq.worker.tasks.values import check_returned, returning
+
+Pair = tuple[Any, Any]
+Pairs = Iterator[Pair]
+
+
+class Sink(Protocol):
+    """What a map's pairs go to."""
+
+    @property
+    def emitted(self) -> int:
+        """Pairs taken."""
+        ...
+
+    @property
+    def writing(self) -> bool:
+        """An error now isn't about the record at hand."""
+        ...
+
+    def consume(self, pairs: Pairs) -> None:
+        """Take every pair."""
+        ...
+
+    def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
+        """Take a dict's items."""
+        ...
+
+
+class Feed:
+    """Runs the user's map, map_split or map_block over the attempt's split."""
+
+    def __init__(self, attempt: Attempt, sink: Sink) -> None:
+        self._attempt = attempt
+        self._sink = sink
+        self._block: RecordBlock | None = None
+        self._left: Iterator[Any] = iter(())  # offsets of the block that weren't handed out yet
+        self._whole = False  # the block itself is the record
+        self.records = 0
+        self.bytes = 0
+
+    def run(self) -> None:
+        """Read everything. Raises what user code raises, DataError for wrong shapes, InputError."""
+        attempt = self._attempt
+        cls = type(attempt.job)
+        attempt.at = self._record
+        split = attempt.order.split
+        assert split is not None
+        attempt.page[pages.PHASE] = pages.MAPPING
+        attempt.page[pages.TOTAL] = split.length
+        if defined(cls, "map_block"):
+            self._run_blocks()
+        elif defined(cls, "map_split"):
+            self._run_split()
+        elif attempt.order.careful:
+            self._run_careful()
+        else:
+            self._run_records()
+        attempt.at = None
+
+    def _blocks(self) -> Iterator[RecordBlock]:
+        """The split's blocks, with task.path and the page following."""
+        attempt = self._attempt
+        spec, page = attempt.spec, attempt.page
+        assert attempt.order.split is not None
+        on_bad = self._on_bad if attempt.order.careful else None
+        form = input_format(spec.input_format)
+        for block in form.read(attempt.order.split, encoding=spec.encoding, tick=attempt.tick, on_bad=on_bad):
+            page[pages.PIECE] = block.piece
+            attempt.job.task.path = block.path
+            self._left = iter(())
+            self._block = block
+            yield block
+            self._block = None
+            self.bytes += block.bytes
+            page[pages.RECORDS] = self.records
+            page[pages.BYTES] = self.bytes
+            page[pages.OUT] = self._sink.emitted
+
+    def _columns(self, block: RecordBlock) -> tuple[Iterator[Any], list[Any]]:
+        """Keys that store their record's position as they are handed out, and values."""
+        values = block.values  # before keys: a text block makes both at once
+        keys, offsets = block.keys, block.offsets
+        self.records += len(values)
+        self._left = left = iter(offsets)
+        store = partial(setitem, self._attempt.page, pages.OFFSET)
+        if offsets is keys:
+            return filterfalse(store, left), values
+        return compress(keys, map(not_, map(store, left))), values
+
+    def _run_records(self) -> None:
+        function = returning(self._attempt.job.map, "map")  # type: ignore[attr-defined]
+        consume = self._sink.consume
+        for block in self._blocks():
+            keys, values = self._columns(block)
+            pairs = chain.from_iterable(map(function, keys, values))
+            try:
+                consume(pairs)
+            except (TypeError, ValueError) as exc:
+                self._explain(function, exc)
+                raise
+
+    def _explain(self, function: Callable[..., Iterable[Any]], exc: Exception) -> None:
+        """Raise DataError if it was our loop that stumbled over what map yielded at the record at hand.
+
+        The pair itself is lost by then, so map runs over the record once more.
+        """
+        record = self._record()
+        if record is None or not _raised_by_us(exc):
+            return
+        try:
+            for pair in function(record.key, record.value):
+                check_pair(pair)
+                check_hashable(pair)
+        except DataError as better:
+            raise better from None
+        except Exception:  # noqa: BLE001 not reproducible: the first error stands
+            return
+
+    def _run_careful(self) -> None:
+        """Record by record: output is held until the record is through; a bad one leaves none."""
+        attempt = self._attempt
+        function = returning(attempt.job.map, "map")  # type: ignore[attr-defined]
+        for block in self._blocks():
+            keys, values = self._columns(block)
+            for key, value in zip(keys, values, strict=True):
+                try:
+                    held = checked_pairs(function(key, value))
+                except Exception as exc:  # noqa: BLE001 whatever the user's code raises
+                    record = self._record()
+                    assert record is not None
+                    attempt.skip(record, exc)
+                else:
+                    self._sink.consume(iter(held))
+
+    def _on_bad(self, path: str, offset: int, line: bytes, error: Exception) -> None:
+        self._attempt.skip(Record(path=path, offset=offset, key=offset, value=line), error)
+
+    def _run_split(self) -> None:
+        """map_split reads all records as one iterator of (key, value)."""
+        found = self._attempt.job.map_split(self._stream())  # type: ignore[attr-defined]
+        found = check_returned(found, "map_split")
+        self._sink.consume(iter(found))
+
+    def _stream(self) -> Iterator[Pair]:
+        for block in self._blocks():
+            keys, values = self._columns(block)
+            yield from zip(keys, values, strict=True)
+
+    def _run_blocks(self) -> None:
+        """map_block gets whole lines as bytes; it returns a dict, or yields pairs."""
+        attempt, sink = self._attempt, self._sink
+        function = attempt.job.map_block  # type: ignore[attr-defined]
+        if not input_format(attempt.spec.input_format).lines:
+            raise JobDefinitionError(
+                f"{type(attempt.job).__name__}.map_block reads whole lines, and the input format "
+                f"{attempt.spec.input_format} has none; define map, or use text or jsonl"
+            )
+        self._whole = True
+        for block in self._blocks():
+            data = block.data
+            attempt.page[pages.OFFSET] = _start(block)
+            self.records += data.count(b"\n") + (data[-1:] not in (b"\n", b""))
+            if attempt.order.careful:
+                self._careful_block(function, data)
+                continue
+            found = function(data)
+            if isinstance(found, dict):
+                sink.consume_mapping(found)
+            else:
+                sink.consume(iter(check_returned(found, "map_block")))
+
+    def _careful_block(self, function: Callable[[bytes], Any], data: bytes) -> None:
+        try:
+            found = function(data)
+            if isinstance(found, dict):
+                found = list(found.items())
+            held = checked_pairs(check_returned(found, "map_block"))
+        except Exception as exc:  # noqa: BLE001 whatever the user's code raises
+            record = self._record()
+            assert record is not None
+            self._attempt.skip(record, exc)
+        else:
+            self._sink.consume(iter(held))
+
+    def _record(self) -> Record | None:
+        """The record that was handed out last; None between blocks and while held pairs are written."""
+        block = self._block
+        if block is None or self._sink.writing:
+            return None
+        if self._whole:
+            offset = _start(block)
+            return Record(path=block.path, offset=offset, key=offset, value=block.data)
+        index = len(block.values) - self._left.__length_hint__() - 1  # type: ignore[attr-defined]
+        if not 0 <= index < len(block.values):
+            return None
+        return Record(
+            path=block.path, offset=block.offsets[index], key=block.keys[index], value=block.values[index]
+        )
+
+
+class Checking:
+    """A sink that carries nothing and refuses what can't be carried, pair by pair."""
+
+    emitted = 0
+    writing = False
+
+    def consume(self, pairs: Pairs) -> None:
+        """Check every pair. Raises DataError."""
+        for pair in pairs:
+            checked_pairs((pair,))
+
+    def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
+        """Check a dict's items. Raises DataError."""
+        checked_pairs(mapping.items())
+
+
+def locate(attempt: Attempt) -> None:
+    """Raise the DataError of the first record whose pairs can't be carried, with that record at hand.
+
+    What a pair holds is looked at once a block, when its record is long gone: so after such an error the map
+    runs over its split once more, checking each pair. Returns if it finds nothing (the job isn't
+    deterministic): then the first error stands.
+    """
+    attempt.at = None
+    try:
+        Feed(attempt, Checking()).run()
+    except DataError:
+        raise
+    except Exception as exc:  # noqa: BLE001 not what was looked for, but for one
+        deep = too_deep(exc) if isinstance(exc, RecursionError) else None
+        if deep is not None:
+            raise deep from None
+        attempt.at = None
+
+
+def _start(block: RecordBlock) -> int:
+    """Where the block begins in its file."""
+    offsets = block.offsets
+    return int(offsets[0]) if offsets else 0
+
+
+def _raised_by_us(exc: BaseException) -> bool:
+    """Whether the innermost frame is a loop of `mrq.shuffle`."""
+    trace = exc.__traceback__
+    name = ""
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    return name.startswith("mrq.shuffle.")
+
+
+def check_hashable(pair: Pair) -> None:
+    """Raise DataError for a key that no dict takes."""
+    try:
+        hash(pair[0])
+    except TypeError:
+        hints = {"list": "tuple(x)", "dict": "tuple(sorted(x.items()))", "set": "tuple(sorted(x))"}
+        hint = hints.get(type(pair[0]).__name__)
+        raise DataError(
+            f"map yielded the key {described(pair[0])}, which can't be a key"
+            + (f"; use {hint}" if hint else "")
+        ) from None
+
+
+def checked_pairs(found: Iterable[Any]) -> list[Pair]:
+    """All pairs of one record, each as it would be carried. Raises what map raises, DataError."""
+    from mrq.codec.columns import encode_column
+
+    pairs = [check_pair(pair) for pair in found]
+    for pair in pairs:
+        check_hashable(pair)
+    if pairs:
+        encode_column([key for key, _ in pairs], keys=True)
+        encode_column([value for _, value in pairs])
+    return pairs

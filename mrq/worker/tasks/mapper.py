@@ -1,0 +1,197 @@
+"""Runs one map attempt: with reducers into a map-output file, without into a part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from mrq.codec.types import carried_keys
+from mrq.core.model import TaskResult
+from mrq.errors import DataError
+from mrq.io.formats import PartWriter
+from mrq.job.base import Pair, defined
+from mrq.job.builtins import BuiltIn, Folding, Grouping
+from mrq.shuffle.block import BLOCK_RECORDS
+from mrq.shuffle.budget import column_cost
+from mrq.shuffle.collect import STEP_FIRST, STEP_MAX, Collector, FoldCollector, MapPlan, check_pair
+from mrq.shuffle.collect_groups import GroupCollector
+from mrq.shuffle.fold import Combine
+from mrq.shuffle.mapfile import MapHeader
+from mrq.shuffle.partition import Partition, Ranges, by_function, by_hash
+from mrq.worker.tasks.attempt import Attempt
+from mrq.worker.tasks.failure import shortened, too_deep
+from mrq.worker.tasks.feed import Feed, Pairs, locate
+from mrq.worker.tasks.values import Groups, returning
+
+#: Bytes, by cost, that a map-only task gathers before it writes.
+_BATCH_COST = 1 << 20
+
+
+def run_map(attempt: Attempt) -> TaskResult:
+    """The whole map. Raises what user code raises, and MrqErrors of the data and the disk."""
+    try:
+        return _map_only(attempt) if attempt.spec.reducers == 0 else _map(attempt)
+    except (DataError, RecursionError) as exc:
+        error = too_deep(exc) if isinstance(exc, RecursionError) else exc
+        if error is None:
+            raise
+        if attempt.record() is None and attempt.doing is None and not attempt.order.careful:
+            try:
+                locate(attempt)
+            except DataError as located:
+                raise located from None
+        if error is exc:
+            raise
+        raise error from None
+
+
+def _map(attempt: Attempt) -> TaskResult:
+    sink = _collector(attempt)
+    feed = Feed(attempt, sink)
+    feed.run()
+    attempt.doing = None
+    info = sink.finish(attempt.order.output_path)
+    return attempt.result(
+        records_in=feed.records,
+        bytes_in=feed.bytes,
+        records_out=info.records,
+        bytes_out=info.bytes,
+        digest=info.digest,
+        records_emitted=sink.emitted,
+        spills=sink.spills,
+    )
+
+
+def _map_only(attempt: Attempt) -> TaskResult:
+    sink = PartSink(attempt.open_part())
+    feed = Feed(attempt, sink)
+    feed.run()
+    sink.flush()
+    info = attempt.close_part(sink.writer)
+    return attempt.result(
+        records_in=feed.records,
+        bytes_in=feed.bytes,
+        records_out=info.records,
+        bytes_out=info.bytes,
+        records_emitted=sink.emitted,
+    )
+
+
+def _collector(attempt: Attempt) -> Collector:
+    spec, order, job = attempt.spec, attempt.order, attempt.job
+    header = MapHeader(
+        job=spec.job,
+        index=order.index,
+        generation=order.attempt.generation,
+        number=order.attempt.number,
+        token=order.attempt.token,
+        code=spec.code,
+    )
+    plan = MapPlan(
+        partitions=spec.reducers,
+        partition=_partition(attempt),
+        memory=spec.memory_bytes,
+        scratch=order.scratch,
+        header=header,
+        tick=attempt.tick,
+        quota=attempt.quota,
+    )
+    reduce = getattr(job, "reduce", None)
+    if isinstance(reduce, Folding):
+        return FoldCollector(plan, reduce)
+    combine = combiner(attempt)
+    passes = isinstance(reduce, Grouping) and reduce.passes and combine is None
+    return GroupCollector(plan, combine, paired=passes)
+
+
+def _partition(attempt: Attempt) -> Partition:
+    spec, job = attempt.spec, attempt.job
+    if spec.boundaries is not None:
+        return Ranges(spec.boundaries)
+    if defined(type(job), "partition"):
+        name = f"{type(job).__name__}.partition"
+
+        def failed(key: Any) -> None:
+            attempt.doing = f"partition of the key {shortened(key, 200)}"
+
+        return by_function(job.partition, spec.reducers, name, failed)  # type: ignore[attr-defined]
+    return by_hash(spec.reducers)
+
+
+def combiner(attempt: Attempt) -> Combine | None:
+    """The job's combine, or that of its built-in reduce, checked; None without one."""
+    job = attempt.job
+    reduce = getattr(job, "reduce", None)
+    function: Callable[..., Any]
+    if isinstance(reduce, BuiltIn):
+        if not isinstance(reduce, Grouping) or not reduce.combines:
+            return None
+        function = reduce.combine
+    elif defined(type(job), "combine"):
+        function = job.combine  # type: ignore[attr-defined]
+    else:
+        return None
+    call = returning(function, "combine")
+    groups = Groups()
+
+    def combine(key: Any, group: Iterator[Any] | list[Any]) -> Iterator[Any]:
+        attempt.tick()
+        try:
+            found = iter(call(key, groups.open(group)))
+            while chunk := list(islice(found, STEP_MAX)):
+                if Pair in set(map(type, chunk)):
+                    raise DataError(
+                        "combine yielded an mrq.Pair; it must yield values of the group's own key: "
+                        "`yield value`"
+                    )
+                yield from chunk
+        except Exception:
+            attempt.doing = f"combine of the key {shortened(key, 200)}"
+            raise
+
+    return combine
+
+
+class PartSink:
+    """What a map-only task's pairs go to: its part, in input order."""
+
+    def __init__(self, writer: PartWriter) -> None:
+        self.writer = writer
+        self.writing = False
+        self.emitted = 0
+        self._keys: list[Any] = []
+        self._values: list[Any] = []
+        self._step = STEP_FIRST
+        self._cost = 0
+
+    def consume(self, pairs: Pairs) -> None:
+        """Take every pair. Raises DataError, DiskFullError, OutputError."""
+        for pair in pairs:
+            key, value = check_pair(pair)
+            keys, values = [key], [value]
+            add_key, add_value = keys.append, values.append
+            for key, value in islice(pairs, self._step):
+                add_key(key)
+                add_value(value)
+            self.emitted += len(keys)
+            self._keys += keys
+            self._values += values
+            # Large ones are met one by one; a record of a pair or none adds up over blocks.
+            cost = column_cost(keys) + column_cost(values)
+            self._cost += cost
+            fits = _BATCH_COST * len(keys) // (cost + 1)
+            self._step = max(1, min(self._step * 2, fits, STEP_MAX))
+            if len(self._keys) >= BLOCK_RECORDS or self._cost > _BATCH_COST:
+                self.flush()
+
+    def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
+        """Take a dict's items."""
+        self.consume(iter(mapping.items()))
+
+    def flush(self) -> None:
+        """Write what is held. Raises DataError, DiskFullError, OutputError."""
+        keys, values, self._keys, self._values, self._cost = self._keys, self._values, [], [], 0
+        self.writing = True
+        self.writer.write(carried_keys(keys), values)
+        self.writing = False

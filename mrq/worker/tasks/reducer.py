@@ -1,0 +1,373 @@
+"""Runs one reduce attempt: verified map outputs in, one part out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, repeat
+from operator import ne
+from typing import Any, Final
+
+from mrq.codec.order import same, sort_columns
+from mrq.codec.types import check_key
+from mrq.core.digest import consumed
+from mrq.core.model import FetchFailure, TaskResult
+from mrq.core.paths import parse_attempt_name
+from mrq.errors import CorruptFileError, DataError
+from mrq.io.formats import PartWriter
+from mrq.job.base import Pair
+from mrq.job.builtins import BuiltIn, Folding, Grouping, identity
+from mrq.shuffle.aggregate import Aggregator
+from mrq.shuffle.block import Block
+from mrq.shuffle.budget import column_cost, cost
+from mrq.shuffle.gathered import GatheredFile
+from mrq.shuffle.grouping import groups
+from mrq.shuffle.mapfile import NOTHING, MapFile, Region
+from mrq.shuffle.merge import merge
+from mrq.shuffle.runs import Run, RunWriter
+from mrq.worker import page as pages
+from mrq.worker.order import MapSource
+from mrq.worker.tasks.attempt import Attempt
+from mrq.worker.tasks.failure import FetchFailed, Record, shortened
+from mrq.worker.tasks.values import Groups, returning
+
+_DIGEST_BITS: Final = 64
+#: Results gathered before they are written: this many at most, or this many bytes by cost.
+_BATCH_RECORDS: Final = 1024
+_BATCH_COST: Final = 1 << 20
+#: Values of a bad group that are kept beside it.
+_BAD_VALUES_MAX: Final = 1000
+
+
+def run_reduce(attempt: Attempt) -> TaskResult:
+    """The whole reduce. Raises what user code raises, FetchFailed, and MrqErrors of the data and the disk."""
+    attempt.page[pages.PHASE] = pages.SHUFFLING
+    regions, digest = open_sources(attempt)
+    attempt.page[pages.TOTAL] = sum(region.bytes for region in regions)
+    attempt.page[pages.PHASE] = pages.REDUCING
+    out = Output(attempt)
+    reduce = getattr(attempt.job, "reduce", None)
+    if isinstance(reduce, Folding):
+        found, spills = _fold(attempt, reduce, regions, out)
+    else:
+        found, spills = _reduce(attempt, identity if reduce is None else reduce, regions, out), 0
+    out.flush()
+    attempt.doing = None
+    info = attempt.close_part(out.writer)
+    return attempt.result(
+        records_in=sum(region.records for region in regions),
+        bytes_in=sum(region.bytes for region in regions),
+        records_out=info.records,
+        bytes_out=info.bytes,
+        digest=digest,
+        groups=found,
+        spills=spills,
+    )
+
+
+def open_sources(attempt: Attempt) -> tuple[list[Source], int]:
+    """This partition's regions in map order, and the sum over the digests of their maps' indices.
+
+    Raises FetchFailed with all that are missing, damaged or not what the leader accepted.
+    """
+    found: list[Source] = []
+    failures: list[FetchFailure] = []
+    gathered: dict[str, GatheredFile] = {}
+    total = 0
+    for source in attempt.order.sources:
+        try:
+            found.append(Source(attempt, source, _region(attempt, source, gathered)))
+        except FileNotFoundError:
+            failures.append(_failure(source, "not_found"))
+        except CorruptFileError:
+            failures.append(_failure(source, "corrupt"))
+        else:
+            total += consumed(source.map_index, source.digest)
+        attempt.tick()
+    if failures:
+        raise FetchFailed(failures)
+    return found, total % (1 << _DIGEST_BITS)
+
+
+def _region(attempt: Attempt, source: MapSource, gathered: dict[str, GatheredFile]) -> Region:
+    """Where a source's pairs lie. Raises FileNotFoundError, CorruptFileError."""
+    if not source.path:
+        return NOTHING
+    if source.partition is not None:
+        if source.path not in gathered:
+            gathered[source.path] = GatheredFile(source.path)
+        return gathered[source.path].region(source.partition, source.digest)
+    with MapFile(source.path) as file:
+        if file.digest != source.digest or file.header.index != source.map_index:
+            raise CorruptFileError(f"{source.path} isn't the output that was accepted")
+        return file.entry(attempt.order.index)
+
+
+def _failure(source: MapSource, reason: str) -> FetchFailure:
+    """By the ids in the file's name: what is missing can't say itself which generation it is of."""
+    if source.partition is not None:
+        return FetchFailure(map_index=source.map_index, generation=source.generation, reason=reason)
+    named = parse_attempt_name(source.path.rsplit("/", 1)[-1])
+    generation = named[2].generation if named is not None else 0
+    return FetchFailure(map_index=source.map_index, generation=generation, reason=reason)
+
+
+class Source:
+    """One map output's region: damage is reported as a fetch failure, and reading moves the page."""
+
+    def __init__(self, attempt: Attempt, source: MapSource, region: Region) -> None:
+        self._page = attempt.page
+        self._source = source
+        self._region = region
+        self.records = region.records
+        self.bytes = region.bytes
+        self.cost = region.cost
+        self.block_cost = region.block_cost
+        self.is_sorted = region.is_sorted
+
+    def blocks(self) -> Iterator[Block]:
+        """Its pairs, block by block. Raises FetchFailed."""
+        page = self._page
+        share = self.bytes // max(1, self.records)
+        try:
+            for keys, values in self._region.blocks():
+                page[pages.RECORDS] += len(keys)
+                page[pages.BYTES] += share * len(keys)
+                yield keys, values
+        except CorruptFileError as exc:
+            raise FetchFailed([_failure(self._source, "corrupt")]) from exc
+        except FileNotFoundError as exc:
+            raise FetchFailed([_failure(self._source, "not_found")]) from exc
+
+
+class Output:
+    """Gathers results as two columns and writes them in batches."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.writer: PartWriter = attempt.open_part()
+        self.keys: list[Any] = []
+        self.values: list[Any] = []
+        self.limit = 16  #: results to gather, by what one has cost so far
+        self._page = attempt.page
+        self._beat = attempt.beat
+        self._collect = attempt.collect
+        self._careful = attempt.order.careful
+
+    def flush(self) -> None:
+        """Write what is held. Raises DataError, DiskFullError, OutputError."""
+        keys, values = self.keys, self.values
+        self.keys, self.values = [], []
+        if Pair in set(map(type, values)):
+            keys = [check_key(v.key) if type(v) is Pair else k for k, v in zip(keys, values, strict=True)]
+            values = [v.value if type(v) is Pair else v for v in values]
+        if not keys:
+            return
+        self.write(keys, values)
+        self._collect()
+        fits = _BATCH_COST * len(keys) // (column_cost(values) + column_cost(keys) + 1)
+        self.limit = max(1, min(self.limit * 2, fits, _BATCH_RECORDS))
+
+    def write(self, keys: list[Any], values: list[Any]) -> None:
+        """Write a block at once."""
+        self.writer.write(keys, values)
+        self._page[pages.OUT] += len(keys)
+        self._beat()
+
+
+def _fold(attempt: Attempt, fold: Folding, regions: list[Source], out: Output) -> tuple[int, int]:
+    """Groups and spills of a built-in that folds."""
+    spec, order = attempt.spec, attempt.order
+    table = Aggregator(
+        fold, memory=spec.memory_bytes, scratch=order.scratch, tick=attempt.beat, quota=attempt.quota
+    )
+    for region in regions:
+        for keys, states in region.blocks():
+            table.add(keys, states)
+    for keys, results in table.results():
+        out.write(keys, results)
+    return table.groups, table.spills
+
+
+def _reduce(attempt: Attempt, reduce: Any, regions: list[Source], out: Output) -> int:
+    """Groups of a reduce that reads values."""
+    spec, order = attempt.spec, attempt.order
+    memory = spec.memory_bytes // 2 if spec.sort_values else spec.memory_bytes
+    tick = attempt.beat if isinstance(reduce, BuiltIn) else attempt.tick  # only user code makes cycles
+    merged = merge(regions, memory=memory, scratch=order.scratch, tick=tick, quota=attempt.quota)
+    if isinstance(reduce, Grouping) and reduce.passes and not spec.sort_values:
+        return _pass(merged, out)
+    stream: Iterator[tuple[Any, Iterable[Any]]] = groups(merged)
+    if spec.sort_values:
+        stream = _with_sorted_values(groups(merged), memory=memory, attempt=attempt)
+    function = reduce.reduce if isinstance(reduce, BuiltIn) else attempt.job.reduce  # type: ignore[attr-defined]
+    attempt.at = None
+    if order.careful:
+        return _reduce_careful(attempt, returning(function, "reduce"), stream, out)
+    return _reduce_groups(attempt, returning(function, "reduce"), stream, out)
+
+
+def _pass(merged: Iterator[Block], out: Output) -> int:
+    """Every pair as it came, under its group's first key; how many groups."""
+    found = 0
+    last: Any = None
+    for keys, values in merged:
+        begins = not (found and same(keys[0], last))
+        found += begins + sum(map(ne, keys, islice(keys, 1, None)))
+        if not (begins and set(map(type, keys)) <= _ALIKE):
+            keys = _first_of_equals(keys, last, begins)
+        last = keys[-1]
+        out.write(keys, values)
+    return found
+
+
+#: Keys of these types that are equal look the same.
+_ALIKE: Final = frozenset({str, bytes, int, type(None)})
+
+
+def _first_of_equals(keys: list[Any], last: Any, begins: bool) -> list[Any]:
+    shown = keys[0] if begins else last
+    result = []
+    for key in keys:
+        if key != shown:
+            shown = key
+        result.append(shown)
+    return result
+
+
+def _reduce_groups(
+    attempt: Attempt,
+    function: Callable[..., Iterable[Any]],
+    stream: Iterable[tuple[Any, Iterable[Any]]],
+    out: Output,
+) -> int:
+    """The loop over groups: about a screen, and the hottest code of a reduce."""
+    opened = Groups()
+    open_values = opened.open
+    count = 0
+    key: Any = None
+    attempt.at = lambda: Record(path=None, offset=None, key=key, value=None)
+    keys, values, limit = out.keys, out.values, out.limit
+    for key, group in stream:
+        count += 1
+        found = function(key, open_values(group))
+        if type(found) is list:
+            found = iter(found)
+        before = len(values)
+        values.extend(islice(found, limit))
+        added = len(values) - before
+        if added == 1:
+            keys.append(key)
+        else:
+            keys.extend(repeat(key, added))
+        while len(values) >= limit:
+            out.flush()
+            keys, values, limit = out.keys, out.values, out.limit
+            values.extend(islice(found, limit))
+            keys.extend(repeat(key, len(values)))
+    opened.close()
+    return count
+
+
+def _reduce_careful(
+    attempt: Attempt,
+    function: Callable[..., Iterable[Any]],
+    stream: Iterable[tuple[Any, Iterable[Any]]],
+    out: Output,
+) -> int:
+    """Group by group: output is held until the group is through; a bad one leaves none."""
+    from mrq.codec.columns import encode_column
+
+    opened = Groups()
+    count = 0
+    for key, group in stream:
+        count += 1
+        kept: list[Any] = []
+        source = iter(group)
+        try:
+            results = list(function(key, opened.open(_keeping(source, kept))))
+            encode_column([v.value if type(v) is Pair else v for v in results] or [None])
+        except Exception as exc:  # noqa: BLE001 whatever the user's code raises
+            kept.extend(islice(source, _BAD_VALUES_MAX - len(kept)))
+            attempt.skip(Record(path=None, offset=None, key=key, value=kept), exc)
+            continue
+        out.keys.extend(repeat(key, len(results)))
+        out.values.extend(results)
+        if len(out.values) >= out.limit:
+            out.flush()
+    opened.close()
+    return count
+
+
+def _keeping(group: Iterable[Any], kept: list[Any]) -> Iterator[Any]:
+    """The group's values; the first of them stay in `kept`."""
+    for value in group:
+        if len(kept) < _BAD_VALUES_MAX:
+            kept.append(value)
+        yield value
+
+
+def _with_sorted_values(
+    stream: Iterable[tuple[Any, list[Any] | Iterator[Any]]], *, memory: int, attempt: Attempt
+) -> Iterator[tuple[Any, Iterable[Any]]]:
+    """Each group with its values in the order of keys; those that don't fit are sorted on disk."""
+    for key, group in stream:
+        if type(group) is list:
+            yield key, group if len(group) == 1 else _ordered(key, group)
+        else:
+            yield key, _sorted_on_disk(key, group, memory, attempt)
+
+
+def _ordered(key: Any, values: list[Any]) -> list[Any]:
+    types = set(map(type, values))
+    if float in types and any(value != value for value in values):
+        raise DataError(
+            f"NaN among the values of the key {shortened(key, 200)} has no place in the order that "
+            "sort_values wants; leave it out in map, or yield None for it"
+        )
+    try:
+        return sort_columns(values, None)[0]
+    except DataError as exc:
+        raise DataError(
+            f"sort_values can't order the values of the key {shortened(key, 200)}: they must be of types "
+            f"that keys may have, where {exc}"
+        ) from exc
+
+
+def _sorted_on_disk(key: Any, group: Iterable[Any], memory: int, attempt: Attempt) -> Iterator[Any]:
+    """A group over several blocks: sorted in pieces, merged."""
+    scratch = attempt.order.scratch
+    runs: list[Run] = []
+    held: list[Any] = []
+    weight = 0
+    source = iter(group)
+    while chunk := list(islice(source, _BATCH_RECORDS)):
+        held += chunk
+        weight += cost(chunk, ())
+        if weight > memory // 2:
+            runs.append(_run(attempt, len(runs), _ordered(key, held)))
+            held, weight = [], 0
+            attempt.tick()
+    if not runs:
+        yield from _ordered(key, held)
+        return
+    if held:
+        runs.append(_run(attempt, len(runs), _ordered(key, held)))
+        held = []
+    import os
+
+    merged = merge(runs, memory=memory // 2, scratch=scratch, tick=attempt.tick, quota=attempt.quota)
+    for values, _ in merged:
+        yield from values
+    for run in runs:
+        os.unlink(run.path)
+
+
+def _run(attempt: Attempt, number: int, values: list[Any]) -> Run:
+    """One piece of a group's values."""
+    path = f"{attempt.order.scratch}/values-{attempt.page[pages.TICKS]}-{number}"
+    writer = RunWriter(path, quota=attempt.quota)
+    try:
+        writer.write(values, [None] * len(values))
+        return writer.close()
+    except BaseException:
+        writer.abort()
+        raise

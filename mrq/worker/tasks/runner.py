@@ -1,0 +1,141 @@
+"""`run_attempt`: one attempt of one task, whatever the user's code does."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from mrq.core.model import Kind, Outcome, Purpose, Status, TaskResult
+from mrq.errors import DataError
+from mrq.job.base import Job, defined
+from mrq.shuffle.bounded import Quota
+from mrq.worker.order import AttemptOrder
+from mrq.worker.tasks import failure
+from mrq.worker.tasks.attempt import Attempt
+
+
+def run_attempt(order: AttemptOrder, job: Job, page: memoryview[int], quota: Quota | None = None) -> Outcome:
+    """Run one map, reduce or sampling map. Never raises for what user code did.
+
+    `page` is the progress page as `worker.page.open_page` gives it; `quota` bounds runs and map outputs. The
+    outcome is DONE with a result, FAILED with the user's error, DISK_FULL, or FETCH_FAILED with the map
+    outputs that can't be read.
+    """
+    attempt = Attempt(order, job, page, quota)
+    try:
+        result = run_task(attempt)
+    except failure.FetchFailed as exc:
+        attempt.discard()
+        return Outcome(status=Status.FETCH_FAILED, fetch_failures=exc.failures)
+    except BaseException as exc:  # noqa: BLE001 SystemExit and KeyboardInterrupt of user code too
+        outcome = _failed(attempt, exc)
+        attempt.discard()
+        return outcome
+    return Outcome(status=Status.DONE, result=result)
+
+
+def run_task(attempt: Attempt) -> TaskResult:
+    """The attempt's work itself. Raises whatever user code raises, FetchFailed and MrqErrors."""
+    started = time.perf_counter()
+    _forget_peak()
+    with _no_collections():
+        result = _run(attempt)
+    return replace(result, seconds=time.perf_counter() - started, peak_rss_bytes=peak_rss_bytes())
+
+
+def _run(attempt: Attempt) -> TaskResult:
+    # What one kind of task needs, the others don't pay for: imports count in a tiny job.
+    job, cls = attempt.job, type(attempt.job)
+    if defined(cls, "setup"):
+        attempt.doing = "setup"
+        job.setup()  # type: ignore[attr-defined]
+        attempt.doing = None
+    try:
+        result = _run_task(attempt)
+    except BaseException:
+        if defined(cls, "teardown"):
+            with suppress(Exception):  # the first error is the one to show
+                job.teardown()  # type: ignore[attr-defined]
+        raise
+    if defined(cls, "teardown"):
+        attempt.doing = "teardown"
+        job.teardown()  # type: ignore[attr-defined]
+        # It may have counted.
+        result = replace(result, counters=attempt.counters())
+    return result
+
+
+def _run_task(attempt: Attempt) -> TaskResult:
+    if attempt.order.kind is Kind.REDUCE:
+        from mrq.worker.tasks.reducer import run_reduce
+
+        try:
+            return run_reduce(attempt)
+        except RecursionError as exc:
+            raise failure.too_deep(exc) or exc from None
+    if attempt.spec.purpose is Purpose.SAMPLE:
+        from mrq.worker.tasks.sampler import run_sample
+
+        return run_sample(attempt)
+    from mrq.worker.tasks.mapper import run_map
+
+    return run_map(attempt)
+
+
+def _failed(attempt: Attempt, exc: BaseException) -> Outcome:
+    try:
+        at = attempt.record()
+    except Exception:  # noqa: BLE001 without a record the error is still an error
+        at = None
+    if failure.disk_full(exc):
+        status = Status.DISK_FULL
+        message = failure.full_disk_message(exc, attempt.order.scratch)
+    else:
+        status, message = Status.FAILED, None
+    doing = attempt.doing
+    if doing is None and at is not None and at.path is None:
+        doing = f"the group of the key {failure.shortened(at.key, 200)}"
+    error = replace(failure.report(exc, record=doing, at=at), peak_rss_bytes=peak_rss_bytes())
+    if not error.frames and isinstance(exc, DataError):
+        error = replace(
+            error, frames=failure.method_at_fault(type(attempt.job), attempt.order.kind, str(exc))
+        )
+    return Outcome(status=status, error=error if message is None else replace(error, message=message))
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """No automatic garbage collection: it would visit every list of values over and over.
+
+    Young garbage is collected by `Attempt.tick`.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def peak_rss_bytes() -> int:
+    """This process's peak resident memory, since `_forget_peak` where the kernel allows that; 0 if unknown.
+
+    Not `ru_maxrss`: that begins with what the parent had when it started this process.
+    """
+    try:
+        with open("/proc/self/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1]) << 10
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def _forget_peak() -> None:
+    with suppress(OSError), open("/proc/self/clear_refs", "wb", buffering=0) as file:
+        file.write(b"5")

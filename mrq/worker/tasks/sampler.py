@@ -1,0 +1,122 @@
+"""Samples a map's keys for a total order, and cuts the key space by them."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from mrq.codec.columns import decode_column, encode_column
+from mrq.codec.order import same, sort_columns
+from mrq.core.model import TaskResult
+from mrq.shuffle.budget import column_cost
+from mrq.shuffle.collect import STEP_FIRST, STEP_MAX, check_pair
+from mrq.worker.tasks.attempt import Attempt
+from mrq.worker.tasks.feed import Feed, Pairs
+
+#: Keys of one map's sample, at most.
+SAMPLE_MAX: Final = 10_000
+#: Bytes of one map's sample, by cost, at most (but for one key): huge keys make it thinner.
+SAMPLE_COST_MAX: Final = 16 << 20
+
+
+def run_sample(attempt: Attempt) -> TaskResult:
+    """Run the map for its keys alone. Raises what `run_map` does."""
+    sink = SampleSink(f"mrq-sample:{attempt.spec.seed}:{attempt.order.index}")
+    feed = Feed(attempt, sink)
+    feed.run()
+    sample = encode_column(sink.keys, keys=True)
+    return attempt.result(
+        records_in=feed.records,
+        bytes_in=feed.bytes,
+        records_out=len(sink.keys),
+        bytes_out=len(sample),
+        records_emitted=sink.emitted,
+        sample=sample,
+    )
+
+
+class SampleSink:
+    """A reservoir of keys, each pair equally likely: Li's algorithm L, which draws only for what it takes."""
+
+    def __init__(self, seed: str) -> None:
+        self.keys: list[Any] = []
+        self.emitted = 0
+        self.writing = False
+        self._random = random.Random(seed)
+        self._room = SAMPLE_MAX
+        self._weight = 1.0
+        self._next = 0  # the position of the next pair to take
+        self._step = STEP_FIRST
+        self._cost = 0
+
+    def consume(self, pairs: Pairs) -> None:
+        """Take every pair. Raises DataError."""
+        for pair in pairs:
+            keys = [check_pair(pair)[0]]
+            append = keys.append
+            for key, _ in islice(pairs, self._step):
+                append(key)
+            fits = SAMPLE_COST_MAX * len(keys) // (16 * (column_cost(keys) + 1))
+            self._step = max(1, min(self._step * 2, fits, STEP_MAX))
+            self._offer(keys)
+
+    def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
+        """Take a dict's keys."""
+        self.consume(iter(mapping.items()))
+
+    def _offer(self, keys: list[Any]) -> None:
+        start = self.emitted
+        self.emitted += len(keys)
+        while self._next < self.emitted:
+            key = keys[self._next - start]
+            if len(self.keys) < self._room:
+                self.keys.append(key)
+                self._cost += column_cost([key])
+                self._next += 1
+                if len(self.keys) == self._room:
+                    self._skip()
+            else:
+                slot = self._random.randrange(self._room)
+                self._cost += column_cost([key]) - column_cost([self.keys[slot]])
+                self.keys[slot] = key
+                self._skip()
+            if self._cost > SAMPLE_COST_MAX and len(self.keys) > 1:
+                self._thin()
+
+    def _skip(self) -> None:
+        """Draw how many pairs to pass over."""
+        draw = self._random.random
+        self._weight *= math.exp(math.log(1.0 - draw()) / self._room)
+        self._next += int(math.log(1.0 - draw()) / math.log1p(-self._weight)) + 1
+
+    def _thin(self) -> None:
+        """Half the sample, and from now on half the room."""
+        self._random.shuffle(self.keys)
+        self._room = max(1, len(self.keys) // 2)
+        del self.keys[self._room :]
+        self._cost = column_cost(self.keys)
+        self._weight = self._room / self.emitted if self.emitted > self._room else 0.5
+
+
+def boundaries(samples: Sequence[bytes], reducers: int) -> list[Any]:
+    """At most `reducers` - 1 distinct keys that cut the sampled keys into even parts; none for no keys.
+
+    `samples` are `TaskResult.sample` of all sampled maps. Partition i holds keys from boundary i-1 on and
+    below boundary i. Raises CorruptFileError.
+    """
+    keys: list[Any] = []
+    for sample in samples:
+        keys += decode_column(sample) if sample else []
+    ordered, _ = sort_columns(keys, None)
+    found: list[Any] = []
+    for number in range(1, reducers):
+        if not ordered:
+            break
+        key = ordered[number * len(ordered) // reducers]
+        if same(key, ordered[0]) or (found and same(key, found[-1])):
+            continue
+        found.append(key)
+    return found

@@ -1,0 +1,83 @@
+"""Jobs for the cluster's tests, in a file of their own: a bundle takes the whole of its file's imports."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import mrq
+
+
+class Words(mrq.Job):
+    reduce = mrq.sum
+
+    def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
+        self.counters["lines"] += 1
+        for word in line.split():
+            yield word, 1
+
+
+class Sorted(mrq.Job, order="total"):
+    reduce = mrq.identity
+
+    def map(self, key: int, line: str) -> Iterator[tuple[str, None]]:
+        yield line, None
+
+
+class Upper(mrq.Job):
+    def map(self, key: int, line: str) -> Iterator[tuple[None, str]]:
+        yield None, line.upper()
+
+
+class Frequencies(mrq.Job):
+    """Of what `Words` counted: how many words there are of each count."""
+
+    reduce = mrq.sum
+
+    def map(self, word: str, count: int) -> Iterator[tuple[int, int]]:
+        yield count, 1
+
+
+class Paths(mrq.Job):
+    """The path of each record's file, as user code sees it."""
+
+    reduce = mrq.count
+
+    def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
+        yield self.task.path, 1
+
+
+class Gated(mrq.Job):
+    """Maps that wait for a file; each leaves a mark of having run."""
+
+    gate: str
+    reduce = mrq.sum
+
+    def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
+        if key == 0:
+            with open(os.path.join(self.gate, "runs"), "a") as file:
+                file.write(f"{self.task.id}\n")
+            while line.startswith("wait") and not os.path.exists(os.path.join(self.gate, "open")):
+                self.task.progress()
+                time.sleep(0.01)
+        yield line, 1
+
+
+class Broken(mrq.Job):
+    """Fails until a file says otherwise."""
+
+    gate: str
+    reduce = mrq.sum
+
+    def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
+        if "bad" in line and not os.path.exists(os.path.join(self.gate, "mended")):
+            print("about to fail")
+            raise ValueError(f"can't read {line!r}")
+        yield line, 1
+
+
+class Chatty(mrq.Job):
+    def map(self, key: int, line: str) -> Iterator[tuple[None, str]]:
+        print("said by user code")
+        yield None, line

@@ -1,0 +1,258 @@
+"""A whole cluster in one process, on the memory twins: masters, workers with real executors, clients."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mrq import profile
+from mrq.adapters.memory import MemoryBroker, MemoryQueues, MemoryStore, SystemClock
+from mrq.adapters.memory_leading import MemoryBlobs, MemoryClientLink, MemoryDesk, MemoryLease, MemoryRequests
+from mrq.cluster import ClusterEngine
+from mrq.core.election import ElectionConfig
+from mrq.core.machine_config import MachineConfig, ReduceStart
+from mrq.core.model import Slots
+from mrq.errors import OperatorError
+from mrq.master.service import MasterService, ServiceConfig
+from mrq.master.shares import Probe
+from mrq.ports import Sink
+from mrq.worker.agent_loop import AgentLoop
+from mrq.worker.calls import ThreadedCalls
+from mrq.worker.pool import Pool
+from mrq.worker.tasks.sampler import boundaries
+
+#: As on a cluster, but quicker to notice a death, and reduces read where maps wrote.
+CONFIG = MachineConfig(
+    reduce_start=ReduceStart.AFTER_MAPS, suspect_after_s=1.0, dead_after_s=2.0, republish_after_s=2.0
+)
+
+
+class _Store(MemoryStore):
+    """Keeps what is forgotten, as Redis does for a while."""
+
+    def forget(self, job: str) -> None:
+        """Kept."""
+
+
+class Servers:
+    """What RabbitMQ and Redis would hold."""
+
+    def __init__(self) -> None:
+        self.sinks: list[Sink] = []
+        self.store = _Store(leader=self._tell, ready=False, store_id="cluster-1")
+        self.lease = MemoryLease()
+        self.requests = MemoryRequests()
+        self.blobs = MemoryBlobs()
+        self.queues = MemoryQueues()
+
+    def _tell(self, event: object) -> None:
+        for sink in list(self.sinks):
+            sink(event)
+
+
+class _Events:
+    def __init__(self, servers: Servers, sink: Sink) -> None:
+        self._servers, self._sink = servers, sink
+        self._kept: list[object] | None = []
+        self._lock = threading.Lock()
+
+    def note(self) -> None:
+        self._servers.sinks.append(self._take)
+
+    def _take(self, event: object) -> None:
+        with self._lock:
+            if self._kept is not None:
+                self._kept.append(event)
+                return
+        self._sink(event)
+
+    def start(self) -> None:
+        with self._lock:
+            kept, self._kept = self._kept or [], None
+            for event in kept:
+                self._sink(event)
+
+    def close(self) -> None:
+        with contextlib.suppress(ValueError):
+            self._servers.sinks.remove(self._take)
+
+
+class _Broker(MemoryBroker):
+    def tick(self) -> None:
+        """Nothing here watches the loop."""
+
+
+class MemoryBackend:
+    """A `master.backend.Backend`."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self.lease = servers.lease
+        self.state = self.store = servers.store
+        self.blobs = servers.blobs
+
+    def store_id(self) -> str:
+        return self._servers.store.identity()[0]
+
+    def events(self, sink: Sink) -> _Events:
+        return _Events(self._servers, sink)
+
+    def desk(self) -> MemoryDesk:
+        return MemoryDesk(self._servers.requests)
+
+    def broker(self, notify: Callable[[str | None], None]) -> _Broker:
+        return _Broker(self._servers.queues)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class Cluster:
+    """Masters, workers and clients; a context manager that leaves nothing running."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        config: MachineConfig = CONFIG,
+        lease_s: float = 2.0,
+        probe: Probe | None = None,
+    ) -> None:
+        self.folder = folder
+        self.probe = probe
+        self.servers = Servers()
+        self.config = config
+        self.lease_s = lease_s
+        self.said: list[str] = []
+        self.masters: list[tuple[MasterService, threading.Thread]] = []
+        self.workers: dict[str, tuple[AgentLoop, threading.Thread]] = {}
+        self._clients: list[ClusterEngine] = []
+        self._pools: list[Pool] = []
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for client in self._clients:
+            client.close()
+        for worker in list(self.workers):
+            self.stop_worker(worker)
+        for service, _ in self.masters:
+            service.stop()
+        for _, thread in self.masters:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    def master(self, *, wait: bool = True) -> MasterService:
+        """One more; the first leads."""
+        share = 1 / 8 * self.lease_s
+        service = MasterService(
+            MemoryBackend(self.servers),
+            ServiceConfig(
+                owner=f"master-{len(self.masters)}",
+                shared_root=str(self.folder / "shared"),
+                keep_s=3600.0,
+                machine=self.config,
+                cut=boundaries,
+                election=ElectionConfig(
+                    owner=f"master-{len(self.masters)}",
+                    lease_s=8 * share,
+                    act_s=5 * share,
+                    renew_s=share,
+                    look_s=share,
+                ),
+            ),
+            clock=SystemClock(),
+            say=self.said.append,
+            probe=self.probe,
+        )
+
+        def run() -> None:
+            try:
+                service.run()
+            except Exception as exc:
+                self.said.append(f"master died: {traceback.format_exc()}")
+                if not isinstance(exc, OperatorError):
+                    raise
+
+        thread = threading.Thread(target=run, name=f"master-{len(self.masters)}")
+        thread.start()
+        self.masters.append((service, thread))
+        if wait:
+            assert service.leading.wait(10), self.said
+        return service
+
+    def worker(self, name: str, *, slots: int = 1, **about: Any) -> AgentLoop:
+        """One more, with map and reduce slots of its own."""
+        from mrq.core.agent_words import AgentConfig
+
+        pool, broker, store = Pool(), MemoryBroker(self.servers.queues), self.servers.store
+        pool.prewarm(slots)
+        loop = AgentLoop(
+            worker=name,
+            boot=os.urandom(4).hex(),
+            slots=Slots(map=slots, reduce=slots, total=slots),
+            broker=broker,
+            store=store,
+            clock=SystemClock(),
+            root=str(self.folder / "tmp"),
+            pool=pool,
+            calls=ThreadedCalls(store),
+            config=AgentConfig(
+                worker=name,
+                boot=os.urandom(4).hex(),
+                slots=Slots(map=slots, reduce=slots, total=slots),
+                beat_interval_s=0.2,
+                **about,
+            ),
+        )
+        broker.attach(worker=loop.sink)
+        store.attach(nudge=loop.nudge)
+        thread = threading.Thread(target=loop.run, name=f"agent-{name}")
+        thread.start()
+        self.workers[name] = (loop, thread)
+        return loop
+
+    def stop_worker(self, name: str) -> None:
+        loop, thread = self.workers.pop(name)
+        loop.stop(1.0)
+        thread.join(10)
+        assert not thread.is_alive()
+
+    def client(self, paths: tuple[tuple[str, str], ...] = (), *, timeout_s: float = 20.0) -> ClusterEngine:
+        """One more client."""
+        urls = {"MRQ_AMQP_URL": "amqp://nowhere/", "MRQ_REDIS_URL": "redis://nowhere/0"}
+        made = profile.load(None, flags={}, env=urls, cwd=str(self.folder))
+        made = replace(made, paths=paths, timeout_s=timeout_s, blob_bytes_max=1 << 20)
+        engine = ClusterEngine(
+            made,
+            say=self.said.append,
+            connect=lambda profile, say: (MemoryClientLink(self.servers.requests), self.servers.blobs),
+        )
+        self._clients.append(engine)
+        return engine
+
+
+def until(true: Callable[[], object], timeout_s: float = 10.0) -> None:
+    """Wait for something that other threads do."""
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, "it didn't come about"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, *, workers: int = 1, **more: Any) -> Iterator[Cluster]:
+    """One master that leads, and workers."""
+    with Cluster(folder, **more) as made:
+        made.master()
+        for number in range(workers):
+            made.worker(f"w{number}")
+        yield made

@@ -1,0 +1,92 @@
+"""Values to put into a store, for `test_redis_state`."""
+
+from __future__ import annotations
+
+import hashlib
+
+from mrq.core.commands import WriteLocation, WriteTask
+from mrq.core.model import (
+    AttemptId,
+    Beat,
+    JobSpec,
+    Kind,
+    MapLocation,
+    Outcome,
+    Role,
+    Slots,
+    Status,
+    TaskMessage,
+    TaskState,
+)
+from mrq.ports import Batch, ClaimRequest, Fence, ReportRequest, Write
+
+
+def job_spec(job: str) -> JobSpec:
+    return JobSpec(
+        job=job,
+        name="Test",
+        code=hashlib.sha256(b"code").hexdigest(),
+        entry="jobs:Test",
+        parameters={},
+        inputs=("in",),
+        splits=(),
+        reducers=2,
+        input_format="text",
+        output_format="text",
+    )
+
+
+def fence(seq: int = 0, incarnation: int = 1) -> Fence:
+    return Fence(incarnation=incarnation, epoch=1, owner="o", seq=seq)
+
+
+def task(index: int) -> WriteTask:
+    return WriteTask(
+        job="j",
+        kind=Kind.MAP,
+        index=index,
+        state=TaskState.QUEUED,
+        generation=1,
+        primary_number=1,
+        backup_number=0,
+    )
+
+
+def batch(seq: int, *writes: Write, located: bool = False) -> Batch:
+    if located:
+        attempt = AttemptId(generation=1, number=1, token="t")
+        at = MapLocation(map_index=0, attempt=attempt, worker="w1", boot="b1", digest=1, bytes=2)
+        writes = (*writes, WriteLocation(job="j", location=at))
+    records = (("m0", b"record"),)
+    return Batch(job="j", fence=fence(seq), writes=writes, records=records, job_record=b"job")
+
+
+def beat(seq: int, worker: str = "w1") -> Beat:
+    return Beat(worker=worker, boot="b1", seq=seq, slots=Slots(map=1, reduce=1, total=2))
+
+
+def claim(index: int) -> ClaimRequest:
+    message = TaskMessage(
+        job="j",
+        kind=Kind.MAP,
+        index=index,
+        generation=1,
+        role=Role.PRIMARY,
+        role_number=1,
+        publish_id="p",
+    )
+    return ClaimRequest(message=message, worker="w1", boot="b1", token=f"t{index}")
+
+
+def report(index: int) -> ReportRequest:
+    return ReportRequest(
+        job="j",
+        kind=Kind.MAP,
+        index=index,
+        attempt=AttemptId(generation=1, number=1, token=f"t{index}"),
+        role=Role.PRIMARY,
+        role_number=1,
+        worker="w1",
+        boot="b1",
+        outcome=Outcome(status=Status.LOST),
+    )

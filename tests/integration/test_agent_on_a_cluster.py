@@ -1,0 +1,213 @@
+"""The agent loop as a cluster has it: the store asked by threads, reduces that gather first."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_runs import BOOT, WORKER, AgentRun, wait_for
+
+from mrq.core import agent as a
+from mrq.core.commands import WriteLocation
+from mrq.core.model import FetchFailure, Kind, MapLocation, Outcome, Slots, Status
+from mrq.core.paths import map_output_path
+from mrq.errors import OperatorError
+from mrq.worker.gather import Gathered, GatherFailed, Gathering
+from mrq.worker.order import MapSource
+
+WORDS = (
+    "class T(mrq.Job):\n    reduce = mrq.sum\n    def map(self, key, line):\n"
+    "        for word in line.split(): yield word, 1\n"
+)
+
+
+class FakeGatherer:
+    """Says nothing by itself; notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.tell: Callable[[object], None]
+
+    def attach(self, sink: Callable[[object], None]) -> None:
+        self.tell = sink
+
+    def gather(self, *, token: str, job: str, generation: int, partition: int, maps: int) -> None:
+        self.asked.append((token, job, generation, partition, maps))
+
+    def cancel(self, token: str) -> None:
+        self.asked.append(token)
+
+    def forget(self, job: str) -> None:
+        self.asked.append(job)
+
+
+@pytest.fixture
+def gatherer() -> FakeGatherer:
+    return FakeGatherer()
+
+
+def map_done(run: AgentRun) -> tuple[MapSource, MapLocation]:
+    """One map's output, and where it lies."""
+    run.publish(0)
+    made = run.reports(1)[0]
+    assert made.outcome.result is not None
+    digest = made.outcome.result.digest
+    location = MapLocation(
+        map_index=0, attempt=made.attempt, worker=WORKER, boot=BOOT, digest=digest, bytes=1
+    )
+    path = map_output_path(str(run.root), "j", 0, made.attempt)
+    return MapSource(map_index=0, digest=digest, path=path), location
+
+
+def beats(run: AgentRun) -> list[Any]:
+    """Beats as the leader hears them."""
+    return [event.beat for event in run.events if hasattr(event, "beat")]
+
+
+def test_a_map_and_a_reduce_with_the_store_asked_by_threads(tmp_path: Path) -> None:
+    with AgentRun(tmp_path, threaded=True) as run:
+        spec = run.add(WORDS, ["b a", "a"])
+        _, location = map_done(run)
+        run.write("j", WriteLocation(job="j", location=location))
+        run.publish(0, Kind.REDUCE)
+        told = run.reports(2)[1].outcome
+        assert told.result is not None, told
+        assert spec.staging is not None
+        assert (Path(spec.staging) / told.result.files[0].name).read_text() == "a\t2\nb\t1\n"
+
+
+def test_a_reduce_gathers_before_it_gets_an_executor(tmp_path: Path, gatherer: FakeGatherer) -> None:
+    with AgentRun(tmp_path, threaded=True, gatherer=gatherer) as run:
+        run.add(WORDS, ["b a", "a"])
+        source, _ = map_done(run)
+        run.publish(0, Kind.REDUCE)
+        wait_for(lambda: gatherer.asked)
+        ((token, *rest),) = gatherer.asked
+        assert rest == ["j", 1, 0, 1]
+        gatherer.tell(Gathering(token=token, fraction=0.5, bytes=77))
+
+        def shown() -> bool:
+            lines = [line for beat in beats(run) for line in beat.running]
+            return any((line.phase, line.fraction, line.bytes) == ("shuffling", 0.5, 77) for line in lines)
+
+        wait_for(shown)
+        assert len(run.loop._attempts) == 0
+        gatherer.tell(Gathered(token=token, sources=(source,)))
+        assert run.reports(2)[1].outcome.status is Status.DONE
+        wait_for(lambda: gatherer.asked[1:] == [token])
+        gatherer.tell(Gathered(token=token, sources=(source,)))  # too late: nobody listens
+        run.drop()
+        wait_for(lambda: gatherer.asked[2:] == ["j"])
+
+
+def test_gathering_that_fails_is_the_outcome(tmp_path: Path, gatherer: FakeGatherer) -> None:
+    with AgentRun(tmp_path, threaded=True, gatherer=gatherer) as run:
+        run.add(WORDS, ["x"])
+        run.publish(0, Kind.REDUCE)
+        wait_for(lambda: gatherer.asked)
+        failure = FetchFailure(map_index=0, generation=3, reason="unreachable")
+        outcome = Outcome(status=Status.FETCH_FAILED, fetch_failures=(failure,), started=False)
+        gatherer.tell(GatherFailed(token=f"{BOOT}-1", outcome=outcome))
+        assert run.outcome() == outcome
+
+
+def test_a_kill_ends_gathering(tmp_path: Path, gatherer: FakeGatherer) -> None:
+    with AgentRun(tmp_path, threaded=True, gatherer=gatherer) as run:
+        run.add(WORDS, ["x"])
+        run.publish(0, Kind.REDUCE)
+        wait_for(lambda: gatherer.asked)
+        run.kill(f"{BOOT}-1")
+        told = run.outcome()
+        assert (told.status, told.started) == (Status.SUPERSEDED, False)
+        assert gatherer.asked[1:] == [f"{BOOT}-1"]
+        assert len(run.loop._starts) == 0
+
+
+def test_a_drain_hands_back_what_gathers(tmp_path: Path, gatherer: FakeGatherer) -> None:
+    with AgentRun(tmp_path, threaded=True, gatherer=gatherer) as run:
+        run.add(WORDS, ["x"])
+        run.publish(0, Kind.REDUCE)
+        wait_for(lambda: gatherer.asked)
+        run.loop.drain(30.0)
+        run.thread.join(5)
+        assert not run.thread.is_alive()
+        told = run.outcome()
+        assert (told.status, told.started) == (Status.HANDED_BACK, False)
+
+
+def test_a_gathering_reduce_leaves_the_map_slot_free(tmp_path: Path, gatherer: FakeGatherer) -> None:
+    config = a.AgentConfig(
+        worker=WORKER, boot=BOOT, slots=Slots(map=1, reduce=1, total=2), beat_interval_s=0.05
+    )
+    with AgentRun(tmp_path, threaded=True, gatherer=gatherer, config=config) as run:
+        run.add(WORDS, ["x"])
+        run.publish(0, Kind.REDUCE)
+        wait_for(lambda: gatherer.asked)
+        source, _ = map_done(run)
+        gatherer.tell(Gathered(token=gatherer.asked[0][0], sources=(source,)))
+        assert [report.outcome.status for report in run.reports(2)] == [Status.DONE] * 2
+
+
+def test_beats_go_on_while_claims_and_looks_wait(tmp_path: Path) -> None:
+    with AgentRun(tmp_path, threaded=True) as run:
+        run.add(WORDS, ["x"])
+        go_on, code = threading.Event(), run.store.code
+
+        def slow(digest: str) -> bytes | None:
+            assert go_on.wait(10)
+            return code(digest)
+
+        run.store.code = slow  # type: ignore[method-assign]
+        run.publish()
+        wait_for(lambda: len(run.loop._starts) == 1)
+        before = len(beats(run))
+        wait_for(lambda: len(beats(run)) > before + 5)
+        go_on.set()
+        assert run.outcome().status is Status.DONE
+
+
+def test_a_store_that_is_away_for_long_and_back(tmp_path: Path) -> None:
+    """Ten and fifteen beats stand for the 10 and 15 s of a cluster."""
+    config = a.AgentConfig(
+        worker=WORKER,
+        boot=BOOT,
+        slots=Slots(map=1, reduce=1, total=2),
+        beat_interval_s=0.05,
+        no_claims_after_s=0.5,
+        pause_after_s=0.75,
+        retry_s=0.05,
+    )
+    with AgentRun(tmp_path, threaded=True, config=config) as run:
+        mark = tmp_path / "mark"
+        run.add(
+            "class T(mrq.Job):\n    reduce = mrq.sum\n    def map(self, key, line):\n"
+            f"        open({str(mark)!r}, 'w'); time.sleep(0.3); yield line, 1\n",
+            ["x"],
+            splits=2,
+        )
+        run.publish(0)
+        wait_for(mark.exists)
+        asked: list[str] = []
+        calls = {name: getattr(run.store, name) for name in ("beat", "claim", "report")}
+
+        def away(name: str) -> Callable[[Any], Any]:
+            def call(argument: Any) -> Any:
+                asked.append(name)
+                raise OperatorError("away")
+
+            return call
+
+        for name in calls:
+            setattr(run.store, name, away(name))
+        time.sleep(1.0)
+        asked.clear()
+        run.publish(1)
+        time.sleep(0.5)
+        assert set(asked) == {"beat"}, "nothing is claimed, nothing reported"
+        for name, call in calls.items():
+            setattr(run.store, name, call)
+        assert [report.outcome.status for report in run.reports(2)] == [Status.DONE] * 2

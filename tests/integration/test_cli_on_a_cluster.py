@@ -1,0 +1,207 @@
+"""The command line against a whole cluster in this process: what users see of real masters and workers."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_rig import Cluster, cluster, until
+
+import mrq.cluster
+from mrq.adapters.memory_leading import MemoryClientLink
+from mrq.cli.app import run
+
+JOB = """
+import os, time
+import mrq
+
+class Words(mrq.Job):
+    gate: str = ""
+    reduce = mrq.sum
+
+    def map(self, key, line):
+        self.counters["lines"] += 1
+        if line == "bad":
+            print("looking at", line)
+            raise ValueError("that is a bad line")
+        while self.gate and not os.path.exists(self.gate):
+            self.task.progress()
+            time.sleep(0.01)
+        for word in line.split():
+            yield word, 1
+"""
+URLS = {"MRQ_AMQP_URL": "amqp://u:hidden@rabbit/", "MRQ_REDIS_URL": "redis://:hidden@redis/0"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MRQ_TMP", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in URLS.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "words.py").write_text(JOB)
+    (tmp_path / "in.txt").write_text("a b a\nb c\n" * 50)
+    return tmp_path
+
+
+def reach(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        mrq.cluster, "_connect", lambda profile, say: (MemoryClientLink(servers.requests), servers.blobs)
+    )
+
+
+@pytest.fixture
+def one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    with cluster(folder) as made:
+        reach(made.servers, monkeypatch)
+        yield made
+
+
+class Shell:
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+
+    def __call__(self, *argv: str, expect: int = 0) -> tuple[str, str]:
+        code = run(argv)
+        out, err = self._capfd.readouterr()
+        assert code == expect, err
+        assert "hidden" not in out + err
+        assert "Traceback" not in err
+        return out, err
+
+
+@pytest.fixture
+def shell(capfd: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capfd)
+
+
+def words(folder: Path, out: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / out).glob("part-*")}
+
+
+def test_the_same_bytes_and_words_as_on_this_machine(one: Cluster, shell: Shell, folder: Path) -> None:
+    shell("submit", "words.py", "in.txt", "-o", "here", "-R", "2", "--cluster", "local", "-j", "1")
+    _, err = shell("submit", "words.py", "in.txt", "-o", "there", "-R", "2", "-v")
+    lines = err.splitlines()
+    assert lines[0] == "cluster, state in redis://:***@redis:6379/0"
+    assert any(line.startswith("done in ") for line in lines)
+    assert "  result  there (2 parts)" in lines
+    assert "  lines  100" in lines
+    assert words(folder, "there") == words(folder, "here")
+    out, _ = shell("cat", "there")
+    assert sorted(out.splitlines()) == ["a\t100", "b\t100", "c\t50"]
+
+
+def test_standard_input_and_a_printed_result(one: Cluster, shell: Shell, folder: Path) -> None:
+    out, err = shell("submit", "words.py", "in.txt", "-o", "-")
+    assert sorted(out.splitlines()) == ["a\t100", "b\t100", "c\t50"]
+    assert "result" not in err
+
+
+def test_a_detached_job_is_seen_waited_for_and_known_when_it_is_over(
+    one: Cluster, shell: Shell, folder: Path
+) -> None:
+    gate = folder / "gate"
+    out, _ = shell("submit", "words.py", "in.txt", "-o", "out", "--detach", "--set", f"gate={gate}")
+    job = out.strip()
+    listed = json.loads(shell("jobs", "--json")[0])["jobs"]
+    assert [row["job"] for row in listed] == [job]
+    until(lambda: json.loads(shell("status", job, "--json")[0])["attempts"])
+    until(lambda: json.loads(shell("workers", "--json")[0])["workers"][0]["attempts"])
+    out, _ = shell("status", job)
+    assert f"{job} (Words)" in out
+    assert "m-00000" in out
+    (worker,) = json.loads(shell("workers", "--json")[0])["workers"]
+    assert (worker["worker"], worker["attempts"][0]["job"]) == ("w0", job)
+    assert "m-00000" in shell("workers", "w0")[0]
+    gate.touch()
+    _, err = shell("wait", job)
+    assert "done in" in err
+    assert "done" in shell("status", job)[0]
+    assert job in shell("jobs")[0]
+    _, err = shell("cancel", job, expect=1)
+    assert f"{job} was done already" in err
+
+
+def test_unknown_names_are_told_with_the_nearest(one: Cluster, shell: Shell, folder: Path) -> None:
+    out, _ = shell("submit", "words.py", "in.txt", "-o", "out", "--detach")
+    job = out.strip()
+    for command in ("status", "wait", "cancel", "retry", "logs"):
+        _, err = shell(command, f"{job}x", expect=2)
+        assert f"did you mean {job!r}?" in err, command
+        assert len(err.splitlines()) <= 2
+    _, err = shell("workers", "w1", expect=2)
+    assert "did you mean 'w0'?" in err
+    shell("wait", job)
+
+
+def test_a_failed_job_shows_its_frames_its_logs_and_how_to_go_on(
+    one: Cluster, shell: Shell, folder: Path
+) -> None:
+    (folder / "in.txt").write_text("a\nbad\n")
+    _, err = shell("submit", "words.py", "in.txt", "-o", "out", expect=1)
+    assert "ValueError: that is a bad line" in err
+    assert 'raise ValueError("that is a bad line")' in err
+    job = err.rsplit("mrq retry ", 1)[1].strip()
+    out, _ = shell("logs", job)
+    assert "looking at bad" in out
+    assert "that is a bad line" in shell("status", job)[0]
+    _, err = shell("retry", job, expect=1)
+    assert "that is a bad line" in err
+
+
+def test_ctrl_c_cancels_the_job_and_nothing_is_left(one: Cluster, shell: Shell, folder: Path) -> None:
+    client, main = one.client(), threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        until(lambda: any(row["running"] for row in client.ask("jobs")["jobs"]))
+        signal.pthread_kill(main, signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    _, err = shell(
+        "submit", "words.py", "in.txt", "-o", "out", "--set", f"gate={folder / 'never'}", expect=130
+    )
+    watcher.join()
+    # It may run before the answer to its submit has come back: then that is taken back, which cancels it too.
+    assert re.search(r"job words-\w+ (is cancelled|was taken back)", err)
+    assert not (folder / "out").exists()
+    until(lambda: [row["state"] for row in client.ask("jobs")["jobs"]] == ["cancelled"])
+
+
+def test_a_cluster_without_workers_says_so_and_waits(
+    shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Cluster(folder) as made:
+        reach(made.servers, monkeypatch)
+        made.master()
+        out, err = shell("submit", "words.py", "in.txt", "-o", "out", "--detach")
+        job = out.strip()
+        assert "no workers yet" in err + shell("status", job)[0]
+        assert "no workers: start some" in shell("workers")[0]
+        made.worker("w0")
+        shell("wait", job)
+    assert (folder / "out" / "_SUCCESS").exists()
+
+
+def test_nobody_answers(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Cluster(folder) as made:
+        reach(made.servers, monkeypatch)
+        _, err = shell("jobs", "--timeout", "1s", expect=1)
+    assert "no master answers yet: waiting" in err
+    assert "no master has answered within 1 s" in err
+
+
+def test_drain_and_quarantine(one: Cluster, shell: Shell) -> None:
+    until(lambda: json.loads(shell("workers", "--json")[0])["workers"])
+    assert "worker w0 is quarantined now" in shell("workers", "quarantine", "w0")[1]
+    assert "quarantined" in shell("workers")[0]
+    assert "worker w0 is alive now" in shell("workers", "readmit", "w0")[1]

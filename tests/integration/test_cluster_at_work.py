@@ -1,0 +1,118 @@
+"""Jobs on a master and three workers as processes: side by side, shuffling early, cancelled, with rubbish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import msgpack
+import pytest
+from cli_runs import gone, runs
+from cluster_runs import ClusterRun, cluster_of, logs_of, took
+from docker_run import Run
+from rabbitmq_runs import put
+
+CANCEL_S = 3.0
+
+
+@pytest.fixture(scope="module")
+def cluster(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterRun]:
+    with cluster_of(run, tmp_path_factory.mktemp("work")) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _logs(cluster: ClusterRun) -> Iterator[None]:
+    with logs_of(cluster):
+        yield
+
+
+def test_reduces_start_before_maps_end_and_fetch_as_they_go(cluster: ClusterRun) -> None:
+    job = cluster.held("early", ["a", "b", "c one", "d two"], "-R", "1")
+
+    def shuffling() -> tuple[float, float]:
+        """How far the reduce is: the share of maps that it has, and bytes."""
+        for row in cluster.status(job)["attempts"]:
+            if (row["task"], row["phase"]) == ("r-00000", "shuffling"):
+                return row["fraction"], row["bytes"]
+        return 0.0, 0
+
+    def maps_done() -> int:
+        return int(cluster.status(job)["maps_done"])
+
+    cluster.until(lambda: maps_done() == 2 and shuffling()[1] > 0 and shuffling()[0] >= 0.5)
+    half = shuffling()
+    cluster.open("early", "one")
+    cluster.until(lambda: shuffling()[0] >= 0.75)
+    assert shuffling()[1] > half[1]
+    assert maps_done() == 3, "the last map runs, and the reduce has all the others"
+    assert "r-00000" not in cluster.began("early"), "no executor waits with it"
+    cluster.open("early", "two")
+    cluster.mrq("wait", job)
+    assert cluster.result("early") == dict.fromkeys("abcd", 1)
+    assert cluster.uncharged(job)
+    assert cluster.tasks(job)["r-00000"]["number"] == 1
+
+
+def test_two_jobs_at_once(cluster: ClusterRun) -> None:
+    """One may run two tasks at once: the other has the third slot, and ends first."""
+    lines = [f"a{n} go" for n in range(4)]
+    left = cluster.held("left", lines, "-R", "2", "--max-running", "2")
+    cluster.until(lambda: len(cluster.began("left")) == 2)
+    right = cluster.held("right", lines, "-R", "2")
+    cluster.until(lambda: cluster.began("right"))
+    assert len(cluster.began("left")) == 2
+    listed = cluster.mrq("jobs", "--json").json["jobs"]
+    assert {row["job"] for row in listed if row["running"]} == {left, right}
+    cluster.open("right")
+    cluster.mrq("wait", right)
+    assert cluster.status(left)["state"] == "running"
+    cluster.open("left")
+    cluster.mrq("wait", left)
+    for name, job in (("left", left), ("right", right)):
+        assert cluster.result(name) == {f"a{n}": 1 for n in range(4)}
+        assert cluster.uncharged(job)
+
+
+def test_a_cancelled_job_is_gone_at_once_and_its_out_is_as_it_was(cluster: ClusterRun) -> None:
+    old = {cluster.shell.write("old-out/part-00000", "what was here before\n"): b"what was here before\n"}
+    inputs = [cluster.shell.write(f"old-in/{n}.txt", f"a{n} go\n") for n in range(3)]
+    job = cluster.detached("held.py", *inputs, "-o", "old-out", "--overwrite", *cluster.held_flags("old"))
+    cluster.until(lambda: len(cluster.began("old")) == 3)
+    pids = {pid for each in cluster.began("old").values() for _, pid in each}
+    assert all(map(runs, pids))
+    began = time.monotonic()
+    err = cluster.mrq("cancel", job).err
+    told = time.monotonic() - began
+    assert gone(pids, within_s=10)
+    ended = time.monotonic() - began
+    print(f"cancelled after {told:.1f} s, executors gone after {ended:.1f} s")
+    assert f"{job} is cancelled" in err
+    assert ended < told + CANCEL_S
+    assert cluster.status(job)["state"] == "cancelled"
+    assert cluster.shell.result("old-out") == {"part-00000": next(iter(old.values()))}
+    assert cluster.shell.staged() == []
+    cluster.until(lambda: not any(row["attempts"] for row in cluster.ask("workers")["workers"]))
+    err = cluster.mrq("wait", job, expect=1).err
+    assert "was cancelled" in err
+
+
+def test_rubbish_on_every_queue_harms_nobody(cluster: ClusterRun) -> None:
+    job = cluster.held("rubbish", ["a", "b go", "c go", "d"], "-R", "2")
+    cluster.until(lambda: len(cluster.began("rubbish")) >= 2)
+    forged = msgpack.packb([1, "1", b"x" * 32, msgpack.packb({"job": job})])
+    for queue in ("map", "reduce", "dead"):
+        for body in (b"", b"what is this?", msgpack.packb([9, "1", b"", b""]), forged):
+            put(cluster.broker, f"{cluster.server.prefix}.{queue}", body)
+    seconds = took(lambda: aside(cluster) >= 12, cluster)
+    print(f"rubbish is put aside after {seconds:.1f} s")
+    cluster.open("rubbish")
+    cluster.mrq("wait", job)
+    assert cluster.result("rubbish") == dict.fromkeys("abcd", 1)
+    assert cluster.uncharged(job)
+    assert {row["health"] for row in cluster.ask("workers")["workers"]} == {"alive"}
+
+
+def aside(cluster: ClusterRun) -> int:
+    found = cluster.broker.queue(f"{cluster.server.prefix}.rubbish")
+    return int(found.get("messages", 0))

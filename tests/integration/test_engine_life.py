@@ -1,0 +1,303 @@
+"""One engine, many jobs: nothing stays of those that are over; nothing that goes wrong looks like a hang."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mrq
+from mrq import embedded
+from mrq.core.model import Kind
+from mrq.embedded import Engine
+from mrq.errors import DiskFullError, InternalError, Interrupted, MrqError, UsageError
+from mrq.io import committer, disk
+from mrq.master.jobfolder import Completion, JobFolder
+
+WAIT_S = 30.0
+
+
+class Words(mrq.Job):
+    def map(self, key, line):  # type: ignore[no-untyped-def]
+        for word in line.split():
+            yield word, 1
+
+    def reduce(self, word, counts):  # type: ignore[no-untyped-def]
+        yield sum(counts)
+
+
+class Ordered(Words, order="total"):
+    pass
+
+
+class Picky(Words):
+    """Fails until the file that it is told of exists."""
+
+    sign: str = ""
+
+    def map(self, key, line):  # type: ignore[no-untyped-def]
+        if not os.path.exists(self.sign):
+            raise ValueError("not yet")
+        yield from super().map(key, line)
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    monkeypatch.setenv("MRQ_TMP", str(tmp_path / "tmp"))
+    with mrq.local(executors=2) as made:
+        yield made
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> list[str]:
+    path = tmp_path / "text"
+    path.write_text("a b c\n" * 3000)
+    return [str(path)]
+
+
+def held(engine: Engine) -> list[int]:
+    """What master, machine, store and agent hold of jobs."""
+    master, agent = engine._master, engine._agent
+    assert master is not None
+    assert agent is not None
+    store: Any = master._store
+    return [
+        len(engine._runs), len(master._out.jobs), len(master._machine.jobs()), len(store._specs),
+        len(store._code), len(store._claims.jobs), len(agent._files._jobs),
+        len(agent._attempts._scratches._free),
+    ]  # fmt: skip
+
+
+def kept(engine: Engine) -> list[str]:
+    return sorted(os.listdir(f"{engine.root}/jobs"))
+
+
+def settle(engine: Engine) -> None:
+    """Until the agent has heard of everything."""
+    for _ in range(100):
+        if not any(held(engine)):
+            return
+        threading.Event().wait(0.05)
+
+
+def test_nothing_of_jobs_that_are_over_stays_in_memory(
+    engine: Engine, text: list[str], tmp_path: Path
+) -> None:
+    for turn in range(3):
+        engine.run(Words(), text, str(tmp_path / f"out{turn}"), reducers=2)
+        engine.run(Ordered(), text, str(tmp_path / f"ordered{turn}"), reducers=2)
+        with pytest.raises(mrq.JobFailed):
+            engine.run(Picky(sign="/no/such"), text, str(tmp_path / f"bad{turn}"), reducers=2)
+    settle(engine)
+    assert held(engine) == [0] * 8
+    assert len(kept(engine)) == 3  # those that failed, for a retry
+
+
+def test_a_view_outlives_its_job(engine: Engine, text: list[str], tmp_path: Path) -> None:
+    handle = engine.start(Words(), text, str(tmp_path / "out"), reducers=2)
+    assert handle.wait(WAIT_S)
+    settle(engine)
+    view = handle.view()
+    assert view is not None
+    assert (view.maps.completed, view.reduces.completed) == (1, 2)
+
+
+def test_a_retry_beside_other_jobs_goes_on_with_what_is_done(
+    engine: Engine, text: list[str], tmp_path: Path
+) -> None:
+    sign = tmp_path / "sign"
+    with pytest.raises(mrq.JobFailed) as failed:
+        engine.run(Picky(sign=str(sign)), text, str(tmp_path / "out"), reducers=2)
+    other = engine.start(Words(), text, str(tmp_path / "other"), reducers=2)
+    sign.touch()
+    again = engine.retry(failed.value.job)
+    assert dict(again.result(WAIT_S)) == dict(other.result(WAIT_S)) == {"a": "3000", "b": "3000", "c": "3000"}
+    assert kept(engine) == []
+
+
+def test_a_job_that_runs_is_not_retried(engine: Engine, text: list[str], tmp_path: Path) -> None:
+    handle = engine.start(Words(), text, str(tmp_path / "out"), reducers=2, split_size="1K")
+    with pytest.raises(UsageError, match="still running"):
+        engine.retry(handle.job)
+    handle.result(WAIT_S)
+
+
+@pytest.mark.parametrize("job", [Words, Ordered])
+@pytest.mark.parametrize("after", [0.0, 0.15, 0.35])
+def test_a_cancel_at_any_moment_ends_the_job_and_leaves_nothing(
+    engine: Engine, text: list[str], tmp_path: Path, job: type[mrq.Job], after: float
+) -> None:
+    out = tmp_path / "out"
+    handle = engine.start(job(), text, str(out), reducers=2, split_size="2K")
+    handle.wait(after)
+    handle.cancel()
+    try:
+        handle.result(WAIT_S)
+    except Interrupted:
+        assert not out.exists()
+    else:
+        assert committer.read_manifest(str(out)).job == handle.job
+    settle(engine)
+    assert kept(engine) == []
+    assert not (tmp_path / ".out.mrq").exists()
+
+
+def test_a_cancel_between_the_samples_and_the_job_counts(
+    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = None
+    begin = Engine._begin
+
+    def begin_and_cancel(self: Engine, spec: Any, *args: Any, **kwargs: Any) -> None:
+        if spec.boundaries:
+            assert handle is not None
+            handle.cancel()  # knows neither the one nor the other
+        begin(self, spec, *args, **kwargs)
+
+    monkeypatch.setattr(Engine, "_begin", begin_and_cancel)
+    handle = engine.start(Ordered(), text, str(tmp_path / "out"), reducers=2, split_size="2K")
+    with pytest.raises(Interrupted):
+        handle.result(WAIT_S)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("where", ["handle", "view", "next_tick"])
+def test_a_bug_in_the_master_fails_every_job_by_name(
+    engine: Engine, text: list[str], tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    handles = [
+        engine.start(job(), text, str(tmp_path / job.__name__), reducers=2, split_size="1K")
+        for job in (Words, Ordered)
+    ]
+    master = engine._master
+    assert master is not None
+
+    def boom(*args: Any) -> Any:
+        raise ZeroDivisionError("boom")
+
+    setattr(master if where == "view" else master._machine, where, boom)
+    for handle in handles:
+        with pytest.raises(MrqError, match="boom"):
+            handle.result(WAIT_S)
+    with pytest.raises(InternalError, match=r"boom.*make another"):
+        engine.start(Words(), text, str(tmp_path / "later"), reducers=2)
+    assert not (tmp_path / "later").exists()
+    assert not (tmp_path / ".later.mrq").exists()
+
+
+def test_a_journal_on_a_full_disk_fails_its_job_alone(
+    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = JobFolder.append
+
+    def full(self: JobFolder, done: Completion) -> None:
+        if "words-" in self.path:
+            raise DiskFullError(f"the disk of {self.path} is full")
+        append(self, done)
+
+    monkeypatch.setattr(JobFolder, "append", full)
+    one = engine.start(Words(), text, str(tmp_path / "one"), reducers=2)
+    two = engine.start(Ordered(), text, str(tmp_path / "two"), reducers=2)
+    with pytest.raises(mrq.JobFailed, match=r"the disk of .* is full"):
+        one.result(WAIT_S)
+    assert len(list(two.result(WAIT_S))) == 3
+    monkeypatch.undo()
+    monkeypatch.setenv("MRQ_TMP", str(tmp_path / "tmp"))
+    assert dict(engine.retry(one.job).result(WAIT_S)) == {"a": "3000", "b": "3000", "c": "3000"}
+
+
+def test_a_journal_that_fails_at_the_last_line_fails_nothing(
+    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = JobFolder.append
+
+    def full(self: JobFolder, done: Completion) -> None:
+        if done.kind is Kind.REDUCE:  # the only one: the job commits, nothing will be retried
+            raise DiskFullError(f"the disk of {self.path} is full")
+        append(self, done)
+
+    monkeypatch.setattr(JobFolder, "append", full)
+    handle = engine.start(Words(), text, str(tmp_path / "out"), reducers=1)
+    assert len(list(handle.result(WAIT_S))) == 3
+
+
+def test_a_bug_in_the_agent_fails_every_job_by_name(
+    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    handle = engine.start(Words(), text, str(tmp_path / "out"), reducers=2, split_size="1K")
+
+    def boom(*args: Any) -> Any:
+        raise ZeroDivisionError("boom")
+
+    agent = engine._agent
+    assert agent is not None
+    monkeypatch.setattr(agent._machine, "handle_all", boom)
+    with pytest.raises(mrq.JobFailed, match="boom"):
+        handle.result(WAIT_S)
+    with pytest.raises(InternalError, match="boom"):
+        engine.start(Words(), text, str(tmp_path / "later"), reducers=2)
+
+
+def test_a_checkpoint_on_a_full_disk_stops_nothing(
+    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def full(self: JobFolder, machine: bytes) -> None:
+        tried.append(len(machine))
+        raise DiskFullError("full")
+
+    monkeypatch.setattr(JobFolder, "checkpoint", full)
+    monkeypatch.setattr(embedded.config, "CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr(embedded.config, "CHECKPOINT_REST", 0.0)
+    engine._checkpoint_at = 0.0
+    assert len(list(engine.run(Words(), text, str(tmp_path / "out"), reducers=2))) == 3
+    assert tried
+
+
+def test_an_engine_closed_under_a_commit_keeps_what_was_published(
+    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+    commit = committer.commit
+
+    def slow(*args: Any) -> Any:
+        reached.set()
+        assert go_on.wait(WAIT_S)
+        return commit(*args)
+
+    monkeypatch.setattr(committer, "commit", slow)
+    handle = engine.start(Words(), text, str(tmp_path / "out"), reducers=2)
+    assert reached.wait(WAIT_S)
+    threading.Timer(0.2, go_on.set).start()
+    engine.close()
+    assert len(list(handle.result(0))) == 3
+    assert kept(engine) == []
+
+
+def test_what_ends_a_job_may_fail_without_a_hang(
+    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*args: Any, **kwargs: Any) -> Any:
+        raise disk.named(OSError(errno.EACCES, "no"), "/somewhere")
+
+    monkeypatch.setattr(committer, "manifest_of", refused)
+    monkeypatch.setattr(committer, "abandon", refused)
+    handle = engine.start(Words(), text, str(tmp_path / "out"), reducers=2)
+    with pytest.raises(mrq.JobFailed, match="/somewhere can't be written"):
+        handle.result(WAIT_S)
+
+
+def test_a_closed_engine_refuses(engine: Engine, text: list[str], tmp_path: Path) -> None:
+    engine.close()
+    with pytest.raises(UsageError, match="closed"):
+        engine.start(Words(), text, str(tmp_path / "out"))
+    with pytest.raises(UsageError, match="closed"):
+        engine.retry("words-1")

@@ -1,0 +1,286 @@
+"""A readable way to write event scripts for `core.machine`: a tiny cluster without any I/O.
+
+`Script` keeps virtual time, lets its workers beat every second and ticks when the machine asks for it.
+It follows the commands: what was published or offered can be claimed, what is killed is forgotten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mrq.core import commands as c
+from mrq.core import events as e
+from mrq.core.digest import MASK, consumed
+from mrq.core.machine import JobView, Machine, MachineConfig, TaskView
+from mrq.core.model import (
+    AttemptId,
+    Beat,
+    ErrorReport,
+    FetchFailure,
+    JobSpec,
+    JobState,
+    Kind,
+    Outcome,
+    Role,
+    RunningAttempt,
+    Slots,
+    Split,
+    StagedFile,
+    Status,
+    TaskMessage,
+    TaskResult,
+    TaskState,
+)
+
+
+def spec(job: str = "j", *, maps: int = 2, reducers: int = 1, **more: Any) -> JobSpec:
+    """A job of so many maps and reduces."""
+    base: dict[str, Any] = {
+        "name": "J",
+        "code": "c",
+        "entry": "m:J",
+        "parameters": {},
+        "inputs": (),
+        "input_format": "text",
+        "output_format": "text",
+        "max_failures": 4,
+    }
+    splits = tuple(Split(index=i, pieces=()) for i in range(maps))
+    return JobSpec(job=job, splits=splits, reducers=reducers, **{**base, **more})
+
+
+def parse(task: str) -> tuple[str, Kind, int]:
+    """`m0` or `other/r3`."""
+    job, _, short = task.rpartition("/")
+    return job or "j", Kind(short[0]), int(short[1:])
+
+
+@dataclass
+class Worker:
+    name: str
+    boot: str
+    slots: Slots
+    seq: int = 0
+    running: dict[str, RunningAttempt] = field(default_factory=dict)
+    silent: bool = False
+    draining: bool = False
+    memory: int = 0  #: 0: it doesn't say
+    packages: tuple[str, ...] = ()  #: none: it doesn't say
+    full: str | None = None  #: why it takes no maps; "": it does; None: it doesn't say
+
+
+def _about(worker: Worker) -> dict[str, Any]:
+    """What a worker says about itself, as far as the script has told it to."""
+    about: dict[str, Any] = {"full": worker.full} if worker.full is not None else {}
+    if worker.packages:
+        about["packages"] = dict.fromkeys(worker.packages, "1")
+    return about
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One attempt as the script holds it, to report later."""
+
+    message: TaskMessage
+    attempt: AttemptId
+    worker: str
+    boot: str
+
+
+class Script:
+    def __init__(self, config: MachineConfig | None = None, *, now: float = 100.0) -> None:
+        self.machine = Machine(config or MachineConfig())
+        self.now = now
+        self.workers: dict[str, Worker] = {}
+        self.out: list[c.Command] = []  #: of the latest step
+        self.log: list[c.Command] = []
+        self.messages: dict[tuple[str, Kind, int, Role], TaskMessage] = {}
+        self.digests: dict[tuple[str, int], int] = {}
+        self.numbers = 0
+
+    # Events.
+
+    def do(self, event: e.Event) -> list[c.Command]:
+        out = self.machine.handle(event, self.now)
+        self.out = out
+        self.log.extend(out)
+        for command in out:
+            if isinstance(command, c.PublishTask | c.OfferTask):
+                m = command.message
+                self.messages[m.job, m.kind, m.index, m.role] = m
+            elif isinstance(command, c.KillAttempt):
+                worker = self.workers.get(command.worker)
+                if worker is not None and worker.boot == command.boot:
+                    worker.running.pop(command.attempt.token, None)
+        return out
+
+    def submit(self, job: str = "j", **more: Any) -> list[c.Command]:
+        return self.do(e.JobSubmitted(spec=spec(job, **more)))
+
+    def join(
+        self, *names: str, maps: int = 2, reduces: int = 2, total: int | None = None, **more: Any
+    ) -> None:
+        for name in names:
+            slots = Slots(map=maps, reduce=reduces, total=maps + reduces if total is None else total)
+            self.workers[name] = Worker(name, f"{name}-boot1", slots, **more)
+            self.beat(name)
+
+    def reboot(self, name: str) -> None:
+        worker = self.workers[name]
+        worker.boot = worker.boot[:-1] + str(int(worker.boot[-1]) + 1)
+        worker.seq, worker.running, worker.silent = 0, {}, False
+        self.beat(name)
+
+    def beat(self, name: str) -> list[c.Command]:
+        worker = self.workers[name]
+        worker.seq += 1
+        return self.do(
+            e.BeatReceived(
+                beat=Beat(
+                    worker=name,
+                    boot=worker.boot,
+                    seq=worker.seq,
+                    slots=worker.slots,
+                    running=tuple(worker.running.values()),
+                    draining=worker.draining,
+                    hints={"memory_bytes": worker.memory} if worker.memory else {},
+                    about=_about(worker),
+                )
+            )
+        )
+
+    def advance(self, seconds: float) -> list[c.Command]:
+        """Time passes: living workers beat every second, ticks come when they are wanted."""
+        end, seen = self.now + seconds, []
+        while self.now < end:
+            step = min(end, self.now + 1.0)
+            while self.machine.next_tick(self.now) <= step:
+                self.now = max(self.now, self.machine.next_tick(self.now))
+                seen += self.do(e.Ticked())
+            self.now = step
+            for worker in self.workers.values():
+                if not worker.silent:
+                    seen += self.beat(worker.name)
+        self.out = seen
+        return seen
+
+    def claim(self, task: str, worker: str, role: Role = Role.PRIMARY, *, tell: bool = True) -> Claim:
+        """The claim script gives the role to a worker; `tell=False` loses the event."""
+        message = self.messages[(*parse(task), role)]
+        assert message.generation == self.task(task).generation, f"{task} isn't handed out at present"
+        self.numbers += 1
+        boot = self.workers[worker].boot
+        token = f"t{self.numbers}"
+        attempt = AttemptId(generation=message.generation, number=self.numbers, token=token)
+        claim = Claim(message, attempt, worker, boot)
+        m = message
+        self.workers[worker].running[token] = RunningAttempt(
+            job=m.job, kind=m.kind, index=m.index, attempt=attempt, role=role, phase="mapping", records=1
+        )
+        if tell:
+            self.tell(claim)
+        return claim
+
+    def tell(self, claim: Claim) -> list[c.Command]:
+        m = claim.message
+        return self.do(
+            e.AttemptClaimed(
+                job=m.job,
+                kind=m.kind,
+                index=m.index,
+                attempt=claim.attempt,
+                role=m.role,
+                role_number=m.role_number,
+                worker=claim.worker,
+                boot=claim.boot,
+            )
+        )
+
+    def report(self, claim: Claim, outcome: Outcome) -> list[c.Command]:
+        m = claim.message
+        if claim.worker in self.workers:
+            self.workers[claim.worker].running.pop(claim.attempt.token, None)
+        return self.do(
+            e.AttemptReported(
+                job=m.job,
+                kind=m.kind,
+                index=m.index,
+                attempt=claim.attempt,
+                role=m.role,
+                role_number=m.role_number,
+                worker=claim.worker,
+                boot=claim.boot,
+                outcome=outcome,
+            )
+        )
+
+    def done(self, claim: Claim, **result: Any) -> list[c.Command]:
+        """The attempt did its work; a reduce consumes what the maps' digests say."""
+        return self.report(claim, Outcome(status=Status.DONE, result=self.result(claim, **result)))
+
+    def result(self, claim: Claim, **result: Any) -> TaskResult:
+        m = claim.message
+        row: dict[str, Any] = {"records_in": 10, "bytes_in": 100, "records_out": 6, "bytes_out": 60}
+        if m.kind is Kind.MAP:
+            row["digest"] = 1000 + m.index
+            self.digests[m.job, m.index] = result.get("digest", row["digest"])
+        else:
+            row["digest"] = sum(consumed(i, d) for (j, i), d in self.digests.items() if j == m.job) & MASK
+            maps = self.machine.job(m.job).maps  # type: ignore[union-attr]
+            reducers = self.machine.job(m.job).reduces.total  # type: ignore[union-attr]
+            share, rest = divmod(maps.records_out, reducers)
+            row["records_in"] = share + (rest if m.index == 0 else 0)
+        if m.kind is Kind.REDUCE or self.machine.job(m.job).reduces.total == 0:  # type: ignore[union-attr]
+            name = f"part-{m.index:05d}"
+            staged = StagedFile(
+                name=f"attempts/{claim.attempt.token}/{name}", final=name, records=6, bytes=60, crc32=1
+            )
+            row["files"] = (staged,)
+        return TaskResult(**{**row, **result})
+
+    def fail(self, claim: Claim, status: Status = Status.FAILED, message: str = "", **more: Any) -> None:
+        """The attempt ended otherwise; each message is a different error."""
+        fetch = more.pop("fetch", ())
+        started = more.pop("started", True)
+        error = ErrorReport(type="ValueError", message=message or claim.attempt.token, **more)
+        failures = tuple(FetchFailure(map_index=i, generation=g, reason=r) for i, g, r in fetch)
+        self.report(claim, Outcome(status=status, error=error, fetch_failures=failures, started=started))
+
+    def run(self, *tasks: str, worker: str) -> None:
+        """Claim and finish tasks."""
+        for task in tasks:
+            self.done(self.claim(task, worker))
+
+    # What can be seen.
+
+    def of(self, kind: type, where: list[c.Command] | None = None) -> list[Any]:
+        return [x for x in (self.out if where is None else where) if isinstance(x, kind)]
+
+    def published(self, where: list[c.Command] | None = None) -> list[str]:
+        """Tasks in messages of the latest step, by short name."""
+        return [f"{x.message.kind.value}{x.message.index}" for x in self.of(c.PublishTask, where)]
+
+    def offered(self, where: list[c.Command] | None = None) -> list[c.OfferTask]:
+        return self.of(c.OfferTask, where)
+
+    def killed(self, where: list[c.Command] | None = None) -> list[str]:
+        return [x.attempt.token for x in self.of(c.KillAttempt, where)]
+
+    def view(self, job: str = "j") -> JobView:
+        found = self.machine.job(job)
+        assert found is not None
+        return found
+
+    def state(self, job: str = "j") -> JobState:
+        return self.view(job).state
+
+    def task(self, task: str) -> TaskView:
+        job, kind, index = parse(task)
+        return next(t for t in self.machine.tasks(job) if (t.kind, t.index) == (kind, index))
+
+    def is_(self, task: str, state: TaskState) -> bool:
+        return self.task(task).state is state
+
+    def error(self, job: str = "j") -> str:
+        return self.view(job).error or ""

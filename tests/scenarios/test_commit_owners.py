@@ -1,0 +1,318 @@
+"""Who may write to an OUT: living jobs, dead ones, kept ones, and what stands there already."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mrq.core.commit import Manifest
+from mrq.core.model import JobSpec, StagedFile
+from mrq.errors import CorruptFileError, DiskFullError, InternalError, OutputError
+from mrq.io import committer, owner
+from mrq.io.committer import Staging
+from mrq.io.filesystem import FileSystem
+
+
+def spec(out: Path, job: str = "one", **more: Any) -> JobSpec:
+    return JobSpec(
+        job=job, name="T", code="c", entry="m:T", parameters={}, inputs=("in",), splits=(), reducers=1,
+        input_format="text", output_format="text", output=out.name, output_open=str(out), **more,
+    )  # fmt: skip
+
+
+def empty_manifest(job: str) -> Manifest:
+    return committer.manifest_of(spec(Path("x"), job), (), {}, started_at=1, finished_at=2)
+
+
+def finish(staging: Staging) -> None:
+    committer.commit(staging, empty_manifest(staging.job))
+
+
+def test_a_second_living_job_is_refused_by_the_first_ones_name(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = committer.prepare(str(out), "first")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=rf"being written by job first \(process {os.getpid()}\)"):
+            committer.prepare(str(out), "second", overwrite)
+    assert not out.exists()
+    finish(first)
+    assert os.listdir(tmp_path) == ["out"]
+    with pytest.raises(OutputError, match="exists; choose another output, or replace it with --overwrite"):
+        committer.prepare(str(out), "second")
+    finish(committer.prepare(str(out), "second", True))
+    assert committer.read_manifest(str(out)).job == "second"
+
+
+def test_many_at_once_and_one_wins(tmp_path: Path) -> None:
+    out, won, lost = str(tmp_path / "out"), [], []
+    gate = threading.Barrier(12)
+
+    def go(i: int) -> None:
+        gate.wait()
+        try:
+            won.append(committer.prepare(out, f"job-{i}"))
+        except OutputError as exc:
+            lost.append(str(exc))
+
+    race(go)
+    assert len(won) == 1
+    assert len(lost) == 11
+    assert all(f"job {won[0].job} " in text for text in lost)
+
+
+def race(go: Any) -> None:
+    threads = [threading.Thread(target=go, args=(i,)) for i in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+
+def die_holding(out: Path, job: str) -> int:
+    """A process that claims OUT, writes something there, and is gone."""
+    code = (
+        "import sys; from mrq.io import committer; "
+        "s = committer.prepare(sys.argv[1], sys.argv[2]); open(s.folder + '/attempts/x', 'w').close(); "
+        "import os; print(os.getpid(), flush=True); os._exit(9)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(out), job], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 9, done.stderr
+    return int(done.stdout)
+
+
+def test_a_dead_owner_is_succeeded_and_it_is_said(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pid = die_holding(out, "first")
+    staging = committer.prepare(str(out), "second")
+    assert staging.notes == [f"took over {staging.folder} from job first, which is dead (process {pid})"]
+    assert os.listdir(f"{staging.folder}/attempts") == []
+    with pytest.raises(OutputError, match="job second"):
+        committer.prepare(str(out), "third")
+    finish(staging)
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_many_successors_of_a_dead_owner_and_one_wins(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    die_holding(out, "first")
+    won, lost = [], []
+    gate = threading.Barrier(12)
+
+    def go(i: int) -> None:
+        gate.wait()
+        try:
+            won.append(committer.prepare(str(out), f"job-{i}"))
+        except OutputError as exc:
+            lost.append(str(exc))
+
+    race(go)
+    assert len(won) == 1, lost
+    assert all(f"job {won[0].job} " in text for text in lost), lost
+    finish(won[0])
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_an_owner_elsewhere_is_not_judged(tmp_path: Path) -> None:
+    staging = committer.prepare(str(tmp_path / "out"), "first")
+    path = Path(staging.folder, "job")
+    text = path.read_text()
+    path.write_text(text.replace(f'"host": "{os.uname().nodename}"', '"host": "faraway"'))
+    with pytest.raises(OutputError, match=r"job first on faraway, .* remove .*\.out\.mrq"):
+        committer.prepare(str(tmp_path / "out"), "second")
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / ".out.mrq"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="isn't a staging folder"):
+        committer.prepare(str(tmp_path / "out"), "first")
+    (folder / "job").write_text("shopping list")
+    with pytest.raises(OutputError, match="isn't a staging folder"):
+        committer.prepare(str(tmp_path / "out"), "first")
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_abandon_leaves_nothing_not_even_parents(tmp_path: Path) -> None:
+    staging = committer.prepare(str(tmp_path / "a" / "b" / "out"), "first")
+    Path(staging.folder, "attempts/r-00000").mkdir()
+    committer.abandon(staging)
+    assert os.listdir(tmp_path) == []
+    committer.abandon(staging)
+    (tmp_path / "a").mkdir()
+    staging = committer.prepare(str(tmp_path / "a" / "b" / "out"), "first")
+    committer.abandon(staging)
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_kept_for_retry_and_taken_up_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    staging = committer.prepare(str(out), "one")
+    Path(staging.folder, "attempts/part").write_bytes(b"x")
+    committer.abandon(staging, keep=True)
+    for _ in range(4):
+        committer.abandon(committer.reopen(spec(out)), keep=True)
+    again = committer.reopen(spec(out))
+    assert (again.folder, again.job, again.notes) == (staging.folder, "one", [])
+    with pytest.raises(OutputError, match="being written by job one"):
+        committer.prepare(str(out), "two")
+    file = StagedFile(name="attempts/part", final="part-00000", records=1, bytes=1, crc32=0x8CDC1683)
+    assert committer.intact(f"{again.folder}/attempts/part", file)
+    done = committer.commit(again, committer.manifest_of(spec(out), (file,), {}, started_at=1, finished_at=2))
+    assert committer.parts(str(out)) == [str(out / "part-00000")]
+    # A retry of what was committed finds that out.
+    once_more = committer.reopen(spec(out))
+    Path(once_more.folder, "attempts/part").write_bytes(b"in vain")
+    assert committer.commit(once_more, done) == done
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_kept_but_taken_over_by_another_job(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    committer.abandon(committer.prepare(str(out), "one"), keep=True)
+    two = committer.prepare(str(out), "two")
+    assert two.notes == [f"took over {two.folder} from job one, which had ended"]
+    with pytest.raises(OutputError, match="was taken by job two since"):
+        committer.reopen(spec(out))
+    committer.abandon(two)
+    assert committer.reopen(spec(out)).job == "one"
+
+
+def test_reopen_after_a_kill(tmp_path: Path) -> None:
+    die_holding(tmp_path / "out", "one")
+    staging = committer.reopen(spec(tmp_path / "out"))
+    assert os.listdir(f"{staging.folder}/attempts") == ["x"]
+    assert committer.reopen(spec(tmp_path / "out")) == staging
+    with pytest.raises(InternalError):
+        committer.reopen(
+            spec(tmp_path / "out", purpose=None).__class__(  # no output at all
+                **{
+                    **{f: getattr(spec(tmp_path), f) for f in JobSpec.__dataclass_fields__},
+                    "output_open": None,
+                }
+            )
+        )
+
+
+def test_abandon_leaves_a_successors_folder_alone(tmp_path: Path) -> None:
+    one = committer.prepare(str(tmp_path / "out"), "one")
+    committer.abandon(one, keep=True)
+    two = committer.prepare(str(tmp_path / "out"), "two")
+    committer.abandon(one)
+    assert os.path.isdir(two.folder)
+    finish(two)
+
+
+class TestWhatStandsAtOut:
+    def test_an_empty_directory_is_used(self, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()
+        finish(committer.prepare(str(tmp_path / "out"), "one"))
+        assert committer.read_manifest(str(tmp_path / "out")).job == "one"
+
+    def test_a_directory_with_anything_needs_overwrite(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / "x").write_text("x")
+        with pytest.raises(OutputError, match="exists"):
+            committer.prepare(str(out), "one")
+        staging = committer.prepare(str(out), "one", True)
+        assert (out / "x").exists()
+        finish(staging)
+        assert os.listdir(out) == ["_SUCCESS"]
+
+    def test_a_file_is_never_replaced(self, tmp_path: Path) -> None:
+        (tmp_path / "out").write_text("x")
+        for overwrite in (False, True):
+            with pytest.raises(OutputError, match="isn't a directory"):
+                committer.prepare(str(tmp_path / "out"), "one", overwrite)
+        with pytest.raises(OutputError, match="isn't a directory"):
+            committer.prepare(str(tmp_path / "out" / "below"), "one")
+
+    def test_a_link_is_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "out").symlink_to("real")
+        finish(committer.prepare(str(tmp_path / "out"), "one"))
+        assert (tmp_path / "out").is_symlink()
+        assert committer.read_manifest(str(tmp_path / "real")).job == "one"
+
+    @pytest.mark.parametrize("name", ["", "/", "s3://bucket/x"])
+    def test_names_that_cannot_be(self, name: str) -> None:
+        with pytest.raises(OutputError):
+            committer.prepare(name, "one")
+
+    def test_what_must_not_be_replaced(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "work" / "sub").mkdir(parents=True)
+        (tmp_path / "work" / "in.txt").write_text("x")
+        work = str(tmp_path / "work")
+        with pytest.raises(OutputError, match="holds the input"):
+            committer.prepare(work, "one", True, inputs=[f"{work}/in.txt"])
+        monkeypatch.chdir(tmp_path / "work" / "sub")
+        with pytest.raises(OutputError, match="holds the working directory"):
+            committer.prepare(work, "one", True)
+        monkeypatch.chdir("/")
+        monkeypatch.setenv("HOME", work)
+        with pytest.raises(OutputError, match="holds your home"):
+            committer.prepare(work, "one", True)
+        with pytest.raises(OutputError, match="mount point"):
+            committer.prepare("/proc", "one", True)
+
+    def test_a_parent_that_cannot_be_written(self, tmp_path: Path) -> None:
+        class ReadOnly(FileSystem):
+            def mkdir(self, path: str) -> None:
+                raise OSError(30, "Read-only file system", path)
+
+        with pytest.raises(OutputError, match="can't be written: Read-only file system"):
+            committer.prepare(str(tmp_path / "out"), "one", fs=ReadOnly())
+
+        class Full(FileSystem):
+            def write(self, path: str, data: bytes) -> None:
+                raise OSError(28, "No space left on device", path)
+
+        with pytest.raises(DiskFullError, match="were free"):
+            committer.prepare(str(tmp_path / "out"), "one", fs=Full())
+        assert os.listdir(tmp_path) == []
+
+
+def test_reading_what_is_no_output(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no _SUCCESS"):
+        committer.read_manifest(str(tmp_path))
+    (tmp_path / "_SUCCESS").write_bytes(b"")  # Spark's and Hadoop's mark
+    with pytest.raises(CorruptFileError, match="not a manifest"):
+        committer.parts(str(tmp_path))
+
+
+def test_no_hard_links_is_said(tmp_path: Path) -> None:
+    class NoLinks(FileSystem):
+        def link(self, source: str, target: str) -> None:
+            raise OSError(1, "Operation not permitted", source)
+
+    staging = committer.prepare(str(tmp_path / "out"), "one")
+    with pytest.raises(OutputError, match="has no hard links"):
+        committer.commit(staging, empty_manifest("one"), fs=NoLinks())
+
+
+# A cluster's claims.
+
+
+def test_a_clusters_claim_outlives_its_master_and_is_one_jobs(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    alive = {"job-1"}
+    mine = owner.Cluster("c1", lambda job: job in alive)
+    first = committer.prepare(out, "job-1", cluster=mine)
+    assert committer.prepare(out, "job-1", cluster=mine).folder == first.folder  # by the next leader
+    with pytest.raises(OutputError, match="being written by job job-1;"):
+        committer.prepare(out, "job-2", cluster=mine)
+    for other in (None, owner.Cluster("c2", lambda job: True)):
+        with pytest.raises(OutputError, match="job job-1 of a cluster that can't be asked"):
+            committer.prepare(out, "job-3", cluster=other)
+    alive.clear()  # it is over, or was never begun
+    second = committer.prepare(out, "job-2", cluster=mine)
+    assert second.notes == [f"took over {first.folder} from job job-1, which had ended"]

@@ -1,0 +1,243 @@
+"""How workers come and go: dialled back, sent away, drained with what others need; a lost store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from machine_script import Script
+
+from mrq.core import commands as c
+from mrq.core import events as e
+from mrq.core.machine import Machine, MachineConfig, WorkerView
+from mrq.core.model import Beat, JobState, Kind, Slots, TaskState, WorkerHealth
+
+
+def arrive(s: Script, name: str, *, seq: int = 1, boot: str = "b", **more: object) -> list[c.Command]:
+    """A beat with an address, as the store passes it on."""
+    health = more.pop("health", WorkerHealth.JOINING)
+    slots = Slots(map=2, reduce=2, total=4)
+    beat = replace(Beat(worker=name, boot=boot, seq=seq, slots=slots, address=f"{name}:1"), **more)
+    return s.do(e.BeatReceived(beat=beat, health=health))
+
+
+def seen(s: Script, name: str) -> WorkerView:
+    return next(w for w in s.machine.workers() if w.worker == name)
+
+
+def test_a_worker_with_an_address_counts_for_nothing_before_it_was_dialled_back():
+    s = Script()
+    arrive(s, "w1")
+    assert s.of(c.DialWorker) == [c.DialWorker(worker="w1", boot="b", address="w1:1")]
+    assert seen(s, "w1").health is WorkerHealth.JOINING
+    assert s.machine._state.workers.free_slots(Kind.MAP) == 0
+    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    assert s.of(c.WriteWorker) == [c.WriteWorker(worker="w1", boot="b", health=WorkerHealth.ALIVE)]
+    assert s.machine._state.workers.free_slots(Kind.MAP) == 2
+
+
+def test_one_that_cannot_be_reached_is_tried_again_later_each_time_and_people_see_why():
+    s = Script()
+    arrive(s, "w1")
+    waits = []
+    for turn in range(4):
+        s.do(e.WorkerUnreachable(worker="w1", boot="b", reason="w1:1 refused the connection"))
+        for seconds in range(1, 20):
+            s.now += 1.0
+            made = [*s.do(e.Ticked()), *arrive(s, "w1", seq=20 * turn + seconds + 1)]
+            if s.of(c.DialWorker, made):
+                waits.append(seconds)
+                break
+    assert waits == [1, 2, 4, 8]
+    assert seen(s, "w1").trouble == "w1:1 refused the connection"
+    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    assert seen(s, "w1").trouble == ""
+
+
+def test_a_worker_that_cannot_be_reached_is_told_why_once_a_reason():
+    s = Script()
+    arrive(s, "w1")
+    for reason in ("w1:1 refused the connection", "w1:1 refused the connection", "w1:1 isn't known"):
+        s.do(e.WorkerUnreachable(worker="w1", boot="b", reason=reason))
+    first, second = s.of(c.TellWorker, s.log)
+    assert first.text == "no tasks yet: w1:1 refused the connection"
+    assert second.text == "no tasks yet: w1:1 isn't known"
+    assert (first.worker, first.boot) == ("w1", "b")
+
+
+def test_a_verdict_on_an_older_boot_is_nobodys():
+    s = Script()
+    arrive(s, "w1")
+    arrive(s, "w1", boot="b2")
+    assert [x.boot for x in s.of(c.DialWorker)] == ["b2"]
+    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    assert seen(s, "w1").health is WorkerHealth.JOINING
+
+
+def test_a_verdict_that_never_comes_is_asked_for_again():
+    s = Script()
+    arrive(s, "w1")
+    for seq in range(2, 40):
+        s.now += 1.0
+        made = [*s.do(e.Ticked()), *arrive(s, "w1", seq=seq)]
+        if s.of(c.DialWorker, made):
+            break
+    assert seq == 31
+
+
+def test_what_the_store_has_of_a_worker_is_written_again_where_it_is_wrong():
+    """Interleaving: the leader's word on a boot was written before the boot's first beat made its row."""
+    s = Script()
+    arrive(s, "w1")
+    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    arrive(s, "w1", seq=2)
+    assert s.of(c.WriteWorker) == [c.WriteWorker(worker="w1", boot="b", health=WorkerHealth.ALIVE)]
+    arrive(s, "w1", seq=3, health=WorkerHealth.ALIVE)
+    assert s.of(c.WriteWorker) == []
+
+
+def test_takeover_a_worker_that_the_last_leader_reached_need_not_be_dialled_again():
+    s = Script()
+    beat = Beat(worker="w1", boot="b", seq=7, slots=Slots(map=1, reduce=1, total=2), address="w1:1")
+    other = replace(beat, worker="w2")
+    s.machine = Machine(MachineConfig())
+    s.machine.adopt_workers([(beat, WorkerHealth.ALIVE, 0.0), (other, WorkerHealth.JOINING, 0.0)], s.now)
+    s.do(e.Restored(embedded=False))
+    s.do(e.Ticked())
+    assert [x.worker for x in s.of(c.DialWorker, s.log)] == ["w2"]
+    assert seen(s, "w1").health is WorkerHealth.ALIVE
+
+
+def test_a_worker_of_another_version_is_sent_away_by_both_versions_names():
+    s = Script(MachineConfig(version="1.2.0"))
+    arrive(s, "w1", about={"version": "1.3.1"})
+    (order,) = s.of(c.DrainWorker)
+    assert "1.3.1" in order.reason
+    assert "1.2.0" in order.reason
+    assert seen(s, "w1").health is WorkerHealth.DRAINING
+    assert seen(s, "w1").trouble == order.reason
+    arrive(s, "w2", about={"version": "1.2.9"})
+    assert s.of(c.DrainWorker) == []
+
+
+def test_an_operators_drain_is_ordered_and_ends_once_nothing_is_needed():
+    s = Script()
+    s.join("w1", "w2")
+    s.submit(maps=1)
+    claim = s.claim("m0", "w1")
+    s.do(e.DrainRequested(worker="w1"))
+    assert [x.worker for x in s.of(c.DrainWorker)] == ["w1"]
+    assert s.of(c.ReleaseWorker) == []
+    s.fail(claim)
+    s.workers["w1"].draining = True
+    s.beat("w1")
+    assert [x.worker for x in s.of(c.ReleaseWorker)] == ["w1"]
+    s.beat("w1")
+    assert s.of(c.ReleaseWorker) == []
+
+
+def test_a_successor_knows_whom_an_operator_drained():
+    s = Script()
+    beat = Beat(worker="w1", boot="b", seq=7, slots=Slots(map=1, reduce=1, total=2), draining=True)
+    s.machine = Machine(MachineConfig())
+    heard = [(beat, WorkerHealth.QUARANTINED, 0.0), (replace(beat, worker="w2"), WorkerHealth.DRAINING, 0.0)]
+    s.machine.adopt_workers(heard, s.now)
+    s.do(e.Restored(embedded=False))
+    assert [seen(s, w).health for w in ("w1", "w2")] == [WorkerHealth.DRAINING] * 2
+    for worker, health in (("w1", WorkerHealth.QUARANTINED), ("w2", WorkerHealth.ALIVE)):
+        again = Beat(worker=worker, boot="again", seq=1, slots=beat.slots)
+        s.do(e.BeatReceived(beat=again, health=health))
+        assert seen(s, worker).health is health
+
+
+def test_a_draining_workers_maps_run_again_for_reduces_that_begin_later():
+    s = Script()
+    s.join("w1", "w2")
+    s.submit(maps=2, reducers=9)
+    s.run("m0", worker="w1")
+    s.run("m1", worker="w2")
+    s.workers["w1"].draining = True
+    s.beat("w1")
+    assert not s.is_("m0", TaskState.COMPLETED)
+    assert s.is_("m1", TaskState.COMPLETED)
+    assert [x.worker for x in s.of(c.ReleaseWorker)] == ["w1"]
+
+
+def test_a_draining_worker_goes_on_serving_reduces_that_all_run():
+    s = Script()
+    s.join("w1", "w2")
+    s.submit(maps=2, reducers=1)
+    s.run("m0", worker="w1")
+    s.run("m1", worker="w2")
+    reduce = s.claim("r0", "w2")
+    s.workers["w1"].draining = True
+    s.beat("w1")
+    assert s.is_("m0", TaskState.COMPLETED)
+    assert s.of(c.ReleaseWorker) == []
+    s.done(reduce)
+    s.beat("w1")
+    assert [x.worker for x in s.of(c.ReleaseWorker)] == ["w1"]
+
+
+def test_the_last_worker_that_drains_keeps_its_outputs_as_nobody_else_could_make_them():
+    s = Script()
+    s.join("w1")
+    s.submit(maps=2, reducers=9)
+    s.run("m0", worker="w1")
+    s.workers["w1"].draining = True
+    s.beat("w1")
+    assert s.is_("m0", TaskState.COMPLETED)
+
+
+def test_store_lost_completed_work_is_kept_and_all_else_begins_again_under_other_generations():
+    s = Script()
+    s.join("w1", "w2")
+    s.submit(maps=3, reducers=1)
+    s.run("m0", worker="w1")
+    running = s.claim("m1", "w2")
+    made = s.do(e.StoreLost())
+    rows = {(x.kind, x.index): x for x in s.of(c.WriteTask)}
+    assert rows[Kind.MAP, 0].state is TaskState.COMPLETED
+    assert {rows[Kind.MAP, i].generation for i in (1, 2)} == {2}
+    assert [x.location.map_index for x in s.of(c.WriteLocation)] == [0]
+    assert s.killed() == [running.attempt.token]
+    assert "m0" not in s.published(made)
+    assert (s.view().losses, s.view().worker_losses, s.view().failures) == (0, 0, 0)
+    s.done(running)  # of the store that is gone
+    assert not s.is_("m1", TaskState.COMPLETED)
+    s.run("m1", "m2", "r0", worker="w1")
+    assert s.state() is JobState.COMMITTING
+
+
+def test_store_lost_while_a_job_commits_it_goes_on_committing():
+    s = Script()
+    s.join("w1")
+    s.submit()
+    s.run("m0", "m1", "r0", worker="w1")
+    s.do(e.StoreLost())
+    assert s.state() is JobState.COMMITTING
+    assert s.of(c.StartCommit) == []
+    assert [x.state for x in s.of(c.WriteJob)] == [JobState.COMMITTING]
+    s.do(e.CommitFinished(job="j"))
+    assert s.state() is JobState.DONE
+
+
+def test_two_jobs_share_several_workers_by_their_priority_and_a_cap_is_kept():
+    s = Script()
+    s.join("w1", "w2", "w3", maps=4, reduces=1)
+    s.submit("a", maps=200, reducers=1, priority=1)
+    s.submit("b", maps=200, reducers=1)
+    s.submit("c", maps=200, reducers=1, max_running=2)
+    done = dict.fromkeys("abc", 0)
+    for turn in range(150):
+        views = {job: s.view(job).maps for job in "abc"}
+        assert views["c"].queued + views["c"].running <= 2
+        ready = sorted(
+            (k for k in s.messages if k[1] is Kind.MAP and s.is_(f"{k[0]}/m{k[2]}", TaskState.QUEUED)),
+            key=lambda k: s.messages[k].publish_id.partition("-")[2].zfill(9),
+        )
+        job, kind, index, _ = ready[0]
+        s.run(f"{job}/m{index}", worker=f"w{1 + turn % 3}")
+        del s.messages[job, kind, index, ready[0][3]]
+        done[job] += 1
+    assert 1.6 < done["a"] / done["b"] < 2.4
+    assert done["c"] > 0

@@ -1,0 +1,273 @@
+"""What must hold whatever happens; a breach raises Broken."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from mrq.core import commands as c
+from mrq.core import events as e
+from mrq.core.exchange import Batch, StoredJob, Write
+from mrq.core.model import AttemptId, JobSpec, JobState, Kind, Role, Status, TaskState, task_name
+
+Task = tuple[str, Kind, int]
+
+#: More attempts of one task than any plan can justify.
+ATTEMPTS_MAX = 80
+
+
+_OVER = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+
+class Broken(AssertionError):
+    """An invariant doesn't hold."""
+
+
+@dataclass
+class Staged:
+    """A part as an attempt wrote it: which output of each map went in."""
+
+    job: str
+    kind: Kind
+    index: int
+    token: str
+    consumed: dict[int, int]
+
+
+@dataclass
+class Oracle:
+    """Knows what really happened, and compares."""
+
+    specs: dict[str, JobSpec] = field(default_factory=dict)
+    nondeterministic: set[str] = field(default_factory=set)
+    cancelled: set[str] = field(default_factory=set)
+    rows: dict[Task, c.WriteTask] = field(default_factory=dict)
+    jobs: dict[str, JobState] = field(default_factory=dict)
+    numbers: dict[Task, int] = field(default_factory=dict)
+    holders: dict[tuple[Task, Role], AttemptId] = field(default_factory=dict)  #: claimed last
+    attempts: Counter[Task] = field(default_factory=Counter)
+    finished: dict[str, Task] = field(default_factory=dict)  #: tokens that came to DONE
+    ended: Counter[tuple[Task, Status]] = field(default_factory=Counter)
+    fetches: Counter[tuple[str, int]] = field(default_factory=Counter)  #: failed ones, by map
+    staged: dict[str, Staged] = field(default_factory=dict)
+    committed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    over: dict[str, tuple[JobState, str | None]] = field(default_factory=dict)
+    owners: dict[int, str] = field(default_factory=dict)  #: of each epoch, whose writes were accepted
+    epochs: dict[str, int] = field(default_factory=dict)  #: of each job, the last one that wrote
+    rolled_back: bool = False  #: a store has forgotten its last seconds
+    generations: dict[Task, int] = field(default_factory=dict)  #: the highest that was ever claimed
+    damaged: bool = False  #: the store has lost something, and wasn't restored yet
+    dialled: set[tuple[str, str]] | None = None  #: boots that were dialled back; None: nobody is
+
+    def claimed(self, event: e.AttemptClaimed) -> None:
+        """A claim was granted: numbers only grow, attempts are bounded, the role was authorised."""
+        task = (event.job, event.kind, event.index)
+        if event.attempt.number <= self.numbers.get(task, 0):
+            raise Broken(f"{task}: number {event.attempt.number} after {self.numbers[task]}")
+        if self.dialled is not None and (event.worker, event.boot) not in self.dialled:
+            raise Broken(f"{event}: that boot was never dialled back")
+        self.numbers[task] = event.attempt.number
+        self.generations[task] = max(self.generations.get(task, 0), event.attempt.generation)
+        self.holders[task, event.role] = event.attempt
+        self.attempts[task] += 1
+        if self.attempts[task] > ATTEMPTS_MAX:
+            raise Broken(f"{task}: attempt {self.attempts[task]}")
+        if not self.live(event):
+            raise Broken(f"{event} was granted, though the task is {self.rows.get(task)}")
+
+    def live(self, event: e.AttemptClaimed | e.AttemptReported) -> bool:
+        """Is it the attempt of an authorised role, by what the leader persisted?"""
+        row = self.rows.get((event.job, event.kind, event.index))
+        if row is None or row.state is TaskState.COMPLETED or row.generation != event.attempt.generation:
+            return False
+        number = row.primary_number if event.role is Role.PRIMARY else row.backup_number
+        over = self.jobs.get(event.job) not in (None, JobState.PENDING, JobState.RUNNING)
+        return number == event.role_number > 0 and not over
+
+    def recorded(self, event: e.AttemptReported) -> None:
+        """The store took a report: only of a live attempt, and of the one that holds the role."""
+        task = (event.job, event.kind, event.index)
+        if not self.live(event) or self.holders[task, event.role] != event.attempt:
+            row = self.rows.get(task)
+            raise Broken(f"a dead attempt's report was recorded: {event}; the task is {row}")
+
+    def decided(self, event: object, made: list[c.Command]) -> None:
+        """The leader handled an event: what it is going to write, before it is written."""
+        dead: Task | None = None
+        if isinstance(event, e.AttemptReported) and not self.live(event):
+            dead = (event.job, event.kind, event.index)
+        for command in made:
+            if isinstance(command, c.WriteTask):
+                self._write(command, dead)
+            elif isinstance(command, c.WriteJob):
+                self._move(command)
+            elif isinstance(command, c.StartCommit):
+                self._commit(command)
+            elif isinstance(command, c.EndJob):
+                self._end(command)
+
+    def accepted(self, batch: Batch) -> None:
+        """The store took a batch: of one owner an epoch, and of no epoch that was over for the job."""
+        fence = batch.fence
+        if self.owners.setdefault(fence.epoch, fence.owner) != fence.owner:
+            raise Broken(f"epoch {fence.epoch}: {self.owners[fence.epoch]} and {fence.owner} both wrote")
+        if fence.epoch < self.epochs.get(batch.job, 0):
+            raise Broken(f"{batch.job}: epoch {fence.epoch} wrote after {self.epochs[batch.job]}")
+        self.epochs[batch.job] = fence.epoch
+        self._written(batch.writes)
+
+    def restored(self, stored: StoredJob) -> None:
+        """A job was written whole into a store that lost something."""
+        job = stored.spec.job
+        if not self.damaged:
+            raise Broken(f"{job} was restored into a store that has lost nothing")
+        for row in stored.writes:
+            if isinstance(row, c.WriteTask) and row.state is not TaskState.COMPLETED:
+                claimed = self.generations.get((job, row.kind, row.index), 0)
+                if row.generation <= claimed:
+                    raise Broken(f"{row} was restored: what was claimed in generation {claimed} may live on")
+        for table in (self.rows, self.numbers):
+            for key in [key for key in table if key[0] == job]:
+                del table[key]
+        for holder in [key for key in self.holders if key[0][0] == job]:
+            del self.holders[holder]
+        self.epochs[job] = stored.fence.epoch
+        self._written(stored.writes)
+
+    def _written(self, writes: tuple[Write, ...]) -> None:
+        for write in writes:
+            if isinstance(write, c.WriteTask):
+                self._write(write, None)
+            elif isinstance(write, c.WriteJob):
+                self._move(write)
+                told = c.EndJob(job=write.job, state=write.state, error=write.error)
+                if write.state in _OVER and self.over.get(write.job) != (write.state, write.error):
+                    self._end(told)
+
+    def _write(self, row: c.WriteTask, dead: Task | None) -> None:
+        task = (row.job, row.kind, row.index)
+        old = self.rows.get(task)
+        before = old.generation if old is not None else 1
+        if row.generation < before:
+            raise Broken(f"{task}: generation {before} -> {row.generation}")
+        if row.state is TaskState.COMPLETED:
+            if row.winner is None or self.finished.get(row.winner.token) != task:
+                raise Broken(f"{task}: the winner {row.winner} never came to DONE")
+            if old is not None and old.state is TaskState.COMPLETED and old.winner != row.winner:
+                raise Broken(f"{task}: won by {old.winner}, then by {row.winner}")
+        elif old is not None and old.state is TaskState.COMPLETED and row.generation == before:
+            raise Broken(f"{task}: completed, then {row.state} in the same generation")
+        if task == dead and (row.generation != before or row.state is TaskState.COMPLETED):
+            raise Broken(f"{task}: the report of a dead attempt changed {old} to {row}")
+        self.rows[task] = row
+
+    def _move(self, command: c.WriteJob) -> None:
+        before = self.jobs.get(command.job)
+        if before is JobState.COMMITTING and command.state not in (
+            JobState.COMMITTING,
+            JobState.DONE,
+            JobState.FAILED,
+        ):
+            raise Broken(f"{command.job}: {before} -> {command.state}")
+        self.jobs[command.job] = command.state
+
+    def _commit(self, command: c.StartCommit) -> None:
+        """Exactly one part a partition, the winners', all made of the same output of each map."""
+        spec = self.specs[command.job]
+        kind, n = (Kind.REDUCE, spec.reducers) if spec.reducers else (Kind.MAP, len(spec.splits))
+        names = tuple(file.name for file in command.files)
+        frozen = self.committed.setdefault(command.job, names)
+        if frozen != names:
+            raise Broken(f"{command.job}: commits {names} after {frozen}")
+        parts = [self.staged.get(name) for name in names]
+        if [part.index for part in parts if part is not None] != list(range(n)):
+            raise Broken(f"{command.job}: {n} parts are expected, committed are {names}")
+        used: dict[int, int] = {}
+        for part in parts:
+            assert part is not None
+            row = self.rows[command.job, kind, part.index]
+            if row.winner is None or row.winner.token != part.token:
+                raise Broken(f"{command.job}: part {part.index} is {part.token}'s, the winner {row.winner}")
+            if kind is Kind.REDUCE and sorted(part.consumed) != list(range(len(spec.splits))):
+                raise Broken(f"{command.job}: part {part.index} consumed maps {sorted(part.consumed)}")
+            for index, digest in part.consumed.items():
+                if used.setdefault(index, digest) != digest:
+                    raise Broken(f"{command.job}: parts consumed different outputs of map {index}")
+
+    def _end(self, command: c.EndJob) -> None:
+        if command.job in self.over:
+            raise Broken(f"{command.job} ended twice: {self.over[command.job]}, {command}")
+        self.over[command.job] = (command.state, command.error)
+        if command.state is JobState.DONE and command.job not in self.committed:
+            raise Broken(f"{command.job}: done without a commit")
+        if command.state is JobState.CANCELLED and command.job not in self.cancelled:
+            raise Broken(f"{command.job}: cancelled by nobody")
+        if command.state is JobState.FAILED:
+            self._justify(command.job, command.error or "")
+
+    def _justify(self, job: str, error: str) -> None:
+        """A job may fail only by a bound that was really reached."""
+        spec = self.specs[job]
+        match = re.search(r"\b([mr])-(\d{5})\b", error)
+        task: Task = (job, Kind(match[1]), int(match[2])) if match else (job, Kind.MAP, -1)
+
+        def count(*statuses: Status) -> int:
+            return sum(self.ended[task, status] for status in statuses)
+
+        failures = count(Status.FAILED, Status.TIMED_OUT)
+        if "nondeterministic" in error:
+            good = job in self.nondeterministic
+        elif "failed twice with the same error" in error:
+            good = failures >= 2
+        elif " failed " in error:
+            good = failures >= spec.max_failures
+        elif "killed its executor" in error:
+            # An agent that doesn't list an attempt any more counts as one whose executor died, also where it
+            # has reported it as done and the store has forgotten that since.
+            forgotten = count(Status.DONE) if self.rolled_back else 0
+            good = count(Status.LOST, Status.WORKER_LOST) + forgotten >= spec.max_losses
+        elif "couldn't be fetched" in error:
+            good = self.fetches[job, task[2]] >= 5
+        elif "found the disk full" in error:
+            good = count(Status.DISK_FULL) >= 3
+        elif "different workers" in error:
+            good = self.attempts[task] >= spec.max_worker_losses
+        else:
+            good = False
+        if not good:
+            raise Broken(f"{job} failed without cause: {error!r} ({dict(self.ended)})")
+
+    def at_end(self) -> None:
+        """Every job is over; of a job that is done, every task was completed, once."""
+        for job, spec in self.specs.items():
+            state, _ = self.over[job]
+            if state is not JobState.DONE:
+                continue
+            needed = [(Kind.REDUCE, i) for i in range(spec.reducers)]
+            needed += [] if spec.reducers else [(Kind.MAP, i) for i in range(len(spec.splits))]
+            for kind, index in needed:
+                row = self.rows.get((job, kind, index))
+                if row is None or row.state is not TaskState.COMPLETED:
+                    raise Broken(f"{job}: done, and {task_name(kind, index)} is {row}")
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """What is in the store, to go back to."""
+        return dict(self.rows), dict(self.jobs), dict(self.numbers), dict(self.holders), dict(self.epochs)
+
+    def roll_back(self, then: tuple[Any, ...]) -> None:
+        """The store lost what came after."""
+        self.rolled_back = True
+        self.rows, self.jobs, self.numbers, self.holders, self.epochs = then
+
+    def begin_again(self) -> None:
+        """Embedded, the store dies with the master: the new one knows nothing of the old one's rows."""
+        self.rows.clear()
+        self.jobs.clear()
+        self.numbers.clear()
+        self.holders.clear()
+
+    def done(self, task: Task, attempt: AttemptId) -> None:
+        """An attempt came to its end with a result."""
+        self.finished[attempt.token] = task

@@ -1,0 +1,336 @@
+"""One worker process: the production agent, with executors that only pretend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sim_checks import Broken, Staged
+
+from mrq.adapters.memory import MemoryBroker
+from mrq.core import agent as a
+from mrq.core.digest import consumed as consumed_by
+from mrq.core.digest import mix
+from mrq.core.model import (
+    AttemptId,
+    ErrorReport,
+    FetchFailure,
+    Kind,
+    MapLocation,
+    Outcome,
+    StagedFile,
+    Status,
+    TaskMessage,
+    TaskResult,
+    task_name,
+)
+from mrq.core.paths import staged_folder
+
+if TYPE_CHECKING:
+    from sim_world import World
+
+
+@dataclass
+class Running:
+    """One executor at work."""
+
+    message: TaskMessage
+    attempt: AttemptId
+    seconds: float
+    fate: Status
+    over: bool = False
+    began: bool = False
+    behind: bool = False  #: its executor works on another
+    position: int = 0
+    incarnation: int = 0
+    known: dict[int, MapLocation] = field(default_factory=dict)
+    consumed: dict[int, int] = field(default_factory=dict)
+
+
+class Host:
+    """A worker's boot."""
+
+    def __init__(self, world: World, worker: int, boot: str) -> None:
+        self.world = world
+        self.number = worker
+        self.worker = f"w{worker}"
+        self.boot = boot
+        self.slowness = world.plan.slowness[worker]
+        self.agent = a.Agent(
+            a.AgentConfig(
+                worker=self.worker,
+                boot=boot,
+                slots=world.plan.slots,
+                hints={"memory_bytes": world.plan.memory[worker]},
+                beat_interval_s=world.plan.beat_s,
+                address="" if world.plan.config.embedded else f"{self.worker}:1",
+            )
+        )
+        self.alive = True
+        self.paused = False
+        self.frozen = False  #: its executors are paused, too
+        self.backlog: list[a.AgentEvent] = []
+        self.running: dict[str, Running] = {}
+        self.outputs: dict[tuple[str, int, str], int] = {}  #: (job, map, token) -> digest
+        self.serving = False
+        self._fifo = 0.0
+        self._tick_at = float("inf")
+        self.broker = MemoryBroker(world.queues)
+        self.broker.attach(worker=self._from_broker)
+        self.feed(a.Ticked())
+
+    def feed(self, event: a.AgentEvent) -> None:
+        """Something happened; a paused process hears of it later."""
+        if not self.alive:
+            return
+        if self.paused:
+            self.backlog.append(event)
+            return
+        self.world.events += 1
+        for command in self.agent.handle(event, self.world.now):
+            _DO[type(command)](self, command)
+        if self.alive:
+            due = max(self.agent.next_tick(), self.world.now + 0.001)
+            if due < self._tick_at:
+                self._tick_at = due
+                self.world.at(due - self.world.now, self._tick, due)
+
+    def die(self) -> None:
+        """kill -9 of the whole process tree; its files are lost."""
+        self.alive = False
+        self.running.clear()
+        self.outputs.clear()
+        self.world.at(self.world.rng.uniform(0, 3), self.broker.close)
+
+    def pause(self, seconds: float, frozen: bool) -> None:
+        """SIGSTOP, of the agent alone or of all. Long enough, and the broker gives up on it."""
+        self.paused, self.frozen = True, frozen
+        if seconds > 5:
+            self.world.at(4.0, self.broker.lose_connection)
+            self.world.at(seconds + 0.3, self.broker.connect_again)
+        self.world.at(seconds, self.resume)
+
+    def resume(self) -> None:
+        """SIGCONT: everything that came meanwhile, at once."""
+        if self.paused:
+            self.paused = self.frozen = False
+            waiting, self.backlog = self.backlog, []
+            for event in waiting:
+                self.feed(event)
+            self.feed(a.Ticked())
+
+    def _tick(self, due: float) -> None:
+        if due == self._tick_at:
+            self._tick_at = float("inf")
+            self.feed(a.Ticked())
+
+    def _from_broker(self, event: object) -> None:
+        """In order, as from one connection."""
+        world = self.world
+        self._fifo = max(self._fifo, world.now + world.delay())
+        world.at(self._fifo - world.now, self.feed, event)
+
+    # Commands.
+
+    def _claim(self, command: a.Claim) -> None:
+        token, request = command.request.token, command.request
+        self.world.call(
+            lambda: self.world.claim(request),
+            lambda answer: self.feed(a.ClaimAnswered(token=token, answer=answer)),
+            lambda: self.feed(a.ClaimFailed(token=token)),
+        )
+
+    def _report(self, command: a.Report) -> None:
+        token, request = command.request.attempt.token, command.request
+        self.world.call(
+            lambda: self.world.report(request),
+            lambda answer: self.feed(a.ReportAnswered(token=token, answer=answer)),
+            lambda: self.feed(a.ReportFailed(token=token)),
+        )
+
+    def _beat(self, command: a.SendBeat) -> None:
+        beat = command.beat
+        self.world.call(
+            lambda: self.world.claims.beat(beat),
+            lambda reply: self.feed(
+                a.BeatUnanswered(seq=beat.seq) if reply is None else a.BeatAnswered(seq=beat.seq, reply=reply)
+            ),
+            lambda: self.feed(a.BeatUnanswered(seq=beat.seq)),
+        )
+
+    def _settle(self, command: a.Ack | a.GiveBack) -> None:
+        if isinstance(command, a.Ack):
+            self.broker.ack(command.delivery)
+        else:
+            self.world.faults_seen["given back"] += 1
+            self.broker.give_back(command.delivery)
+
+    def _set_credit(self, command: a.SetCredit) -> None:
+        self.broker.set_credit(command.kind, command.credit)
+
+    def _drop(self, command: a.DropJob) -> None:
+        self.outputs = {key: d for key, d in self.outputs.items() if key[0] != command.job}
+        self._serving()
+
+    def _serving(self) -> None:
+        """Are there outputs that others may need?"""
+        if not self.world.plan.config.embedded and bool(self.outputs) is not self.serving:
+            self.serving = bool(self.outputs)
+            self.world.at(0.0, self.feed, a.ServingChanged(serving=self.serving))
+
+    def _leave(self, command: a.Leave) -> None:
+        world, worker, boot = self.world, self.worker, self.boot
+        world.call(lambda: (None, world.claims.leave(worker, boot)), lambda _: None, lambda: None)
+        self.world.note("leaves", worker, boot)
+        self.die()
+        self.broker.close()
+        world.at(world.rng.uniform(0.5, 10), world.boot, self.number)
+
+    def _start(self, command: a.Start) -> None:
+        world, message = self.world, command.message
+        job = world.jobs[message.job]
+        if not world.plan.fits(job.spec, self.number):
+            raise Broken(f"{self.worker} runs {message.job}, which it has no room for")
+        fate = world.fate(job, message)
+        seconds = job.seconds * self.slowness * world.rng.uniform(0.5, 1.5)
+        if fate is not Status.DONE:
+            seconds *= world.rng.random()
+        made = Running(message, command.attempt, seconds, fate)
+        self.running[command.attempt.token] = made
+        world.at(world.rng.uniform(0, 0.05), self._begin, made)
+
+    def _kill(self, command: a.Kill) -> None:
+        made = self.running.get(command.token)
+        if made is None:
+            return  # it ended while the agent was paused: that waits in the backlog
+        status = self.world.rng.choice((Status.SUPERSEDED, Status.LOST))
+        self.world.at(self.world.rng.uniform(0, 0.2), self._end, made, Outcome(status=status))
+
+    def _recall(self, command: a.Recall) -> None:
+        made = self.running.get(command.token)
+        if made is not None and made.behind:
+            self.world.faults_seen["recalled"] += 1
+            self._end(made, Outcome(status=Status.HANDED_BACK, started=False))
+
+    # Executors.
+
+    def _later(self, step: Callable[..., None], *args: Any) -> bool:
+        """A frozen executor goes on when it is resumed."""
+        if self.alive and self.frozen:
+            self.world.at(0.5, step, *args)
+            return True
+        return not self.alive
+
+    def _begin(self, made: Running) -> None:
+        if made.over or self._later(self._begin, made):
+            return
+        kind, slots = made.message.kind, self.world.plan.slots
+        busy = sum(1 for each in self.running.values() if each.began and each.message.kind is kind)
+        made.behind = busy >= (slots.map if kind is Kind.MAP else slots.reduce)
+        if made.behind:
+            self.world.at(0.02, self._begin, made)
+            return
+        made.began = True
+        self.feed(a.AttemptStarted(token=made.attempt.token))
+        if made.message.kind is Kind.MAP or made.fate is not Status.DONE:
+            self.world.at(made.seconds, self._finish, made)
+        else:
+            self._shuffle(made)
+
+    def _shuffle(self, made: Running) -> None:
+        """Follow the locations and fetch what is there; go on when every map's output is."""
+        if made.over or self._later(self._shuffle, made):
+            return
+        job, world = made.message.job, self.world
+        if made.incarnation != world.claims.incarnation:  # begin again: it is another list
+            made.incarnation, made.position = world.claims.incarnation, 0
+            made.known.clear()
+        made.position, entries = world.claims.locations(job, made.position)
+        for location, withdrawn in entries:
+            if withdrawn:
+                made.known.pop(location.map_index, None)
+            else:
+                made.known[location.map_index] = location
+        for index in sorted(made.known):
+            if index in made.consumed:
+                continue
+            found = world.fetch(self, job, made.known[index])
+            if isinstance(found, str):
+                generation = made.known[index].attempt.generation
+                failure = FetchFailure(map_index=index, generation=generation, reason=found)
+                world.oracle.fetches[job, index] += 1
+                outcome = Outcome(status=Status.FETCH_FAILED, fetch_failures=(failure,))
+                world.at(0.05, self._end, made, outcome)
+                return
+            made.consumed[index] = found
+        if len(made.consumed) == len(world.jobs[job].spec.splits):
+            world.at(made.seconds, self._finish, made)
+        else:
+            world.at(0.4, self._shuffle, made)
+
+    def _finish(self, made: Running) -> None:
+        if made.over or self._later(self._finish, made):
+            return
+        if made.fate is Status.DONE:
+            self._end(made, Outcome(status=Status.DONE, result=self._result(made)))
+            return
+        offset = self.world.rng.randrange(3)
+        error = ErrorReport(type="ValueError", message="simulated", path="in", offset=offset)
+        self._end(made, Outcome(status=made.fate, error=error))
+
+    def _result(self, made: Running) -> TaskResult:
+        world, message, attempt = self.world, made.message, made.attempt
+        spec = world.jobs[message.job].spec
+        task = (message.job, message.kind, message.index)
+        world.oracle.done(task, attempt)
+        shares = [1 + i % 3 for i in range(len(spec.splits))]  # records of each map for each reduce
+        if message.kind is Kind.MAP and spec.reducers:
+            digest = mix(message.index + 1)
+            if world.rng.random() < world.jobs[message.job].nondeterministic:
+                digest = mix(digest + len(world.oracle.finished))
+            self.outputs[message.job, message.index, attempt.token] = digest
+            self._serving()
+            emitted = shares[message.index] * spec.reducers
+            return TaskResult(
+                records_in=5, bytes_in=10, records_out=emitted, bytes_out=100, digest=digest, seconds=1.0
+            )
+        name = f"{message.job}/{staged_folder(message.kind, message.index, attempt)}"
+        world.oracle.staged[name] = Staged(
+            message.job, message.kind, message.index, attempt.token, dict(made.consumed)
+        )
+        final = f"part-{task_name(message.kind, message.index)}"
+        file = StagedFile(name=name, final=final, records=1, bytes=1, crc32=0)
+        total = sum(consumed_by(index, digest) for index, digest in made.consumed.items())
+        return TaskResult(
+            records_in=sum(shares) if message.kind is Kind.REDUCE else 5,
+            bytes_in=10,
+            records_out=1,
+            bytes_out=1,
+            digest=total & (1 << 64) - 1,
+            files=(file,),
+        )
+
+    def _end(self, made: Running, outcome: Outcome) -> None:
+        if made.over or self._later(self._end, made, outcome):
+            return
+        made.over = True
+        message = made.message
+        self.world.oracle.ended[(message.job, message.kind, message.index), outcome.status] += 1
+        self.running.pop(made.attempt.token, None)
+        self.feed(a.AttemptEnded(token=made.attempt.token, outcome=outcome))
+
+
+_DO: dict[type, Callable[[Host, Any], None]] = {
+    a.Claim: Host._claim,
+    a.Report: Host._report,
+    a.SendBeat: Host._beat,
+    a.Ack: Host._settle,
+    a.GiveBack: Host._settle,
+    a.SetCredit: Host._set_credit,
+    a.DropJob: Host._drop,
+    a.Leave: Host._leave,
+    a.Start: Host._start,
+    a.Kill: Host._kill,
+    a.Recall: Host._recall,
+}

@@ -1,0 +1,185 @@
+"""What one seed asks for: jobs, workers and which faults strike how often. Drawn once, then fixed.
+
+Faults are drawn in a swarm: each seed has some kinds switched off and others turned up, so that no
+fault hides behind a more frequent one. They strike during `chaos_s`; afterwards all is calm, so every
+job must end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from mrq.core.machine_config import MachineConfig
+from mrq.core.model import JobSpec, Piece, Slots, Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """Chances for each message, call or attempt; means for what strikes hosts and the leader."""
+
+    loss: float
+    double: float
+    slow: float  #: a message takes up to `slow_s` instead of some milliseconds
+    slow_s: float
+    lost_request: float
+    lost_reply: float  #: the call was executed
+    repeated_call: float  #: executed twice, as by a client that retries
+    user_failure: float
+    executor_death: float
+    disk_full: float
+    hang: float
+    fetch: float  #: for each region that a reduce fetches
+    wiped: float  #: for each delivery: the queue loses it
+    host_every_s: float  #: mean time between crashes, pauses, drains and lost connections; 0: never
+    master_every_s: float  #: mean time between restarts of the leader; 0: never
+    store_every_s: float  #: mean time between outages of the store; 0: never
+    lost_every_s: float  #: mean time between losses of what the store holds; 0: never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlan:
+    spec: JobSpec
+    at: float
+    seconds: float  #: of one task, about
+    nondeterministic: float  #: chance that a map's output differs from the others'
+    poison: int | None  #: a map that always fails
+    cancel_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    seed: int
+    config: MachineConfig
+    workers: int
+    slots: Slots
+    slowness: tuple[float, ...]  #: for each worker
+    memory: tuple[int, ...]  #: of each worker, as its hints say it; 0: it doesn't say
+    beat_s: float
+    mortal: int | None  #: a worker that never comes back once it crashed
+    jobs: tuple[JobPlan, ...]
+    masters: int
+    faults: Faults
+    chaos_s: float
+    limit_s: float = 1500.0  #: of virtual time: not over by then is a deadlock
+
+    def fits(self, spec: JobSpec, worker: int) -> bool:
+        """Does a worker have the memory that a job asks for?"""
+        return self.memory[worker] == 0 or self.memory[worker] >= spec.memory_bytes
+
+    def ends(self, spec: JobSpec) -> bool:
+        """Must the job end: is there a worker that may run it and never goes for good?"""
+        return any(self.fits(spec, w) for w in range(self.workers) if w != self.mortal)
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed."""
+    rng = Random(f"plan {seed}")
+    embedded = rng.random() < 0.25
+    config = MachineConfig.for_embedded() if embedded else MachineConfig()
+    slots = _slots(rng, embedded)
+    workers = 1 if embedded else rng.randint(2, 4)
+    count = rng.choice((1, 1, 1, 2, 3))
+    return Plan(
+        seed=seed,
+        config=config,
+        workers=workers,
+        slots=slots,
+        slowness=tuple(rng.choice((1.0, 1.0, 1.0, 3.0, 8.0)) for _ in range(workers)),
+        memory=_memory(seed, workers, embedded),
+        beat_s=0.5 if embedded else 1.0,
+        mortal=0 if workers > 1 and rng.random() < 0.5 else None,
+        jobs=tuple(_sized(seed, _job(rng, n, embedded)) for n in range(1 if embedded else count)),
+        masters=rng.randint(1, 3),
+        faults=_faults(rng),
+        chaos_s=rng.choice((0.0, 10.0, 20.0, 30.0, 30.0)),
+    )
+
+
+def _slots(rng: Random, embedded: bool) -> Slots:
+    if embedded:
+        n = rng.randint(1, 3)
+        return Slots(map=n, reduce=n, total=n)
+    maps, reduces = rng.randint(1, 3), rng.randint(1, 2)
+    return Slots(map=maps, reduce=reduces, total=maps + reduces)
+
+
+def _job(rng: Random, n: int, embedded: bool) -> JobPlan:
+    maps = rng.choice((0, 1, 2, 3, 4, 5, 6, 8, 12))
+    reduces = rng.choice((0, 1, 1, 2, 2, 3))
+    spec = JobSpec(
+        job=f"job-{n}",
+        name="Simulated",
+        code="c",
+        entry="m:C",
+        parameters={},
+        inputs=(),
+        splits=tuple(_split(i) for i in range(maps)),
+        reducers=reduces,
+        input_format="text",
+        output_format="text",
+        max_failures=rng.choice((1, 2, 4, 4)),
+        max_losses=rng.choice((2, 3, 3)),
+        backups=rng.random() < 0.8,
+        skip_bad_records=rng.choice((0, 0, 0, 5)),
+        priority=rng.choice((0, 0, 1, -1)),
+        max_running=rng.choice((None, None, None, 2)),
+        seed=rng.getrandbits(32),
+    )
+    return JobPlan(
+        spec=spec,
+        at=0.0 if n == 0 else rng.uniform(0, 6),
+        seconds=rng.choice((0.03, 0.5, 1.5, 4.0)),
+        nondeterministic=rng.choice((0.0, 0.0, 0.0, 0.0, 0.2, 1.0)),
+        poison=0 if maps and rng.random() < 0.04 else None,
+        cancel_at=rng.uniform(0.5, 15) if rng.random() < 0.05 else None,
+    )
+
+
+def _memory(seed: int, workers: int, embedded: bool) -> tuple[int, ...]:
+    """Every third cluster has small workers and large ones. Of a generator of its own: what else a seed
+    asks for stays as it was."""
+    rng = Random(f"memory {seed}")
+    if embedded or rng.random() > 0.35:
+        return (0,) * workers
+    return tuple(rng.choice((0, 1, 1, 2, 2, 4)) for _ in range(workers))
+
+
+def _sized(seed: int, job: JobPlan) -> JobPlan:
+    rng = Random(f"size {seed} {job.spec.job}")
+    return replace(job, spec=replace(job.spec, memory_bytes=rng.choice((1, 1, 2, 2, 4, 8))))
+
+
+def _split(index: int) -> Split:
+    piece = Piece(path=f"in-{index}", open=f"/in-{index}", start=0, length=10, size=10, mtime_ns=0)
+    return Split(index=index, pieces=(piece,))
+
+
+def _faults(rng: Random) -> Faults:
+    def some(*values: float) -> float:
+        return rng.choice((0.0, *values))
+
+    return Faults(
+        loss=some(0.01, 0.05, 0.2),
+        double=some(0.02, 0.1),
+        slow=some(0.02, 0.1),
+        slow_s=rng.choice((1.0, 4.0, 12.0)),
+        lost_request=some(0.01, 0.1),
+        lost_reply=some(0.01, 0.1),
+        repeated_call=some(0.05, 0.3),
+        user_failure=some(0.0, 0.03, 0.15),
+        executor_death=some(0.0, 0.03, 0.1),
+        disk_full=some(0.0, 0.0, 0.05),
+        hang=some(0.0, 0.0, 0.03),
+        fetch=some(0.02, 0.1),
+        wiped=some(0.0, 0.02, 0.1),
+        host_every_s=some(1.0, 3.0, 8.0),
+        master_every_s=some(0.0, 4.0, 10.0),
+        store_every_s=some(0.0, 0.0, 10.0),
+        lost_every_s=some(0.0, 0.0, 0.0, 12.0),
+    )
+
+
+def calm(faults: Faults) -> Faults:
+    """No fault strikes any more."""
+    return Faults(**dict.fromkeys(type(faults).__dataclass_fields__, 0.0))

@@ -1,0 +1,101 @@
+"""A thousand seeds of simulated chaos, and that a seed replays identically."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sim_world import World
+
+SEEDS = 1000
+CHUNK = 50
+
+
+def run_seeds(first: int, last: int) -> None:
+    for seed in range(first, last):
+        try:
+            World(seed).run()
+        except Exception as exc:
+            exc.add_note(f"seed {seed}: replay with  python tests/simulation/run.py --replay {seed}")
+            raise
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_seeds(first: int) -> None:
+    run_seeds(first, first + CHUNK)
+
+
+@pytest.mark.parametrize(
+    ("seed", "found"),
+    [
+        (1618, "the last holder of a wiped store took its own lapsed lease for another's, and let go"),
+        (20133, "the answer to `open` was lost as the epoch changed, and the store was restored once more"),
+        (
+            20698,
+            "a leader died restoring, between its first fence and `open`: its successors were all fenced",
+        ),
+    ],
+)
+def test_seeds_that_once_failed(seed: int, found: str) -> None:
+    run_seeds(seed, seed + 1)
+
+
+@pytest.mark.parametrize("seed", [3, 17, 74, 163, 427])
+def test_a_seed_replays_identically(seed: int) -> None:
+    one, two = World(seed).run(), World(seed, log=True).run()
+    assert (one.trace, one.events, one.now) == (two.trace, two.events, two.now)
+    assert one.trace != World(seed + 1).run().trace
+
+
+def test_a_seed_replays_identically_in_another_process() -> None:
+    script = "from sim_world import World; print([World(s).run().trace for s in (5, 31, 101)])"
+    here = str(Path(__file__).parent)
+    traces = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": here},
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for hash_seed in ("0", "1", "4242")
+    }
+    assert len(traces) == 1
+
+
+def test_every_fault_strikes_and_jobs_still_get_done() -> None:
+    struck: set[str] = set()
+    ends: set[str] = set()
+    for seed in range(5000, 5150):
+        world = World(seed).run()
+        struck |= set(world.faults_seen)
+        ends |= {state.value for state, _ in world.oracle.over.values()}
+    assert struck >= {
+        "lost",
+        "doubled",
+        "slow",
+        "lost request",
+        "lost reply",
+        "wiped",
+        "crash",
+        "pause",
+        "zombie",
+        "drain",
+        "ordered drain",
+        "broker",
+        "quarantine",
+        "master restart",
+        "store away",
+        "fetch",
+        "given back",
+        "attempt failed",
+        "attempt lost",
+        "attempt disk_full",
+        "attempt timed_out",
+    }
+    assert ends == {"done", "failed", "cancelled"}

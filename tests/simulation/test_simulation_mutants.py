@@ -1,0 +1,318 @@
+"""The simulator can fail: rules broken on purpose are caught, each within some hundred seeds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sim_checks import Broken
+from sim_world import World
+
+from mrq.adapters import memory_leading
+from mrq.core import (
+    agent,
+    agent_follow,
+    attempts,
+    charging,
+    claims,
+    commands,
+    events,
+    fitting,
+    health,
+    jobs,
+    lifecycle,
+    machine,
+    records,
+    scheduler,
+    shuffle_rules,
+)
+from mrq.core.model import Kind
+from mrq.errors import MrqError, OperatorError
+from mrq.master import outbox
+
+SEEDS = 400
+
+Patch = pytest.MonkeyPatch
+
+
+def stale_generations_may_report(patch: Patch) -> None:
+    patch.setattr(claims, "_current", lambda task, role, row: task is not None)
+
+
+def superseded_holders_may_report(patch: Patch) -> None:
+    real = claims.Claims.report
+
+    def report(self: claims.Claims, request: Any) -> Any:
+        job = self.jobs.get(request.job)
+        row = job and job["attempts"].get(claims.attempt_key(request.kind, request.index, request.role))
+        if row:
+            row[claims.A_TOKEN] = request.attempt.token
+        return real(self, request)
+
+    patch.setattr(claims.Claims, "report", report)
+
+
+def the_leader_believes_dead_attempts(patch: Patch) -> None:
+    def find(state: Any, event: Any) -> Any:
+        job = state.jobs.get(event.job)
+        if job is None or not job.active:
+            return None
+        table = job.table(event.kind)
+        flight = table.flights.get(event.index)
+        return None if flight is None else (job, table, flight)
+
+    patch.setattr(attempts, "find", find)
+
+
+def the_same_number_twice(patch: Patch) -> None:
+    real = claims.Claims._grant
+
+    def grant(self: claims.Claims, job: Any, request: Any) -> Any:
+        job["numbers"].clear()
+        return real(self, job, request)
+
+    patch.setattr(claims.Claims, "_grant", grant)
+
+
+def never_republish(patch: Patch) -> None:
+    patch.setattr(scheduler, "_republish", lambda *args: None)
+
+
+def nobody_dies(patch: Patch) -> None:
+    """Either rule alone is enough: silence, or a redelivered claim that finds no newer beat."""
+    held = claims.ClaimAnswer(answer=claims.Answer.HELD)
+    patch.setattr(health, "die", lambda *args: None)
+    patch.setattr(claims.Claims, "_contend", lambda self, job, request, row, holder: (held, None))
+
+
+def results_count_twice(patch: Patch) -> None:
+    real = jobs.Job.add
+
+    def add(self: Any, kind: Any, result: Any, sign: int = 1) -> None:
+        real(self, kind, result, 2 if sign > 0 else sign)
+
+    patch.setattr(jobs.Job, "add", add)
+
+
+def never_roll_back(patch: Patch) -> None:
+    patch.setattr(shuffle_rules, "roll_back", lambda *args: False)
+    patch.setattr(attempts, "conserved", lambda *args: True)
+
+
+def no_bound_on_failures(patch: Patch) -> None:
+    patch.setattr(charging, "_failed", lambda *args: None)
+
+
+def generations_do_not_grow(patch: Patch) -> None:
+    real = lifecycle.make_ready
+
+    def take_back(state: Any, table: Any, index: int, why: str, delay: float = 0.0) -> None:
+        attempts_module_drop(state, table, index)
+        table.move(index, 0, why)
+        state.write_task(table, index)
+        real(state, table, index, delay)
+
+    from mrq.core.moves import drop_flight as attempts_module_drop
+
+    patch.setattr(attempts, "take_back", take_back)
+
+
+def a_worker_lists_nothing(patch: Patch) -> None:
+    patch.setattr(agent, "listed", lambda item: False)
+    patch.setattr(agent_follow, "listed", lambda item: False)
+
+
+def a_worker_settles_twice(patch: Patch) -> None:
+    real = agent.Agent._settle
+
+    def settle(self: Any, item: Any) -> None:
+        self._out.extend(agent.Ack(delivery=delivery) for delivery in item.deliveries)
+        real(self, item)
+
+    patch.setattr(agent.Agent, "_settle", settle)
+
+
+def a_worker_keeps_deliveries(patch: Patch) -> None:
+    real = agent.Agent._claim_answered
+
+    def answered(self: Any, event: Any) -> None:
+        if event.answer.answer is not agent.Answer.OBSOLETE:
+            real(self, event)
+
+    patch.setitem(agent._HANDLERS, agent.ClaimAnswered, answered)
+
+
+def a_failed_claim_is_given_up(patch: Patch) -> None:
+    def failed(self: Any, event: Any) -> None:
+        item = self._items.get(event.token)
+        if item is not None and item.phase is agent.Phase.ASKED:
+            self._out.extend(agent.GiveBack(delivery=delivery) for delivery in item.deliveries)
+            self._out.extend(agent.Ack(delivery=delivery) for delivery in item.deliveries)
+            self._remove(item)
+
+    patch.setitem(agent._HANDLERS, agent.ClaimFailed, failed)
+
+
+def a_commit_leaves_a_part_out(patch: Patch) -> None:
+    real = jobs.Job.files
+    patch.setattr(jobs.Job, "files", lambda self: real(self)[:-1])
+
+
+def an_older_leader_may_write(patch: Patch) -> None:
+    real = claims.Claims.write
+
+    def write(self: claims.Claims, batch: Any) -> Any:
+        job = self.jobs.get(batch.job) if batch.job else self.cluster
+        if job is not None and batch.fence.epoch < job["fence"][1]:
+            job["fence"][1:3] = [batch.fence.epoch, batch.fence.owner]
+            job["fence"][3] = batch.fence.seq - 1
+        return real(self, batch)
+
+    patch.setattr(claims.Claims, "write", write)
+
+
+def epochs_do_not_grow(patch: Patch) -> None:
+    real = memory_leading.MemoryLease.take
+
+    def take(self: Any, owner: str, epoch_above: int, seconds: float) -> Any:
+        self._epoch = 0
+        return real(self, owner, 0, seconds)
+
+    patch.setattr(memory_leading.MemoryLease, "take", take)
+
+
+def a_takeover_forgets_what_is_complete(patch: Patch) -> None:
+    real = records._take_task
+
+    def take(job: Any, table: Any, index: int, row: Any, shift: float) -> None:
+        real(
+            job,
+            table,
+            index,
+            [row[0], 0 if row[1] == 3 and table.kind is Kind.REDUCE else row[1], *row[2:]],
+            shift,
+        )
+
+    patch.setattr(records, "_take_task", take)
+
+
+def a_takeover_forgets_generations(patch: Patch) -> None:
+    real = records._take_task
+
+    def take(job: Any, table: Any, index: int, row: Any, shift: float) -> None:
+        real(job, table, index, [*row[:2], 1, *row[3:]], shift)
+
+    patch.setattr(records, "_take_task", take)
+
+
+def a_lost_store_ends_no_attempts(patch: Patch) -> None:
+    def lost(state: Any, event: Any) -> None:
+        for job in state.jobs.values():
+            lifecycle.write_view(state, job)
+
+    patch.setitem(machine._RULES, events.StoreLost, lost)
+
+
+def a_lost_store_gets_no_outputs(patch: Patch) -> None:
+    real = lifecycle.write_view
+
+    def view(state: Any, job: Any) -> None:
+        before = len(state.out)
+        real(state, job)
+        state.out[before:] = [x for x in state.out[before:] if not isinstance(x, commands.WriteTask)]
+
+    patch.setattr(lifecycle, "write_view", view)
+
+
+def nobody_is_dialled_back(patch: Patch) -> None:
+    real = health.join
+    patch.setattr(
+        health, "join", lambda state, worker, address, reached: real(state, worker, address, reached=True)
+    )
+
+
+def anybody_may_run_anything(patch: Patch) -> None:
+    patch.setattr(agent_follow, "fits", lambda *args: True)
+
+
+def what_only_some_may_run_stays_on_the_queue(patch: Patch) -> None:
+    patch.setattr(scheduler, "fit_due", lambda state: None)
+
+
+def nobody_takes_what_only_some_may_run(patch: Patch) -> None:
+    real = fitting.takers
+    patch.setattr(scheduler, "takers", lambda *args: None if real(*args) is None else ())
+
+
+def an_unanswered_batch_is_given_up(patch: Patch) -> None:
+    real = outbox.Outbox._ask
+
+    def ask(self: Any, *args: Any) -> None:
+        with contextlib.suppress(OperatorError):
+            real(self, *args)
+
+    patch.setattr(outbox.Outbox, "_ask", ask)
+
+
+def an_unanswered_batch_is_made_anew(patch: Patch) -> None:
+    real = outbox.Outbox._ask
+
+    def ask(self: Any, store: Any, state: Any, item: Any) -> None:
+        try:
+            real(self, store, state, item)
+        except OperatorError:
+            if isinstance(item, outbox.Batch):
+                again = replace(item.fence, seq=item.fence.seq + 1)
+                self._items[0] = replace(item, fence=again)
+                if item.job:
+                    self.jobs[item.job].fence = again
+                else:
+                    self._cluster = again
+            raise
+
+    patch.setattr(outbox.Outbox, "_ask", ask)
+
+
+MUTANTS: list[Callable[[Patch], None]] = [
+    stale_generations_may_report,
+    superseded_holders_may_report,
+    the_leader_believes_dead_attempts,
+    the_same_number_twice,
+    never_republish,
+    nobody_dies,
+    results_count_twice,
+    never_roll_back,
+    no_bound_on_failures,
+    generations_do_not_grow,
+    a_worker_lists_nothing,
+    a_worker_settles_twice,
+    a_worker_keeps_deliveries,
+    a_failed_claim_is_given_up,
+    a_commit_leaves_a_part_out,
+    an_older_leader_may_write,
+    epochs_do_not_grow,
+    a_takeover_forgets_what_is_complete,
+    a_takeover_forgets_generations,
+    a_lost_store_ends_no_attempts,
+    a_lost_store_gets_no_outputs,
+    nobody_is_dialled_back,
+    anybody_may_run_anything,
+    what_only_some_may_run_stays_on_the_queue,
+    nobody_takes_what_only_some_may_run,
+    an_unanswered_batch_is_given_up,
+    an_unanswered_batch_is_made_anew,
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_broken_rule_is_caught(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    mutant(monkeypatch)
+    for seed in range(SEEDS):
+        try:
+            World(seed).run()
+        except (Broken, MrqError, AssertionError, KeyError, ValueError):
+            return
+    pytest.fail(f"{SEEDS} seeds didn't notice")

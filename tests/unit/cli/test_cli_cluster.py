@@ -1,0 +1,548 @@
+"""The commands that ask a cluster, through the whole command line, with an engine that the test plays."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import types
+
+import pytest
+
+from mrq.cli.app import run
+from mrq.core import rows
+from mrq.core.model import JobState
+from mrq.errors import Interrupted, OperatorError, UsageError
+from mrq.handle import Handle
+from mrq.planning import draft as make_draft
+from mrq.result import JobFailed, Summary
+
+TOML = """
+[profiles.prod]
+amqp_url = "amqp://ann:hidden-a@rabbit/"
+redis_url = "redis://:hidden-r@redis:6380/1"
+"""
+WHERE = "cluster prod, state in redis://:***@redis:6380/1"
+WC = """
+import mrq
+class WordCount(mrq.Job):
+    reduce = mrq.sum
+    def map(self, key, line):
+        yield line, 1
+"""
+
+
+class Result:
+    """What the commands need of a `mrq.result.Result`."""
+
+    job, output, output_format = "j-1", "/data/out", "text"
+
+    def __init__(self, parts=(), private=False):
+        self.parts, self.is_private = list(parts), private
+        self.counters = {"lines": 3}
+        numbers = dict.fromkeys(Summary.__slots__, 0)
+        self.summary = Summary(
+            **{**numbers, "seconds": 1.0, "skew": 1.0, "largest_partition": None, "slowest_task": None}
+        )
+
+
+class Engine:
+    """A cluster that answers as the test says."""
+
+    def __init__(self):
+        self.answers = {}
+        self.asked = []
+        self.outcome = Result()
+        self.state = JobState.RUNNING
+        self.on_cancel = None
+        self.wait_given = None
+        self.closed = 0
+        self.folder = ""
+        self.notes = []
+
+    def __call__(self, profile, *, say, note):
+        self.profile, self.say, self.note = profile, say, note
+        return self
+
+    def draft(self, request):
+        self.request = request
+        return make_draft(request)
+
+    def start_draft(self, draft, *, wait=True):
+        self.wait_given = wait
+        self.drafted = draft
+        return self.handle(draft.spec.job)
+
+    def handle(self, job):
+        for text in self.notes:
+            self.note(text)
+        made = Handle(job, cancel=self._cancel, view=lambda job: None)
+        if isinstance(self.outcome, Exception):
+            made.finish(None, self.outcome)
+        elif self.outcome is not None:
+            made.finish(self.outcome, None)
+        self.handed = made
+        return made
+
+    def _cancel(self, handle):
+        self.asked.append(("cancelled", handle.job))
+        if isinstance(self.on_cancel, OperatorError):
+            raise self.on_cancel
+        if self.on_cancel is not None:
+            handle.finish(None, self.on_cancel)
+
+    def ask(self, op, **args):
+        self.asked.append((op, args))
+        answer = self.answers[op]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def blob(self, digest):
+        return {"d1": b"first\nall of it\n"}.get(digest)
+
+    def private_folder(self):
+        return self.folder
+
+    def close(self, remove=True):
+        self.closed += 1
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MRQ_TMP", str(tmp_path / "tmp"))
+    for name in ("MRQ_AMQP_URL", "MRQ_REDIS_URL", "MRQ_CLUSTER", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "mrq.toml").write_text(TOML)
+    (tmp_path / "wc.py").write_text(WC)
+    (tmp_path / "in.txt").write_text("a\nb\n")
+    made = Engine()
+    made.folder = str(tmp_path)
+    monkeypatch.setitem(sys.modules, "mrq.cluster", types.SimpleNamespace(ClusterEngine=made))
+    return made
+
+
+def mrq(capfd, *argv, expect=0):
+    code = run(argv)
+    out, err = capfd.readouterr()
+    assert code == expect, err
+    assert "hidden" not in out + err
+    return out, err
+
+
+SUBMIT = ("submit", "wc.py", "in.txt", "-o", "out", "--cluster", "prod")
+
+
+def test_a_submit_says_which_engine_and_shows_what_embedded_ones_do(engine, capfd):
+    out, err = mrq(capfd, *SUBMIT, "-R", "2", "--priority", "7", "--max-running", "3", "--timeout", "5s")
+    assert err.splitlines()[0] == WHERE
+    assert "done in 1.00 s" in err
+    assert "result  out (0 parts)" in err
+    assert out == ""
+    assert engine.profile.timeout_s == 5.0
+    spec = engine.drafted.spec
+    assert (spec.priority, spec.max_running, spec.reducers) == (7, 3, 2)
+    assert engine.closed == 1
+
+
+def test_the_environment_and_mrq_toml_choose_a_cluster(engine, capfd, tmp_path, monkeypatch):
+    (tmp_path / "mrq.toml").write_text('cluster = "prod"\n' + TOML)
+    assert mrq(capfd, *SUBMIT[:-2])[1].startswith(WHERE)
+    monkeypatch.setenv("MRQ_AMQP_URL", "amqp://r")
+    monkeypatch.setenv("MRQ_REDIS_URL", "redis://:hidden@other")
+    assert mrq(capfd, *SUBMIT[:-2])[1].startswith("cluster, state in redis://:***@other:6379/0")
+    assert mrq(capfd, *SUBMIT)[1].startswith(WHERE)
+    assert mrq(capfd, *SUBMIT[:-1], "local")[1].startswith("embedded: ")
+    monkeypatch.delenv("MRQ_AMQP_URL")
+    err = mrq(capfd, *SUBMIT[:-2], expect=2)[1]
+    assert "MRQ_REDIS_URL is set and MRQ_AMQP_URL isn't" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_json_names_the_engine(engine, capfd):
+    out, _ = mrq(capfd, *SUBMIT, "--json")
+    told = json.loads(out)
+    assert (told["engine"], told["cluster"], told["status"]) == ("cluster", "prod", "done")
+    engine.outcome = JobFailed("m-00000 failed", job="j-1")
+    told = json.loads(mrq(capfd, *SUBMIT, "--json", expect=1)[0])
+    assert (told["engine"], told["status"], told["error"]["type"]) == ("cluster", "failed", "JobFailed")
+
+
+def test_notes_are_printed_and_in_the_json(engine, capfd):
+    engine.notes = ["a.gz is read as one split: it can't be cut", "no workers yet: waiting"] * 2
+    out, err = mrq(capfd, *SUBMIT, "--json")
+    assert json.loads(out)["notes"] == engine.notes[:2]
+    assert err.count("note: no workers yet: waiting\n") == 2
+    engine.outcome = JobFailed("m-00000 failed", job="j-1")
+    assert json.loads(mrq(capfd, *SUBMIT, "--json", expect=1)[0])["notes"] == engine.notes[:2]
+
+
+def test_a_failed_job_names_the_retry_that_finds_it(engine, capfd):
+    engine.outcome = JobFailed("m-00000 failed", job="j-1")
+    _, err = mrq(capfd, *SUBMIT, expect=1)
+    assert f"mrq retry {engine.drafted.spec.job} --cluster prod" in err
+
+
+def test_a_detached_job_is_left_with_its_id_printed(engine, capfd):
+    engine.outcome = None
+    out, err = mrq(capfd, *SUBMIT, "--detach")
+    job = engine.drafted.spec.job
+    assert out == f"{job}\n"
+    assert f"mrq wait {job} --cluster prod" in err
+    assert engine.wait_given is False
+    told = json.loads(mrq(capfd, *SUBMIT, "--detach", "--json")[0])
+    assert (told["status"], told["job"]) == ("submitted", engine.drafted.spec.job)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([*SUBMIT, "-j", "2"], "-j is for this machine"),
+        ([*SUBMIT, "--dry-run"], "--dry-run plans with what this machine sees"),
+        ([*SUBMIT[:-2], "--detach"], "--detach leaves a job to its cluster"),
+        ([*SUBMIT[:-1], "prdo"], "there is no profile 'prdo'"),
+        (["status", "j-1"], "mrq status asks a cluster, and none is named"),
+        (["wait", "--cluster", "prod"], "mrq wait takes one JOB; 0 are given"),
+        (["workers", "drain", "--cluster", "prod"], "mrq workers drain takes one WORKER"),
+        (["workers", "a", "b", "--cluster", "prod"], "mrq workers takes one WORKER, or one of drain"),
+        (["jobs", "j-1", "--cluster", "prod"], "mrq jobs takes no words"),
+        (["config", "x"], "mrq config takes no words"),
+        (["submit", "wc.py", "a", "-o", "o", "--cluster", "amqp://u:hidden@h"], "names a RabbitMQ"),
+    ],
+)
+def test_wrong_use_is_one_sentence(engine, capfd, argv, said):
+    _, err = mrq(capfd, *argv, expect=2)
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [UsageError("no job j-2; did you mean 'j-1'?"), OperatorError("nobody answers")]
+)
+def test_what_the_leader_refuses_is_told(engine, capfd, error):
+    engine.answers["status"] = error
+    code = 2 if isinstance(error, UsageError) else 1
+    assert str(error) in mrq(capfd, "status", "j-2", "--cluster", "prod", expect=code)[1]
+
+
+def test_wait_prints_a_result_without_out_and_ends_as_the_submit_would(engine, capfd, tmp_path):
+    (tmp_path / "part-00000").write_text("a\t1\n")
+    engine.outcome = Result([str(tmp_path / "part-00000")], private=True)
+    out, err = mrq(capfd, "wait", "j-1", "--cluster", "prod")
+    assert out == "a\t1\n"
+    assert "done in" in err
+    engine.outcome = Interrupted("job j-1 was cancelled")
+    assert "job j-1 was cancelled" in mrq(capfd, "wait", "j-1", "--cluster", "prod", expect=1)[1]
+
+
+def test_retry_goes_to_the_cluster_for_what_is_not_here(engine, capfd, tmp_path):
+    engine.answers["retry"] = {"state": "running"}
+    mrq(capfd, "retry", "j-1", "--cluster", "prod")
+    assert engine.asked == [("retry", {"job": "j-1", "reason": "retried by the user"})]
+    (tmp_path / "tmp" / f"mrq-{__import__('os').getuid()}" / "jobs" / "j-1").mkdir(parents=True)
+    (tmp_path / "mrq.toml").write_text('cluster = "prod"\n' + TOML)
+    mrq(capfd, "retry", "j-1", expect=2)
+    assert len(engine.asked) == 1
+
+
+def test_cancel_waits_until_the_job_is_over(engine, capfd):
+    engine.answers["cancel"] = {"state": "running"}
+    engine.outcome = Interrupted("job j-1 was cancelled")
+    assert "j-1 is cancelled" in mrq(capfd, "cancel", "j-1", "--cluster", "prod")[1]
+    engine.answers["cancel"] = {"state": "done"}
+    out, err = mrq(capfd, "cancel", "j-1", "--cluster", "prod", "--json", expect=1)
+    assert "j-1 was done already" in err
+    assert (json.loads(out)["status"], json.loads(out)["exit_code"]) == ("done", 1)
+
+
+def interrupt_when_waiting(monkeypatch):
+    """Ctrl-C at the third look at the job."""
+    wait, looks = Handle.wait, iter(range(1000))
+
+    def waiting(self, timeout_s=None):
+        if next(looks) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return wait(self, min(timeout_s or 0, 0.01))
+
+    monkeypatch.setattr(Handle, "wait", waiting)
+
+
+@pytest.mark.parametrize(
+    ("on_cancel", "fate"),
+    [
+        (Interrupted("cancelled"), "job {} is cancelled"),
+        (None, "job {} was asked to end; `mrq status {} --cluster prod` shows when it has"),
+        (OperatorError("no Redis"), "job {} goes on, since the cluster couldn't be told: no Redis"),
+    ],
+)
+def test_ctrl_c_cancels_the_job_and_says_so(engine, capfd, monkeypatch, on_cancel, fate):
+    engine.outcome, engine.on_cancel = None, on_cancel
+    interrupt_when_waiting(monkeypatch)
+    _, err = mrq(capfd, *SUBMIT, expect=130)
+    job = engine.drafted.spec.job
+    assert f"cancelling {job} (once more to leave at once)" in err
+    assert f"interrupted by Ctrl-C; {fate.format(job, job)}" in err
+    assert engine.asked == [("cancelled", job)]
+
+
+def test_ctrl_c_leaves_a_job_that_was_only_waited_for(engine, capfd, monkeypatch):
+    engine.outcome = None
+    interrupt_when_waiting(monkeypatch)
+    _, err = mrq(capfd, "wait", "j-1", "--cluster", "prod", expect=130)
+    assert "interrupted by Ctrl-C; job j-1 goes on" in err
+    assert engine.asked == []
+
+
+def test_a_job_that_is_done_when_it_is_cancelled_is_done(engine, capfd, monkeypatch):
+    engine.outcome = None
+    interrupt_when_waiting(monkeypatch)
+    monkeypatch.setattr(engine, "_cancel", lambda handle: handle.finish(Result(), None))
+    assert "done in" in mrq(capfd, *SUBMIT)[1]
+
+
+ATTEMPT = rows.filled(
+    rows.AttemptRow,
+    {
+        "job": "wordcount-0a1b2c3d",
+        "task": "m-00042",
+        "kind": "map",
+        "generation": 1,
+        "number": 2,
+        "role": "backup",
+        "worker": "worker-1",
+        "state": "running",
+        "phase": "mapping",
+        "fraction": 0.5,
+        "records": 12345,
+        "bytes": 3 << 20,
+        "started_at": 1000.0,
+    },
+)
+JOB = {
+    "job": "wordcount-0a1b2c3d",
+    "name": "WordCount",
+    "state": "running",
+    "maps": 1200,
+    "maps_done": 17,
+    "reduces": 10,
+    "running": 4,
+    "output": "/data/a/rather/long/path/to/the/output/of/this/job",
+    "submitted_at": 900.0,
+    "started_at": 901.0,
+}
+STATUS = {
+    **JOB,
+    "inputs": ["/data/in"],
+    "stages": [
+        {"name": "map", "total": 1200, "completed": 17, "running": 4, "idle": 1179, "records_in": 10**6}
+    ],
+    "attempts": [dict(ATTEMPT)] * 25,
+    "errors": [
+        {
+            "task": "m-00007",
+            "worker": "w2",
+            "type": "ValueError",
+            "message": "no\nmore",
+            "path": "a",
+            "offset": 9,
+        }
+    ],
+    "counters": {"lines": 3},
+    "workers": ["worker-1"],
+    "failures": 1,
+    "waits_for": "no worker has numpy",
+    "now": 1010.0,
+}
+
+
+def test_jobs_are_whole_in_a_pipe_and_take_what_is_missing_as_zero(engine, capfd):
+    done = {"job": "done-1", "state": "done", "submitted_at": 5.0, "started_at": 6.0, "finished_at": 9.0}
+    engine.answers["jobs"] = {"jobs": [done, JOB], "now": 1010.0}
+    out, err = mrq(capfd, "jobs", "--cluster", "prod")
+    header, first, second = out.splitlines()
+    assert header.split()[:4] == ["JOB", "STATE", "MAPS", "REDUCES"]
+    assert first.startswith("wordcount-0a1b2c3d  running  17/1,200     0/10")
+    assert second.startswith("done-1")
+    assert first.endswith(JOB["output"])
+    assert "\x1b" not in out
+    assert err == ""
+    assert json.loads(mrq(capfd, "jobs", "--cluster", "prod", "--json")[0])["jobs"][0]["maps"] == 0
+    engine.answers["jobs"] = {"jobs": []}
+    assert "no jobs" in mrq(capfd, "jobs", "--cluster", "prod")[0]
+
+
+def test_a_status_shows_stages_attempts_errors_and_counters(engine, capfd):
+    engine.answers["status"] = STATUS
+    out, _ = mrq(capfd, "status", JOB["job"], "--cluster", "prod")
+    assert max(map(len, out.splitlines())) <= 80
+    for said in (
+        "running, for 1 min 49 s",
+        "waits      no worker has numpy",
+        "charged    1 failure",
+        "m-00042  1.2 backup",
+        "50%",
+        "… and 5 more",
+        "ValueError: no",
+        "a at byte 9",
+        "lines        3",
+    ):
+        assert said in out
+    told = json.loads(mrq(capfd, "status", JOB["job"], "--cluster", "prod", "--json")[0])
+    assert (told["state"], told["status"], len(told["attempts"])) == ("running", "status", 25)
+    assert (told["tasks"], engine.asked[-1]) == ([], ("status", {"job": JOB["job"]}))
+
+
+def test_every_task_is_listed_where_that_is_asked_for(engine, capfd):
+    task = {
+        "task": "m-00003",
+        "state": "completed",
+        "number": 1,
+        "generation": 2,
+        "worker": "w-1",
+        "failures": 1,
+    }
+    engine.answers["status"] = {**STATUS, "tasks": [task]}
+    out, _ = mrq(capfd, "status", JOB["job"], "--tasks", "--cluster", "prod")
+    assert engine.asked[-1] == ("status", {"job": JOB["job"], "tasks": True})
+    assert "m-00003  completed  2.1      w-1            1" in out
+
+
+def test_a_watched_status_is_shown_before_and_after(engine, capfd):
+    engine.answers["status"] = STATUS
+    out, _ = mrq(capfd, "status", JOB["job"], "--watch", "--cluster", "prod")
+    assert out.count("job        wordcount-0a1b2c3d (WordCount)") == 2
+
+
+WORKER = {
+    "worker": "worker-1",
+    "boot": "b00t",
+    "address": "10.0.0.7:7070",
+    "running": True,
+    "health": "alive",
+    "map_slots": 2,
+    "reduce_slots": 1,
+    "hints": {"cpus": 2, "memory_bytes": 4 << 30, "disk_bytes": 9 << 30},
+    "attempts": [dict(ATTEMPT)],
+    "outputs": [{"job": "j-1", "task": "m-00001", "bytes": 5 << 20}],
+    "outputs_count": 1,
+    "outputs_bytes": 5 << 20,
+    "completed": 1234,
+    "last_beat_s": 0.4,
+    "disk_used": 6 << 20,
+    "disk_quota": 1 << 30,
+    "version": "0.2.0",
+    "python": "3.13.1",
+    "packages": {"numpy": "2.1"},
+    "debug": "MRQ_DEBUG: after 3 tasks",
+    "leader": "m1 (epoch 4)",
+    "full": "disk quota reached: no maps",
+    "notes": ["the broker blocks"],
+}
+
+
+def test_workers_are_listed_and_shown_one_by_one(engine, capfd):
+    engine.answers["workers"] = {"leader": "m1 (epoch 4)", "workers": [WORKER], "now": 1010.0}
+    out, _ = mrq(capfd, "workers", "--cluster", "prod")
+    assert max(map(len, out.splitlines())) <= 80
+    assert "leader m1 (epoch 4)" in out
+    assert "worker-1  alive   1/2" in out
+    out, _ = mrq(capfd, "workers", "worker-1", "--cluster", "prod")
+    for said in (
+        "boot b00t",
+        "full       disk quota reached: no maps",
+        "notes      the broker blocks",
+        "2 cores, 4.0 GiB memory",
+        "1,234 tasks",
+        "numpy 2.1",
+        "after 3 tasks",
+        "m-00001",
+    ):
+        assert said in out
+    assert engine.asked[-1] == ("workers", {"worker": "worker-1"})
+    told = json.loads(mrq(capfd, "workers", "--cluster", "prod", "--json")[0])
+    assert told["workers"][0]["packages"] == {"numpy": "2.1"}
+    engine.answers["workers"] = {"workers": []}
+    assert "no workers: start some" in mrq(capfd, "workers", "--cluster", "prod")[0]
+
+
+def test_an_order_to_a_worker_says_how_it_is_then(engine, capfd):
+    engine.answers["quarantine"] = {"worker": "w1", "health": "quarantined"}
+    _, err = mrq(capfd, "workers", "quarantine", "w1", "--cluster", "prod")
+    assert "worker w1 is quarantined now" in err
+    assert engine.asked == [("quarantine", {"worker": "w1"})]
+
+
+def log(task, number, status, **more):
+    return {"task": task, "generation": 1, "number": number, "worker": "w1", "status": status, **more}
+
+
+LOGS = [
+    log("m-00000", 1, "done", tail="fine\n"),
+    log("m-00001", 1, "failed", tail="first try\n", missing="worker w1 is gone"),
+    log("m-00001", 2, "failed", tail="end\n", blob="d1"),
+    log("m-00002", 1, "lost", tail="x\n", blob="gone"),
+    log("m-00002", 2, "done", tail="well\n"),
+]
+
+
+def test_logs_are_those_of_failed_attempts_unless_a_task_is_named(engine, capfd):
+    engine.answers["logs"] = {"logs": LOGS}
+    out, err = mrq(capfd, "logs", "j-1", "--cluster", "prod")
+    assert out == "first\nall of it\nx\n"
+    assert "m-00001 attempt 1.2 on w1: failed" in err
+    out, err = mrq(capfd, "logs", "j-1", "--all", "--cluster", "prod")
+    assert out == "fine\nfirst try\nfirst\nall of it\nx\nwell\n"
+    assert "the end only: worker w1 is gone" in err
+    engine.answers["logs"] = {"logs": LOGS[3:]}
+    assert mrq(capfd, "logs", "j-1", "m-00002", "--cluster", "prod")[0] == "well\n"
+    assert engine.asked[-1] == ("logs", {"job": "j-1", "task": "m-00002"})
+    told = json.loads(mrq(capfd, "logs", "j-1", "m-00002", "--json", "--cluster", "prod")[0])
+    assert [(each["text"], each["whole"]) for each in told["logs"]] == [("well\n", True)]
+
+
+def test_config_shows_settings_with_their_sources(engine, capfd, tmp_path, monkeypatch):
+    monkeypatch.setenv("MRQ_KEEP_S", "2d")
+    monkeypatch.setenv("MRQ_KEP_S", "2d")
+    out, err = mrq(capfd, "config", "--cluster", "prod")
+    lines = {line.split()[0]: line for line in out.splitlines() if line}
+    assert "amqp://ann:***@rabbit:5672" in lines["amqp_url"]
+    assert lines["keep_s"].endswith("MRQ_KEEP_S")
+    assert "did you mean 'MRQ_KEEP_S'?" in err
+    told = json.loads(mrq(capfd, "config", "--cluster", "prod", "--json")[0])
+    assert told["settings"]["redis_url"] == {
+        "value": "redis://:***@redis:6380/1",
+        "source": f"{tmp_path}/mrq.toml:4",
+    }
+    assert mrq(capfd, "config")[0].startswith("jobs run on this machine")
+
+
+@pytest.mark.parametrize(
+    ("call", "lacks"),
+    [
+        ("mrq.cli.app.run(['jobs', '--cluster', 'redis://127.0.0.1:1/0'])", "redis"),
+        ("mrq.cli.app.run(['submit', __file__, __file__, '-o', '-', '--cluster', 'redis://h:1/0'])", "redis"),
+        ("mrq.cli.roles.run_role('worker', [], lambda line: __import__('mrq.adapters.rabbitmq'))", "pika"),
+    ],
+)
+def test_a_missing_extra_names_the_command_that_installs_it(call, lacks, tmp_path):
+    job = tmp_path / "job.py"
+    job.write_text(
+        "import mrq\nclass J(mrq.Job):\n    reduce = mrq.sum\n    def map(self, key, line): yield line, 1\n"
+    )
+    urls = {"MRQ_AMQP_URL": "amqp://h/", "MRQ_REDIS_URL": "redis://h/"}
+    code = (
+        f"import sys; sys.modules['{lacks}'] = None; __file__ = {str(job)!r}; "
+        f"import mrq.cli.app, mrq.cli.roles; {call}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **urls, "MRQ_TMP": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert f"error: a cluster needs {lacks}, which isn't installed" in done.stderr
+    assert "pip install 'mrq-mapreduce[cluster]'" in done.stderr
+    assert "Traceback" not in done.stderr

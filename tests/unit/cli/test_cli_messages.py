@@ -1,0 +1,220 @@
+"""What is said of results and failures."""
+
+import io
+
+import pytest
+
+from mrq.cli import errors
+from mrq.cli.console import Console, printable, shown
+from mrq.cli.signals import Stopped
+from mrq.cli.summary import counter_lines, summary_lines
+from mrq.client import JobFailed, Summary
+from mrq.core.model import ErrorReport
+from mrq.errors import DiskFullError, InputError, InternalError, Interrupted, OutputError, UsageError
+
+
+def printed(exc, **more):
+    stream = io.StringIO()
+    errors.print_error(Console(stream, environ={}), exc, **more)
+    return stream.getvalue()
+
+
+REPORT = ErrorReport(
+    type="ValueError",
+    message="invalid literal for int() with base 10: 'x\x1b[31m'",
+    frames='File "job.py", line 7, in map\n    yield int(line)\n',
+    record="'x'",
+    path="books/a.txt",
+    offset=1234567,
+    log_path="/tmp/mrq-0/jobs/j-1/logs/m-00000.log",
+    log_tail="\n".join(f"line {n}" for n in range(30)),
+    peak_rss_bytes=3 << 20,
+)
+
+
+def test_a_failed_job_is_told_frames_first_then_record_place_log_and_what_to_do():
+    text = printed(JobFailed("map task m-00000 failed", job="j-1", errors=[REPORT]), job="j-1")
+    lines = text.splitlines()
+    assert lines[0] == "error: map task m-00000 failed"
+    order = [
+        'File "job.py", line 7, in map',
+        "yield int(line)",
+        "ValueError: invalid literal",
+        "record  'x'",
+        "where   books/a.txt at byte 1,234,567",
+        "memory  3.0 MiB at most",
+        "log     /tmp/mrq-0/jobs/j-1/logs/m-00000.log",
+        "| line 20",
+        "| line 29",
+        "mrq retry j-1",
+    ]
+    places = [text.index(each) for each in order]
+    assert places == sorted(places)
+    assert "line 19" not in text
+    assert "\x1b" not in text
+    assert "Traceback" not in text
+
+
+def test_nothing_is_said_twice():
+    text = printed(JobFailed(f"m-00000 failed once: ValueError: {shown(REPORT.message)}", errors=[REPORT]))
+    assert text.count("invalid literal") == 1
+    assert "File" in text
+
+
+def test_a_full_disk_shows_no_code():
+    report = ErrorReport(type="DiskFullError", message="/tmp is full", frames='File "disk.py", line 1')
+    text = printed(JobFailed("m-00000 found the disk full", errors=[report]))
+    assert "/tmp is full" in text
+    assert "File" not in text
+
+
+def test_of_several_failures_the_one_that_decided_is_told():
+    first = ErrorReport(type="KeyError", message="'a'")
+    text = printed(JobFailed("failed", job="j-1", errors=[first, REPORT]))
+    assert "ValueError" in text
+    assert "KeyError" not in text
+    assert "1 more failed attempt" in text
+    assert "retry" not in text
+
+
+def test_a_remote_jobs_log_is_a_command_and_no_path_of_a_worker():
+    text = printed(
+        JobFailed("m-00000 failed", job="j-1", errors=[REPORT, REPORT]), job="j-1 --cluster prod", remote=True
+    )
+    assert "  log     mrq logs j-1 --cluster prod, which ends with" in text
+    assert "/tmp/mrq-0" not in text
+    assert "  and 1 more failed attempt, shown by mrq logs j-1 --cluster prod" in text
+
+
+def test_what_was_cancelled_is_not_gone_on_with():
+    assert printed(Interrupted("job j-1 was cancelled"), job="j-1") == "error: job j-1 was cancelled\n"
+
+
+def test_wrong_use_is_one_sentence_without_a_hint():
+    assert printed(InputError("a.txt: no such file"), job="j-1") == "error: a.txt: no such file\n"
+
+
+def test_a_full_disk_names_retry():
+    assert "mrq retry j-1" in printed(DiskFullError("/tmp is full"), job="j-1")
+
+
+def test_our_own_errors_are_called_bugs():
+    assert "bug in mrq" in printed(InternalError("delivery 3 was settled twice"))
+    stream = io.StringIO()
+    try:
+        raise ZeroDivisionError("oops")
+    except ZeroDivisionError as exc:
+        errors.print_bug(Console(stream, environ={}), exc)
+    lines = stream.getvalue().splitlines()
+    assert "bug in mrq" in lines[0]
+    assert lines[-1] == "ZeroDivisionError: oops"
+
+
+@pytest.mark.parametrize(
+    ("exc", "code"),
+    [
+        (UsageError("x"), 2),
+        (OutputError("x"), 2),
+        (JobFailed("x"), 1),
+        (DiskFullError("x"), 1),
+        (InternalError("x"), 1),
+        (RuntimeError("x"), 1),
+        (Stopped(2), 130),
+        (Stopped(15), 143),
+        (KeyboardInterrupt(), 130),
+        (BrokenPipeError(), 141),
+    ],
+)
+def test_exit_codes(exc, code):
+    assert errors.exit_code(exc) == code
+
+
+def test_the_json_of_an_error_has_every_attempt():
+    made = errors.error_object(JobFailed("failed", job="j-1", errors=[REPORT]))
+    assert made["type"] == "JobFailed"
+    assert made["attempts"][0]["offset"] == 1234567
+    assert made["attempts"][0]["log"].endswith("m-00000.log")
+
+
+def summary(**more):
+    values = {
+        "records_in": 1200,
+        "bytes_in": 5 << 20,
+        "records_out": 1,
+        "bytes_out": 10,
+        "shuffled_records": 1200,
+        "shuffled_bytes": 2000,
+        "seconds": 12.34,
+        "maps": 4,
+        "reduces": 2,
+        "spills": 3,
+        "skew": 1.5,
+        "largest_partition": 1,
+        "slowest_task": "r-00001",
+        "slowest_seconds": 2.0,
+        "bad_records": 0,
+        "attempts_failed": 0,
+    }
+    return Summary(**{**values, **more})
+
+
+def test_the_summary_says_what_the_issue_asks_for():
+    text = "\n".join(summary_lines(summary(), output="out", parts=2))
+    for words in (
+        "done in 12.3 s: 1,200 records (5.0 MiB) in, 1 record (10 B) out",
+        "4 maps, 2 reduces; the slowest was r-00001 with 2.00 s",
+        "the largest partition is 1.50 times the mean",
+        "3 sorted runs written to disk",
+        "out (2 parts)",
+    ):
+        assert words in text
+
+
+def test_bad_records_are_told_with_their_place():
+    text = "\n".join(summary_lines(summary(bad_records=2, attempts_failed=1), output="out", parts=2))
+    assert "  retried 1 failed or lost attempt\n" in text
+    assert "2 records left out, kept in out/_bad" in text
+
+
+def test_a_map_only_job_without_spills():
+    text = "\n".join(summary_lines(summary(reduces=0, spills=0), output=None, parts=4))
+    assert "4 maps, no reduce" in text
+    assert "skew" not in text
+    assert "result" not in text
+    assert "none" in text
+
+
+def test_counters_are_listed_by_name():
+    assert counter_lines({"b": 1, "aaa": 2000}) == ["  aaa  2,000", "  b    1"]
+
+
+def test_control_characters_and_lone_bytes_are_escaped():
+    assert shown("a\x1b[2Jb\udcff\tc") == "a\\x1b[2Jb\\xff\tc"
+    assert shown("ünï") == "ünï"
+
+
+def test_what_an_encoding_lacks_is_escaped():
+    assert printable("a→b", "latin-1") == "a\\u2192b"
+    assert printable("a→b", None) == "a→b"
+
+
+class Broken(io.StringIO):
+    encoding = "utf-8"
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_a_broken_standard_error_is_given_up_quietly():
+    console = Console(Broken(), environ={})
+    console.line("one")
+    console.error("two")
+    assert not console.live
+
+
+def test_quiet_prints_errors_only():
+    stream = io.StringIO()
+    console = Console(stream, quiet=True, environ={})
+    console.line("one")
+    console.error("two")
+    assert stream.getvalue() == "two\n"

@@ -1,0 +1,310 @@
+"""The display on a small terminal that does what terminals do, under a clock that the test moves."""
+
+import io
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mrq.cli import progress
+from mrq.cli.console import Console
+from mrq.cli.progress import Meter, Progress, Stage, stage_spans
+
+
+class Screen(io.StringIO):
+    """A terminal: text, newline, carriage return, cursor up, erase to the end of the line or screen."""
+
+    encoding = "utf-8"
+
+    def __init__(self, columns=80, rows=24):
+        super().__init__()
+        self.columns, self.rows = columns, rows
+        self.lines, self.row, self.column = [""], 0, 0
+        self.raw = ""
+
+    def isatty(self):
+        return True
+
+    def fileno(self):
+        raise OSError("not a real one")
+
+    def write(self, text):
+        self.raw += text
+        for token in re.findall(r"\x1b\[\d*[A-Za-z]|\x1b\[[\d;]*m|[^\x1b]", text):
+            self._act(token)
+        return len(text)
+
+    def _act(self, token):
+        line = self.lines[self.row]
+        if token.endswith("A") and token.startswith("\x1b"):
+            self.row = max(0, self.row - int(token[2:-1] or 1))
+        elif token == "\x1b[K":
+            self.lines[self.row] = line[: self.column]
+        elif token == "\x1b[J":
+            self.lines[self.row] = line[: self.column]
+            del self.lines[self.row + 1 :]
+        elif token.startswith("\x1b"):
+            assert token.endswith("m"), token
+        elif token == "\r":
+            self.column = 0
+        elif token == "\n":
+            self._down()
+        else:
+            if self.column == self.columns:
+                self._down()
+            line = self.lines[self.row].ljust(self.column)
+            self.lines[self.row] = line[: self.column] + token + line[self.column + 1 :]
+            self.column += 1
+
+    def _down(self):
+        self.row, self.column = self.row + 1, 0
+        if self.row == len(self.lines):
+            self.lines.append("")
+
+    def resize(self, columns):
+        """As terminals do that reflow: long lines wrap."""
+        wrapped, row = [], 0
+        for number, line in enumerate(self.lines):
+            if number == self.row:
+                row = len(wrapped)
+            wrapped += [line[i : i + columns] for i in range(0, max(1, len(line)), columns)]
+        self.columns, self.lines, self.row, self.column = columns, wrapped, row, 0
+
+    @property
+    def text(self):
+        return "\n".join(line.rstrip() for line in self.lines).rstrip("\n")
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def terminal(columns=80, rows=24, **environ):
+    screen = Screen(columns, rows)
+    console = Console(screen, environ={"TERM": "xterm", **environ})
+    console.size = lambda: (screen.columns, screen.rows)
+    return screen, console
+
+
+def stages(done=3, reduce=0, **more):
+    at = {"running": 2, "fraction": done / 10, "records": done * 1000, "bytes": done << 20, **more}
+    return [
+        Stage(name="map", total=10, done=done, **at),
+        Stage(name="reduce", total=4, done=reduce),
+    ]
+
+
+def test_a_short_job_gets_no_display():
+    screen, console = terminal()
+    clock = Clock()
+    shown = Progress(console, clock=clock)
+    for _ in range(3):
+        shown.update(stages())
+        clock.now += 0.1
+    shown.finish()
+    assert screen.raw == ""
+
+
+def test_frames_overwrite_each_other_and_the_last_one_stays():
+    screen, console = terminal()
+    clock = Clock()
+    shown = Progress(console, clock=clock)
+    for done in range(1, 11):
+        clock.now += 0.5
+        shown.update(stages(done))
+    shown.finish()
+    console.line("done")
+    assert [line.split()[0] for line in screen.text.splitlines()] == ["map", "reduce", "done"]
+    assert "10/10" in screen.lines[0]
+    assert "0/4" in screen.lines[1]
+
+
+def test_the_end_is_drawn_where_there_is_a_display():
+    screen, console = terminal()
+    shown = Progress(console, clock=(clock := Clock()))
+    shown.last(stages(10, 4))
+    assert screen.raw == ""
+    clock.now += 1
+    shown.update(stages(3))
+    shown.last(stages(10, 4))
+    assert "10/10" in screen.lines[0]
+    assert "4/4" in screen.lines[1]
+
+
+def test_it_redraws_five_times_a_second_at_most():
+    screen, console = terminal()
+    clock = Clock()
+    shown = Progress(console, clock=clock)
+    for step in range(100):
+        clock.now = 101 + step * 0.01
+        shown.update(stages())
+    assert 4 <= screen.raw.count("\x1b[J") <= 6
+
+
+def test_rates_and_time_left():
+    screen, console = terminal(columns=120)
+    clock = Clock()
+    shown = Progress(console, clock=clock)
+    for done in range(6):
+        shown.update(stages(done))
+        clock.now += 1.0
+    assert "1.0k records/s" in screen.text
+    assert "1.0 MiB/s" in screen.text
+    assert "0:05 left" in screen.text
+    assert "2 running" in screen.text
+
+
+def test_failed_attempts_are_shown():
+    screen, console = terminal()
+    clock = Clock()
+    shown = Progress(console, clock=clock)
+    clock.now += 1
+    shown.update(stages(failed=2))
+    assert "2 failed" in screen.text
+
+
+def test_a_line_printed_meanwhile_stands_above_the_display():
+    screen, console = terminal()
+    clock = Clock()
+    shown = Progress(console, clock=clock)
+    clock.now += 1
+    shown.update(stages())
+    console.line("note: something")
+    clock.now += 1
+    shown.update(stages(4))
+    assert [line.split()[0] for line in screen.text.splitlines()] == ["note:", "map", "reduce"]
+
+
+def test_a_terminal_made_narrower_keeps_no_remains():
+    screen, console = terminal(columns=80)
+    clock = Clock()
+    shown = Progress(console, clock=clock)
+    clock.now += 1
+    shown.update(stages())
+    screen.resize(30)
+    clock.now += 1
+    shown.update(stages(4))
+    assert [line.split()[0] for line in screen.text.splitlines()] == ["map", "reduce"]
+    assert all(len(line) < 30 for line in screen.lines)
+
+
+def test_a_flat_terminal_shows_the_current_stage_only():
+    screen, console = terminal(rows=2)
+    clock = Clock()
+    shown = Progress(console, clock=clock)
+    clock.now += 1
+    shown.update(stages())
+    assert [line.split()[0] for line in screen.text.splitlines()] == ["map"]
+
+
+def test_the_cursor_is_never_hidden_and_always_at_a_line_of_its_own():
+    screen, console = terminal()
+    clock = Clock()
+    shown = Progress(console, clock=clock)
+    for done in range(5):
+        clock.now += 1
+        shown.update(stages(done))
+        assert screen.column == 0
+        assert screen.row == 2
+    assert "\x1b[?" not in screen.raw
+
+
+def test_no_color_is_respected():
+    screen, console = terminal(NO_COLOR="1")
+    shown = Progress(console, clock=(clock := Clock()))
+    clock.now += 1
+    shown.update(stages())
+    assert "map" in screen.text
+    assert not re.search(r"\x1b\[[\d;]*m", screen.raw)
+
+
+def test_colours_are_ended():
+    screen, console = terminal()
+    shown = Progress(console, clock=(clock := Clock()))
+    clock.now += 1
+    shown.update(stages())
+    assert screen.raw.count("\x1b[0m") == len(re.findall(r"\x1b\[[1-9][\d;]*m", screen.raw)) > 0
+
+
+def test_elsewhere_a_plain_line_every_few_seconds():
+    stream = io.StringIO()
+    shown = Progress(Console(stream, environ={"TERM": "xterm"}), clock=(clock := Clock()))
+    for step in range(130):
+        clock.now = 100 + step * 0.1
+        shown.update(stages(step // 13))
+    shown.finish()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("map 2/10 tasks, 2 running, ")
+    assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_quiet_shows_nothing(tty):
+    screen, console = terminal()
+    console.live, console.quiet = tty, True
+    shown = Progress(console, clock=(clock := Clock()))
+    for _ in range(20):
+        clock.now += 1
+        shown.update(stages())
+    shown.finish()
+    assert screen.raw == ""
+
+
+def test_a_dumb_terminal_is_no_live_one():
+    assert not Console(Screen(), environ={"TERM": "dumb"}).live
+    assert not Console(Screen(), environ={}).live
+
+
+@given(
+    st.integers(1, 200),
+    st.integers(0, 10**6),
+    st.integers(0, 10**6),
+    st.floats(0, 1),
+    st.booleans(),
+)
+def test_no_line_is_wider_than_the_terminal(width, total, failed, fraction, unicode):
+    stage = Stage(
+        name="reduce", total=total, done=int(total * fraction), running=3, failed=failed, fraction=fraction,
+        records=10**9, bytes=10**12,
+    )  # fmt: skip
+    meter = Meter()
+    for step in range(4):
+        meter.add(Stage(name="reduce", total=total, running=1, fraction=fraction * step / 4), float(step))
+    text = "".join(text for text, _ in stage_spans(stage, meter, width, unicode=unicode))
+    assert 0 < len(text) <= width
+    assert unicode or text.isascii()
+
+
+def test_lost_work_gives_no_negative_rates():
+    meter = Meter()
+    for now, records in ((0.0, 0), (1.0, 1000), (2.0, 400), (3.0, 900)):
+        meter.add(Stage(name="map", total=2, running=1, records=records, bytes=records), now)
+    assert meter.rates() == (500.0, 500.0)
+
+
+def test_a_finished_stage_keeps_the_time_that_it_took():
+    meter = Meter()
+    meter.add(Stage(name="map", total=1, running=1), 10.0)
+    meter.add(Stage(name="map", total=1, done=1, fraction=1.0), 14.0)
+    meter.add(Stage(name="map", total=1, done=1, fraction=1.0), 60.0)
+    assert meter.seconds() == 4.0
+
+
+def test_what_follows_when_all_is_read_has_no_time_left():
+    meter = Meter()
+    meter.add(Stage(name="map", total=1, running=1), 10.0)
+    meter.add(Stage(name="map", total=1, running=1, fraction=0.5), 14.0)
+    assert meter.left_s() == 4.0
+    meter.add(Stage(name="map", total=1, running=1, fraction=1.0), 18.0)
+    assert meter.left_s() is None
+
+
+def test_the_current_stage_is_the_first_that_is_not_complete():
+    a, b = Stage(name="map", total=0), Stage(name="reduce", total=2, done=1)
+    assert progress.current([a, b]) is b
+    assert progress.current([a]) is a

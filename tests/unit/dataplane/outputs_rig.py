@@ -1,0 +1,52 @@
+"""Map outputs on disk, and servers over them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mrq.core.model import AttemptId, MapLocation
+from mrq.core.paths import map_output_path
+from mrq.shuffle.mapfile import MapFileWriter, MapHeader
+
+JOB = "job-1"
+
+
+def attempt(token: str = "b1-7") -> AttemptId:
+    return AttemptId(generation=2, number=3, token=token)
+
+
+def output(
+    root: Path,
+    index: int = 5,
+    sizes: Sequence[int] = (1000,),
+    *,
+    worker: str = "w1",
+    boot: str = "b1",
+    generation: int = 2,
+    salt: str = "",
+) -> MapLocation:
+    """One map's output with a partition of about so many bytes each."""
+    who = AttemptId(generation=generation, number=3, token=f"{boot}-{index}")
+    path = map_output_path(str(root), JOB, index, who)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    header = MapHeader(job=JOB, index=index, generation=generation, number=3, token=who.token, code="c" * 64)
+    writer = MapFileWriter(path, header, partitions=len(sizes))
+    for partition, size in enumerate(sizes):
+        if size:
+            n = max(1, size // 1000)
+            writer.begin(partition)
+            writer.write(
+                [f"{index:06d}-{i:06d}{salt}" for i in range(n)],
+                [os.urandom(min(size, 1000) // 2).hex() for _ in range(n)],
+            )
+            writer.end()
+    info = writer.finish()
+    return MapLocation(
+        map_index=index, attempt=who, worker=worker, boot=boot, digest=info.digest, bytes=info.bytes
+    )
+
+
+def path_of(root: Path, location: MapLocation) -> Path:
+    return Path(map_output_path(str(root), JOB, location.map_index, location.attempt))

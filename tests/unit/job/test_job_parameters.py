@@ -1,0 +1,222 @@
+"""`--set name=value` by annotation, and what parameters may hold."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from collections import Counter, namedtuple
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, Optional
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrq.errors import UsageError
+from mrq.job import parameters
+from mrq.job.base import Job
+
+if TYPE_CHECKING:
+    from nowhere import Unknown  # type: ignore[import-not-found]
+
+
+class Many(Job):
+    plain = 5
+    whole: int = 1
+    real: float = 1.0
+    flag: bool = False
+    text: str = ""
+    raw: bytes = b""
+    words: list[str] = []  # noqa: RUF012
+    numbers: list[int] = []  # noqa: RUF012
+    pair: tuple[str, int] = ("", 0)
+    row: tuple[float, ...] = ()
+    maybe: int | None = None
+    old: Optional[float] = None  # noqa: UP045 - the old spelling must work too
+    level: Literal["low", "high", 3] = "low"
+    either: int | str = 0
+    table: dict[str, int] = {}  # noqa: RUF012
+    anything: Any = None
+    loose: list = []  # type: ignore[type-arg]  # noqa: RUF012
+    unknown: Unknown = 0
+    nested: list[tuple[str, int]] = []  # noqa: RUF012
+
+
+class Needy(Job):
+    pattern: str
+    count: int
+
+
+@pytest.mark.parametrize(
+    ("assignment", "value"),
+    [
+        ("whole=12", 12),
+        ("whole=-1_000", -1000),
+        ("whole=123456789012345678901234567890", 123456789012345678901234567890),
+        ("real=2", 2.0),
+        ("real=1e-3", 0.001),
+        ("flag=true", True),
+        ("flag=No", False),
+        ("flag=1", True),
+        ("text=a=b", "a=b"),
+        ("text=", ""),
+        ("text=None", "None"),
+        ("raw=caf\udce9", b"caf\xe9"),
+        ("words=a,b, c", ["a", "b", "c"]),
+        ("words=", []),
+        ('words=["a,b", "c"]', ["a,b", "c"]),
+        ("numbers=1,2", [1, 2]),
+        ("numbers=[1, 2]", [1, 2]),
+        ("pair=a,2", ("a", 2)),
+        ("row=1,2.5", (1.0, 2.5)),
+        ("maybe=None", None),
+        ("maybe=7", 7),
+        ("old=.5", 0.5),
+        ("level=high", "high"),
+        ("level=3", 3),
+        ("either=5", 5),
+        ("either=five", "five"),
+        ('table={"a": 1}', {"a": 1}),
+        ("anything=[1]", [1]),
+        ("anything=x", "x"),
+        ('nested=[["a", 1], ["b", 2]]', [("a", 1), ("b", 2)]),
+        ("unknown=x", "x"),
+    ],
+)
+def test_converted_by_annotation(assignment: str, value: object) -> None:
+    (got,) = parameters.convert(Many, [assignment]).values()
+    assert got == value
+    assert type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("whole=x", "whole of Many must be int: 'x' is no whole number"),
+        ("whole=1.5", "'1.5' is no whole number"),
+        ("real=fast", "real of Many must be float: 'fast' is no number"),
+        ("flag=maybe", "flag of Many must be bool: true or false, not 'maybe'"),
+        ("numbers=1,b", "numbers of Many must be list[int]: 'b' is no whole number"),
+        ('numbers=[1, "b"]', "'b' is no whole number"),
+        ("numbers=[1.5]", "int, not 1.5"),
+        ("pair=a", "pair of Many must be tuple[str, int]: 2 items, not 1"),
+        ("maybe=x", "maybe of Many must be int | None: 'x' is no whole number"),
+        ("level=middle", "one of low, high, 3, not 'middle'"),
+        ("table=1", "write it as a JSON object"),
+        ('table={"a": "b"}', "write it as a JSON object of that type"),
+        ("table={", "not JSON: '{'"),
+        ("wole=1", "Many has no parameter 'wole'; did you mean 'whole'?"),
+        ("plain=1", "plain of Many isn't a parameter; annotate it to make it one: plain: int = …"),
+        ("whole", "write --set name=value"),
+        ("=3", "write --set name=value"),
+    ],
+)
+def test_wrong_values_say_what_is_wanted(assignment: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parameters.convert(Many, [assignment])
+    assert said in str(caught.value)
+    assert assignment in str(caught.value)
+
+
+def test_twice_and_taken_apart() -> None:
+    with pytest.raises(UsageError, match="given twice"):
+        parameters.convert(Many, ["whole=1", "whole=2"])
+    assert parameters.convert(Many, {"whole": "1", "text": "a=b"}) == {"whole": 1, "text": "a=b"}
+
+
+def test_a_type_without_a_text_form_is_refused() -> None:
+    class Dated(Job):
+        since: datetime.date = datetime.date(2026, 1, 1)
+
+    with pytest.raises(
+        UsageError, match="since of Dated must be date: a parameter of this type can't be given"
+    ):
+        parameters.convert(Dated, ["since=2026-01-01"])
+
+
+def test_missing_required_parameters_name_the_flag() -> None:
+    with pytest.raises(UsageError) as caught:
+        parameters.values(Needy, {"count": 1})
+    assert str(caught.value) == "Needy needs pattern: str; add --set pattern=…"
+    with pytest.raises(
+        UsageError, match="Needy needs pattern: str, count: int; add --set pattern=… --set count=…"
+    ):
+        parameters.values(Needy, {})
+    assert parameters.values(Needy, {"pattern": "x", "count": 2}) == {"pattern": "x", "count": 2}
+    assert parameters.of(Needy(pattern="x", count=2)) == {"pattern": "x", "count": 2}
+
+
+class Color(enum.IntEnum):
+    RED = 1
+
+
+Point = namedtuple("Point", "x y")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({1, 2}, "of type set, which can't be carried to executors; give sorted(value)"),
+        (
+            datetime.date(2026, 1, 1),
+            "of type date, which can't be carried to executors; give value.isoformat()",
+        ),
+        (Decimal("1.5"), "give str(value)"),
+        (Color.RED, "of type Color, which can't be carried to executors; give value.value"),
+        ([1, {"a": object()}], "use None, bool, int, float, str, bytes, tuple, list or dict"),
+    ],
+)
+def test_values_that_cannot_be_carried(value: object, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parameters.validate(Many(anything=value))
+    assert said in str(caught.value)
+    assert "parameter anything of Many" in str(caught.value)
+
+
+def test_subclasses_become_their_base() -> None:
+    made = parameters.validate(Many(anything=[Point(1, 2), Counter("aab")]))
+    assert made["anything"] == [(1, 2), {"a": 2, "b": 1}]
+    assert [type(x) for x in made["anything"]] == [tuple, dict]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"whole": "5"}, {"whole": True}, {"numbers": ["a"]}, {"level": "mid"}, {"row": [1.0]}, {"pair": ("a",)}],
+)
+def test_values_that_the_annotation_excludes(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(UsageError, match=f"parameter {name} of Many must be "):
+        parameters.validate(Many(**wrong))
+
+
+@pytest.mark.parametrize("right", [{"real": 5}, {"maybe": None}, {"unknown": object}, {"loose": [1, "a"]}])
+def test_values_that_the_annotation_allows(right: dict[str, Any]) -> None:
+    if right.get("unknown") is object:
+        right = {"unknown": "x"}
+    (name,) = right
+    assert parameters.validate(Many(**right))[name] == right[name]
+
+
+_scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+_carried = st.recursive(
+    _scalars,
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=80)
+@given(_carried)
+def test_carried_values_pass_unchanged(value: object) -> None:
+    got = parameters.validate(Many(anything=value))["anything"]
+    assert got == value
+    assert type(got) is type(value)
+
+
+@settings(max_examples=80)
+@given(st.integers(), st.floats(allow_nan=False), st.text(), st.lists(st.integers()))
+def test_text_forms_read_back(whole: int, real: float, text: str, numbers: list[int]) -> None:
+    got = parameters.convert(
+        Many, [f"whole={whole}", f"real={real}", f"text={text}", f"numbers={','.join(map(str, numbers))}"]
+    )
+    assert got == {"whole": whole, "real": real, "text": text, "numbers": numbers}

@@ -1,0 +1,138 @@
+"""Runs the tasks of a job one by one, in this process, over input files that it writes itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mrq.core.model import AttemptId, JobSpec, Kind, Outcome, Piece, Purpose, Split, Status, TaskResult
+from mrq.io.formats import output_format
+from mrq.job.base import Job, defined
+from mrq.worker import page as pages
+from mrq.worker.order import AttemptOrder, MapSource
+from mrq.worker.tasks import run_attempt
+
+LARGE = 64 << 20
+
+
+@dataclass
+class Ran:
+    """What a whole run left."""
+
+    parts: list[list[tuple[Any, Any]]]
+    maps: list[TaskResult]
+    reduces: list[TaskResult]
+    folder: Path
+
+    @property
+    def pairs(self) -> list[tuple[Any, Any]]:
+        return [pair for part in self.parts for pair in part]
+
+
+@dataclass
+class Rig:
+    """Attempts of one job in a folder of its own."""
+
+    job: Job
+    folder: Path
+    reducers: int = 1
+    memory: int = LARGE
+    settings: dict[str, Any] = field(default_factory=dict)
+    count: int = 0
+
+    def spec(self) -> JobSpec:
+        return replace(
+            JobSpec(
+                job="rig",
+                name=type(self.job).__name__,
+                code="0" * 64,
+                entry="rig:Job",
+                parameters={},
+                inputs=(),
+                splits=(),
+                reducers=self.reducers if defined(type(self.job), "reduce") else 0,
+                input_format="text",
+                output_format="records",
+                memory_bytes=self.memory,
+                staging=str(self.folder),
+                skip_bad_records=0,
+            ),
+            **self.settings,
+        )
+
+    def piece(self, data: bytes, name: str | None = None) -> Piece:
+        """A file with these bytes."""
+        self.count += 1
+        path = self.folder / (name or f"input-{self.count}.txt")
+        path.write_bytes(data)
+        stat = path.stat()
+        return Piece(
+            path=path.name,
+            open=str(path),
+            start=0,
+            length=len(data),
+            size=len(data),
+            mtime_ns=stat.st_mtime_ns,
+        )
+
+    def order(self, kind: Kind, index: int, **fields: Any) -> AttemptOrder:
+        self.count += 1
+        place = self.folder / f"attempt-{self.count}"
+        (place / "scratch").mkdir(parents=True)
+        pages.create(str(place / "page"))
+        order = AttemptOrder(
+            spec=self.spec(),
+            kind=kind,
+            index=index,
+            attempt=AttemptId(generation=1, number=1, token=f"t{self.count}"),
+            maps=1,
+            output_path=str(place / f"m-{index:05d}.1.1.t{self.count}"),
+            staging=str(place / "staged"),
+            scratch=str(place / "scratch"),
+            page_path=str(place / "page"),
+        )
+        return replace(order, **fields)
+
+    def run(self, order: AttemptOrder) -> Outcome:
+        return run_attempt(order, self.job, pages.open_page(order.page_path))
+
+    def map_order(self, index: int, *data: bytes, **fields: Any) -> AttemptOrder:
+        pieces = tuple(self.piece(part) for part in data)
+        return self.order(Kind.MAP, index, split=Split(index=index, pieces=pieces), **fields)
+
+    def map(self, index: int, *data: bytes, **fields: Any) -> Outcome:
+        """One map over files with these bytes."""
+        return self.run(self.map_order(index, *data, **fields))
+
+    def whole(self, *splits: bytes) -> Ran:
+        """All maps and reduces; fails on any outcome but DONE."""
+        sources, maps = [], []
+        for index, data in enumerate(splits):
+            order = self.map_order(index, data)
+            result = done(self.run(order))
+            maps.append(result)
+            path = order.output_path if result.bytes_out else ""
+            sources.append(MapSource(map_index=index, digest=result.digest, path=path))
+        reduces = []
+        if self.spec().reducers and self.spec().purpose is Purpose.JOB:
+            for partition in range(self.reducers):
+                reduces.append(done(self.run(self.order(Kind.REDUCE, partition, sources=tuple(sources)))))
+        return Ran([self.part(result) for result in reduces or maps], maps, reduces, self.folder)
+
+    def part(self, result: TaskResult) -> list[tuple[Any, Any]]:
+        form = output_format(self.spec().output_format)
+        files = [file for file in result.files if file.final.startswith("part-")]
+        return [pair for file in files for pair in form.read(os.path.join(self.folder, file.name))]
+
+
+def done(outcome: Outcome) -> TaskResult:
+    assert outcome.status is Status.DONE, outcome.error
+    assert outcome.result is not None
+    return outcome.result
+
+
+def lines(values: Sequence[str]) -> bytes:
+    return b"".join(value.encode() + b"\n" for value in values)

@@ -1,0 +1,117 @@
+"""A draft needs the user's code and no data; completing it needs the data and no code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgpack
+import pytest
+
+import mrq
+from mrq import planning
+from mrq.core import wire
+from mrq.core.pathmap import PathMap
+from mrq.errors import InputError, UsageError
+from mrq.io.plan import Draft
+from mrq.planning import Request
+
+
+class Count(mrq.Job):
+    big: int = 1 << 70
+    reduce = mrq.sum
+
+    def map(self, key: int, line: str) -> list[tuple[str, int]]:
+        return [(line, 1)]
+
+
+class Only(mrq.Job):
+    def map(self, key: int, line: str) -> list[tuple[str, int]]:
+        return [(line, 1)]
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`there` is the cluster's side of `here/data`."""
+    monkeypatch.chdir(tmp_path)
+    for side in ("here/data", "there"):
+        for name in ("in/b.txt", "in/a.txt", "in/.hidden/c.txt", "in/deep/d.txt", "x.gz"):
+            path = tmp_path / side / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(name.encode())
+            os.utime(path, (1, 1))
+    return tmp_path
+
+
+def over_the_wire(draft: Draft) -> Draft:
+    return wire.from_wire(Draft, msgpack.unpackb(msgpack.packb(wire.to_wire(draft))))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["data/in"],
+        ["./data//in/*.txt", "data/in", "data/x.gz"],
+        ["data/**/*.txt"],
+        ["data/../data/in/[ab].txt"],
+        ["data/in/.hidden/*"],
+        ["data/x.gz", "data/in/b.txt", "data/in"],
+        ["data/*"],
+    ],
+)
+def test_a_mapped_draft_gives_the_spelled_paths_in_the_same_order(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, given: list[str]
+) -> None:
+    monkeypatch.chdir(tree / "here")
+    mapped = PathMap.of([("data", str(tree / "there"))], str(tree / "here"))
+    here = planning.plan(Request(ref=Count, inputs=given, output="out"))
+    draft = over_the_wire(planning.draft(Request(ref=Count, inputs=given, output="data/out"), mapped))
+    monkeypatch.chdir("/")  # the leader is elsewhere
+    there = planning.complete(draft)
+    assert [f.path for f in there.files] == [f.path for f in here.files]
+    assert all(f.open.startswith(str(tree / "there")) for f in there.files)
+    assert there.spec.output_open == str(tree / "there/out")
+    assert there.spec.output == "data/out"
+    assert [[p.path for p in s.pieces] for s in there.spec.splits] == [
+        [p.path for p in s.pieces] for s in here.spec.splits
+    ]
+    assert there.notes == here.notes
+    assert there.code == here.code
+
+
+def test_a_draft_carries_parameters_and_says_what_is_settled_later(tree: Path) -> None:
+    draft = over_the_wire(planning.draft(Request(ref=Count, inputs=["nowhere"])))
+    assert draft.spec.parameters == {"big": 1 << 70}
+    assert draft.spec.splits == ()
+    assert draft.spec.reducers == 0
+    with pytest.raises(InputError, match="nowhere: no such file or directory"):
+        planning.complete(draft)
+
+
+def test_map_only_keeps_its_zero_reducers(tree: Path) -> None:
+    plan = planning.complete(planning.draft(Request(ref=Only, inputs=["here"])))
+    assert plan.spec.reducers == 0
+    assert plan.spec.splits
+    with pytest.raises(UsageError, match="leave -R out"):
+        planning.draft(Request(ref=Only, inputs=["here"], overrides={"reducers": 2}))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "said"),
+    [
+        (["a", ""], "out", "'': INPUT is empty (an unset variable?); name a file"),
+        (["a"], "", "'': OUT is empty; give a folder"),
+        (["a"], "s3://bucket/out", "s3://bucket/out: OUT is a folder, on a local or shared disk"),
+    ],
+)
+def test_what_cant_be_meant_as_a_path_is_refused(inputs: list[str], output: str, said: str) -> None:
+    with pytest.raises(UsageError) as found:
+        planning.draft(Request(ref=Count, inputs=inputs, output=output))
+    assert str(found.value).startswith(said)
+
+
+def test_what_is_no_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MRQ_TMP", str(tmp_path))
+    for inputs, output in (([1], "out"), (["a"], b"out")):
+        with pytest.raises(UsageError, match="is not a path"):
+            mrq.run(Count(), inputs, output)  # type: ignore[arg-type]

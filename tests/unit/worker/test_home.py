@@ -1,0 +1,141 @@
+"""A worker's folder: one process at a time, nothing of older boots, sentinels."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mrq.errors import OperatorError
+from mrq.worker import home
+from mrq.worker.home import Home
+
+HOLDER = """\
+import sys, time
+from mrq.worker.home import Home
+home = Home.take(sys.argv[1], "w", wait_s=0, say=print)
+child = __import__("subprocess").Popen(["sleep", "60"], start_new_session=True)
+home.note_child(child.pid)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def take(root: Path, worker: str = "w", wait_s: float = 0.0) -> Home:
+    return Home.take(str(root), worker, wait_s=wait_s, say=lambda line: None)
+
+
+def running(pid: int) -> bool:
+    return home._start_of(pid) is not None
+
+
+def test_one_worker_of_an_id_on_a_machine(tmp_path: Path) -> None:
+    first, other = take(tmp_path), take(tmp_path, "other")
+    with pytest.raises(
+        OperatorError, match=r"worker w runs on this machine already \(process \d+, .*--worker-id"
+    ):
+        take(tmp_path)
+    first.close()
+    again = take(tmp_path)
+    assert again.boot != first.boot == again.boot_before
+    assert first.boot_before is None
+    assert again.path == f"{tmp_path}/workers/w"
+    again.close()
+    other.close()
+
+
+def test_the_newcomer_waits_for_the_older_ones_end(tmp_path: Path) -> None:
+    said: list[str] = []
+    first = take(tmp_path)
+    threading.Timer(0.2, first.close).start()
+    second = Home.take(str(tmp_path), "w", wait_s=10, say=said.append)
+    assert len(said) == 1
+    assert "waiting for its end" in said[0]
+    second.close()
+
+
+def test_what_a_killed_boot_started_is_ended_and_its_files_go(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert running(child)
+    found = take(tmp_path)
+    (Path(found.path) / "jobs/j/maps").mkdir(parents=True)
+    (Path(found.path) / "code").mkdir()
+    assert found.end_children() == 1
+    deadline = time.monotonic() + 5
+    while running(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert found.end_children() == 0
+    assert len(found.sweep()) == 2
+    assert {path.name for path in Path(found.path).iterdir()} == {"children", "lock", "trash"}
+    found.close()
+    assert sorted(path.name for path in Path(found.path).iterdir()) == ["children", "lock"]
+
+
+def test_a_number_that_another_process_has_by_now_is_left_alone(tmp_path: Path) -> None:
+    found = take(tmp_path)
+    other = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        Path(found.path, "children").write_text(f"{other.pid} 1234-1\nrubbish\n")
+        assert found.end_children() == 0
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+        found.close()
+
+
+def test_the_list_of_children_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = take(tmp_path)
+    monkeypatch.setattr(home, "_CHILDREN_MAX", 3)
+    for _ in range(10):
+        child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        found.note_child(child.pid)
+        child.kill()
+        child.wait()
+        assert len(Path(found.path, "children").read_text().splitlines()) <= 4
+    found.close()
+
+
+def test_folders_of_workers_that_are_gone_for_good_are_swept(tmp_path: Path) -> None:
+    living = take(tmp_path, "living")
+    for name in ("young", "old"):
+        take(tmp_path, name).close()
+        (tmp_path / "workers" / name / "jobs").mkdir()
+    for name in ("living", "old"):
+        os.utime(tmp_path / "workers" / name / "lock", (1, 1))
+    assert home.sweep_dead(str(tmp_path)) == ["old"]
+    assert sorted(path.name for path in (tmp_path / "workers").iterdir()) == ["living", "young"]
+    living.touch()
+    assert (tmp_path / "workers/living/lock").stat().st_mtime > 1
+    living.close()
+
+
+def test_a_folder_that_was_swept_under_a_newcomer_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = home._open_lock
+
+    def swept(path: str) -> int:
+        fd = opened(path)
+        monkeypatch.setattr(home, "_open_lock", opened)
+        os.utime(f"{path}/lock", (1, 1))
+        assert home.sweep_dead(str(tmp_path)) == ["w"]
+        return fd
+
+    monkeypatch.setattr(home, "_open_lock", swept)
+    found = take(tmp_path, wait_s=5)
+    assert os.path.exists(f"{found.path}/lock")
+    found.close()

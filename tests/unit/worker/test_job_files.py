@@ -1,0 +1,57 @@
+"""A job's folder that was removed stays removed, whoever begins to work in it at that moment."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from mrq.adapters.memory import MemoryStore
+from mrq.core import paths
+from mrq.core.exchange import Fence
+from mrq.core.model import JobSpec
+from mrq.job import bundle
+from mrq.worker.code_cache import CodeCache
+from mrq.worker.files import Found, JobFiles
+
+
+def files(root: Path, *, makes: bool) -> JobFiles:
+    source = root / "job.py"
+    source.write_text("import mrq\n")
+    code = bundle.pack({"job.py": str(source)})
+    spec = JobSpec(
+        job="j",
+        name="J",
+        code=hashlib.sha256(code).hexdigest(),
+        entry="job:J",
+        parameters={},
+        inputs=(),
+        splits=(),
+        reducers=1,
+        input_format="text",
+        output_format="text",
+    )
+    store = MemoryStore()
+    store.begin(spec, code, Fence(incarnation=1, epoch=1, owner="o", seq=0))
+    return JobFiles(
+        root=str(root), store=store, codes=CodeCache(f"{root}/code", dropped=lambda folder: None), makes=makes
+    )
+
+
+def test_a_worker_makes_its_own(tmp_path: Path) -> None:
+    mine = files(tmp_path, makes=True)
+    found = mine.find("j")
+    assert isinstance(found, Found)
+    assert mine.add(found)
+    assert Path(paths.job_folder(str(tmp_path), "j"), "scratch").is_dir()
+
+
+def test_an_engines_agent_makes_none_and_takes_a_job_without_one_for_over(tmp_path: Path) -> None:
+    engines = files(tmp_path, makes=False)
+    assert engines.find("j") is None
+    folder = Path(paths.job_folder(str(tmp_path), "j"))
+    folder.mkdir(parents=True)
+    found = engines.find("j")
+    assert found is not None
+    folder.rmdir()  # between the look and what follows from it
+    assert engines.add(found)
+    assert not folder.exists()
