@@ -164,7 +164,7 @@ def end_attempt(
     """A live attempt ended without a result: charge it, then go on with the other role or from idle."""
     flight = table.flights[index]
     status = Status.FAILED if outcome.status is Status.DONE else outcome.status
-    to = AttemptState.ENDED if status in (Status.LOST, Status.WORKER_LOST) else AttemptState.REPORTED
+    to = AttemptState.ENDED if status in (Status.UNLISTED, Status.WORKER_LOST) else AttemptState.REPORTED
     detach(state, table, index, attempt, to, kill_it=False)
     was_careful = index in table.trouble and table.trouble[index].careful
     error = charge(state, job, table, index, attempt, status, outcome.error, started=outcome.started)

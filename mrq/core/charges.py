@@ -57,6 +57,13 @@ CHARGES: Final[Mapping[Status, Charge]] = {
         backs_off=False,
         note="a wide bound, counted in distinct workers",
     ),
+    Status.UNLISTED: Charge(
+        account=Account.NOTHING,
+        blames_worker=False,
+        backs_off=True,
+        note="beats don't list it any more and no report of it is known: an executor's death would have been "
+        "reported, so the store fell back behind the report or the claim",
+    ),
     Status.FETCH_FAILED: Charge(
         account=Account.NOTHING,
         blames_worker=False,

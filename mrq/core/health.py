@@ -22,7 +22,7 @@ _SLACK_S: Final = 1e-3
 
 
 def on_beat(state: State, event: e.BeatReceived) -> None:
-    """The only lease: what a beat lists is alive, what two beats don't list is lost."""
+    """The only lease: what a beat lists is alive, what two beats don't list is over."""
     beat = event.beat
     known = state.workers.all.get(beat.worker)
     worker = state.worker(beat.worker, beat.boot)
@@ -113,8 +113,6 @@ def _progress(state: State, worker: Worker, running: RunningAttempt) -> None:
             _kill_again(state, table, worker, running)
         return
     attempt.misses = 0
-    if running.phase or running.records or running.fraction:
-        attempt.started = True
     attempt.updated_at = table.updated_at[running.index] = state.now
     attempt.fraction, attempt.phase = running.fraction, running.phase
     attempt.records, attempt.bytes = running.records, running.bytes
@@ -144,7 +142,26 @@ def _kill_again(state: State, table: TaskTable, worker: Worker, running: Running
 
 
 def _missed(state: State, worker: Worker, token: str) -> None:
-    """A beat that began after the claim doesn't list the attempt; two of them mean that it is lost."""
+    """A beat that began after the claim doesn't list the attempt; two of them mean that it is over, and that
+    what became of it isn't known here. Nothing is charged.
+
+    An agent lists what it has started until its report was answered, and an executor's death is a report like
+    any other. A report that was recorded is told before the beat that no longer lists its attempt, and again
+    with every beat until it was acted upon (`Claims.beat`). So the worker let go in good order of what isn't
+    listed and wasn't reported, and it is the store that has changed, or has news for us:
+
+    - The attempt was reported, as DONE, say; the report was recorded and answered, and the worker let go of
+      it. Before the leader heard of that, the store fell back to a moment between the claim and the report.
+      The claim still stands there without a report, and the beats, which go on, don't list it.
+    - The store fell back behind the claim: the report was answered as obsolete.
+    - The worker was paused, the role was given to another, a beat's reply ended the attempt, and the event of
+      the other's claim is still on its way.
+    - The claim's answer was lost, and the claim was obsolete when it was asked again: nothing was started.
+
+    No fact of a restored store is asked for, because there may be none: where the leader wrote nothing in
+    between, the fences of a store that fell back are what they were; and where nobody led, the successor
+    finds no trace of it in what it loads.
+    """
     name, kind, index, role = worker.held[token]
     found = _locate(state, name, kind, index, role)
     attempt = found[2] if found else None
@@ -156,7 +173,7 @@ def _missed(state: State, worker: Worker, token: str) -> None:
     attempt.misses += 1
     if attempt.misses >= state.config.missing_beats:
         job, table, _ = found
-        end_attempt(state, job, table, index, attempt, Outcome(status=Status.LOST, started=attempt.started))
+        end_attempt(state, job, table, index, attempt, Outcome(status=Status.UNLISTED))
 
 
 def check_beats(state: State, name: str) -> None:

@@ -23,7 +23,7 @@ class MachineConfig:
     suspect_after_s: float = 5.0
     dead_after_s: float = 15.0
     late_tick_s: float = 3.0  #: a tick that comes this much too late was our own outage: full grace
-    missing_beats: int = 2  #: beats begun after a claim that don't list it: the attempt is lost
+    missing_beats: int = 2  #: beats begun after a claim that don't list it: the attempt is over
     version: str = ""  #: a worker that says it has another one (major or minor) is sent away; "": any
     dial_again_s: float = 1.0  #: nobody answers at an address: tried again, twice as late each time …
     dial_again_s_max: float = 30.0  #: … up to this

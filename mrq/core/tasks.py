@@ -52,7 +52,6 @@ class Attempt:
     updated_at: float
     floor: int  #: beats up to this number may have begun before the claim
     misses: int = 0  #: beats above the floor that didn't list it
-    started: bool = False  #: an executor was seen to work on it
     fraction: float = 0.0
     phase: str = ""
     records: int = 0

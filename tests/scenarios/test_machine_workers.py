@@ -112,7 +112,7 @@ def test_a_claim_of_a_boot_that_no_beat_told_of_goes_back_uncharged():
     assert [w.boot for w in s.machine.workers()] == ["w1-boot1", "w2-boot1"]
 
 
-def test_two_beats_without_an_attempt_mean_that_it_is_lost():
+def test_two_beats_without_an_attempt_mean_that_it_is_over_and_charge_nothing():
     s = two()
     claim = s.claim("m0", "w1")
     s.beat("w1")
@@ -120,7 +120,8 @@ def test_two_beats_without_an_attempt_mean_that_it_is_lost():
     s.beat("w1")
     assert s.is_("m0", TaskState.RUNNING)
     s.beat("w1")
-    assert (s.is_("m0", TaskState.RUNNING), s.task("m0").losses) == (False, 1)
+    assert (s.is_("m0", TaskState.RUNNING), s.task("m0").losses) == (False, 0)
+    assert [error.status for error in s.view().errors] == [Status.UNLISTED]
     assert s.done(claim) == []
 
 
@@ -135,14 +136,17 @@ def test_a_beat_that_began_before_the_claim_is_no_evidence():
     assert s.is_("m0", TaskState.RUNNING)
 
 
-def test_an_attempt_that_never_started_an_executor_is_lost_without_a_charge():
-    s = two()
-    s.claim("m0", "w1")
-    s.workers["w1"].running.clear()
-    for _ in range(3):
-        s.beat("w1")
-    assert s.task("m0").generation == 2
-    assert s.task("m0").losses == 0
+def test_what_beats_do_not_list_is_no_strike_against_their_worker_and_still_ends():
+    s = Script(MachineConfig(uncharged_max=5))
+    s.join("w1", "w2")
+    s.submit(maps=1)
+    for _ in range(5):
+        assert s.state() is JobState.RUNNING
+        s.claim("m0", "w1")
+        s.workers["w1"].running.clear()
+        s.advance(20)
+    assert s.error() == "m-00000 ended 5 times without a result, the last time as unlisted"
+    assert not s.machine._state.jobs["j"].maps.trouble[0].failed_on
 
 
 def test_doubled_and_overtaken_beats_count_once():

@@ -10,6 +10,7 @@ from typing import Any
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.exchange import Batch, StoredJob, Write
+from mrq.core.machine import Machine
 from mrq.core.model import AttemptId, JobSpec, JobState, Kind, Role, Status, TaskState, task_name
 
 Task = tuple[str, Kind, int]
@@ -56,7 +57,6 @@ class Oracle:
     over: dict[str, tuple[JobState, str | None]] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)  #: of each epoch, whose writes were accepted
     epochs: dict[str, int] = field(default_factory=dict)  #: of each job, the last one that wrote
-    rolled_back: bool = False  #: a store has forgotten its last seconds
     generations: dict[Task, int] = field(default_factory=dict)  #: the highest that was ever claimed
     damaged: bool = False  #: the store has lost something, and wasn't restored yet
     dialled: set[tuple[str, str]] | None = None  #: boots that were dialled back; None: nobody is
@@ -224,10 +224,7 @@ class Oracle:
         elif " failed " in error:
             good = failures >= spec.max_failures
         elif "killed its executor" in error:
-            # An agent that doesn't list an attempt any more counts as one whose executor died, also where it
-            # has reported it as done and the store has forgotten that since.
-            forgotten = count(Status.DONE) if self.rolled_back else 0
-            good = count(Status.LOST, Status.WORKER_LOST) + forgotten >= spec.max_losses
+            good = count(Status.LOST) >= spec.max_losses
         elif "couldn't be fetched" in error:
             good = self.fetches[job, task[2]] >= 5
         elif "found the disk full" in error:
@@ -238,6 +235,16 @@ class Oracle:
             good = False
         if not good:
             raise Broken(f"{job} failed without cause: {error!r} ({dict(self.ended)})")
+
+    def charged(self, machine: Machine) -> None:
+        """No task was charged for more than really happened to its attempts."""
+        for job in self.specs:
+            for view in machine.tasks(job):
+                ended = {status: self.ended[(job, view.kind, view.index), status] for status in Status}
+                if view.losses > ended[Status.LOST]:
+                    raise Broken(f"{job}: {view} is charged losses that weren't: {ended}")
+                if view.failures > ended[Status.FAILED] + ended[Status.TIMED_OUT]:
+                    raise Broken(f"{job}: {view} is charged failures that weren't: {ended}")
 
     def at_end(self) -> None:
         """Every job is over; of a job that is done, every task was completed, once."""
@@ -258,7 +265,6 @@ class Oracle:
 
     def roll_back(self, then: tuple[Any, ...]) -> None:
         """The store lost what came after."""
-        self.rolled_back = True
         self.rows, self.jobs, self.numbers, self.holders, self.epochs = then
 
     def begin_again(self) -> None:

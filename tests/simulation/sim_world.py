@@ -95,6 +95,7 @@ class World:
             self.faults_seen["waited for a larger worker"] += 1
             self._cancel(spec.job)
         self._until(lambda: len(self.oracle.over) == len(self.plan.jobs), self.plan.limit_s + 60.0)
+        self.oracle.charged(self.leader.machine)
         self.oracle.at_end()
         self._calm()
         end = self.now + SETTLE_S

@@ -37,6 +37,7 @@ def test_seeds(first: int) -> None:
             20698,
             "a leader died restoring, between its first fence and `open`: its successors were all fenced",
         ),
+        (30115, "a report that the store forgot was charged as the death of an executor"),
     ],
 )
 def test_seeds_that_once_failed(seed: int, found: str) -> None:

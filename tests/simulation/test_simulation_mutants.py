@@ -29,7 +29,7 @@ from mrq.core import (
     scheduler,
     shuffle_rules,
 )
-from mrq.core.model import Kind
+from mrq.core.model import Kind, Outcome, Status
 from mrq.errors import MrqError, OperatorError
 from mrq.master import outbox
 
@@ -79,6 +79,12 @@ def the_same_number_twice(patch: Patch) -> None:
 
 def never_republish(patch: Patch) -> None:
     patch.setattr(scheduler, "_republish", lambda *args: None)
+
+
+def what_no_beat_lists_killed_its_executor(patch: Patch) -> None:
+    real = health.end_attempt
+    lost = Outcome(status=Status.LOST)
+    patch.setattr(health, "end_attempt", lambda *args: real(*args[:-1], lost))
 
 
 def nobody_dies(patch: Patch) -> None:
@@ -282,6 +288,7 @@ MUTANTS: list[Callable[[Patch], None]] = [
     the_leader_believes_dead_attempts,
     the_same_number_twice,
     never_republish,
+    what_no_beat_lists_killed_its_executor,
     nobody_dies,
     results_count_twice,
     never_roll_back,

@@ -1,0 +1,176 @@
+"""A store falls back to an earlier moment unseen: its fences are what they were. Machine, claims and agent.
+
+Seed 30115: a map was done, its report recorded and answered; the event was still on its way when the store
+fell back by a second in which the leader had written nothing. The claim stood there without a report; the
+worker had let go of it, so its beats didn't list it; and the leader took that for another death of its
+executor, which made the task poison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
+from machine_script import spec
+
+from mrq.core import agent as a
+from mrq.core import commands as c
+from mrq.core import events as e
+from mrq.core.claims import Claims, task_key
+from mrq.core.exchange import Batch, Fence, WriteAnswer
+from mrq.core.machine import Machine, TaskView
+from mrq.core.model import Outcome, Slots, Status, TaskMessage, TaskResult, TaskState
+
+RESULT = TaskResult(records_in=1, bytes_in=1, records_out=1, bytes_out=1, digest=7)
+DONE = Outcome(status=Status.DONE, result=RESULT)
+
+
+class Cluster:
+    """One map, a leader, a store and a worker; whatever the leader is to hear waits in `told`."""
+
+    def __init__(self) -> None:
+        self.now, self.epoch, self.seq = 100.0, 1, 0
+        self.published: list[TaskMessage] = []
+        self.spec = spec(maps=1, reducers=1, max_losses=2)
+        self.claims, self.machine = Claims(store_id="s"), Machine()
+        self.told: list[e.Event] = []
+        self.token = ""  #: of the attempt that runs
+        self.agent = a.Agent(a.AgentConfig(worker="w1", boot="b1", slots=Slots(map=1, reduce=1, total=2)))
+        self.claims.begin("j", self.fence())
+        self.feed(a.Ticked())
+        self.hear()
+        self.handle(e.JobSubmitted(spec=self.spec))
+
+    def fence(self) -> Fence:
+        return Fence(incarnation=1, epoch=self.epoch, owner=f"o{self.epoch}", seq=self.seq)
+
+    def handle(self, event: e.Event) -> None:
+        made = self.machine.handle(event, self.now)
+        writes = tuple(x for x in made if isinstance(x, c.WriteJob | c.WriteTask | c.WriteLocation))
+        if writes:
+            self.seq += 1
+            tasks = [(x.kind, x.index) for x in writes if isinstance(x, c.WriteTask)]
+            records = tuple((task_key(*task), self.machine.record("j", *task)) for task in tasks)
+            job = self.machine.job_record("j")
+            batch = Batch(job="j", fence=self.fence(), writes=writes, records=records, job_record=job)
+            assert self.claims.write(batch) is WriteAnswer.WRITTEN
+        self.published += [x.message for x in made if isinstance(x, c.PublishTask)]
+
+    def hear(self) -> None:
+        told, self.told = self.told, []
+        for event in told:
+            self.handle(event)
+
+    def feed(self, event: a.AgentEvent) -> None:
+        for command in self.agent.handle(event, self.now):
+            match command:
+                case a.SendBeat(beat=beat):
+                    reply, events = self.claims.beat(beat)
+                    assert reply is not None
+                    self.told += events
+                    self.feed(a.BeatAnswered(seq=beat.seq, reply=reply))
+                case a.Claim(request=request):
+                    answer, claimed = self.claims.claim(request)
+                    self.told += [claimed] if claimed is not None else []
+                    self.feed(a.ClaimAnswered(token=request.token, answer=answer))
+                case a.Start(attempt=attempt):
+                    self.token = attempt.token
+                    self.feed(a.AttemptStarted(token=self.token))
+                case a.Kill(token=token):
+                    self.feed(a.AttemptEnded(token=token, outcome=Outcome(status=Status.SUPERSEDED)))
+                case a.Report(request=report):
+                    said, reported = self.claims.report(report)
+                    self.told += [reported] if reported is not None else []
+                    self.feed(a.ReportAnswered(token=report.attempt.token, answer=said))
+
+    def seconds(self, n: int) -> None:
+        """Beats and ticks."""
+        for _ in range(n):
+            self.now += 1.0
+            self.feed(a.Ticked())
+            self.hear()
+            self.handle(e.Ticked())
+
+    def run(self) -> Claims:
+        """The map is claimed and begins, as the leader hears. The store as it was before the claim."""
+        while not self.published:
+            self.seconds(1)
+        before, message = deepcopy(self.claims), self.published.pop()
+        self.feed(a.Delivered(delivery=int(self.now), message=message))
+        self.hear()
+        assert self.map.state is TaskState.RUNNING
+        return before
+
+    @property
+    def map(self) -> TaskView:
+        return next(iter(self.machine.tasks("j")))
+
+    def fall_back(self, then: Claims) -> None:
+        """The store is as it was `then`, and no fence says so."""
+        assert then.fence("j") == self.claims.fence("j")
+        self.claims, self.told = deepcopy(then), []
+
+
+def the_leader_lives(cluster: Cluster) -> None:
+    """It hears beats, and nothing else."""
+
+
+def the_leader_is_loaded(cluster: Cluster) -> None:
+    """After one of the two beats."""
+    cluster.seconds(1)
+    cluster.machine = Machine.load(cluster.machine.save(), cluster.now)
+
+
+def another_leads(cluster: Cluster) -> None:
+    """Nobody led when the store fell back: all that the successor knows is what it loads."""
+    cluster.epoch, cluster.seq = cluster.epoch + 1, 0
+    cluster.claims.begin("j", cluster.fence())
+    cluster.machine, stored = Machine(), cluster.claims.load(cluster.spec)
+    assert stored is not None
+    heard = [(beat, health, 0.0) for beat, health in cluster.claims.heard()]
+    cluster.machine.adopt_workers(heard, cluster.now)
+    assert cluster.machine.adopt(stored, cluster.now)
+    cluster.handle(e.Restored(embedded=False, incarnation=cluster.epoch))
+    for event in stored.recorded:
+        cluster.handle(event)
+
+
+@pytest.mark.parametrize("meanwhile", [the_leader_lives, the_leader_is_loaded, another_leads])
+@pytest.mark.parametrize("behind", ["report", "claim"])
+def test_what_a_store_that_fell_back_forgot_of_an_attempt_charges_nothing(
+    behind: str, meanwhile: Callable[[Cluster], None]
+) -> None:
+    cluster = Cluster()
+    for _ in range(3):  # more often than max_losses
+        unclaimed = cluster.run()
+        cluster.seconds(2)
+        then = unclaimed if behind == "claim" else deepcopy(cluster.claims)
+        cluster.feed(a.AttemptEnded(token=cluster.token, outcome=DONE))
+        assert [type(event) for event in cluster.told] == [e.AttemptReported]
+        assert not cluster.agent.tokens
+        cluster.fall_back(then)
+        meanwhile(cluster)
+        cluster.seconds(5)
+        view = cluster.machine.job("j")
+        assert view is not None
+        assert (view.failures, view.losses, view.worker_losses, view.error) == (0, 0, 0, None)
+        # A successor hasn't heard of a claim that the store forgot: to it the map is queued.
+        unheard = behind == "claim" and meanwhile is another_leads
+        assert {error.status for error in view.errors} == (set() if unheard else {Status.UNLISTED})
+    cluster.run()
+    cluster.feed(a.AttemptEnded(token=cluster.token, outcome=DONE))
+    cluster.hear()
+    assert cluster.map.state is TaskState.COMPLETED
+
+
+def test_an_executor_that_died_is_charged_in_a_store_that_keeps_what_it_has() -> None:
+    cluster = Cluster()
+    for _ in range(2):
+        cluster.run()
+        cluster.feed(a.AttemptEnded(token=cluster.token, outcome=Outcome(status=Status.LOST)))
+        cluster.told = cluster.told[:-1]  # the event is lost, and told again with the next beat
+        cluster.seconds(1)
+    view = cluster.machine.job("j")
+    assert view is not None
+    assert view.error == "m-00000 killed its executor 2 times"
