@@ -26,20 +26,20 @@ _BYTES_SEED: Final = 0x62
 
 def partition_column(keys: Sequence[Any], n: int) -> list[int]:
     """Which of `n` partitions each key belongs to. Raises DataError for keys that can't be carried."""
-    if n == 1:
+    if n == 1 or not keys:
         return [0] * len(keys)
     try:
         return [h % _PRIME24 % n for h in _hashes(keys)]
-    except UnicodeEncodeError:  # escaped bytes somewhere
+    except (UnicodeEncodeError, TypeError):  # escaped bytes somewhere, or not all are text
         return [hash_key(key) % _PRIME24 % n for key in keys]
 
 
 def _hashes(keys: Sequence[Any]) -> Iterable[int]:
-    """`hash_key` of each, fast where the column is uniform. Raises UnicodeEncodeError for text that
-    only `hash_key` can encode."""
-    kind = only_type(keys)
-    if kind is str:
+    """`hash_key` of each, fast where the column is uniform; the first says of text that it is. Raises
+    UnicodeEncodeError and TypeError, as it is read too, for what only `hash_key` can do."""
+    if type(keys[0]) is str:
         return map(crc32, map(str.encode, keys))
+    kind = only_type(keys)
     if kind is bytes:
         return [crc32(key, _BYTES_SEED) for key in keys]
     if kind in NUMBERS:

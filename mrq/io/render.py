@@ -96,7 +96,10 @@ def _same(values: Sequence[Any]) -> Sequence[str]:
 
 def _integers(values: Sequence[Any]) -> Sequence[str]:
     try:
-        return list(map(repr, values))
+        few = set(values)
+        if 2 * len(few) > len(values):
+            return list(map(repr, values))
+        return list(map(dict(zip(few, map(repr, few), strict=True)).__getitem__, values))
     except ValueError:  # longer than sys.get_int_max_str_digits()
         return list(map(_integer, values))
 

@@ -50,8 +50,13 @@ def cost(keys: Sequence[Any], values: Sequence[Any]) -> int:
 def column_cost(column: Sequence[Any], kind: type | None = None) -> int:
     """Bytes that a column's objects and their slots take, about; some 40 ns an item if uniform.
 
-    `kind` is the type of all items, where it is known already.
+    `kind` is the type of all items, where it is known already; text says itself whether it is.
     """
+    if column and type(column[0]) is str:
+        try:
+            return (SLOT + STR) * len(column) + _text_bytes(column)
+        except TypeError:  # not all of it
+            pass
     kind = kind or only_type(column)
     if kind is not None:
         return SLOT * len(column) + _objects_cost(column, kind)
@@ -85,7 +90,7 @@ def _text_bytes(texts: Sequence[str]) -> int:
     or as 4 where any needs it."""
     length = sum(map(len, texts))
     if length > _JOINED_MAX:
-        return length if all(map(str.isascii, texts)) else 4 * length
+        return length if sum(map(str.isascii, texts)) == len(texts) else 4 * length  # looks at all
     joined = "".join(texts)
     if joined.isascii():
         return length
