@@ -10,6 +10,7 @@ numbers is no faster and left 64 partitions of quarters 30% uneven.)
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from struct import Struct
 from typing import Any, Final
 from zlib import crc32
@@ -41,7 +42,7 @@ def _hashes(keys: Sequence[Any]) -> Iterable[int]:
         return map(crc32, map(str.encode, keys))
     kind = only_type(keys)
     if kind is bytes:
-        return [crc32(key, _BYTES_SEED) for key in keys]
+        return map(crc32, keys, repeat(_BYTES_SEED))
     if kind in NUMBERS:
         return map(crc32, map(_INT64.pack, map(hash, keys)))
     if kind is tuple and len(set(map(len, keys))) == 1:

@@ -117,6 +117,9 @@ def _integer(value: int) -> str:
 
 
 def _decoded(values: Sequence[Any]) -> Sequence[str]:
+    joined = b"\0".join(values)
+    if joined.count(b"\0") == len(values) - 1:  # no lead byte takes a NUL for its own
+        return joined.decode("utf-8", "surrogateescape").split("\0")
     return [value.decode("utf-8", "surrogateescape") for value in values]
 
 

@@ -181,7 +181,8 @@ class FoldCollector(Collector):
         if sums:
             get = sums.get
             for key, value in mapping.items():
-                sums[key] = get(key, 0) + value
+                held = get(key)
+                sums[key] = value if held is None else held + value
         else:
             sums.update(mapping)
         self._odd += len(mapping)
