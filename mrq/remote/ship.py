@@ -56,6 +56,7 @@ def ship(draft: Draft, unseen: Mapping[int, str], blobs: Blobs, *, bytes_max: in
     what the cluster said of each, "" where it wasn't asked.
     """
     made: list[DraftInput] = []
+    there = set[str]()  # a file that two arguments name counts once, as `finding.find` has it
     room = bytes_max
     for index, given in enumerate(draft.inputs):
         if index not in unseen:
@@ -63,6 +64,9 @@ def ship(draft: Draft, unseen: Mapping[int, str], blobs: Blobs, *, bytes_max: in
             continue
         why = unseen[index] and f"{given.spelled}: {unseen[index]}; "
         for spelled, path in _files(draft, given, why):
+            if (real := os.path.realpath(path)) in there:
+                continue
+            there.add(real)
             data = _read(spelled, path, room, bytes_max, why)
             room -= len(data)
             made.append(DraftInput(spelled=spelled, open="", blob=blobs.put(data, keep_s=KEEP_S)))

@@ -299,6 +299,17 @@ def test_standard_input_is_sent(one: Cluster, tmp_path: Path) -> None:
     assert result.summary.records_in == 1
 
 
+def test_a_file_that_two_arguments_name_is_sent_once(one: Cluster, tmp_path: Path) -> None:
+    only = tmp_path / "only-here"
+    only.mkdir()
+    (only / "a.txt").write_text("x\n")
+    (only / "link.txt").symlink_to("a.txt")
+    client = one.client(paths=((str(only), "/nowhere"),))
+    inputs = [only / "a.txt", only, f"{only}/../only-here/*.txt"]
+    there = client.run(Words, inputs, tmp_path / "there")
+    assert parts(there) == parts(mrq.run(Words, inputs, tmp_path / "here"))
+
+
 def test_paths_of_the_client_are_what_user_code_sees(one: Cluster, tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()
