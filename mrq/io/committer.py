@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -32,6 +33,7 @@ __all__ = [
     "Manifest",
     "Staging",
     "abandon",
+    "check",
     "commit",
     "intact",
     "manifest_of",
@@ -76,15 +78,8 @@ def prepare(
     is the same one. Raises OutputError when OUT exists, can't be made, or another living job has it;
     DiskFullError.
     """
-    check_job_id(job)
-    if is_url(output):
-        raise OutputError(f"{output}: an output must be a path of a file system; URLs can only be read")
-    target = os.path.realpath(output)
-    parent, name = os.path.split(target)
-    if not name or not output:
-        raise OutputError(f"{output or 'an empty path'}: not a name for an output directory")
-    folder = f"{parent}/.{name}.mrq".replace("//", "/")
-    staging = Staging(output=shown or output, output_open=target, folder=folder, job=job, displaces=None)
+    staging = _beside(output, job, shown)
+    folder, parent = staging.folder, os.path.dirname(staging.output_open)
     with disk.naming(parent):
         made = _make_parents(fs, parent)
         owner.sweep(fs, folder)
@@ -103,14 +98,56 @@ def prepare(
     raise OutputError(f"{folder} is being fought over by several jobs; give each its own output")
 
 
-def _make_parents(fs: FileSystem, parent: str) -> tuple[str, ...]:
-    """Make missing parents; those that were made, innermost first."""
+def check(
+    output: str,
+    job: str,
+    overwrite: bool = False,
+    *,
+    inputs: Sequence[str] = (),
+    shown: str | None = None,
+    cluster: owner.Cluster | None = None,
+    fs: FileSystem = _FS,
+) -> None:
+    """Refuse an OUT as `prepare` would, and leave everything as it is. Raises OutputError, DiskFullError."""
+    staging = _beside(output, job, shown)
+    parent = os.path.dirname(staging.output_open)
+    missing = _missing(parent)
+    _displaces(fs, staging, overwrite, inputs)
+    there = os.path.dirname(missing[-1]) if missing else parent
+    with disk.naming(parent if missing else staging.folder), tempfile.TemporaryFile(dir=there):
+        pass
+    former = _former(fs, staging, cluster)
+    if former is not None and not overwrite and fs.read(f"{staging.folder}/{MANIFEST}") is not None:
+        raise _exists(staging)  # once the commit that its owner had decided is finished
+
+
+def _beside(output: str, job: str, shown: str | None) -> Staging:
+    """Where a job's OUT is staged. Raises OutputError for what can't be an OUT anywhere."""
+    check_job_id(job)
+    if is_url(output):
+        raise OutputError(f"{output}: an output must be a path of a file system; URLs can only be read")
+    target = os.path.realpath(output)
+    parent, name = os.path.split(target)
+    if not name or not output:
+        raise OutputError(f"{output or 'an empty path'}: not a name for an output directory")
+    folder = f"{parent}/.{name}.mrq".replace("//", "/")
+    return Staging(output=shown or output, output_open=target, folder=folder, job=job, displaces=None)
+
+
+def _missing(parent: str) -> list[str]:
+    """The folders that aren't there, innermost first. Raises OutputError for a file in their place."""
     missing = []
     while not os.path.isdir(parent):
         if os.path.lexists(parent):
             raise OutputError(f"{parent} isn't a directory, so nothing can be written below it")
         missing.append(parent)
         parent = os.path.dirname(parent)
+    return missing
+
+
+def _make_parents(fs: FileSystem, parent: str) -> tuple[str, ...]:
+    """Make missing parents; those that were made, innermost first."""
+    missing = _missing(parent)
     for path in reversed(missing):
         try:
             fs.mkdir(path)
@@ -133,7 +170,7 @@ def _displaces(fs: FileSystem, staging: Staging, overwrite: bool, inputs: Sequen
     if not names:
         return None  # rename(2) replaces an empty directory in one step
     if not overwrite:
-        raise OutputError(f"{shown} exists; choose another output, or replace it with --overwrite")
+        raise _exists(staging)
     for place, what in ((os.getcwd(), "the working directory"), (os.path.expanduser("~"), "your home")):
         if _within(os.path.realpath(place), out):
             raise OutputError(f"{shown} holds {what} and can't be replaced; choose another output")
@@ -141,6 +178,10 @@ def _displaces(fs: FileSystem, staging: Staging, overwrite: bool, inputs: Sequen
         if not is_url(path) and _within(os.path.realpath(path), out):
             raise OutputError(f"{shown} holds the input {path} and can't be replaced; choose another output")
     return identity(fs, out)
+
+
+def _exists(staging: Staging) -> OutputError:
+    return OutputError(f"{staging.output} exists; choose another output, or replace it with --overwrite")
 
 
 def _within(path: str, folder: str) -> bool:
@@ -152,16 +193,10 @@ def _take_over(
 ) -> bool:
     """Succeed a dead owner of the staging folder; False: look again. Raises OutputError for a living one."""
     folder = staging.folder
-    with disk.naming(folder):
-        held = owner.holder(fs, folder)
+    held = _former(fs, staging, cluster)
     if held is None:
-        if os.path.isdir(folder) and os.listdir(folder):
-            raise OutputError(f"{folder} isn't a staging folder that mrq made; move it away")
         return False
     data, former = held
-    alive = former.alive(cluster)
-    if alive is not False:
-        _refuse(staging, former, alive)
     if fs.read(f"{folder}/{MANIFEST}") is not None and former.job != me.job:
         # Its commit was decided; only finishing it leaves OUT whole.
         _finish_former(fs, staging, data, former, cluster)
@@ -179,6 +214,24 @@ def _take_over(
                 + ("had ended" if former.released or former.cluster else f"is dead (process {former.pid})")
             )
     return True
+
+
+def _former(
+    fs: FileSystem, staging: Staging, cluster: owner.Cluster | None
+) -> tuple[bytes, owner.Owner] | None:
+    """The dead owner of the staging folder, with the bytes that say so; None when there is no such folder.
+    Raises OutputError for a living one."""
+    folder = staging.folder
+    with disk.naming(folder):
+        held = owner.holder(fs, folder)
+    if held is None:
+        if os.path.isdir(folder) and os.listdir(folder):
+            raise OutputError(f"{folder} isn't a staging folder that mrq made; move it away")
+        return None
+    alive = held[1].alive(cluster)
+    if alive is not False:
+        _refuse(staging, held[1], alive)
+    return held
 
 
 def _refuse(staging: Staging, former: owner.Owner, alive: bool | None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mrq.core.commit import Manifest
+from mrq.core.commit import Manifest, dump_manifest
 from mrq.core.model import JobSpec, StagedFile
 from mrq.errors import CorruptFileError, DiskFullError, InternalError, OutputError
 from mrq.io import committer, owner
@@ -47,6 +47,76 @@ def test_a_second_living_job_is_refused_by_the_first_ones_name(tmp_path: Path) -
         committer.prepare(str(out), "second")
     finish(committer.prepare(str(out), "second", True))
     assert committer.read_manifest(str(out)).job == "second"
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.rglob("*"))
+
+
+def taken(path: Path) -> Path:
+    path.mkdir(parents=True)
+    (path / "x").touch()
+    return path
+
+
+@pytest.mark.parametrize("name", ["out", "far/away/out", "file/out", "file", "full", "empty", "held", "odd"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_check_refuses_what_a_claim_does_and_leaves_everything(
+    tmp_path: Path, name: str, overwrite: bool
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    taken(tmp_path / "full")
+    taken(tmp_path / ".odd.mrq")
+    committer.prepare(str(tmp_path / "held"), "other")
+    before = tree(tmp_path)
+    told = []
+    for claim in (committer.check, committer.prepare):
+        try:
+            claim(str(tmp_path / name), "one", overwrite, shown=name)
+        except OutputError as exc:
+            told.append(str(exc))
+        else:
+            told.append("")
+        if claim is committer.check:
+            assert tree(tmp_path) == before
+    assert told[0] == told[1]
+    assert bool(told[0]) == (
+        name in ("file/out", "file", "held", "odd") or (name == "full" and not overwrite)
+    )
+
+
+def test_a_check_holds_the_inputs_that_a_claim_would_replace(tmp_path: Path) -> None:
+    out = taken(tmp_path / "full")
+    for claim in (committer.check, committer.prepare):
+        with pytest.raises(OutputError, match="holds the input"):
+            claim(str(out), "one", True, inputs=[str(out / "x")])
+
+
+def test_a_check_finds_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    for out, named in ((Path("/proc/out"), "/proc/.out.mrq"), (Path("/proc/far/out"), "/proc/far")):
+        with pytest.raises(OutputError, match=f"{named} can't be written"):
+            committer.check(str(out), "one")
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_a_check_takes_what_a_dead_job_left_for_what_a_claim_makes_of_it(
+    tmp_path: Path, decided: bool
+) -> None:
+    out = tmp_path / "out"
+    staging = committer.prepare(str(out), "dead")
+    if decided:
+        manifest = dump_manifest(empty_manifest("dead"))
+        (Path(staging.folder) / "manifest").write_bytes(manifest)
+    committer.abandon(staging, keep=True)
+    before = tree(tmp_path)
+    committer.check(str(out), "one", True)
+    if decided:
+        with pytest.raises(OutputError, match="exists; choose another"):
+            committer.check(str(out), "one")
+    else:
+        committer.check(str(out), "one")
+    assert tree(tmp_path) == before
 
 
 def test_many_at_once_and_one_wins(tmp_path: Path) -> None:
