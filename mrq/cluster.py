@@ -19,10 +19,11 @@ from mrq.core import wire
 from mrq.core.jobs import JobView
 from mrq.core.model import JobSpec
 from mrq.core.pathmap import PathMap
+from mrq.core.splits import InputFile
 from mrq.errors import InputError, MrqError, OperatorError, UsageError
 from mrq.extra import needing_extra
 from mrq.handle import Handle
-from mrq.io.plan import Draft
+from mrq.io.plan import Draft, Plan, complete
 from mrq.job import packages
 from mrq.master.jobfolder import make_root
 from mrq.master.private import PrivateFolder
@@ -141,19 +142,11 @@ class ClusterEngine:
         job back.
         """
         asker, blobs = self._connected()
-        spec, limit = draft.spec, self._profile.blob_bytes_max
+        spec = draft.spec
         blobs.put(draft.code, keep_s=ship.KEEP_S)
-        at_once = ship.unseen_at_once(draft, self._private.folder)
-        if at_once:
-            draft = ship.ship(draft, at_once, blobs, bytes_max=limit)
+        draft = self._with_unseen(draft, blobs)
         try:
-            answer = self._submit(draft)
-            if answer.get("unseen"):
-                unseen = dict(zip(answer["unseen"], answer["why"], strict=True))
-                draft = ship.ship(draft, unseen, blobs, bytes_max=limit)
-                answer = self._submit(draft)
-                if answer.get("unseen"):
-                    raise InputError(f"{draft.inputs[answer['unseen'][0]].spelled}: {answer['why'][0]}")
+            answer = self._offer("submit", draft, blobs)
             handle = self._handle(spec.job)
             for note in answer["notes"]:
                 self._note(note)
@@ -166,6 +159,16 @@ class ClusterEngine:
                 asker.tell("cancel", job=spec.job, reason="taken back before it was followed")
             raise
         return handle
+
+    def plan_draft(self, draft: Draft) -> tuple[Plan, int]:
+        """What a submit of the draft would run, and how many tasks the workers run at once by now. Nothing
+        runs, and nothing is sent. Raises what the cluster would refuse it for."""
+        answer = self._offer("plan", self._with_unseen(draft, None), None)
+        files = [wire.from_wire(InputFile, file) for file in answer["files"]]
+        plan = complete(draft, files)
+        there = plan.spec.output_open
+        here = there and (self._paths.to_client(there) or there)
+        return replace(plan, spec=replace(plan.spec, output_open=here)), int(answer["slots"])
 
     def handle(self, job: str) -> Handle:
         """The handle of a job that is known on the cluster: its news are followed from where it went on last.
@@ -227,8 +230,24 @@ class ClusterEngine:
                 self._made = Asker(link, timeout_s=self._profile.timeout_s, say=self._say), blobs
             return self._made
 
-    def _submit(self, draft: Draft) -> Mapping[str, Any]:
-        return self.ask("submit", draft=wire.to_wire(replace(draft, code=b"")))
+    def _with_unseen(self, draft: Draft, blobs: Blobs | None) -> Draft:
+        """With what the cluster can't see for certain sent; without `blobs` only measured."""
+        unseen = ship.unseen_at_once(draft, self._private.folder)
+        return ship.ship(draft, unseen, blobs, bytes_max=self._profile.blob_bytes_max) if unseen else draft
+
+    def _offer(self, op: str, draft: Draft, blobs: Blobs | None) -> Mapping[str, Any]:
+        """The leader's answer to a draft, once it has what it doesn't see. Raises what it refuses it for."""
+        answer = self._ask_of(op, draft)
+        if answer.get("unseen"):
+            unseen = dict(zip(answer["unseen"], answer["why"], strict=True))
+            draft = ship.ship(draft, unseen, blobs, bytes_max=self._profile.blob_bytes_max)
+            answer = self._ask_of(op, draft)
+            if answer.get("unseen"):
+                raise InputError(f"{draft.inputs[answer['unseen'][0]].spelled}: {answer['why'][0]}")
+        return answer
+
+    def _ask_of(self, op: str, draft: Draft) -> Mapping[str, Any]:
+        return self.ask(op, draft=wire.to_wire(replace(draft, code=b"")))
 
     def _handle(self, job: str) -> Handle:
         return Handle(job, cancel=self._cancel, view=self._view)

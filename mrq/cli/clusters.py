@@ -14,7 +14,7 @@ from mrq.errors import UsageError
 if TYPE_CHECKING:
     from mrq.cli.submit import Told
     from mrq.handle import Handle
-    from mrq.io.plan import Draft
+    from mrq.io.plan import Draft, Plan
     from mrq.planning import Request
     from mrq.profile import Profile
 
@@ -30,6 +30,10 @@ class Remote(Protocol):
 
     def start_draft(self, draft: Draft, *, wait: bool = True) -> Handle:
         """Submit it. Raises what the leader refuses it with."""
+        ...
+
+    def plan_draft(self, draft: Draft) -> tuple[Plan, int]:
+        """What it would run, and how many tasks the workers run at once. Raises as `start_draft`."""
         ...
 
     def handle(self, job: str) -> Handle:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq.cli import units
-from mrq.errors import OutputError
 
 if TYPE_CHECKING:
     from mrq.client import Plan
@@ -14,16 +12,6 @@ if TYPE_CHECKING:
 
 #: Splits that are listed one by one; `-v` lists all.
 _LISTED: Final = 20
-
-
-def check_output(output: str | None, overwrite: bool) -> None:
-    """Refuse an OUT that a run would refuse at once. Raises OutputError."""
-    if output is None or not os.path.lexists(output):
-        return
-    if not os.path.isdir(output):
-        raise OutputError(f"{output} exists and isn't a directory; choose another output")
-    if os.listdir(output) and not overwrite:
-        raise OutputError(f"{output} exists; choose another output, or replace it with --overwrite")
 
 
 def plan_lines(plan: Plan, *, executors: int, every: bool = False) -> list[str]:
@@ -79,14 +67,6 @@ def plan_object(plan: Plan, *, executors: int) -> dict[str, Any]:
     """The plan for programs."""
     spec = plan.spec
     return {
-        "version": 1,
-        "status": "planned",
-        "exit_code": 0,
-        "engine": "embedded",
-        "job": spec.job,
-        "name": spec.name,
-        "output": spec.output_open,
-        "notes": list(plan.notes),
         "code": spec.code,
         "parameters": _plain(dict(spec.parameters)),
         "files": [
@@ -100,7 +80,6 @@ def plan_object(plan: Plan, *, executors: int) -> dict[str, Any]:
         "compression": spec.compression,
         "executors": executors,
         "memory_bytes": spec.memory_bytes,
-        "error": None,
     }
 
 

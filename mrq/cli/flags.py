@@ -8,7 +8,7 @@ millisecond at start, where argparse took 8.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mrq.errors import UsageError
@@ -49,7 +49,13 @@ JSON: Final = Flag(
     names=("--json",), help="one JSON object on standard output, everything else on standard error"
 )
 EXECUTORS: Final = Flag(
-    names=("-j", "--executors"), value="N", help="processes that run the job's code (default: the cores)"
+    names=("-j", "--executors"),
+    value="N",
+    help="processes that run the job's code (default: the cores); on a cluster: the job's tasks at once, "
+    "at most, as --max-running",
+)
+RETRY_EXECUTORS: Final = replace(
+    EXECUTORS, help="on this machine: processes that run the job's code (default: the cores)"
 )
 CLUSTER: Final = Flag(
     names=("--cluster",), value="NAME", help="a profile of mrq.toml, a Redis URL, or local: this machine"
@@ -102,7 +108,7 @@ COMMANDS: Final = (
         usage="mrq retry [JOB] [flags]",
         help="Go on with a job that failed or was killed, on its own stored code, keeping what is done.\n\n"
         "Without JOB, list the jobs that there are.",
-        flags=(EXECUTORS, CLUSTER, DETACH, TIMEOUT, JSON, QUIET, VERBOSE, HELP),
+        flags=(RETRY_EXECUTORS, CLUSTER, DETACH, TIMEOUT, JSON, QUIET, VERBOSE, HELP),
     ),
     Command(
         name="jobs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from mrq.cli import errors
@@ -11,11 +12,12 @@ from mrq.cli.console import Console, print_json, write_out
 from mrq.cli.flags import Parsed
 from mrq.cli.options import Options
 from mrq.cli.signals import Signals
-from mrq.cli.submit import Told, head, report, request_of, standard_input, watch
+from mrq.cli.submit import Told, head, report, request_of, show_plan, standard_input, watch
 from mrq.errors import Interrupted, MrqError, OperatorError, UsageError
 
 if TYPE_CHECKING:
     from mrq.handle import Handle
+    from mrq.io.plan import Draft
     from mrq.job.base import Job
     from mrq.result import Result
 
@@ -33,21 +35,17 @@ def submit(
     job: type[Job] | None = None,
 ) -> int:
     """Run what the options say on the cluster that they mean. Returns 0; raises what went wrong."""
-    if options.dry_run:
-        raise UsageError(
-            "--dry-run plans with what this machine sees, and a cluster plans with what it sees itself; give "
-            "--cluster local, or leave out --dry-run"
-        )
-    if "executors" in parsed.values:
-        raise UsageError(
-            "-j is for this machine; on a cluster the workers' slots say how many tasks run at once "
-            "(--max-running caps this job)"
-        )
     with remote_of(parsed, console, told) as engine:
         stdin = standard_input(options, engine.private_folder, console)
         draft = engine.draft(request_of(options, stdin, job))
+        if "executors" in parsed.values:
+            draft = _capped(draft, options.executors)
         spec = draft.spec
         told.name, told.output = spec.name, spec.output
+        if options.dry_run:
+            plan, slots = engine.plan_draft(draft)
+            show_plan(plan, options, told, executors=min(slots, spec.max_running or slots))
+            return errors.DONE
         told.fate = taken_back = f"job {spec.job} was taken back"
         handle = None
         try:
@@ -65,6 +63,12 @@ def submit(
             raise
         _show(result, console, told, output=options.output, json=options.json, verbose=options.verbose)
     return errors.DONE
+
+
+def _capped(draft: Draft, executors: int) -> Draft:
+    """`-j`: so many tasks of the job at once, or fewer where that is said too."""
+    spec = draft.spec
+    return replace(draft, spec=replace(spec, max_running=min(executors, spec.max_running or executors)))
 
 
 def _left(handle: Handle, console: Console, told: Told, *, json: bool) -> int:

@@ -81,8 +81,7 @@ def submit(
 
 def _dry_run(options: Options, console: Console, told: Told, job: type[Job] | None) -> int:
     from mrq import config
-    from mrq.cli import dryrun
-    from mrq.cli.console import write_out
+    from mrq.io import committer
     from mrq.master.private import PrivateFolder
 
     private = PrivateFolder(config.temp_root())
@@ -90,13 +89,26 @@ def _dry_run(options: Options, console: Console, told: Told, job: type[Job] | No
         plan = _plan(options, told, standard_input(options, lambda: private.path, console), job)
     finally:
         private.close(keep=False)
-    dryrun.check_output(options.output, plan.spec.overwrite)
-    if options.json:
-        print_json(dryrun.plan_object(plan, executors=options.executors))
-    else:
-        lines = dryrun.plan_lines(plan, executors=options.executors, every=options.verbose)
-        write_out("".join(f"{shown(line)}\n" for line in lines).encode("utf-8", "backslashreplace"))
+    spec = plan.spec
+    if spec.output_open is not None:
+        inputs = [file.open for file in plan.files]
+        committer.check(spec.output_open, spec.job, spec.overwrite, inputs=inputs, shown=spec.output)
+    show_plan(plan, options, told, executors=options.executors)
     return errors.DONE
+
+
+def show_plan(plan: Plan, options: Options, told: Told, *, executors: int) -> None:
+    """Print what a dry run found, on standard output."""
+    from mrq.cli import dryrun
+    from mrq.cli.console import write_out
+
+    _tell(plan, told)
+    if options.json:
+        found = dryrun.plan_object(plan, executors=executors)
+        print_json({**head(told, "planned", errors.DONE), **found, "error": None})
+    else:
+        lines = dryrun.plan_lines(plan, executors=executors, every=options.verbose)
+        write_out("".join(f"{shown(line)}\n" for line in lines).encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager
@@ -164,9 +176,13 @@ def _plan(options: Options, told: Told, stdin: InputFile | None, job: type[Job] 
     from mrq.client import plan
 
     made = plan(request_of(options, stdin, job))
-    told.job, told.name, told.output = made.spec.job, made.spec.name, made.spec.output_open
-    told.notes = tuple(made.notes)
+    _tell(made, told)
     return made
+
+
+def _tell(plan: Plan, told: Told) -> None:
+    spec = plan.spec
+    told.job, told.name, told.output, told.notes = spec.job, spec.name, spec.output_open, plan.notes
 
 
 def run(

@@ -28,7 +28,7 @@ PIECES_MAX: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputFile:
-    """One file of the input, as it was when the job was planned."""
+    """One file of the input, as it was when the job was planned; wire data."""
 
     path: str  #: as the user spelled it: what user code, order and output see
     open: str  #: the absolute path or URL to open

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat as stats
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -38,15 +38,16 @@ def find(
     out: str | None = None,
     shown: str | None = None,
     splittable: bool = True,
-    stdin: InputFile | None = None,
+    known: Mapping[int, InputFile] | None = None,
 ) -> list[InputFile]:
     """Every file that the arguments name, once, in order.
 
     Relative paths start at `cwd`. `opens` says where each is opened, where that isn't the path itself: an
     absolute path or pattern that ends as the spelled one does from its first wildcard on. `out` is where
     the output will go, spelled `shown`: refused inside an input directory. `splittable` is the input
-    format's; compressed files never are. `stdin` is what `spool` made of standard input, for "-". Raises
-    InputError, in one sentence, for whatever can't be read.
+    format's; compressed files never are. `known` has the files of arguments, by index, that aren't looked
+    for: what `spool` made of standard input, for "-". Raises InputError, in one sentence, for whatever can't
+    be read.
     """
     base = os.getcwd() if cwd is None else os.path.abspath(cwd)
     if not args:
@@ -55,11 +56,13 @@ def find(
     if out is not None and not is_url(out):
         target = _Output(os.path.realpath(os.path.join(base, out)), shown or out)
     found: dict[object, InputFile] = {}
-    for arg, path in zip(args, opens or [os.path.join(base, arg) for arg in args], strict=True):
-        if arg == "-":
-            if stdin is None:
-                raise InputError("'-' stands for standard input, which isn't available here")
-            found.setdefault("-", stdin)
+    given = known or {}
+    paths = opens or [os.path.join(base, arg) for arg in args]
+    for index, (arg, path) in enumerate(zip(args, paths, strict=True)):
+        if index in given:
+            found.setdefault(given[index].open, given[index])
+        elif arg == "-":
+            raise InputError("'-' stands for standard input, which isn't available here")
         elif is_url(arg):
             for file in _remote(arg, splittable):
                 found.setdefault(file.open, file)

@@ -16,6 +16,7 @@ from mrq.core.model import JobSpec, Piece, Purpose, Split
 from mrq.core.splits import InputFile
 from mrq.errors import InputError
 from mrq.io import inputs as finding
+from mrq.io.compression import compression_of
 from mrq.io.seen import Seen
 
 #: A total order samples so many splits, spread evenly, and of each the beginning: enough for boundaries,
@@ -34,6 +35,12 @@ class DraftInput:
     blob: str | None = None  #: digest of its content, where only the client sees it
     #: What the client sees there, if it does, and nothing says that the cluster sees the same.
     seen: Seen | None = None
+    size: int | None = None  #: bytes of what would be sent: a dry run sends nothing
+
+    @property
+    def is_sent(self) -> bool:
+        """Is it what only the client sees, sent or only measured?"""
+        return self.blob is not None or self.size is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +69,14 @@ class Plan:
     sample: JobSpec | None = None  #: to run first: finds the boundaries of a total order
 
 
-def complete(draft: Draft) -> Plan:
-    """Find the inputs and cut the splits. Raises InputError, UsageError."""
+def complete(draft: Draft, files: Sequence[InputFile] | None = None) -> Plan:
+    """Find the inputs, or take the `files` that another machine has found so, and cut the splits.
+
+    Raises InputError, UsageError.
+    """
     spec = draft.spec
-    files = _files(draft)
+    if files is None:
+        files = _files(draft)
     total = sum(file.size for file in files)
     splits = cutting.plan(files, draft.split_bytes)
     reducers = 0 if draft.map_only else spec.reducers or cutting.default_reducers(total)
@@ -96,15 +107,29 @@ def _files(draft: Draft) -> list[InputFile]:
         out=draft.spec.output_open,
         shown=draft.spec.output,
         splittable=draft.splittable,
-        stdin=_standard_input(draft.inputs),
+        known=_known(draft),
     )
 
 
-def _standard_input(given: Sequence[DraftInput]) -> InputFile | None:
-    """Standard input, where it was put aside."""
-    path = next((one.open for one in given if one.spelled == "-"), "")
-    if not path:
-        return None
+def _known(draft: Draft) -> dict[int, InputFile]:
+    """What isn't looked for: standard input, where it was put aside, and what is only measured."""
+    known = {}
+    for index, given in enumerate(draft.inputs):
+        if given.size is not None:
+            known[index] = InputFile(
+                path=given.spelled,
+                open=given.open,
+                size=given.size,
+                mtime_ns=0,
+                splittable=given.spelled == "-"
+                or (draft.splittable and compression_of(given.spelled) is None),
+            )
+        elif given.spelled == "-" and given.open:
+            known[index] = _standard_input(given.open)
+    return known
+
+
+def _standard_input(path: str) -> InputFile:
     try:
         stat = os.stat(path)
     except OSError as exc:

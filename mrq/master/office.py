@@ -2,8 +2,8 @@
 for is persisted.
 
 Questions are answered on the desk's own thread, from the machine's view; what touches disks (a submit, a
-retry, logs) goes to `slow` and is answered from there. A request may come again to a successor: whatever is
-done here is idempotent by the job's id.
+dry run, a retry, logs) goes to `slow` and is answered from there. A request may come again to a successor:
+whatever is done here is idempotent by the job's id.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ class Office:
         }
         self._long: dict[str, Callable[[_Answer], _Answer]] = {
             "submit": submits.submit,
+            "plan": submits.plan,
             "retry": self._go_on,
             "logs": self._log,
         }

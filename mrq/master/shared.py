@@ -61,9 +61,8 @@ class SharedRoot:
             data = blobs.get(given.blob)
             if data is None:
                 raise UsageError(f"{given.spelled}: what was sent of it isn't kept any more; submit again")
-            name = "stdin" if given.spelled == "-" else os.path.basename(given.spelled)
-            folder = f"{self.root}/inputs/{check_job_id(draft.spec.job)}/{index}"
-            path = f"{folder}/{name}"
+            path = self._input(draft.spec.job, index, given.spelled)
+            folder = os.path.dirname(path)
             with disk.naming(path, len(data)):
                 os.makedirs(folder, exist_ok=True)
                 with open(f"{folder}/.new", "wb") as file:
@@ -71,6 +70,19 @@ class SharedRoot:
                 os.replace(f"{folder}/.new", path)
             made.append(replace(given, open=path))
         return replace(draft, inputs=tuple(made))
+
+    def placed(self, draft: Draft) -> Draft:
+        """A dry run's, which makes no file: measured inputs, each named where it would lie."""
+        job = draft.spec.job
+        placed = [
+            given if given.size is None else replace(given, open=self._input(job, index, given.spelled))
+            for index, given in enumerate(draft.inputs)
+        ]
+        return replace(draft, inputs=tuple(placed))
+
+    def _input(self, job: str, index: int, spelled: str) -> str:
+        name = "stdin" if spelled == "-" else os.path.basename(spelled)
+        return f"{self.root}/inputs/{check_job_id(job)}/{index}/{name}"
 
     def read(self, job: str, part: int, offset: int) -> tuple[bytes, int]:
         """(at most 1 MiB from `offset` on, the size) of a part of a result, or of its manifest (-1).
@@ -112,7 +124,7 @@ def unseen(draft: Draft) -> dict[int, str]:
     """The inputs that this machine doesn't see, or sees something else for: index -> what it does see."""
     found = {}
     for index, given in enumerate(draft.inputs):
-        if given.blob is None and not is_url(given.spelled):
+        if not given.is_sent and not is_url(given.spelled):
             why = _why_unseen(given)
             if why:
                 found[index] = why

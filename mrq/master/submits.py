@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import mrq
 from mrq.core import wire
@@ -17,13 +17,15 @@ from mrq.core.needs import distributions, lacking
 from mrq.core.paths import check_job_id
 from mrq.errors import MrqError, OperatorError, OutputError, UsageError
 from mrq.io import committer, owner
-from mrq.io.plan import Draft, complete, sample_id
+from mrq.io.plan import Draft, Plan, complete, sample_id
 from mrq.master.shared import SharedRoot, unseen
 from mrq.master.shares import Shares, nearest
 from mrq.ports import Blobs
 
 #: Cuts the key space of a total order: (samples, R) -> R-1 keys.
 Cut = Callable[[Sequence[bytes], int], Sequence[Any]]
+
+T = TypeVar("T")
 
 
 class Taking(Protocol):
@@ -47,6 +49,10 @@ class Taking(Protocol):
 
     def packages(self) -> Sequence[Mapping[str, str]]:
         """Of each worker that is there and has said so: distribution -> version."""
+        ...
+
+    def slots(self) -> int:
+        """Tasks that the workers that are there run at once."""
         ...
 
 
@@ -106,21 +112,37 @@ class Submits:
                 self._taking.cancel(job)
 
     def _submit(self, draft: Draft, job: str) -> dict[str, Any]:
-        if draft.version != mrq.__version__:
-            raise UsageError(
-                f"this cluster runs mrq {mrq.__version__} and the job was submitted by {draft.version}: "
-                f"install mrq-mapreduce=={mrq.__version__} where you submit"
-            )
+        _refuse_version(draft)
         if self._taking.knows(job):
             return {"job": job, "notes": []}
+        unsent = self._unsent(draft)
+        if unsent:
+            return unsent
+        notes = self._plan(draft)
+        self._taking.taken()
+        return {"job": job, "notes": notes}
+
+    def plan(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a dry run: the files that a submit would find, of which the client cuts the same
+        splits. Nothing is made. Raises what a submit is refused with."""
+        draft = wire.from_wire(Draft, args["draft"])
+        _refuse_version(draft)
+        unsent = self._unsent(draft)
+        if unsent:
+            return unsent
+        plan = complete(self._shared.placed(draft))
+        self._of_output(committer.check, plan)
+        return {"files": [wire.to_wire(file) for file in plan.files], "slots": self._taking.slots()}
+
+    def _unsent(self, draft: Draft) -> dict[str, Any]:
+        """The answer where the client must send what isn't seen here; nothing where it may be planned. Raises
+        UsageError and its kind when the draft is refused."""
         check_packages(draft.spec.packages, self._taking.packages())
         missing = unseen(draft)
         if missing:
             return {"unseen": list(missing), "why": list(missing.values())}
         self._refuse_apart(draft)
-        notes = self._plan(draft)
-        self._taking.taken()
-        return {"job": job, "notes": notes}
+        return {}
 
     def _refuse_apart(self, draft: Draft) -> None:
         """Raise OutputError for an OUT that some worker doesn't share, OperatorError for such a root."""
@@ -131,7 +153,7 @@ class Submits:
                 f"{draft.spec.output}: {apart}; OUT must lie on a disk that masters and workers share, such "
                 f"as that of the shared root ({root}): write it there, or mount that folder there too"
             )
-        if output is None or any(given.blob is not None for given in draft.inputs):
+        if output is None or any(given.is_sent for given in draft.inputs):
             apart = self._shares.check(root)
         if apart is not None:
             raise OperatorError(
@@ -145,20 +167,9 @@ class Submits:
         if code is None:
             raise OperatorError(f"the code of job {spec.job} isn't kept any more; submit again")
         plan = complete(self._shared.materialise(draft, self._blobs))
-        output = spec.output_open or self._shared.result(spec.job)
+        staging = self._of_output(committer.prepare, plan)
         try:
-            staging = committer.prepare(
-                output,
-                spec.job,
-                spec.overwrite,
-                inputs=[file.open for file in plan.files],
-                shown=spec.output,
-                cluster=self._cluster,
-            )
-        except MrqError as exc:
-            raise _spelled(exc, spec.output) from exc
-        try:
-            planned = replace(plan.spec, output_open=output, staging=staging.folder)
+            planned = replace(plan.spec, output_open=self._output(spec), staging=staging.folder)
             if plan.sample is None:
                 self._taking.take(planned, code)
             else:
@@ -171,6 +182,24 @@ class Submits:
             committer.abandon(staging)
             raise
         return [*plan.notes, *staging.notes]
+
+    def _of_output(self, do: Callable[..., T], plan: Plan) -> T:
+        """Claim a plan's OUT, or only check it."""
+        spec = plan.spec
+        try:
+            return do(
+                self._output(spec),
+                spec.job,
+                spec.overwrite,
+                inputs=[file.open for file in plan.files],
+                shown=spec.output,
+                cluster=self._cluster,
+            )
+        except MrqError as exc:
+            raise _spelled(exc, spec.output) from exc
+
+    def _output(self, spec: JobSpec) -> str:
+        return spec.output_open or self._shared.result(spec.job)
 
     def sampled_for(self, sample: JobSpec) -> JobSpec:
         """The job that a sampling is for. Raises OperatorError when it isn't kept any more."""
@@ -196,6 +225,14 @@ class Submits:
         if code is None:
             raise OperatorError(f"the code of job {spec.job} isn't kept any more; submit again")
         self._taking.take(replace(spec, boundaries=tuple(self._cut(samples, spec.reducers))), code)
+
+
+def _refuse_version(draft: Draft) -> None:
+    if draft.version != mrq.__version__:
+        raise UsageError(
+            f"this cluster runs mrq {mrq.__version__} and the job was submitted by {draft.version}: "
+            f"install mrq-mapreduce=={mrq.__version__} where you submit"
+        )
 
 
 def _spelled(exc: MrqError, output: str | None) -> MrqError:

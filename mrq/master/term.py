@@ -444,6 +444,10 @@ class Term:
         """Of each living worker that has said so."""
         return self._views.packages()
 
+    def slots(self) -> int:
+        """Of the workers that take tasks."""
+        return self._views.slots()
+
     def _retry(self, job: str) -> None:
         """Go on with a failed job. Raises UsageError, InputError, OutputError by name."""
         state = self._views.state(job)

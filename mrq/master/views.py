@@ -184,6 +184,10 @@ class Views:
             if worker in alive and heard.about.get("packages")
         ]
 
+    def slots(self) -> int:
+        """Of the workers that take tasks."""
+        return sum(w.slots.total for w in self._all_workers() if w.health is WorkerHealth.ALIVE)
+
     def waits_for(self, spec: JobSpec, view: JobView | None = None) -> str | None:
         """Why nothing of a job runs, in a sentence; None when something does, or it is over."""
         maps_left = view is None or view.maps.completed < view.maps.total

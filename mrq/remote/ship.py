@@ -45,12 +45,13 @@ def unseen_at_once(draft: Draft, folder: str) -> dict[int, str]:
     return {
         index: ""
         for index, given in enumerate(draft.inputs)
-        if given.blob is None and (given.spelled == "-" or (inside and given.open.startswith(inside)))
+        if not given.is_sent and (given.spelled == "-" or (inside and given.open.startswith(inside)))
     }
 
 
-def ship(draft: Draft, unseen: Mapping[int, str], blobs: Blobs, *, bytes_max: int) -> Draft:
-    """Put the files of the inputs with these indices as blobs, and name them in the draft.
+def ship(draft: Draft, unseen: Mapping[int, str], blobs: Blobs | None, *, bytes_max: int) -> Draft:
+    """Put the files of the inputs with these indices as blobs, and name them in the draft. Without `blobs`,
+    for a dry run, they are only measured.
 
     Raises UsageError where they aren't here either, or are larger than `bytes_max` together; `unseen` has
     what the cluster said of each, "" where it wasn't asked.
@@ -69,7 +70,9 @@ def ship(draft: Draft, unseen: Mapping[int, str], blobs: Blobs, *, bytes_max: in
             there.add(real)
             data = _read(spelled, path, room, bytes_max, why)
             room -= len(data)
-            made.append(DraftInput(spelled=spelled, open="", blob=blobs.put(data, keep_s=KEEP_S)))
+            blob = blobs.put(data, keep_s=KEEP_S) if blobs is not None else None
+            size = len(data) if blobs is None else None
+            made.append(DraftInput(spelled=spelled, open="", blob=blob, size=size))
             if len(made) > _FILES_MAX:
                 raise UsageError(
                     f"{why}more than {_FILES_MAX:,} files aren't sent one by one: put them where the cluster "

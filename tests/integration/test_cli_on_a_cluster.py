@@ -105,6 +105,31 @@ def test_standard_input_and_a_printed_result(one: Cluster, shell: Shell, folder:
     assert "result" not in err
 
 
+@pytest.mark.parametrize("more", [("-o", "out"), (), ("-v", "--compress", "gz")])
+def test_a_dry_run_prints_the_same_as_on_this_machine(
+    one: Cluster, shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    (folder / "typed").write_bytes(b"d e\n" * 40)
+    (folder / "b.gz").write_bytes(b"packed")
+
+    def dry(*argv: str) -> str:
+        with (folder / "typed").open() as typed:
+            monkeypatch.setattr("sys.stdin", typed)
+            return shell("submit", "words.py", "*.txt", "-", "b.gz", *more, "--dry-run", "-j", "1", *argv)[0]
+
+    for flags in (("--split-size", "20"), ("-R", "3")):
+        here = dry("--cluster", "local", *flags)
+        assert "in.txt" in here
+        assert dry(*flags) == here
+        there = json.loads(dry("--json", *flags))
+        assert there["engine"] == "cluster"
+        there.update(engine="embedded", cluster=None, job="")
+        assert there == {**json.loads(dry("--cluster", "local", "--json", *flags)), "job": ""}
+    assert json.loads(shell("jobs", "--json")[0])["jobs"] == []
+    assert not (folder / "out").exists()
+    assert not list(folder.glob("*.mrq"))
+
+
 def test_a_detached_job_is_seen_waited_for_and_known_when_it_is_over(
     one: Cluster, shell: Shell, folder: Path
 ) -> None:

@@ -33,6 +33,29 @@ class Failing(mrq.Job):
 """
 
 
+ALONE = """
+import os, time
+import mrq
+
+class Alone(mrq.Job):
+    marks: str
+
+    def alone(self):
+        path = os.path.join(self.marks, "lock")
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        time.sleep(0.3)
+        os.unlink(path)
+
+    def map(self, key, line):
+        self.alone()
+        yield line, 1
+
+    def reduce(self, key, values):
+        self.alone()
+        yield sum(values)
+"""
+
+
 @pytest.fixture(scope="module")
 def cluster(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterRun]:
     with cluster_of(run, tmp_path_factory.mktemp("clients")) as made:
@@ -158,6 +181,66 @@ def test_what_is_refused_says_why_and_nothing_has_run(cluster: ClusterRun) -> No
         assert f"did you mean {known!r}?" in err, command
     assert "did you mean 'w" in cluster.mrq("workers", "drain", "w9", expect=2).err
     assert not (cluster.folder / "no").exists()
+
+
+def kept(cluster: ClusterRun) -> set[bytes]:
+    """What Redis has for later; an answer and the mark of its request go by themselves."""
+    passing = tuple(f"{cluster.server.prefix}:{name}:".encode() for name in ("answer", "asked"))
+    with cluster.server.client() as client:
+        keys = client.scan_iter(match=f"{cluster.server.prefix}:*", count=1000)
+        return {key for key in keys if not key.startswith(passing)}
+
+
+def known(cluster: ClusterRun) -> list[str]:
+    return [row["job"] for row in cluster.ask("jobs")["jobs"]]
+
+
+def test_a_dry_run_prints_what_an_embedded_one_does_and_leaves_nothing(cluster: ClusterRun) -> None:
+    cluster.shell.write("dry/a.txt", "a b\n" * 1000)
+    cluster.shell.write("dry/b.txt.gz", b"packed")
+    before, jobs, staged = kept(cluster), known(cluster), cluster.shell.staged()
+    there = sorted(cluster.folder.rglob("dry*"))
+    for more in ((), ("-o", "dry-far/out"), ("-v", "--json")):
+        argv = (
+            "submit",
+            "wc.py",
+            "dry",
+            "-",
+            "--split-size",
+            "900",
+            "-R",
+            "2",
+            "-j",
+            "2",
+            "--dry-run",
+            *more,
+        )
+        ours, theirs = (
+            cluster.mrq(*argv, *where, stdin=b"from here\n" * 200) for where in ((), ("--cluster", "local"))
+        )
+        if "--json" in more:
+            named = {"engine": "cluster", "cluster": ours.json["cluster"], "job": ours.json["job"]}
+            assert ours.json == {**theirs.json, **named}
+            assert {"-", "dry/a.txt", "dry/b.txt.gz"} == {file["path"] for file in ours.json["files"]}
+        else:
+            assert ours.out == theirs.out
+    assert known(cluster) == jobs
+    assert kept(cluster) <= before
+    assert sorted(cluster.folder.rglob("dry*")) == there
+    assert cluster.shell.staged() == staged
+    assert cluster.shell.temporary() == []
+
+
+def test_j_is_how_many_tasks_of_a_job_run_at_once(cluster: ClusterRun) -> None:
+    # Each task holds a lock for a while: a second one at once would fail, and so the job.
+    cluster.shell.write("alone.py", ALONE)
+    inputs = [cluster.shell.write(f"alone-in/{n}.txt", f"{n}\n") for n in range(6)]
+    flags = ("-R", "2", "-j", "1", "--max-failures", "1", *cluster.held_flags("alone"))
+    ran = cluster.mrq("submit", "alone.py", *inputs, "-o", "alone-out", *flags)
+    assert "6 maps, 2 reduces" in ran.err
+    assert len(b"".join(cluster.shell.result("alone-out").values()).splitlines()) == 6
+    (row,) = [row for row in cluster.ask("jobs")["jobs"] if row["name"] == "Alone"]
+    assert cluster.uncharged(row["job"])
 
 
 def test_a_package_that_workers_lack_is_refused(cluster: ClusterRun) -> None:

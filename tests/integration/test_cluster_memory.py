@@ -19,6 +19,7 @@ from mrq.client import JobFailed
 from mrq.core.model import JobState
 from mrq.errors import InputError, Interrupted, OperatorError, OutputError, UsageError
 from mrq.io.plan import Draft
+from mrq.master.office import Office
 from mrq.planning import Request
 from mrq.result import Result
 
@@ -297,6 +298,93 @@ def test_standard_input_is_sent(one: Cluster, tmp_path: Path) -> None:
     result = client.start_draft(draft).result(20)
     assert (tmp_path / "out/part-00000").read_text() == "x\t2\ny\t1\n"
     assert result.summary.records_in == 1
+
+
+def left(one: Cluster, folder: Path) -> list[str]:
+    """What is on the disk beside the workers' own, in the store, and in its blobs."""
+    mine = [str(path) for path in folder.rglob("*") if "tmp" not in path.relative_to(folder).parts]
+    return sorted(mine) + one.servers.store.jobs() + sorted(one.servers.blobs._kept)
+
+
+def test_a_dry_run_plans_what_the_submit_would_and_leaves_nothing(one: Cluster, tmp_path: Path) -> None:
+    here, there, only = tmp_path / "here", tmp_path / "there", tmp_path / "only-here"
+    for folder in (here, there, only):
+        folder.mkdir()
+    (there / "a.txt").write_text("x\ny\n" * 100)
+    (only / "b.txt").write_text("z\n" * 50)
+    (only / "c.txt.gz").write_bytes(b"packed" * 90)
+    paths = ((str(here), str(there)), (str(only), "/nowhere"))
+    client = one.client(paths=paths)
+    inputs = [str(here / "*.txt"), str(only), str(only / "b.txt")]
+    out = str(here / "far/out")
+    request = Request(ref=Words, inputs=inputs, output=out, overrides={"split_size": 100, "reducers": 3})
+    draft = client.draft(request)
+    before = left(one, tmp_path)
+    plan, slots = client.plan_draft(draft)
+    assert left(one, tmp_path) == before
+    assert client.ask("jobs")["jobs"] == []
+    assert slots == 1
+    found = [(file.path, file.size, file.splittable) for file in plan.files]
+    assert found == [
+        (str(here / "a.txt"), 400, True),
+        (str(only / "b.txt"), 100, True),
+        (str(only / "c.txt.gz"), 540, False),
+    ]
+    assert plan.notes == (f"{only}/c.txt.gz is read as one split: it can't be cut",)
+    assert (plan.spec.output_open, plan.spec.reducers) == (out, 3)
+    assert [s.length for s in plan.spec.splits] == [100, 100, 100, 100, 100, 540]
+
+    (only / "c.txt.gz").unlink()
+    plan, _ = client.plan_draft(client.draft(request))
+    done = client.run(Words, inputs, out, split_size=100, reducers=3)
+    assert done.summary.maps == len(plan.spec.splits)
+    assert done.summary.bytes_in == sum(file.size for file in plan.files)
+
+
+def test_a_dry_run_is_refused_as_the_submit_is(one: Cluster, books: Path, tmp_path: Path) -> None:
+    client = one.client(paths=((str(tmp_path / "mapped"), str(tmp_path / "nowhere")),))
+    big = tmp_path / "mapped"
+    big.mkdir()
+    (big / "big.txt").write_bytes(b"x" * (2 << 20))
+    (tmp_path / "file").touch()
+    overlaid = {"version": "0.0.1"}
+    for given, out, change in (
+        (tmp_path / "far.txt", "out", {}),
+        (big, "out", {}),
+        (books, "books", {}),
+        (books, "books/in/it", {}),
+        (books / "0.txt", "books", {}),
+        (books, "file", {}),
+        (books, "file/out", {}),
+        (books, "out", overlaid),
+    ):
+        request = Request(ref=Words, inputs=[str(given)], output=str(tmp_path / out))
+        draft = replace(client.draft(request), **change)
+        told = []
+        for what in (client.plan_draft, client.start_draft):
+            with pytest.raises(UsageError) as refused:
+                what(draft)
+            told.append((type(refused.value), str(refused.value)))
+        assert told[0] == told[1]
+    assert nothing_staged(tmp_path)
+
+
+def test_a_leader_that_knows_no_dry_run_says_so(
+    one: Cluster, books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = Office.start
+
+    def older(office: Office) -> None:
+        del office._long["plan"]
+        started(office)
+
+    monkeypatch.setattr(Office, "start", older)
+    with Cluster(tmp_path) as made:
+        made.master()
+        client = made.client()
+        draft = client.draft(Request(ref=Words, inputs=[str(books)], output=str(tmp_path / "out")))
+        with pytest.raises(UsageError, match="this cluster's master knows no 'plan'"):
+            client.plan_draft(draft)
 
 
 def test_a_file_that_two_arguments_name_is_sent_once(one: Cluster, tmp_path: Path) -> None:

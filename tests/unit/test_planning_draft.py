@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -13,7 +14,7 @@ from mrq import planning
 from mrq.core import wire
 from mrq.core.pathmap import PathMap
 from mrq.errors import InputError, UsageError
-from mrq.io.plan import Draft
+from mrq.io.plan import Draft, DraftInput
 from mrq.planning import Request
 
 
@@ -86,6 +87,39 @@ def test_a_draft_carries_parameters_and_says_what_is_settled_later(tree: Path) -
     assert draft.spec.reducers == 0
     with pytest.raises(InputError, match="nowhere: no such file or directory"):
         planning.complete(draft)
+
+
+def test_a_plan_of_files_that_another_machine_found_is_the_same(tree: Path) -> None:
+    overrides = {"split_size": 3, "reducers": 3, "total_order": True}
+    draft = planning.draft(Request(ref=Count, inputs=["there", "here/data/x.gz"], overrides=overrides))
+    made = planning.complete(draft)
+    assert len(made.spec.splits) > 4
+    assert made.sample is not None
+    assert planning.complete(replace(over_the_wire(draft), code=draft.code, inputs=()), made.files) == made
+
+
+@pytest.mark.parametrize("splittable", [True, False])
+def test_what_is_only_measured_is_planned_as_if_it_were_there(tree: Path, splittable: bool) -> None:
+    form = {} if splittable else {"input_format": "whole"}
+    request = Request(
+        ref=Count,
+        inputs=["there/in/a.txt", "there/x.gz", "there/in/b.txt"],
+        overrides={"split_size": 3, **form},
+    )
+    draft = planning.draft(request)
+    here = planning.complete(draft)
+    gone = tuple(
+        DraftInput(spelled=file.path, open=f"/nowhere/{n}", size=file.size)
+        for n, file in enumerate(here.files)
+    )
+    there = planning.complete(over_the_wire(replace(draft, inputs=(draft.inputs[0], *gone[1:]))))
+    assert [(f.path, f.size, f.splittable) for f in there.files] == [
+        (f.path, f.size, f.splittable) for f in here.files
+    ]
+    assert [[(p.path, p.start, p.length) for p in s.pieces] for s in there.spec.splits] == [
+        [(p.path, p.start, p.length) for p in s.pieces] for s in here.spec.splits
+    ]
+    assert there.notes == here.notes
 
 
 def test_map_only_keeps_its_zero_reducers(tree: Path) -> None:

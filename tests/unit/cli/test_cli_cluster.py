@@ -12,8 +12,9 @@ import pytest
 from mrq.cli.app import run
 from mrq.core import rows
 from mrq.core.model import JobState
-from mrq.errors import Interrupted, OperatorError, UsageError
+from mrq.errors import Interrupted, OperatorError, OutputError, UsageError
 from mrq.handle import Handle
+from mrq.planning import complete
 from mrq.planning import draft as make_draft
 from mrq.result import JobFailed, Summary
 
@@ -59,6 +60,7 @@ class Engine:
         self.closed = 0
         self.folder = ""
         self.notes = []
+        self.slots = 6
 
     def __call__(self, profile, *, say, note):
         self.profile, self.say, self.note = profile, say, note
@@ -72,6 +74,12 @@ class Engine:
         self.wait_given = wait
         self.drafted = draft
         return self.handle(draft.spec.job)
+
+    def plan_draft(self, draft):
+        self.drafted = draft
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return complete(draft), self.slots
 
     def handle(self, job):
         for text in self.notes:
@@ -147,6 +155,57 @@ def test_a_submit_says_which_engine_and_shows_what_embedded_ones_do(engine, capf
     assert engine.closed == 1
 
 
+@pytest.mark.parametrize(
+    ("argv", "own", "cap"),
+    [
+        ([], "", None),
+        (["-j", "2"], "", 2),
+        (["-j", "2", "--max-running", "3"], "", 2),
+        (["-j", "3", "--max-running", "2"], "", 2),
+        (["-j", "3"], ", max_running=2", 2),
+        (["-j", "1"], ", max_running=2", 1),
+    ],
+)
+def test_j_is_the_smaller_cap_of_tasks_at_once(engine, capfd, tmp_path, argv, own, cap):
+    (tmp_path / "wc.py").write_text(WC.replace("mrq.Job", f"mrq.Job{own}"))
+    mrq(capfd, *SUBMIT, *argv)
+    assert engine.drafted.spec.max_running == cap
+
+
+def test_a_dry_run_prints_what_an_embedded_one_does(engine, capfd):
+    argv = (*SUBMIT[:-2], "-R", "2", "--split-size", "2", "--dry-run", "-j", "2")
+    here = mrq(capfd, *argv, "--cluster", "local")[0]
+    assert "splits      2" in here
+    out, err = mrq(capfd, *argv, "--cluster", "prod")
+    assert (out, err) == (here, f"{WHERE}\n")
+    here = json.loads(mrq(capfd, *argv, "--cluster", "local", "--json")[0])
+    there = json.loads(mrq(capfd, *argv, "--cluster", "prod", "--json")[0])
+    assert (there["engine"], there["cluster"], there["status"]) == ("cluster", "prod", "planned")
+    assert {**there, "engine": "embedded", "cluster": None, "job": here["job"]} == here
+    assert engine.closed == 2
+
+
+def test_a_dry_run_shows_what_runs_at_once(engine, capfd):
+    assert "executors   6, each" in mrq(capfd, *SUBMIT, "--dry-run")[0]
+    assert "executors   6, each" in mrq(capfd, *SUBMIT, "--dry-run", "-j", "9")[0]
+    assert "executors   2, each" in mrq(capfd, *SUBMIT, "--dry-run", "--max-running", "2")[0]
+    engine.slots = 0
+    assert "executors   0, each" in mrq(capfd, *SUBMIT, "--dry-run", "-j", "2")[0]
+
+
+def test_a_dry_run_that_is_refused_is_told_as_a_submit_is(engine, capfd):
+    engine.outcome = OutputError("out exists; choose another output")
+    out, err = mrq(capfd, *SUBMIT, "--dry-run", "--json", expect=2)
+    assert "out exists" in err
+    told = json.loads(out)
+    assert (told["status"], told["engine"], told["job"], told["output"]) == (
+        "refused",
+        "cluster",
+        None,
+        "out",
+    )
+
+
 def test_the_environment_and_mrq_toml_choose_a_cluster(engine, capfd, tmp_path, monkeypatch):
     (tmp_path / "mrq.toml").write_text('cluster = "prod"\n' + TOML)
     assert mrq(capfd, *SUBMIT[:-2])[1].startswith(WHERE)
@@ -199,8 +258,6 @@ def test_a_detached_job_is_left_with_its_id_printed(engine, capfd):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([*SUBMIT, "-j", "2"], "-j is for this machine"),
-        ([*SUBMIT, "--dry-run"], "--dry-run plans with what this machine sees"),
         ([*SUBMIT[:-2], "--detach"], "--detach leaves a job to its cluster"),
         ([*SUBMIT[:-1], "prdo"], "there is no profile 'prdo'"),
         (["status", "j-1"], "mrq status asks a cluster, and none is named"),

@@ -138,7 +138,7 @@ def test_out_beside_the_input(tree: Path) -> None:
 def test_standard_input_is_put_aside(tmp_path: Path) -> None:
     file = inputs.spool(io.BytesIO(b"x" * 3_000_000), str(tmp_path))
     assert (file.path, file.size, file.splittable) == ("-", 3_000_000, True)
-    assert names("-", "-", cwd=tmp_path, stdin=file) == ["-"]
+    assert names("-", "-", cwd=tmp_path, known={0: file, 1: file}) == ["-"]
     assert inputs.changed(p for s in plan([file]) for p in s.pieces) == []
     with pytest.raises(DiskFullError):
         inputs.spool(Full(), str(tmp_path))
