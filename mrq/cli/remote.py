@@ -12,7 +12,7 @@ from mrq.cli.console import Console, print_json, write_out
 from mrq.cli.flags import Parsed
 from mrq.cli.options import Options
 from mrq.cli.signals import Signals
-from mrq.cli.submit import Told, head, report, request_of, show_plan, standard_input, watch
+from mrq.cli.submit import Told, head, report, request_of, say_plan, show_plan, standard_input, watch
 from mrq.errors import Interrupted, MrqError, OperatorError, UsageError
 
 if TYPE_CHECKING:
@@ -42,10 +42,13 @@ def submit(
             draft = _capped(draft, options.executors)
         spec = draft.spec
         told.name, told.output = spec.name, spec.output
-        if options.dry_run:
+        if options.dry_run or options.verbose:
             plan, slots = engine.plan_draft(draft)
-            show_plan(plan, options, told, executors=min(slots, spec.max_running or slots))
-            return errors.DONE
+            slots = min(slots, spec.max_running or slots)
+            if options.dry_run:
+                show_plan(plan, options, told, executors=slots)
+                return errors.DONE
+            say_plan(plan, console, executors=slots)
         told.fate = taken_back = f"job {spec.job} was taken back"
         handle = None
         try:

@@ -66,10 +66,7 @@ def submit(
         for note in plan.notes:
             console.line(f"note: {shown(note)}")
         if options.verbose:
-            from mrq.cli import dryrun
-
-            for line in dryrun.plan_lines(plan, executors=options.executors):
-                console.line(line)
+            say_plan(plan, console, executors=options.executors)
         result = run(lambda: engine.start_plan(plan), engine, console, signals, told)
         if options.output is None:
             from mrq.cli.cat import print_parts
@@ -109,6 +106,14 @@ def show_plan(plan: Plan, options: Options, told: Told, *, executors: int) -> No
     else:
         lines = dryrun.plan_lines(plan, executors=executors, every=options.verbose)
         write_out("".join(f"{shown(line)}\n" for line in lines).encode("utf-8", "backslashreplace"))
+
+
+def say_plan(plan: Plan, console: Console, *, executors: int) -> None:
+    """`-v`: what is about to run."""
+    from mrq.cli import dryrun
+
+    for line in dryrun.plan_lines(plan, executors=executors):
+        console.line(line)
 
 
 @contextlib.contextmanager

@@ -87,9 +87,17 @@ def words(folder: Path, out: str) -> dict[str, bytes]:
 
 
 def test_the_same_bytes_and_words_as_on_this_machine(one: Cluster, shell: Shell, folder: Path) -> None:
-    shell("submit", "words.py", "in.txt", "-o", "here", "-R", "2", "--cluster", "local", "-j", "1")
-    _, err = shell("submit", "words.py", "in.txt", "-o", "there", "-R", "2", "-v")
+    flags = ("-R", "2", "-j", "1", "-v")
+    _, here = shell("submit", "words.py", "in.txt", "-o", "here", *flags, "--cluster", "local")
+    _, err = shell("submit", "words.py", "in.txt", "-o", "there", *flags)
     lines = err.splitlines()
+    plan = [
+        line
+        for line in here.splitlines()
+        if line.startswith(("job  ", "input  ", "splits  ", "partitions  "))
+    ]
+    assert len(plan) == 4
+    assert set(plan) <= set(lines)
     assert lines[0] == "cluster, state in redis://:***@redis:6379/0"
     assert any(line.startswith("done in ") for line in lines)
     assert "  result  there (2 parts)" in lines
