@@ -33,7 +33,7 @@ from mrq.adapters.grpc import options
 from mrq.adapters.memory import MemoryStore
 from mrq.core.commands import WriteLocation
 from mrq.core.model import AttemptId, Beat, JobSpec, MapLocation, Slots
-from mrq.core.paths import map_output_path
+from mrq.core.paths import gathered_path, map_output_path
 from mrq.ports import Batch, Fence
 from mrq.shuffle.block import Frame
 from mrq.shuffle.mapfile import MapFileWriter, MapHeader
@@ -160,6 +160,7 @@ class Rig:
         self.done = threading.Event()
         self.last: Any = None
         self.maps = maps
+        self.folder = folder
         self.planes = []
         for worker in ("w1", "w2"):
             plane = DataPlane(
@@ -207,6 +208,9 @@ class Rig:
         assert isinstance(self.last, gather.Gathered), self.last
         assert all(source.partition is not None for source in self.last.sources)
         self.planes[1].cancel(token)
+        # Removing it takes tens of milliseconds, which the next round must not be charged.
+        while os.path.exists(gathered_path(str(self.folder / "w2"), JOB, token)):
+            time.sleep(0.001)
         return seconds
 
     def close(self) -> None:
