@@ -11,12 +11,11 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from mrq.core import paths
-from mrq.core.model import AttemptId, Kind, MapLocation
+from mrq.core.model import AttemptId, Kind
 from mrq.errors import CorruptFileError, UsageError
-from mrq.shuffle.block import read_exactly
 from mrq.shuffle.mapfile import MapFile, Region
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -86,23 +85,14 @@ class _Seen:
             return self._regions.pop(key, None)
 
 
-class OpenRegion:
-    """A region that can be read; a context manager that holds one descriptor."""
+class Asked(NamedTuple):
+    """A map output as a request names it. A tuple: there are two of them for each region that is sent."""
 
-    def __init__(self, fd: int, region: Region) -> None:
-        self._fd = fd
-        self._region = region
-        self.length = region.length
-
-    def part(self, offset: int, length: int) -> bytes:
-        """Bytes from `offset` within it. Raises CorruptFileError, OSError."""
-        return read_exactly(self._fd, self._region.path, self._region.offset + offset, length)
-
-    def __enter__(self) -> OpenRegion:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+    map_index: int
+    generation: int
+    number: int
+    token: str
+    digest: int
 
 
 class JobOutputs:
@@ -116,20 +106,20 @@ class JobOutputs:
         self._fd = fd
         self._seen = seen
 
-    def region(self, output: MapLocation, partition: int) -> Region:
+    def region(self, output: Asked, partition: int) -> Region:
         """A partition's share of an output."""
         name = _name(output)
         region = self._find(self._open(name), name, output, partition)
         self._seen.add((self._job, partition, name, output.digest), region)
         return region
 
-    def open(self, output: MapLocation, partition: int) -> OpenRegion:
-        """The same, to read its bytes."""
+    def open(self, output: Asked, partition: int) -> tuple[int, Region]:
+        """The same, with a descriptor of its file to read its bytes from, the caller's to close."""
         name = _name(output)
         fd = self._open(name)
         try:
             region = self._seen.take((self._job, partition, name, output.digest))
-            return OpenRegion(fd, region or self._find(os.dup(fd), name, output, partition))
+            return fd, region or self._find(os.dup(fd), name, output, partition)
         except BaseException:
             os.close(fd)
             raise
@@ -143,15 +133,13 @@ class JobOutputs:
         except OSError as exc:
             raise CorruptFileError(f"{path}: {exc.strerror}; the map must run again") from exc
 
-    def _find(self, fd: int, name: str, output: MapLocation, partition: int) -> Region:
+    def _find(self, fd: int, name: str, output: Asked, partition: int) -> Region:
         """By the file's footer and index; closes `fd`."""
         path = f"{self._folder}/{name}"
         try:
             with MapFile(path, fd=fd) as file:
-                h, attempt = file.header, output.attempt
-                found = h.job, h.index, h.generation, h.number, h.token
-                wanted = self._job, output.map_index, attempt.generation, attempt.number, attempt.token
-                if found != wanted:
+                h = file.header
+                if (h.job, h.index, h.generation, h.number, h.token) != (self._job, *output[:4]):
                     raise CorruptFileError(f"{path} is another attempt's, by its header; run the map again")
                 if file.digest != output.digest:
                     raise CorruptFileError(
@@ -165,16 +153,12 @@ class JobOutputs:
             raise CorruptFileError(f"{path}: {exc.strerror}; the map must run again") from exc
 
 
-def _name(output: MapLocation) -> str:
-    """Of its file. Raises UsageError."""
-    _check(output.map_index, output.attempt)
-    return paths.attempt_name(Kind.MAP, output.map_index, output.attempt)
-
-
-def _check(index: int, attempt: AttemptId) -> None:
-    """Ids that can name nothing but a map output. Raises UsageError."""
-    if not _TOKEN.fullmatch(attempt.token):
-        raise UsageError(f"{attempt.token!r:.100} isn't a token")
-    for number in (index, attempt.generation, attempt.number):
-        if not 0 <= number <= _NUMBER_MAX:
-            raise UsageError(f"{number} is out of range for the number of a map, generation or attempt")
+def _name(output: Asked) -> str:
+    """Of its file. Raises UsageError for ids that can name nothing but a map output."""
+    index, generation, number, token, _ = output
+    if not _TOKEN.fullmatch(token):
+        raise UsageError(f"{token!r:.100} isn't a token")
+    if not (0 <= index <= _NUMBER_MAX and 0 <= generation <= _NUMBER_MAX and 0 <= number <= _NUMBER_MAX):
+        raise UsageError(f"{output} has a number out of range for a map, generation or attempt")
+    attempt = AttemptId(generation=generation, number=number, token=token)
+    return paths.attempt_name(Kind.MAP, index, attempt)

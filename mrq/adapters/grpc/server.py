@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from mrq.adapters.grpc import options
 from mrq.adapters.grpc.auth import Guard, proof
-from mrq.adapters.grpc.outputs import JobOutputs, Outputs
-from mrq.core.model import AttemptId, MapLocation
+from mrq.adapters.grpc.outputs import Asked, JobOutputs, Outputs
 from mrq.core.paths import probe_path
 from mrq.errors import CorruptFileError, OperatorError, UsageError
+from mrq.shuffle.block import read_exactly
 
 import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -204,17 +204,20 @@ class _Service:
         try:
             with self._outputs.of(request.job) as outputs:
                 for output in _wanted(request, context):
-                    with outputs.open(output, request.partition) as region:
+                    fd, region = outputs.open(output, request.partition)
+                    try:
                         at = min(skip, region.length)
                         skip -= at
                         while at < region.length:
-                            part = region.part(at, min(options.CHUNK - size, region.length - at))
-                            at += len(part)
-                            size += len(part)
-                            held.append(part)
+                            wanted = min(options.CHUNK - size, region.length - at)
+                            held.append(read_exactly(fd, region.path, region.offset + at, wanted))
+                            at += wanted
+                            size += wanted
                             if size == options.CHUNK:
                                 yield b"".join(held)
                                 held, size = [], 0
+                    finally:
+                        os.close(fd)
         except UsageError as exc:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
         except (CorruptFileError, OSError) as exc:
@@ -227,7 +230,7 @@ class _Service:
             context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{request.offset} is {skip} bytes beyond the end")
 
 
-def _size(outputs: JobOutputs, output: MapLocation, partition: int) -> Any:
+def _size(outputs: JobOutputs, output: Asked, partition: int) -> Any:
     """Raises UsageError."""
     try:
         r = outputs.region(output, partition)
@@ -244,20 +247,10 @@ def _size(outputs: JobOutputs, output: MapLocation, partition: int) -> Any:
     )
 
 
-def _wanted(request: Any, context: Any) -> list[MapLocation]:
+def _wanted(request: Any, context: Any) -> list[Asked]:
     if len(request.outputs) > options.OUTPUTS_MAX:
         context.abort(
             grpc.StatusCode.INVALID_ARGUMENT,
             f"{len(request.outputs)} outputs in one call; {options.OUTPUTS_MAX} are the limit",
         )
-    return [
-        MapLocation(
-            map_index=o.map_index,
-            attempt=AttemptId(generation=o.generation, number=o.number, token=o.token),
-            worker="",
-            boot="",
-            digest=o.digest,
-            bytes=0,
-        )
-        for o in request.outputs
-    ]
+    return [Asked(o.map_index, o.generation, o.number, o.token, o.digest) for o in request.outputs]

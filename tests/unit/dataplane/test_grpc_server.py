@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -515,3 +516,28 @@ def test_a_region_whose_size_was_asked_can_be_gone(root: Path, channel: Any) -> 
     with pytest.raises(grpc.RpcError) as exc:
         ask(channel, options.FETCH, request)
     assert code_of(exc) is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_stream_that_is_left_lets_go_of_its_file(root: Path, channel: Any) -> None:
+    location = output(root, sizes=(16 << 20,))
+    path = str(path_of(root, location))
+    body = pb.FetchRequest(job=JOB, partition=0, outputs=[wire(location)]).SerializeToString()
+    stream = channel.unary_stream(options.FETCH, None, None)(
+        body, timeout=10, metadata=sign(KEY, options.FETCH, body)
+    )
+    next(stream)
+    assert path in open_files()
+    stream.cancel()
+    deadline = time.monotonic() + 10
+    while path in open_files():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def open_files() -> set[str]:
+    """Of this process, which is the server's too."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(f"/proc/self/fd/{fd}"))
+    return found
