@@ -186,6 +186,8 @@ def test_a_failed_job_shows_its_frames_its_logs_and_how_to_go_on(
     out, _ = shell("logs", job)
     assert "looking at bad" in out
     assert "that is a bad line" in shell("status", job)[0]
+    _, err = shell("retry", job, "-j", "1", expect=2)
+    assert "-j is for a retry on this machine" in err
     _, err = shell("retry", job, expect=1)
     assert "that is a bad line" in err
 
