@@ -102,7 +102,9 @@ def retry(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int
     """`mrq retry JOB` of a cluster's job. Raises what became of it, if that wasn't good."""
     job = _one_job(parsed, "retry")
     if "executors" in parsed.values:
-        raise UsageError("-j is for a retry on this machine; on a cluster a job keeps what it was submitted with")
+        raise UsageError(
+            "-j is for a retry on this machine; a cluster's job keeps what it was submitted with"
+        )
     with remote_of(parsed, console, told) as engine:
         told.job = job
         engine.ask("retry", job=job, reason="retried by the user")
