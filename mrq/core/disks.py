@@ -34,7 +34,7 @@ def watch(state: State) -> None:
 
 def disks_due(state: State, looks: int, before: int) -> None:
     """One look: `looks` before it found nothing going on, at `before` completions."""
-    if not any(worker.about.get("full") for worker in state.workers.all.values() if worker.takes):
+    if not any(worker.full for worker in state.workers.all.values() if worker.takes):
         state.disks_watched = False
         return
     completions = sum(job.completions for job in state.active.values())
@@ -61,7 +61,7 @@ def _full(state: State, job: Job) -> str:
     """What the first of those says that would take the job's maps, if all of them are full."""
     among = takers(state, job, Kind.MAP)
     workers = state.workers.all.values() if among is None else among
-    said = [str(w.about.get("full", "")) for w in workers if w.takes and w.own(Kind.MAP)]
+    said = [w.full for w in workers if w.takes and w.own(Kind.MAP)]
     return said[0] if said and all(said) else ""
 
 

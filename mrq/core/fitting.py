@@ -47,12 +47,13 @@ def others_take(state: State, job: Job, kind: Kind, avoid: list[str]) -> bool:
 
 def next_taker(state: State, job: Job, kind: Kind, among: tuple[Worker, ...]) -> Worker | None:
     """Whom to offer a task: the worker with the most room, offers that wait there counted. One whose slots
-    are all in use may have a few waiting: they come before what it gets from the queue."""
+    are all in use may have a few waiting: they come before what it gets from the queue. One whose disk is
+    full lets offers of maps pass, and would be offered the same one again and again."""
     median = job.durations[kind].median
     ahead = max(1, min(_AHEAD_MAX, int(_ROUND_S / median))) if median else 1
     best, most = None, 0
     for worker in among:
-        if not worker.takes:
+        if not worker.takes or (worker.full and kind is Kind.MAP):
             continue
         room = worker.free(kind) - _waiting(state, worker, kind)
         if room + ahead * worker.own(kind) > 0 and (best is None or room > most):

@@ -61,8 +61,9 @@ def _take_in(state: State, worker: Worker, beat: Beat, stored: WorkerHealth | No
     worker.hints = dict(beat.hints)
     if beat.about:
         worker.say(beat.about)
+        state.workers.refresh(worker)
         refuse_other_versions(state, worker)
-    if worker.about.get("full"):
+    if worker.full:
         watch(state)
     if beat.address != worker.address:
         join(state, worker, beat.address, reached=stored in (WorkerHealth.ALIVE, WorkerHealth.SUSPECT))

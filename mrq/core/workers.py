@@ -46,6 +46,7 @@ class Worker:
     hints: dict[str, int] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     packages: frozenset[str] | None = None  #: distributions that it has, of `about`; None: it hasn't said
+    full: str = ""  #: why it takes no maps, of `about`
     live: WorkerHealth = WorkerHealth.ALIVE  #: ALIVE, SUSPECT or DEAD
     reached: bool = True  #: its address was dialled back, or it has none
     dial: int = 0  #: number of the last dial
@@ -94,6 +95,7 @@ class Worker:
     def say(self, about: Mapping[str, Any]) -> None:
         """Take in what it says about itself."""
         self.about, self.packages = dict(about), distributions(about)
+        self.full = str(about.get("full", ""))
 
     def own(self, kind: Kind) -> int:
         """Slots of the kind."""
@@ -101,6 +103,8 @@ class Worker:
 
     def free(self, kind: Kind) -> int:
         """Slots that would take a task of the kind now."""
+        if self.full and kind is Kind.MAP:
+            return 0
         own = self.own(kind) - (self.used_map if kind is Kind.MAP else self.used_reduce)
         return max(0, min(own, self.slots.total - self.used_map - self.used_reduce))
 

@@ -88,3 +88,24 @@ def test_reduces_that_wait_for_maps_make_none():
     s.claim("r0", "w1")
     s.advance(80)
     assert s.state() is JobState.FAILED
+
+
+def test_a_map_that_only_some_may_run_is_offered_to_one_that_has_room():
+    # Seed 51: the one with the most free slots was full, let the offer pass, and got it again, for ever.
+    s = Script()
+    s.join("w1", maps=4, memory=4, full=FULL)
+    s.join("w2", maps=1, memory=4)
+    s.join("w3", maps=4, memory=1)
+    s.submit(maps=1, memory_bytes=4)
+    assert [x.worker for x in s.offered(s.log)] == ["w2"]
+
+
+def test_a_map_that_only_full_workers_may_run_is_offered_once_there_is_room():
+    s = Script()
+    s.join("w1", memory=4, full=FULL)
+    s.join("w2", memory=1)
+    s.submit(maps=1, memory_bytes=4)
+    s.advance(15)
+    assert s.offered(s.log) == []
+    s.workers["w1"].full = ""
+    assert [x.worker for x in s.offered(s.beat("w1"))] == ["w1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +60,7 @@ class Oracle:
     epochs: dict[str, int] = field(default_factory=dict)  #: of each job, the last one that wrote
     generations: dict[Task, int] = field(default_factory=dict)  #: the highest that was ever claimed
     damaged: bool = False  #: the store has lost something, and wasn't restored yet
+    no_room: Callable[[JobSpec], bool] = lambda spec: False  #: does a job find the disks full?
     dialled: set[tuple[str, str]] | None = None  #: boots that were dialled back; None: nobody is
 
     def claimed(self, event: e.AttemptClaimed) -> None:
@@ -229,6 +231,8 @@ class Oracle:
             good = self.fetches[job, task[2]] >= 5
         elif "found the disk full" in error:
             good = count(Status.DISK_FULL) >= 3
+        elif "for want of disk" in error:
+            good = self.no_room(spec)
         elif "different workers" in error:
             good = self.attempts[task] >= spec.max_worker_losses
         else:

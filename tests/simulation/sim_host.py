@@ -26,9 +26,16 @@ from mrq.core.model import (
     task_name,
 )
 from mrq.core.paths import staged_folder
+from mrq.worker.room import Room, judge
 
 if TYPE_CHECKING:
     from sim_world import World
+
+#: From a change of what is kept to a look at the disk.
+LOOK_S = 0.7
+#: Bytes of one map output, and of a disk that others leave to us.
+OUTPUT_BYTES = 1 << 30
+DISK_BYTES = 1 << 40
 
 
 @dataclass
@@ -63,6 +70,7 @@ class Host:
                 boot=boot,
                 slots=world.plan.slots,
                 hints={"memory_bytes": world.plan.memory[worker]},
+                about={"full": ""},
                 beat_interval_s=world.plan.beat_s,
                 address="" if world.plan.config.embedded else f"{self.worker}:1",
             )
@@ -74,11 +82,15 @@ class Host:
         self.running: dict[str, Running] = {}
         self.outputs: dict[tuple[str, int, str], int] = {}  #: (job, map, token) -> digest
         self.serving = False
+        self.room = Room(used=0, quota=0, free=DISK_BYTES)
+        self.full_at = float("-inf")  #: when it was full last, if it isn't
+        self.born = world.now
         self._fifo = 0.0
         self._tick_at = float("inf")
         self.broker = MemoryBroker(world.queues)
         self.broker.attach(worker=self._from_broker)
         self.feed(a.Ticked())
+        self.look()
 
     def feed(self, event: a.AgentEvent) -> None:
         """Something happened; a paused process hears of it later."""
@@ -173,8 +185,24 @@ class Host:
         self.outputs = {key: d for key, d in self.outputs.items() if key[0] != command.job}
         self._serving()
 
+    def look(self) -> None:
+        """At the disk, as `worker.service` does."""
+        world, before = self.world, self.room.full
+        quota, free = world.plan.quota[self.number], 0 if self.number in world.filled else DISK_BYTES
+        used = len(self.outputs) * OUTPUT_BYTES
+        self.room = judge(used, quota * OUTPUT_BYTES, free, was_full=before)
+        if before:
+            self.full_at = world.now
+        if self.room.full is not before:
+            world.faults_seen["disk filled" if self.room.full else "room again"] += 1
+            world.note("disk", self.worker, self.boot, self.room.full)
+            self.feed(a.DiskChanged(full=self.room.full))
+            self.feed(a.AboutChanged(about={"full": self.room.note or ""}))
+
     def _serving(self) -> None:
-        """Are there outputs that others may need?"""
+        """What is kept here has changed: is there room, and are there outputs that others may need?"""
+        if self.world.plan.quota[self.number]:
+            self.world.at(LOOK_S, self.look)
         if not self.world.plan.config.embedded and bool(self.outputs) is not self.serving:
             self.serving = bool(self.outputs)
             self.world.at(0.0, self.feed, a.ServingChanged(serving=self.serving))

@@ -35,6 +35,7 @@ class Faults:
     master_every_s: float  #: mean time between restarts of the leader; 0: never
     store_every_s: float  #: mean time between outages of the store; 0: never
     lost_every_s: float  #: mean time between losses of what the store holds; 0: never
+    full_every_s: float = 0.0  #: mean time between others' filling some disks for a while; 0: never
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ class Plan:
     slots: Slots
     slowness: tuple[float, ...]  #: for each worker
     memory: tuple[int, ...]  #: of each worker, as its hints say it; 0: it doesn't say
+    quota: tuple[int, ...]  #: map outputs that each worker's disk has room for; 0: any number
     beat_s: float
     mortal: int | None  #: a worker that never comes back once it crashed
     jobs: tuple[JobPlan, ...]
@@ -80,6 +82,7 @@ def draw(seed: int) -> Plan:
     slots = _slots(rng, embedded)
     workers = 1 if embedded else rng.randint(2, 4)
     count = rng.choice((1, 1, 1, 2, 3))
+    quota, full_every_s = _disks(seed, workers, embedded)
     return Plan(
         seed=seed,
         config=config,
@@ -87,11 +90,12 @@ def draw(seed: int) -> Plan:
         slots=slots,
         slowness=tuple(rng.choice((1.0, 1.0, 1.0, 3.0, 8.0)) for _ in range(workers)),
         memory=_memory(seed, workers, embedded),
+        quota=quota,
         beat_s=0.5 if embedded else 1.0,
         mortal=0 if workers > 1 and rng.random() < 0.5 else None,
         jobs=tuple(_sized(seed, _job(rng, n, embedded)) for n in range(1 if embedded else count)),
         masters=rng.randint(1, 3),
-        faults=_faults(rng),
+        faults=replace(_faults(rng), full_every_s=full_every_s),
         chaos_s=rng.choice((0.0, 10.0, 20.0, 30.0, 30.0)),
     )
 
@@ -143,6 +147,16 @@ def _memory(seed: int, workers: int, embedded: bool) -> tuple[int, ...]:
     if embedded or rng.random() > 0.35:
         return (0,) * workers
     return tuple(rng.choice((0, 1, 1, 2, 2, 4)) for _ in range(workers))
+
+
+def _disks(seed: int, workers: int, embedded: bool) -> tuple[tuple[int, ...], float]:
+    """Every sixth cluster has disks that its own jobs fill, or others. Of a generator of its own, too."""
+    rng = Random(f"disks {seed}")
+    if embedded or rng.random() > 0.22:
+        return (0,) * workers, 0.0
+    tight = rng.choice(((0,), (2, 3, 5), (3, 6, 0)))
+    quota = tuple(rng.choice(tight) for _ in range(workers))
+    return quota, rng.choice((0.0, 5.0, 12.0)) if any(quota) else 5.0
 
 
 def _sized(seed: int, job: JobPlan) -> JobPlan:

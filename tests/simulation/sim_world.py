@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import replace
 from random import Random
@@ -27,12 +27,14 @@ from mrq.core import events as e
 from mrq.core.claims import Claims
 from mrq.core.commands import WriteTask
 from mrq.core.exchange import ClaimAnswer, ClaimRequest, ReportAnswer, ReportRequest
-from mrq.core.model import JobState, MapLocation, Role, Status, TaskMessage
+from mrq.core.model import JobSpec, JobState, MapLocation, Role, Status, TaskMessage
 
 #: A call that isn't answered is given up after so long.
 CALL_TIMEOUT_S = 2.0
 #: After the last job ended, the agents must have let go of everything by then.
 SETTLE_S = 25.0
+#: In calm, the leader has heard of a change after so long.
+BEATS_S = 5.0
 #: So long after the last fault, it is seen whether what nobody fits keeps still.
 WAIT_S = 40.0
 
@@ -60,6 +62,8 @@ class World:
         self.publisher.attach(leader=self.to_leader)
         self.hosts: list[Host] = []
         self.dead: set[int] = set()  #: workers that never come back
+        self.filled: set[int] = set()  #: workers whose disks others have filled
+        self.oracle.no_room = self._no_room
         self.store_away = False
         self.leader: Leader | Masters
         if self.plan.config.embedded:
@@ -88,6 +92,8 @@ class World:
             self.at(self.rng.expovariate(1 / self.faults.store_every_s), self._strike_store)
         if self.faults.lost_every_s:
             self.at(self.rng.expovariate(1 / self.faults.lost_every_s), self._strike_data)
+        if self.faults.full_every_s:
+            self.at(self.rng.expovariate(1 / self.faults.full_every_s), self._strike_disks)
         if self.plan.chaos_s:
             self.at(self.plan.chaos_s, self._calm)
         self._until(self._ended, self.plan.limit_s)
@@ -356,6 +362,34 @@ class World:
             self.store_away = False
         else:
             self.claims.ready = True
+
+    def _strike_disks(self) -> None:
+        """Somebody else fills a disk, or all of them, for a while that calm doesn't end."""
+        if self.faults.full_every_s == 0:
+            return
+        self.at(self.rng.expovariate(1 / self.faults.full_every_s), self._strike_disks)
+        everybody = range(self.plan.workers)
+        struck = everybody if self.rng.random() < 0.5 else [self.rng.choice(everybody)]
+        self.filled.update(struck)
+        self._look()
+        self.at(self.rng.choice((3.0, 15.0, 40.0, 90.0)), self._make_room, struck)
+
+    def _make_room(self, struck: Iterable[int]) -> None:
+        self.filled.difference_update(struck)
+        self._look()
+
+    def _look(self) -> None:
+        for host in [host for host in self.hosts if host.alive]:
+            host.look()
+
+    def _no_room(self, spec: JobSpec) -> bool:
+        """Does a job find the disks full? Once all is calm: all of them, of those that take its maps."""
+        fitting = [h for h in self.hosts if h.alive and self.plan.fits(spec, h.number)]
+        full = [h.room.full or self.now - h.full_at < BEATS_S for h in fitting]
+        if self.now < self.plan.chaos_s + WAIT_S:
+            return any(full)
+        takes = [h.agent.takes and self.now - h.born > WAIT_S for h in fitting]
+        return any(full) and all(f for f, t in zip(full, takes, strict=True) if t)
 
     def _strike_data(self) -> None:
         """The store loses all it has, or its last moments, under a leader that lives."""

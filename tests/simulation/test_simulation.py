@@ -37,6 +37,7 @@ def test_seeds(first: int) -> None:
             20698,
             "a leader died restoring, between its first fence and `open`: its successors were all fenced",
         ),
+        (51, "a map was offered again and again to a worker whose disk was full, beside one that had room"),
         (30115, "a report that the store forgot was charged as the death of an executor"),
     ],
 )
@@ -98,5 +99,7 @@ def test_every_fault_strikes_and_jobs_still_get_done() -> None:
         "attempt lost",
         "attempt disk_full",
         "attempt timed_out",
+        "disk filled",
+        "room again",
     }
     assert ends == {"done", "failed", "cancelled"}

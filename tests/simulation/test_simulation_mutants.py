@@ -87,6 +87,10 @@ def what_no_beat_lists_killed_its_executor(patch: Patch) -> None:
     patch.setattr(health, "end_attempt", lambda *args: real(*args[:-1], lost))
 
 
+def full_disks_are_not_looked_at(patch: Patch) -> None:
+    patch.setattr(health, "watch", lambda state: None)
+
+
 def nobody_dies(patch: Patch) -> None:
     """Either rule alone is enough: silence, or a redelivered claim that finds no newer beat."""
     held = claims.ClaimAnswer(answer=claims.Answer.HELD)
@@ -289,6 +293,7 @@ MUTANTS: list[Callable[[Patch], None]] = [
     the_same_number_twice,
     never_republish,
     what_no_beat_lists_killed_its_executor,
+    full_disks_are_not_looked_at,
     nobody_dies,
     results_count_twice,
     never_roll_back,
