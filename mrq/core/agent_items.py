@@ -298,7 +298,9 @@ class Items:
         return self._items[next(iter(self._running[kind]))].message.job == job
 
     def _room(self, kind: Kind, job: str) -> bool:
-        ahead = self._ahead(kind, job)
-        if self._held[kind] >= self._slots(kind) * ahead:
-            return False
-        return sum(self._held.values()) < self.config.slots.total * ahead
+        """May one more be claimed? Where kinds share slots, nothing ahead of what the other kind holds: a
+        reduce that waits for a map would keep it from starting, and the leader, to whom a claimed map is one
+        that runs, would not take the reduce back."""
+        other = Kind.REDUCE if kind is Kind.MAP else Kind.MAP
+        left = self.config.slots.total - min(self._held[other], self._slots(other))
+        return self._held[kind] < min(self._slots(kind), left) * self._ahead(kind, job)

@@ -652,3 +652,18 @@ def test_short_tasks_of_one_job_say_nothing_of_another() -> None:
     out = s.wait(1.5)
     assert of(a.GiveBack, out) == [a.GiveBack(delivery=claimed[i][0]) for i in (1, 2)]
     assert of(a.GiveBack, s.wait(5)) == []
+
+
+def test_a_map_isnt_claimed_ahead_of_a_reduce_that_holds_the_only_slot() -> None:
+    """The reduce may wait for this very map, and the leader takes back nothing while a map is claimed."""
+    s = Script(slots=Slots(map=1, reduce=1, total=1))
+    _, token = s.started()
+    s.do(a.AttemptEnded(token=token, outcome=DONE))  # so short that others are claimed ahead
+    s.do(a.ReportAnswered(token=token, answer=ReportAnswer.RECORDED))
+    _, reduce, _ = s.deliver(0, Kind.REDUCE)
+    s.answer(reduce, Answer.NEW)
+    delivery, claimed, _ = s.deliver(1)
+    assert not claimed
+    assert a.GiveBack(delivery=delivery) in s.wait(1.5)
+    s.do(a.AttemptEnded(token=reduce, outcome=DONE))
+    assert s.deliver(1)[1]
