@@ -141,12 +141,7 @@ def _done(state: State, job: Job, table: TaskTable, event: e.AttemptReported, at
     result, index = event.outcome.result, event.index
     assert result is not None
     if table.kind is Kind.REDUCE and not conserved(job, result):
-        fail_job(
-            state,
-            job,
-            f"conservation: {task_name(table.kind, index)} didn't consume exactly one accepted output of "
-            "each map; nothing was committed. This is a damaged disk or a bug in mrq: please report it",
-        )
+        _not_conserved(state, job, table, index, attempt)
         return
     detach(state, table, index, attempt, AttemptState.REPORTED, kill_it=False)
     job.durations[table.kind].add(state.now - attempt.claimed_at)
@@ -156,6 +151,32 @@ def _done(state: State, job: Job, table: TaskTable, event: e.AttemptReported, at
     if error is None:
         arm_stragglers(state, job, table)
     settle(state, job, error)
+
+
+def _not_conserved(state: State, job: Job, table: TaskTable, index: int, attempt: Attempt) -> None:
+    """A reduce consumed something else than the accepted outputs: the job fails, but after a takeover the
+    reduce runs again, and nothing is charged.
+
+    What it read may have been accepted by a leader whose store fell back before a successor loaded it. Seed
+    92425: the outputs of two maps are accepted and located, and a reduce that runs already reads them. The
+    store goes away, and comes back at a moment before both. The one leader that has their digests can't renew
+    its lease meanwhile, and stands down before it sees that the store is behind; so nobody restores it, and
+    no generation is raised. To the successor these maps were never completed. The reduce's claim, which is
+    older, still stands, and its worker beats for it: it reads the remaining maps and reports, before one of
+    those two is done again, or when it is and came out differently.
+
+    Of a worker that still follows the forgotten outputs this is true of reduces that begin later, too; so
+    any reduce of such a job is tried again, later each time, within the bound of all that is uncharged.
+    """
+    if job.adopted:
+        end_attempt(state, job, table, index, attempt, Outcome(status=Status.UNLISTED))
+        return
+    fail_job(
+        state,
+        job,
+        f"conservation: {task_name(table.kind, index)} didn't consume exactly one accepted output of "
+        "each map; nothing was committed. This is a damaged disk or a bug in mrq: please report it",
+    )
 
 
 def end_attempt(

@@ -62,7 +62,8 @@ CHARGES: Final[Mapping[Status, Charge]] = {
         blames_worker=False,
         backs_off=True,
         note="beats don't list it any more and no report of it is known: an executor's death would have been "
-        "reported, so the store fell back behind the report or the claim",
+        "reported, so the store fell back behind the report or the claim; or a reduce read map outputs of "
+        "which a store that was taken over knows nothing",
     ),
     Status.FETCH_FAILED: Charge(
         account=Account.NOTHING,

@@ -176,6 +176,7 @@ class Job:
 
     __slots__ = (
         "accepted",
+        "adopted",
         "backups",
         "boot_number",
         "boots",
@@ -229,6 +230,7 @@ class Job:
         self.boot_number: dict[tuple[str, str], int] = {}
         self.accepted = 0  #: maps that were completed at least once
         self.digest_sum = 0  #: of consumed(map, digest) over the accepted maps, mod 2**64
+        self.adopted = False  #: from a store, which may have fallen back while nobody led
         self.unverified = False  #: recovered reduces weren't compared with digest_sum yet
         self.completions = 0
         self.failures = self.losses = self.worker_losses = self.reruns = self.rollbacks = self.backups = 0
@@ -452,6 +454,7 @@ _PLAIN: Final = (
     "updated_at",
     "finished_at",
     "accepted",
+    "adopted",
     "digest_sum",
     "unverified",
     "completions",

@@ -84,7 +84,7 @@ class Status(enum.Enum):
     TIMED_OUT = "timed_out"  # silence for longer than the progress timeout: a failure
     LOST = "lost"  # the executor died under a living agent
     WORKER_LOST = "worker_lost"  # the whole agent died
-    UNLISTED = "unlisted"  # beats no longer list it and no report is known: what the store said of it is gone
+    UNLISTED = "unlisted"  # by beats, with no report known, or what it read by the store, which fell back
     FETCH_FAILED = "fetch_failed"  # a map output couldn't be read; never the reducer's fault
     DISK_FULL = "disk_full"  # ENOSPC on the worker
     HANDED_BACK = "handed_back"  # drain, shutdown

@@ -126,6 +126,7 @@ def adopt(state: State, stored: StoredJob) -> bool:
         return False
     spec = stored.spec
     job = Job(spec, len(spec.splits), state.now, state.history, state.totals)
+    job.adopted = True
     try:
         _take_job(state, job, stored)
         shift = state.shift + state.wall

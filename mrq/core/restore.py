@@ -14,7 +14,7 @@ from mrq.core.model import Kind
 from mrq.errors import CorruptFileError
 
 MAGIC: Final = "mrq machine"
-VERSION: Final = 4
+VERSION: Final = 5
 
 
 def dump(state: State) -> bytes:

@@ -39,6 +39,7 @@ def test_seeds(first: int) -> None:
         ),
         (51, "a map was offered again and again to a worker whose disk was full, beside one that had room"),
         (30115, "a report that the store forgot was charged as the death of an executor"),
+        (92425, "a reduce had read outputs that the store forgot, and its digest failed the job"),
     ],
 )
 def test_seeds_that_once_failed(seed: int, found: str) -> None:
