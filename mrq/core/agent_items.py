@@ -255,7 +255,7 @@ class Items:
             if self._takes(kind):
                 kept = sum(1 for t in self._later if self._items[t].message.kind is kind)
                 ahead = self._ahead(kind, self._next_job(kind))
-                window = min(self._slots(kind), self.config.slots.total) * ahead
+                window = self._left(kind) * ahead
                 credit = max(0, window - self._bare[kind]) + min(kept, self.config.topped_up_max)
             if credit != self._credit[kind]:
                 self._credit[kind] = credit
@@ -301,6 +301,9 @@ class Items:
         """May one more be claimed? Where kinds share slots, nothing ahead of what the other kind holds: a
         reduce that waits for a map would keep it from starting, and the leader, to whom a claimed map is one
         that runs, would not take the reduce back."""
+        return self._held[kind] < self._left(kind) * self._ahead(kind, job)
+
+    def _left(self, kind: Kind) -> int:
+        """Slots for tasks of the kind, when what the other kind holds is taken off those that they share."""
         other = Kind.REDUCE if kind is Kind.MAP else Kind.MAP
-        left = self.config.slots.total - min(self._held[other], self._slots(other))
-        return self._held[kind] < min(self._slots(kind), left) * self._ahead(kind, job)
+        return min(self._slots(kind), self.config.slots.total - min(self._held[other], self._slots(other)))

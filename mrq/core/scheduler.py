@@ -260,8 +260,9 @@ def _maps_stalled(state: State, job: Job) -> bool:
     maps, cap = job.maps, job.spec.max_running
     if not idle_maps(maps) or maps.counts[RUNNING]:
         return False
-    if cap is not None and maps.in_progress + job.reduces.in_progress >= cap:
-        return not maps.counts[QUEUED]
+    full = cap is not None and maps.in_progress + job.reduces.in_progress >= cap
+    if full and not maps.counts[QUEUED]:
+        return True
     # Where another job's maps hold the slots: those will end.
     return not state.workers.free_slots(Kind.MAP) and not state.totals[Kind.MAP][RUNNING]
 

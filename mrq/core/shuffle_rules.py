@@ -29,12 +29,11 @@ def lose_maps(state: State, job: Job, indices: Iterable[int], why: str) -> None:
         job.reruns += 1
         state.write_task(maps, index)
         make_ready(state, maps, index)
-    if state.config.reduce_start is ReduceStart.FIRST_MAPS:
-        if job.reduces.in_progress:
-            arm(state, job, STALL, None, state.config.stall_after_s)
-    elif job.reduces.counts[QUEUED]:
+    if state.config.reduce_start is not ReduceStart.FIRST_MAPS:
         for index in [i for i in job.reduces.flights if job.reduces.state[i] == QUEUED]:
             take_back(state, job.reduces, index, "a map must run again first")
+    if job.reduces.in_progress:
+        arm(state, job, STALL, None, state.config.stall_after_s)
 
 
 def fetch_failed(state: State, job: Job, reducer: int, failures: Iterable[FetchFailure]) -> str | None:

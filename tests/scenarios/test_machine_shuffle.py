@@ -8,6 +8,7 @@ from machine_script import Claim, Script
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.machine import MachineConfig
+from mrq.core.machine_config import ReduceStart
 from mrq.core.model import JobState, Kind, Status, TaskState
 
 
@@ -380,3 +381,20 @@ def test_maps_that_must_run_again_take_a_slot_from_a_waiting_reduce():
     assert [t in [x.attempt.token for x in claims] for t in killed] == [True]
     s.run("m0", worker="w1")
     assert s.view().maps.completed == 2
+
+
+@pytest.mark.parametrize("max_running", [None, 2])
+def test_a_reduce_that_holds_the_only_slot_gives_it_to_a_map_that_runs_again(max_running):
+    """Reduces that begin after the maps, too, may have to wait for one; a queued map is within the bound on
+    running tasks, and yet nobody can take it."""
+    s = Script(MachineConfig(embedded=True, reduce_start=ReduceStart.AFTER_MAPS))
+    s.join("w1", maps=1, reduces=1, total=1)
+    s.submit(maps=2, reducers=2, max_running=max_running)
+    s.run("m0", "m1", worker="w1")
+    first, waits = s.claim("r0", "w1"), s.claim("r1", "w1")  # the second ahead of its slot
+    fetch(s, first, 1, "not_found")
+    s.advance(4)
+    assert s.is_("m1", TaskState.QUEUED)
+    assert waits.attempt.token in s.killed(s.log)
+    s.run("m1", "r1", "r0", worker="w1")
+    assert s.state() is JobState.COMMITTING
