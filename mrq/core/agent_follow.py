@@ -218,6 +218,7 @@ class Following(Items):
         claimed = frozenset(item.token for item in lines if item.attempt is not None)
         self._beat_sent = (self._seq, self._now, claimed)
         self._beat_at = self._now + self.config.beat_interval_s
+        tells = self._about_from is not None or self._seq % self.config.about_again_beats == 0
         beat = Beat(
             worker=self.config.worker,
             boot=self.config.boot,
@@ -228,7 +229,7 @@ class Following(Items):
             draining=self.draining,
             hints=self.config.hints,
             address=self.config.address,
-            about=self._about if self._about_from is not None else {},
+            about=self._about if tells else {},
         )
         self._out.append(SendBeat(beat=beat))
 

@@ -19,7 +19,8 @@ class AgentConfig:
     slots: Slots
     address: str = ""
     hints: Mapping[str, int] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)  #: version, packages …: with the first beat
+    about: Mapping[str, Any] = field(default_factory=dict)  #: version, packages …: with the first beat …
+    about_again_beats: int = 10  #: … and once in so many: the leader may have missed it
     beat_interval_s: float = 1.0
     no_claims_after_s: float = 10.0  #: no beat answered for so long: nothing is claimed
     pause_after_s: float = 15.0  #: … nothing is reported before a beat's reply has said what is live

@@ -321,5 +321,5 @@ class Beat:
     draining: bool = False
     hints: Mapping[str, int] = field(default_factory=dict)  #: cpus, memory_bytes, disk_bytes
     address: str = ""
-    #: Version, python, packages, disk …: with a first beat, and when it changes; else empty.
+    #: Version, python, packages, disk …: with a first beat, a change, and every tenth beat; else empty.
     about: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a worker says about itself: with a boot's first beat, and again when it changes."""
+"""What a worker says about itself: with a boot's first beat, when it changes, and now and then."""
 
 from __future__ import annotations
 

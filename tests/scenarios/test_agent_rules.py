@@ -624,6 +624,16 @@ def test_what_a_worker_says_about_itself_is_in_its_beats_until_one_was_answered(
     assert [beat.about for beat in s.beats[-2:]] == [{"version": "1", "disk": 2}, {}]
 
 
+def test_what_a_worker_says_about_itself_is_said_again_to_a_leader_that_missed_it() -> None:
+    # Seed 6380: the store had it, the leader hadn't, and waited for ever for a worker whose disk was full.
+    s = Script(hello=False, about={"full": ""}, about_again_beats=4)
+    s.do(a.Ticked())
+    s.do(a.AboutChanged(about={"full": "no room"}))
+    s.wait(8.2)
+    told = [(beat.seq, beat.about["full"]) for beat in s.beats if beat.about]
+    assert told == [(1, ""), (2, "no room"), (4, "no room"), (8, "no room")]
+
+
 def test_events_that_came_together_are_decided_together() -> None:
     """Claims stand together, so do reports, whatever lies between them; nothing is decided otherwise."""
     one, many = Script(), Script()
