@@ -38,6 +38,8 @@ def test_seeds(first: int) -> None:
             "a leader died restoring, between its first fence and `open`: its successors were all fenced",
         ),
         (51, "a map was offered again and again to a worker whose disk was full, beside one that had room"),
+        (4143, "a map claimed ahead of a reduce that waited for it kept the only slot from it"),
+        (4536, "a reduce that began after the maps held the only slot, and a map had to run again"),
         (6380, "the leader missed the beat that said that a disk was full, and waited for ever for room"),
         (30115, "a report that the store forgot was charged as the death of an executor"),
         (92425, "a reduce had read outputs that the store forgot, and its digest failed the job"),
