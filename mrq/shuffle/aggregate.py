@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any, Final
 
-from mrq.codec.order import sort_columns
+from mrq.codec.order import Family, family, sort_columns
+from mrq.codec.types import only_type
 from mrq.shuffle.bounded import Quota
-from mrq.shuffle.budget import FLOAT, INT, SLOT, column_cost
+from mrq.shuffle.budget import FLOAT, INT, SLOT, ascii_cost, column_cost
 from mrq.shuffle.fold import Columns, Fold, Tick
-from mrq.shuffle.grouping import blocks, groups
+from mrq.shuffle.grouping import groups
 from mrq.shuffle.merge import merge
 from mrq.shuffle.runs import Run, RunWriter
 
@@ -21,8 +22,12 @@ ENTRY: Final = 136
 LIST: Final = 88
 #: Values that wait for folding, at most.
 _PENDING_MAX: Final = 1 << 18
-#: CPython has one object for it: what isn't it, True and 1.0 too, is looked up.
-_ONE: Final = 1
+#: What sorting takes of a single besides: the sorted list, Timsort's half, what growing lists hold twice.
+SORTED: Final = 24
+#: Distinct keys of a block, about: they and their states are in the processor's cache until they are written.
+_BLOCK: Final = 2048
+#: The families of keys that may be singles.
+_LISTED: Final = frozenset({"str", "bytes"})
 
 
 class FoldTable:
@@ -116,7 +121,12 @@ class FoldTable:
 
 
 class Aggregator:
-    """The reduce of a fold: adds blocks of states in any order of keys, sorts distinct keys once."""
+    """The reduce of a fold: adds blocks of states in any order of keys, sorts distinct keys once.
+
+    Most keys of a count are *singles*: they come with the state 1, and from one map only. Those are listed
+    and sorted, and counted where they lie beside each other. Looking each up in a table takes longer, since
+    that waits for memory at nearly every step.
+    """
 
     def __init__(
         self, fold: Fold, *, memory: int, scratch: str, tick: Tick, quota: Quota | None = None
@@ -127,6 +137,10 @@ class Aggregator:
         self._scratch = scratch
         self._tick = tick
         self._table = FoldTable(fold, raw=False)
+        self._singles: list[Any] = []
+        self._singles_kind: Family | None = None  # of all of them
+        self._singles_cost = 0  # bytes, by `budget`
+        self._lists_singles = fold.adds  # until they are found to repeat
         self._runs: list[Run] = []
         self.groups = 0  #: distinct keys; known when `results` is through
 
@@ -137,6 +151,27 @@ class Aggregator:
 
     def add(self, keys: list[Any], states: list[Any]) -> None:
         """Take a block of map outputs, in (map, position) order. Raises DataError, DiskFullError."""
+        if not (self._lists_singles and self._list(keys, states)):
+            self._look_up(keys, states)
+        if self._table.over(self._memory - self._singles_cost):
+            self._spill()
+        self._tick()
+
+    def _list(self, keys: list[Any], states: list[Any]) -> bool:
+        """Take a block of singles, if it is one. Numbers aren't listed: keys may be equal and look different,
+        and which one came first would be lost."""
+        if states.count(1) < len(states) or only_type(states) is not int:
+            return False
+        cost = ascii_cost(keys)
+        kind = "str" if cost is not None else family(keys)
+        if kind not in _LISTED or kind != (self._singles_kind or kind):
+            return False
+        self._singles_kind = kind
+        self._singles += keys
+        self._singles_cost += (cost or column_cost(keys)) + SORTED * len(keys)
+        return True
+
+    def _look_up(self, keys: list[Any], states: list[Any]) -> None:
         table = self._table
         if self._fold.adds:
             sums = table.sums
@@ -157,38 +192,55 @@ class Aggregator:
             for key, state in zip(keys, states, strict=True):
                 lists[key].append(state)
             table.waits(states)
-        if table.over(self._memory):
-            self._spill()
-        self._tick()
 
     def _spill(self) -> None:
+        singles, distinct = len(self._singles), 0
         writer = RunWriter(f"{self._scratch}/fold-{len(self._runs):05d}", quota=self._quota)
         try:
-            writer.write(*self._sorted())
+            for keys, states in self._distinct():
+                distinct += len(keys)
+                writer.write(keys, states)
             self._runs.append(writer.close())
         except BaseException:
             writer.abort()
             raise
+        if distinct < singles // 2:
+            self._lists_singles = False  # a table holds them in less
 
-    def _sorted(self) -> Columns:
-        # Sorting the keys alone and looking their states up takes two thirds of sorting both, and half of
-        # that where most states are 1: the table of the others fits the processor's cache.
+    def _distinct(self) -> Iterator[Columns]:
+        """Blocks of distinct keys, sorted, with their states; nothing is held after."""
         table = self._table.take()
-        keys, _ = sort_columns(list(table), None)
-        if self._fold.adds and list(table.values()).count(1) > len(table) * 3 // 4:
-            others = {key: state for key, state in table.items() if state is not _ONE}
-            del table
-            return keys, list(map(others.get, keys, repeat(_ONE)))
-        return keys, list(map(table.__getitem__, keys))
+        if not self._singles:
+            keys, _ = sort_columns(list(table), None)
+            for at in range(0, len(keys), _BLOCK):
+                some = keys[at : at + _BLOCK]
+                yield some, list(map(table.__getitem__, some))
+            return
+        looked_up, _ = sort_columns(list(table), None)
+        alike = not looked_up or family(looked_up) == self._singles_kind
+        self._singles += looked_up
+        keys, _ = sort_columns(self._singles, None, self._singles_kind if alike else None)
+        self._singles, self._singles_cost = [], 0
+        keys.reverse()  # so that they go, block by block, while they are in the processor's cache
+        looked_up.reverse()
+        while keys:
+            counts = Counter(_taken(keys))
+            while looked_up and looked_up[-1] in counts:
+                key = looked_up.pop()
+                state, singles = table[key], counts[key] - 1
+                counts[key] = state + singles if type(state) is int else self._merged(state, singles)
+            yield list(counts), list(counts.values())
+
+    def _merged(self, state: Any, singles: int) -> Any:
+        return self._fold.merge((state, singles)) if singles else state
 
     def results(self) -> Iterator[Columns]:
         """Blocks of distinct keys, sorted, with their results. Raises DiskFullError, CorruptFileError."""
         finish = self._fold.finish
         if not self._runs:
-            keys, states = self._sorted()
-            self.groups = len(keys)
-            for some_keys, some_states in blocks(keys, states):
-                yield some_keys, finish(some_states)
+            for keys, states in self._distinct():
+                self.groups += len(keys)
+                yield keys, finish(states)
             return
         self._spill()
         merged = merge(
@@ -214,3 +266,15 @@ class Aggregator:
                 keys, states = [], []
         if keys:
             yield keys, states
+
+
+def _taken(keys: list[Any]) -> list[Any]:
+    """The block at the end of a list in reverse order, taken off it, in order; equal keys stay together."""
+    size = min(_BLOCK, len(keys))
+    last = keys[-size]
+    while size < len(keys) and keys[-size - 1] == last:
+        size += 1
+    taken = keys[-size:]
+    del keys[-size:]
+    taken.reverse()
+    return taken

@@ -10,7 +10,7 @@ keeps lists of values a key, or two columns once keys hardly repeat; regions are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -21,7 +21,7 @@ from mrq.shuffle.block import Frame, frames
 from mrq.shuffle.bounded import Quota
 from mrq.shuffle.fold import Fold, Tick
 from mrq.shuffle.mapfile import MapFile, MapFileInfo, MapFileWriter, MapHeader, empty_digest
-from mrq.shuffle.partition import Partition, deal
+from mrq.shuffle.partition import Partition, deal, deal_pairs
 from mrq.shuffle.runs import Source
 
 #: Pairs between two looks at the budget, at most and at first. Sizes may jump within a chunk, so it is
@@ -35,6 +35,8 @@ _STEP_SHARE: Final = 16
 _DEALT_AT_ONCE: Final = 1 << 14
 #: … or so many a partition, lest frames get small.
 _DEALT_A_PARTITION: Final = 256
+#: CPython has one object for it: a user's `yield word, 1` is told by `is`.
+_ONE: Final = 1
 
 Pair = tuple[Any, Any]
 
@@ -266,32 +268,42 @@ class FoldCollector(Collector):
         if fold.adds:
             self._emitted += sum(self._table.sums.values()) - self._odd_sum + self._odd
             self._odd = self._odd_sum = 0
-        regions = self._encoded(self._table.take())
+        regions: list[list[Frame]] = [[] for _ in range(plan.partitions)]
+        table = self._table.take()
+        if fold.adds:
+            # Most keys came once. Apart from the others, they need no values, and no table in the reduce.
+            singles = [key for key, state in table.items() if state is _ONE]
+            if len(singles) > len(table) // 2:
+                table = {key: state for key, state in table.items() if state is not _ONE}
+                self._encode(regions, singles, None)
+            del singles
+        self._encode(regions, table, table.values())
+        del table
         for partition in range(plan.partitions):
             writer.begin(partition, sorted=False)
             writer.put(regions[partition])
             regions[partition] = []
             writer.end()
 
-    def _encoded(self, table: dict[Any, Any]) -> list[list[Frame]]:
-        """The table as frames, by partition.
+    def _encode(self, regions: list[list[Frame]], keys: Iterable[Any], states: Iterable[Any] | None) -> None:
+        """Keys with their states, or with 1 each, as frames by partition.
 
         Some ten thousand keys at a time: they lie beside each other in memory, so they are in the processor's
         cache when they are hashed, dealt out and encoded. All at once takes half as long again.
         """
         plan = self.plan
-        regions: list[list[Frame]] = [[] for _ in range(plan.partitions)]
-        keys, states = iter(table), iter(table.values())
+        keys = iter(keys)
+        states = iter(states) if states is not None else None
         at_once = max(_DEALT_AT_ONCE, _DEALT_A_PARTITION * plan.partitions)
         while some_keys := list(islice(keys, at_once)):
-            some_states = list(islice(states, at_once))
-            if plan.partitions == 1:
-                regions[0] += frames(some_keys, some_states)
+            numbers = plan.partition(some_keys)
+            if states is None:
+                for region, mine in zip(regions, deal(numbers, some_keys, plan.partitions), strict=True):
+                    region += frames(mine, [_ONE] * len(mine))
                 continue
-            dealt = deal(plan.partition(some_keys), (some_keys, some_states), plan.partitions)
+            dealt = deal_pairs(numbers, (some_keys, list(islice(states, at_once))), plan.partitions)
             for region, (mine, its) in zip(regions, dealt, strict=True):
                 region += frames(mine, its)
-        return regions
 
     def _merge(self, sources: Sequence[Source], writer: MapFileWriter) -> None:
         # The reduce folds by hash, so a key may be there once a spill.

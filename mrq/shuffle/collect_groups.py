@@ -16,7 +16,7 @@ from mrq.shuffle.fold import Columns, Combine
 from mrq.shuffle.grouping import blocks, combined, expanded
 from mrq.shuffle.mapfile import MapFileWriter
 from mrq.shuffle.merge import merge
-from mrq.shuffle.partition import Ranges, deal
+from mrq.shuffle.partition import Ranges, deal_pairs
 from mrq.shuffle.runs import Source
 
 #: From that many pairs on, the share of distinct keys decides how they are kept.
@@ -142,7 +142,7 @@ class GroupCollector(Collector):
             for begin, end in pairwise(cuts):
                 yield keys[begin:end], values[begin:end]
         else:
-            for mine, its in deal(plan.partition(keys), (keys, values), plan.partitions):
+            for mine, its in deal_pairs(plan.partition(keys), (keys, values), plan.partitions):
                 yield _sort(mine, its)
 
     def _blocks(self, keys: list[Any], values: list[Any]) -> Iterator[Columns]:

@@ -6,7 +6,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import compress, repeat
-from typing import Any, Final
+from operator import not_
+from typing import Any
 
 from mrq.codec.hashing import partition_column
 from mrq.codec.order import NONE, family, sort_key
@@ -15,9 +16,6 @@ from mrq.shuffle.fold import Columns
 
 #: A column of keys -> the partition of each. Equal keys must come out alike.
 Partition = Callable[[Sequence[Any]], Sequence[int]]
-
-#: From that many partitions on, dealing out one record at a time beats one pass a partition.
-_PASSES_MAX: Final = 2
 
 
 def by_hash(partitions: int) -> Partition:
@@ -98,21 +96,22 @@ class Ranges:
         return [0, *inner, *ends]
 
 
-def deal(numbers: Sequence[int], columns: Columns, partitions: int) -> Iterator[Columns]:
-    """The columns' records of each partition, in order; one pair of columns a partition."""
-    keys, values = columns
-    if partitions <= _PASSES_MAX:
-        for number in range(partitions):
-            mine = list(map(number.__eq__, numbers))
-            yield list(compress(keys, mine)), list(compress(values, mine))
-        return
-    dealt: list[Columns] = [([], []) for _ in range(partitions)]
-    add_key = [mine.append for mine, _ in dealt]
-    add_value = [mine.append for _, mine in dealt]
-    for number, key, value in zip(numbers, keys, values, strict=True):
-        add_key[number](key)
-        add_value[number](value)
-    del add_key, add_value  # each column goes when it is through
-    dealt.reverse()
-    while dealt:
-        yield dealt.pop()
+def deal(numbers: Sequence[int], column: Sequence[Any], partitions: int) -> list[list[Any]]:
+    """The column's items of each partition, in order."""
+    if partitions == 1:
+        return [list(column)]
+    if partitions == 2:
+        return [list(compress(column, map(not_, numbers))), list(compress(column, numbers))]
+    dealt: list[list[Any]] = [[] for _ in range(partitions)]
+    add = [mine.append for mine in dealt]
+    for number, item in zip(numbers, column, strict=True):
+        add[number](item)
+    return dealt
+
+
+def deal_pairs(numbers: Sequence[int], columns: Columns, partitions: int) -> Iterator[Columns]:
+    """The columns' records of each partition, in order; one pair of columns a partition, each of which goes
+    when it is through."""
+    keys, values = (deal(numbers, column, partitions)[::-1] for column in columns)
+    while keys:
+        yield keys.pop(), values.pop()
