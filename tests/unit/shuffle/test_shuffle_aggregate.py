@@ -1,4 +1,4 @@
-"""The reduce of a fold against a plain dict: singles, states, spills, keys that are equal and look different."""
+"""The reduce of a fold against a plain dict: singles, spills, keys that are equal and look different."""
 
 from __future__ import annotations
 
