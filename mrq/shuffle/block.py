@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 from mrq.codec.checksum import crc32
-from mrq.codec.columns import Buffer, decode_column, encode_column
+from mrq.codec.columns import Buffer, ascii_characters, decode_column, encode_column, encode_constant
 from mrq.errors import CorruptFileError, DataError, DiskFullError
-from mrq.shuffle.budget import cost
+from mrq.shuffle.budget import SLOT, column_cost, cost, keys_cost
 
 Block = tuple[list[Any], list[Any]]
 
@@ -39,8 +39,11 @@ _READ_AHEAD: Final = 1 << 17
 
 def encode(keys: Sequence[Any], values: Sequence[Any]) -> bytes:
     """A block as bytes. Raises DataError for what can't be carried."""
-    encoded = encode_column(keys, keys=True)
-    return b"".join((_KEYS.pack(len(encoded)), encoded, encode_column(values)))
+    return _joined(encode_column(keys, keys=True), encode_column(values))
+
+
+def _joined(keys: bytes, values: bytes) -> bytes:
+    return b"".join((_KEYS.pack(len(keys)), keys, values))
 
 
 def decode(buf: Buffer) -> Block:
@@ -56,37 +59,6 @@ def decode(buf: Buffer) -> Block:
     return keys, values
 
 
-def cut(keys: Sequence[Any], values: Sequence[Any]) -> Iterator[tuple[Sequence[Any], Sequence[Any], int]]:
-    """Parts (keys, values, cost) of at most BLOCK_RECORDS records and, but for single records, of at
-    most BLOCK_COST."""
-    step = _step(keys, values)
-    if len(keys) <= step:
-        yield from _halve(keys, values)
-        return
-    for start in range(0, len(keys), step):
-        end = start + step
-        yield from _halve(keys[start:end], values[start:end])
-
-
-def _step(keys: Sequence[Any], values: Sequence[Any]) -> int:
-    """Records of a block, going by the first few: one that is cut too long is looked at twice."""
-    some = keys[:_FEW]
-    fits = BLOCK_COST * 7 // 8 * len(some) // (cost(some, values[:_FEW]) + 1)
-    return min(BLOCK_RECORDS, max(_STEP_MIN, fits))
-
-
-def _halve(keys: Sequence[Any], values: Sequence[Any]) -> Iterator[tuple[Sequence[Any], Sequence[Any], int]]:
-    if not keys:
-        return
-    price = cost(keys, values)
-    if price <= BLOCK_COST or len(keys) == 1:
-        yield keys, values, price
-        return
-    middle = len(keys) // 2
-    yield from _halve(keys[:middle], values[:middle])
-    yield from _halve(keys[middle:], values[middle:])
-
-
 @dataclass(frozen=True, slots=True)
 class Frame:
     """A block that is encoded already."""
@@ -96,10 +68,57 @@ class Frame:
     cost: int  #: in memory, as `budget.cost` has it
 
 
-def frames(keys: Sequence[Any], values: Sequence[Any]) -> Iterator[Frame]:
-    """Pairs as frames of at most a block each. Raises DataError for what can't be carried."""
-    for some_keys, some_values, price in cut(keys, values):
-        yield Frame(encode(some_keys, some_values), len(some_keys), price)
+def frames(keys: Sequence[Any], values: Sequence[Any] | None) -> Iterator[Frame]:
+    """Pairs as frames of at most BLOCK_RECORDS records and, but for single records, of at most BLOCK_COST.
+
+    Without values, each is 1. Raises DataError for what can't be carried.
+    """
+    step = _step(keys, values)
+    if len(keys) <= step:
+        yield from _fitting(keys, values)
+        return
+    for start in range(0, len(keys), step):
+        end = start + step
+        yield from _fitting(keys[start:end], None if values is None else values[start:end])
+
+
+def _step(keys: Sequence[Any], values: Sequence[Any] | None) -> int:
+    """Records of a block, going by the first few: one that is cut too long is looked at twice."""
+    if len(keys) <= _STEP_MIN:
+        return min(BLOCK_RECORDS, _STEP_MIN)
+    some = keys[:_FEW]
+    price = cost(some, values[:_FEW] if values is not None else [1] * len(some))
+    return min(BLOCK_RECORDS, max(_STEP_MIN, BLOCK_COST * 7 // 8 * len(some) // (price + 1)))
+
+
+def _fitting(keys: Sequence[Any], values: Sequence[Any] | None) -> Iterator[Frame]:
+    """Pairs as a frame, or as several where they cost more than a block."""
+    if not keys:
+        return
+    encoded = _short_text(keys)
+    characters = None if encoded is None else ascii_characters(encoded, len(keys))
+    price = keys_cost(keys, characters) + (SLOT * len(keys) if values is None else column_cost(values))
+    if price > BLOCK_COST and len(keys) > 1:
+        middle = len(keys) // 2
+        yield from _fitting(keys[:middle], None if values is None else values[:middle])
+        yield from _fitting(keys[middle:], None if values is None else values[middle:])
+        return
+    if encoded is None:
+        encoded = encode_column(keys, keys=True)
+    states = encode_constant(1, len(keys)) if values is None else encode_column(values)
+    yield Frame(_joined(encoded, states), len(keys), price)
+
+
+def _short_text(keys: Sequence[Any]) -> bytes | None:
+    """The column encoded, if it is text and no more than a block: what it costs can be told by that."""
+    if type(keys[0]) is not str:
+        return None
+    try:
+        if sum(map(len, keys)) > BLOCK_COST:
+            return None
+    except TypeError:
+        return None
+    return encode_column(keys, keys=True)
 
 
 class FrameWriter:

@@ -41,10 +41,18 @@ _JOINED_MAX: Final = 1 << 20  # text that may be copied to look at it, character
 
 def cost(keys: Sequence[Any], values: Sequence[Any]) -> int:
     """Bytes that a block of pairs takes in memory while it is sorted, about."""
+    return keys_cost(keys) + column_cost(values)
+
+
+def keys_cost(keys: Sequence[Any], characters: int | None = None) -> int:
+    """The keys' part of that, with what sorting takes. `characters` are theirs in all, where they are known
+    already to be ASCII text."""
+    if characters is not None:
+        return (SLOT + STR + PAIR) * len(keys) + characters
     price = column_cost(keys)
     if keys and type(keys[0]) is tuple and family(keys) is None:
         price *= 3  # sorted by keys made of them, which take twice as much
-    return price + column_cost(values) + PAIR * len(keys)
+    return price + PAIR * len(keys)
 
 
 def column_cost(column: Sequence[Any], kind: type | None = None) -> int:
