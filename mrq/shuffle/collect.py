@@ -305,6 +305,9 @@ class FoldCollector(Collector):
     def _deal_out(self, keys: list[Any], states: list[Any] | None, regions: list[list[Frame]]) -> None:
         """Keys and their states, or 1 each, as frames at the end of the regions."""
         partitions = self.plan.partitions
+        if partitions == 1:
+            regions[0] += frames(keys, states)
+            return
         numbers = self.plan.partition(keys)
         if states is None:
             for region, mine in zip(regions, deal(numbers, keys, partitions), strict=True):

@@ -98,8 +98,6 @@ class Ranges:
 
 def deal(numbers: Sequence[int], column: Sequence[Any], partitions: int) -> list[list[Any]]:
     """The column's items of each partition, in order."""
-    if partitions == 1:
-        return [list(column)]
     if partitions == 2:
         return [list(compress(column, map(not_, numbers))), list(compress(column, numbers))]
     dealt: list[list[Any]] = [[] for _ in range(partitions)]

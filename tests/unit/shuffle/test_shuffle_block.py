@@ -38,6 +38,26 @@ def write_run(path: Path, *writes: Sequence[tuple[Any, Any]]) -> Run:
 
 
 @settings(max_examples=100)
+@given(
+    st.one_of(
+        st.lists(st.text(max_size=30), max_size=60),
+        st.lists(st.one_of(st.text(max_size=3), st.integers(), st.tuples(st.integers())), max_size=60),
+    ),
+    st.integers(200, 2_000),
+)
+def test_frames_without_values_are_those_with_ones(keys: list[Any], price: int) -> None:
+    with patch.object(block, "BLOCK_COST", price):
+        bare, full = list(block.frames(keys, None)), list(block.frames(keys, [1] * len(keys)))
+    assert bare == full
+    blocks = [block.decode(frame.payload) for frame in bare]
+    assert [key for some, _ in blocks for key in some] == keys
+    for frame, (some_keys, ones) in zip(bare, blocks, strict=True):
+        assert frame.records == len(some_keys) == ones.count(1) == len(ones)
+        assert frame.cost == cost(some_keys, ones)
+        assert frame.cost <= price or frame.records == 1
+
+
+@settings(max_examples=100)
 @given(pairs_lists)
 def test_a_block_comes_back(pairs: list[tuple[Any, Any]]) -> None:
     keys, values = [k for k, _ in pairs], [v for _, v in pairs]
