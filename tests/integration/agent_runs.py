@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from folders import below
+
 from mrq.adapters.memory import MemoryBroker, MemoryStore, SystemClock
 from mrq.core.agent_words import AgentConfig
 from mrq.core.commands import WriteJob, WriteTask
@@ -184,7 +186,7 @@ class AgentRun:
 
     def files(self) -> list[str]:
         """Everything below the root that isn't code, relative."""
-        found = [str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file()]
+        found = [str(path.relative_to(self.root)) for path in below(self.root) if path.is_file()]
         return sorted(name for name in found if not name.startswith("code/"))
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from folders import below
+
 JOBS = {
     "wc.py": '''
 import mrq
@@ -144,7 +146,7 @@ class Runs:
 
     def temporary(self) -> list[str]:
         """Every file that lies under MRQ_TMP."""
-        return [str(path.relative_to(self.temp)) for path in self.temp.rglob("*") if not path.is_dir()]
+        return [str(path.relative_to(self.temp)) for path in below(self.temp) if not path.is_dir()]
 
     def staged(self) -> list[str]:
         return [path.name for path in self.folder.iterdir() if path.name.endswith(".mrq")]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cluster_jobs import Broken, Chatty, Gated, Paths, Sorted, Upper, Words
 from cluster_rig import Cluster, cluster, until
+from folders import below
 
 import mrq
 from mrq.client import JobFailed
@@ -301,7 +302,7 @@ def test_standard_input_is_sent(one: Cluster, tmp_path: Path) -> None:
 
 def left(one: Cluster, folder: Path) -> list[str]:
     """What is on the disk beside the workers' own, in the store, and in its blobs."""
-    mine = [str(path) for path in folder.rglob("*") if "tmp" not in path.relative_to(folder).parts]
+    mine = [str(path) for path in below(folder) if "tmp" not in path.relative_to(folder).parts]
     return sorted(mine) + one.servers.store.jobs() + sorted(one.servers.blobs._kept)
 
 
