@@ -193,7 +193,7 @@ class FoldCollector(Collector):
         self._charge()
 
     def _add(self, pairs: Iterator[Pair]) -> None:
-        one = 1
+        one = _ONE
         for pair in pairs:
             sums = self._table.sums  # another after a spill
             get = sums.get
