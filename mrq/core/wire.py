@@ -3,7 +3,8 @@
 Each class is compiled once into a packer and an unpacker; a value becomes a list of its fields in
 order, so what is stored is small and says nothing twice. Enums travel as their values. Parameters,
 counters and boundaries may hold any carried value: tuples and big ints are kept through small tagged
-lists, since msgpack alone would lose them. A change of a class's fields changes the stored form, so
+lists, since msgpack alone would lose them. Fields that are added at a class's end, with a default, are taken
+from it where an earlier mrq stored less; any other change of a class's fields changes the stored form, so
 whatever stores wire data stores `VERSION` beside it.
 """
 
@@ -109,6 +110,7 @@ def _compile(cls: Any) -> tuple[_Fn, _Fn]:
     names = [f.name for f in dataclasses.fields(cls)]
     coders = [_coder(hints[name]) for name in names]
     plan = [(name, pack, unpack) for name, (pack, unpack) in zip(names, coders, strict=True)]
+    needed = max((at for at, f in enumerate(dataclasses.fields(cls), 1) if not _has_default(f)), default=0)
 
     def pack(value: Any, given: Mapping[str, Any] = _NOTHING) -> list[Any]:
         if given:
@@ -116,14 +118,18 @@ def _compile(cls: Any) -> tuple[_Fn, _Fn]:
         return [p(getattr(value, name)) for name, p, _ in plan]
 
     def unpack(data: Any, given: Mapping[str, Any] = _NOTHING) -> Any:
-        if len(data) != len(plan):
+        if not needed <= len(data) <= len(plan):
             raise ValueError(f"{len(data)} fields where {len(plan)} are expected")
-        together = zip(plan, data, strict=True)
+        together = zip(plan, data, strict=False)
         if given:
             return cls(**{n: given[n] if n in given else u(x) for (n, _, u), x in together})
         return cls(**{n: u(x) for (n, _, u), x in together})
 
     return pack, unpack
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
 
 
 def _coder(hint: Any) -> tuple[_Fn, _Fn]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgpack
 import pytest
 
@@ -68,3 +70,15 @@ def test_other_names_are_not_attempts(name: str) -> None:
 def test_attempt_names_round_trip() -> None:
     attempt = AttemptId(generation=2, number=7, token="ab12")
     assert parse_attempt_name(attempt_name(Kind.MAP, 123456, attempt)) == (Kind.MAP, 123456, attempt)
+
+
+def test_fields_added_since_it_was_stored_have_their_defaults() -> None:
+    data = msgpack.unpackb(msgpack.packb(wire.to_wire(RESULT)))
+    assert wire.from_wire(TaskResult, data[:-1]) == dataclasses.replace(RESULT, sample=None)
+    assert wire.from_wire(TaskResult, data[:4]) == TaskResult(
+        records_in=1, bytes_in=2, records_out=3, bytes_out=4
+    )
+    with pytest.raises(CorruptFileError, match="TaskResult"):
+        wire.from_wire(TaskResult, data[:3])  # one without a default is missing
+    with pytest.raises(CorruptFileError, match="TaskResult"):
+        wire.from_wire(TaskResult, [*data, 0, 0, 0, 0])  # a later mrq stored more
