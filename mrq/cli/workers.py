@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from mrq.cli import errors, units
@@ -18,6 +19,7 @@ from mrq.errors import UsageError
 ORDERS: Final = ("drain", "quarantine", "readmit")
 _OUTPUTS_LISTED: Final = 10
 _PACKAGES_LISTED: Final = 40
+_REASONS_LISTED: Final = 20
 
 
 def workers(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
@@ -50,7 +52,7 @@ def workers(parsed: Parsed, console: Console, signals: Signals, told: Told) -> i
         for row in rows:
             worker_page(page, row, now)
     else:
-        workers_table(page, rows, str(answer.get("leader", "")))
+        workers_table(page, rows, str(answer.get("leader", "")), now)
     page.write()
     return errors.DONE
 
@@ -75,8 +77,8 @@ def _order(parsed: Parsed, console: Console, told: Told) -> int:
     return errors.DONE
 
 
-def workers_table(page: Page, rows: list[WorkerRow], leader: str) -> None:
-    """Workers, a line each."""
+def workers_table(page: Page, rows: list[WorkerRow], leader: str, now: float) -> None:
+    """Workers, a line each, and below them why some don't simply take tasks, and how that ends."""
     if leader:
         page.line(f"leader {leader}", "dim")
     if not rows:
@@ -100,6 +102,20 @@ def workers_table(page: Page, rows: list[WorkerRow], leader: str) -> None:
         ],
         right=("MAP", "REDUCE", "DONE", "OUTPUTS", "DISK", "BEAT"),
     )
+    told = [row for row in sorted(rows, key=lambda row: row["worker"]) if row["reason"]]
+    if told:
+        page.line()
+    for row in told[:_REASONS_LISTED]:
+        since = f" for {units.duration(_standing_s(row, now))}" if row["since"] else ""
+        page.line(f"{row['worker']} is {row['health']}{since}: {row['reason']}")
+        page.line(f"  ends: {row['ends']}")
+    if len(told) > _REASONS_LISTED:
+        page.line(f"… and {len(told) - _REASONS_LISTED:,} more: mrq workers WORKER says why", "dim")
+
+
+def _standing_s(row: WorkerRow, now: float) -> float:
+    """For how long it has had its health, seconds."""
+    return max(0.0, now - row["since"]) if row["since"] else 0.0
 
 
 def worker_page(page: Page, row: WorkerRow, now: float) -> None:
@@ -115,8 +131,11 @@ def worker_page(page: Page, row: WorkerRow, now: float) -> None:
             ("worker", f"{row['worker']}, boot {row['boot']}"),
             ("address", row["address"] or "none"),
             ("health", row["health"] + ("" if row["running"] else ", not running")),
-            ("trouble", row["trouble"]),
-            ("full", row["full"]),
+            ("since", _since(row, now)),
+            ("reason", row["reason"]),
+            ("ends", row["ends"]),
+            ("trouble", row["trouble"] if row["trouble"] != row["reason"] else ""),
+            ("full", row["full"] if row["full"] != row["reason"] else ""),
             ("notes", "; ".join(row["notes"])),
             ("last beat", f"{units.duration(row['last_beat_s'])} ago"),
             ("slots", f"{row['map_slots']} map, {row['reduce_slots']} reduce"),
@@ -147,6 +166,13 @@ def worker_page(page: Page, row: WorkerRow, now: float) -> None:
         if row["outputs_count"] > _OUTPUTS_LISTED:
             page.line(f"… and {row['outputs_count'] - _OUTPUTS_LISTED:,} more")
     page.line()
+
+
+def _since(row: WorkerRow, now: float) -> str:
+    if not row["since"]:
+        return ""
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["since"]))
+    return f"{at}, {units.duration(_standing_s(row, now))} ago"
 
 
 def _busy(row: WorkerRow, kind: str) -> int:

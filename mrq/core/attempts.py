@@ -188,7 +188,17 @@ def end_attempt(
     to = AttemptState.ENDED if status in (Status.UNLISTED, Status.WORKER_LOST) else AttemptState.REPORTED
     detach(state, table, index, attempt, to, kill_it=False)
     was_careful = index in table.trouble and table.trouble[index].careful
-    error = charge(state, job, table, index, attempt, status, outcome.error, started=outcome.started)
+    error = charge(
+        state,
+        job,
+        table,
+        index,
+        attempt,
+        status,
+        outcome.error,
+        started=outcome.started,
+        disk=outcome.disk,
+    )
     if error is None and status is Status.FETCH_FAILED and table.kind is Kind.REDUCE:
         if any(f.reason == "unreachable" for f in outcome.fetch_failures):
             avoid(table, index, attempt.worker)  # the link may be broken on its side

@@ -49,7 +49,8 @@ CHARGES: Final[Mapping[Status, Charge]] = {
         account=Account.LOSSES,
         blames_worker=True,
         backs_off=True,
-        note="poison after max_losses; nothing if no executor had started",
+        note="poison after max_losses; nothing if no executor had started, or a folder of the worker's own "
+        "is gone or can't be written: then as disk_full",
     ),
     Status.WORKER_LOST: Charge(
         account=Account.WORKER_LOSSES,

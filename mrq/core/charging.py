@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from mrq.core import commands as c
 from mrq.core.charges import CHARGES, Account
 from mrq.core.fitting import others_take
 from mrq.core.jobs import Job, TaskError
@@ -26,6 +27,7 @@ def charge(
     error: ErrorReport | None,
     *,
     started: bool,
+    disk: bool = False,
 ) -> str | None:
     """Charge what the table says. Returns why the job fails, if a bound is reached."""
     rule = CHARGES[status]
@@ -33,8 +35,8 @@ def charge(
         _remember(state, job, table, index, attempt, status, error)
     if rule.blames_worker:
         blame(table, index, attempt.worker)
-    if status is Status.DISK_FULL:
-        return _disk_full(state, job, table, index, attempt, error)
+    if status is Status.DISK_FULL or (status is Status.LOST and disk):
+        return _disk_failed(state, job, table, index, attempt, status, error)
     if started and rule.account is Account.LOSSES:
         return _lost(job, table, index, error)
     if started and rule.account is Account.WORKER_LOSSES:
@@ -97,8 +99,14 @@ def _worker_lost(job: Job, table: TaskTable, index: int, attempt: Attempt) -> st
     return _sentence(table, index, f"was lost with {len(trouble.workers_lost)} different workers", None)
 
 
-def _disk_full(
-    state: State, job: Job, table: TaskTable, index: int, attempt: Attempt, error: ErrorReport | None
+def _disk_failed(
+    state: State,
+    job: Job,
+    table: TaskTable,
+    index: int,
+    attempt: Attempt,
+    status: Status,
+    error: ErrorReport | None,
 ) -> str | None:
     """Charges nothing, yet can't go on for ever: another worker first, then a few tries, then the end."""
     trouble = table.troubled(index)
@@ -111,7 +119,8 @@ def _disk_full(
     if (trouble.disk_full >= config.disk_full_max and not elsewhere) or (
         trouble.disk_full_all >= config.disk_full_limit
     ):
-        return _sentence(table, index, f"found the disk full {_times(trouble.disk_full_all)}", error)
+        found = "the disk full" if status is Status.DISK_FULL else "no folder of its worker to write in"
+        return _sentence(table, index, f"found {found} {_times(trouble.disk_full_all)}", error)
     return None
 
 
@@ -144,13 +153,13 @@ def settle_blame(state: State, table: TaskTable, index: int, winner: str) -> Non
     for name in trouble.failed_on:
         worker = state.workers.all.get(name)
         if worker is not None and name != winner:
-            _strike(state, worker, table.name(index))
+            _strike(state, worker, table, index)
     trouble.failed_on = None
 
 
-def _strike(state: State, worker: Worker, task: str) -> None:
+def _strike(state: State, worker: Worker, table: TaskTable, index: int) -> None:
     """Too many different tasks that failed here, and not elsewhere, quarantine a worker."""
-    config, strikes = state.config, worker.strikes
+    config, strikes, task = state.config, worker.strikes, table.name(index)
     strikes.pop(task, None)
     strikes[task] = state.now
     while (
@@ -158,7 +167,23 @@ def _strike(state: State, worker: Worker, task: str) -> None:
     ):
         del strikes[next(iter(strikes))]
     if len(strikes) >= config.quarantine_tasks and may_quarantine(state, worker):
-        quarantine(state, worker)
+        quarantine(
+            state,
+            worker,
+            f"{len(strikes)} different tasks failed on it within {config.strike_s / 60:g} minutes and were "
+            f"completed elsewhere, {task_name(table.kind, index)} of job {table.job} the last"
+            + _ended_as(state, worker, table, index),
+        )
+
+
+def _ended_as(state: State, worker: Worker, table: TaskTable, index: int) -> str:
+    """What is remembered of the last end of a task on a worker; "" where nothing is."""
+    job = state.jobs.get(table.job)
+    for told in reversed(job.errors if job is not None else []):
+        if (told.worker, told.kind, told.index) == (worker.worker, table.kind, index):
+            error = told.error
+            return f", as {told.status.value}" + (f": {error.type}: {error.message}" if error else "")
+    return ""
 
 
 def may_quarantine(state: State, worker: Worker) -> bool:
@@ -173,10 +198,14 @@ def may_quarantine(state: State, worker: Worker) -> bool:
     return shut_out + 1 <= state.config.quarantine_share * (shut_out + others + 1)
 
 
-def quarantine(state: State, worker: Worker) -> None:
-    """It gets no more tasks until an operator readmits it; what it runs may finish."""
+def quarantine(state: State, worker: Worker, why: str = "") -> None:
+    """It gets no more tasks until an operator readmits it; what it runs may finish. `why` is for people, here
+    and in its own log; "" where the store knows of it and not the reason."""
     state.workers.take_out(worker)
-    worker.quarantined = True
+    worker.quarantined, worker.why = True, why
+    if why:
+        text = f"in quarantine, no tasks until `mrq workers readmit {worker.worker}`: {why}"
+        state.out.append(c.TellWorker(worker=worker.worker, boot=worker.boot, text=text))
     state.workers.quarantined[worker.worker] = None
     state.workers.put_in(worker)
     state.write_worker(worker)

@@ -240,7 +240,7 @@ def on_drain(state: State, event: e.DrainRequested) -> None:
         drain(state, worker, "an operator drains it")
         let_go(state, worker)
     if not worker.quarantined and not state.config.embedded:
-        quarantine(state, worker)
+        quarantine(state, worker, "an operator drained it")
     else:
         state.write_worker(worker)
 
@@ -249,7 +249,7 @@ def on_quarantine(state: State, event: e.QuarantineRequested) -> None:
     """An operator's word is enough: also for the last worker, which is theirs to decide."""
     worker = state.workers.all.get(event.worker)
     if worker is not None and not worker.quarantined and not state.config.embedded:
-        quarantine(state, worker)
+        quarantine(state, worker, "an operator put it there")
 
 
 def on_readmit(state: State, event: e.ReadmitRequested) -> None:
@@ -259,7 +259,7 @@ def on_readmit(state: State, event: e.ReadmitRequested) -> None:
         return
     state.workers.take_out(worker)
     worker.quarantined = worker.draining = worker.released = False
-    worker.trouble = ""
+    worker.trouble = worker.why = ""
     state.workers.quarantined.pop(worker.worker, None)
     worker.strikes.clear()
     state.workers.put_in(worker)

@@ -80,6 +80,7 @@ class Machine:
             else:
                 _RULES[type(event)](state, event)
             scheduler.fill(state)
+            state.workers.note(state.now)
         finally:
             state.promised = state.due()
         return state.out
@@ -116,6 +117,7 @@ class Machine:
         """Take the workers that a store knows; before any job."""
         self._clock(now)
         records.adopt_workers(self._state, heard)
+        self._state.workers.note(self._state.now)
 
     def adopt(self, stored: StoredJob, now: float) -> bool:
         """Take a job from a predecessor's records. False where there are none yet: submit it. After all of
@@ -158,6 +160,8 @@ class Machine:
                 about=dict(w.about),
                 packages=w.packages,
                 trouble=w.trouble,
+                since=w.since + shift,
+                why=w.why,
                 held=tuple(w.held.values()),
             )
             for w in self._state.workers.all.values()

@@ -270,6 +270,9 @@ class Outcome:
     error: ErrorReport | None = None
     fetch_failures: tuple[FetchFailure, ...] = ()
     started: bool = True  #: False: no executor had started, so nothing is charged
+    #: LOST for a folder of the worker's own, that is gone or can't be written: as a full disk, nothing is
+    #: charged, another worker is preferred, and where there is none it is tried a few times.
+    disk: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,6 +140,9 @@ class WorkerRow(TypedDict):
     address: str
     running: bool  #: its beats come
     health: str
+    since: float  #: it has this health
+    reason: str  #: why, where it isn't simply taking tasks; else ""
+    ends: str  #: how that ends; else ""
     map_slots: int
     reduce_slots: int
     hints: dict[str, int]  #: cpus, memory_bytes, disk_bytes

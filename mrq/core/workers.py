@@ -33,6 +33,8 @@ class WorkerView:
     packages: frozenset[str] | None  #: the distributions of `about`; None: it hasn't said
     trouble: str  #: why it gets no tasks though it beats: it can't be reached, it is of another version …
     held: tuple[Held, ...]  #: what it runs
+    since: float = 0.0  #: it has this health, on the machine's clock
+    why: str = ""  #: it is in quarantine
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,6 +57,9 @@ class Worker:
     released: bool = False  #: it was told that nothing of it is needed
     draining: bool = False
     quarantined: bool = False
+    why: str = ""  #: it is in quarantine; "" where a leader before this one put it there
+    seen: WorkerHealth | None = None  #: its health as `Workers.note` saw it last …
+    since: float = 0.0  #: … and since when it has it
     old_boots: list[str] = field(default_factory=list)
     held: dict[str, Held] = field(default_factory=dict)  #: live attempts by token
     used_map: int = 0
@@ -112,7 +117,7 @@ class Worker:
 class Workers:
     """All workers, with totals and the free ones kept up to date."""
 
-    __slots__ = ("all", "capacity", "changes", "free", "out", "quarantined", "total", "used")
+    __slots__ = ("all", "capacity", "changes", "free", "noted", "out", "quarantined", "total", "used")
 
     def __init__(self) -> None:
         self.all: dict[str, Worker] = {}
@@ -123,6 +128,16 @@ class Workers:
         self.out: set[str] = set()  #: counted in the totals
         self.quarantined: dict[str, None] = {}
         self.changes = 0  #: grows whenever somebody comes, goes, or is another
+        self.noted = -1  #: `changes` when `note` looked last
+
+    def note(self, now: float) -> None:
+        """Remember since when each worker has the health that it has; nothing to do where nothing changed."""
+        if self.noted == self.changes:
+            return
+        self.noted = self.changes
+        for worker in self.all.values():
+            if worker.seen is not worker.health:
+                worker.seen, worker.since = worker.health, now
 
     def refresh(self, worker: Worker) -> None:
         """Bring the free lists up to date after a change of one worker's use."""
@@ -207,7 +222,8 @@ class Workers:
             word = [w.draining, w.quarantined, w.old_boots]
             word += [pack_any(w.about), w.reached, w.dial, w.dials, w.trouble, w.released]
             marks = [list(w.strikes.items()), list(w.killed.items())]
-            rows.append([w.worker, w.boot, *beat, *word, held, *marks, offers])
+            noted = [w.why, w.seen.value if w.seen is not None else None, w.since]
+            rows.append([w.worker, w.boot, *beat, *word, held, *marks, offers, *noted])
         return [rows, [list(self.free[kind]) for kind in Kind], self.changes]
 
     def load(self, data: list[Any]) -> None:
@@ -221,6 +237,9 @@ class Workers:
             w.reached, w.dial, w.dials, w.trouble, w.released = row[12:17]
             w.strikes, w.killed = dict(row[18]), dict(row[19])
             w.offers = {(job, Kind(kind), index): generation for job, kind, index, generation in row[20]}
+            if len(row) > 21:  # a checkpoint of before there were these has none
+                w.why, w.since = row[21], row[23]
+                w.seen = WorkerHealth(row[22]) if row[22] is not None else None
             for token, job, kind, index, role in row[17]:
                 w.held[token] = (job, Kind(kind), index, Role(role))
                 if kind == Kind.MAP.value:

@@ -137,6 +137,7 @@ class Term:
             now=clock.monotonic,
             leader=f"{settings.owner} (epoch {epoch})",
             shares=self._shares,
+            config=settings.config,
         )
         self._archive = Archive(
             backend.state, keep_s=settings.keep_s, now=clock.monotonic, epoch_s=self._epoch_s

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from mrq.core import events as e
 from mrq.core.jobs import JobView, TaskView
 from mrq.core.machine import Machine
+from mrq.core.machine_config import MachineConfig
 from mrq.core.model import (
     Beat,
     JobSpec,
@@ -34,6 +35,7 @@ from mrq.core.rows import (
     job_row,
     status_row,
 )
+from mrq.core.standing import standing
 from mrq.core.workers import WorkerView
 from mrq.io.plan import sample_id
 from mrq.master.shares import Shares
@@ -87,6 +89,7 @@ class Views:
         now: Callable[[], float],
         leader: str,
         shares: Shares,
+        config: MachineConfig,
     ) -> None:
         """`epoch_s` is what makes seconds since the epoch of the machine's clock, which `now` reads."""
         self._look = look
@@ -95,6 +98,7 @@ class Views:
         self._now = now
         self.leader = leader
         self._shares = shares
+        self._config = config
         self._heard: dict[str, _Heard] = {}
         self._completed: Counter[tuple[str, str]] = Counter()  #: by worker and boot
         self.broker = ""  #: what keeps the broker from taking messages; "" when it takes them
@@ -219,7 +223,8 @@ class Views:
     def _worker(self, view: WorkerView, attempts: list[AttemptRow], outputs: list[OutputRow]) -> WorkerRow:
         heard = self._heard.get(view.worker) or _Heard(view.boot)
         about = heard.about if heard.boot == view.boot else {}
-        silent = self._now() - view.last_beat
+        silent = max(0.0, self._now() - view.last_beat)
+        stands = standing(view, silent_s=silent, config=self._config)
         largest = sorted(outputs, key=lambda row: -row["bytes"])[:_OUTPUTS_SHOWN]
         return WorkerRow(
             worker=view.worker,
@@ -227,6 +232,9 @@ class Views:
             address=view.address,
             running=silent <= _PAUSED_S and view.health is not WorkerHealth.DEAD,
             health=view.health.value,
+            since=view.since + self._epoch_s,
+            reason=stands.reason,
+            ends=stands.ends,
             map_slots=view.slots.map,
             reduce_slots=view.slots.reduce,
             hints=dict(view.hints),
@@ -235,7 +243,7 @@ class Views:
             outputs_count=len(outputs),
             outputs_bytes=sum(row["bytes"] for row in outputs),
             completed=self._completed[view.worker, view.boot],
-            last_beat_s=max(0.0, silent),
+            last_beat_s=silent,
             trouble=view.trouble,
             full=str(about.get("full", "")),
             notes=[

@@ -242,10 +242,13 @@ class Script:
     def fail(self, claim: Claim, status: Status = Status.FAILED, message: str = "", **more: Any) -> None:
         """The attempt ended otherwise; each message is a different error."""
         fetch = more.pop("fetch", ())
-        started = more.pop("started", True)
+        started, disk = more.pop("started", True), more.pop("disk", False)
         error = ErrorReport(type="ValueError", message=message or claim.attempt.token, **more)
         failures = tuple(FetchFailure(map_index=i, generation=g, reason=r) for i, g, r in fetch)
-        self.report(claim, Outcome(status=status, error=error, fetch_failures=failures, started=started))
+        self.report(
+            claim,
+            Outcome(status=status, error=error, fetch_failures=failures, started=started, disk=disk),
+        )
 
     def run(self, *tasks: str, worker: str) -> None:
         """Claim and finish tasks."""

@@ -367,3 +367,27 @@ def test_a_first_failure_with_skip_bad_records_ends_a_careless_backup_too():
     s.fail(slow)
     assert s.killed() == [backup.attempt.token]
     assert s.of(c.PublishTask)[0].message.careful
+
+
+def test_a_worker_without_a_folder_charges_nothing_and_another_one_is_preferred():
+    s = Script()
+    s.join("w1", "w2")
+    s.submit()
+    s.fail(s.claim("m0", "w1"), Status.LOST, message="maps is gone", started=False, disk=True)
+    s.advance(1)
+    assert (s.view().losses, s.view().failures) == (0, 0)
+    assert s.published() == []
+    assert [(o.worker, o.message.index) for o in s.offered(s.log)] == [("w2", 0)]
+
+
+def test_a_folder_that_stays_away_with_nowhere_else_to_go_ends_the_job_by_name():
+    s = Script()
+    s.join("w1")
+    s.submit()
+    for _ in range(3):
+        attempt(s, "m0", "w1", Status.LOST, message="maps is gone", started=False, disk=True)
+    assert s.view().state is JobState.FAILED
+    assert (
+        s.view().error
+        == "m-00000 found no folder of its worker to write in 3 times: ValueError: maps is gone"
+    )

@@ -6,8 +6,10 @@ from machine_script import Claim, Script
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.machine import MachineConfig
+from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import Beat, JobState, RunningAttempt, Slots, Status, TaskState, WorkerHealth
+from mrq.core.standing import Standing, standing
+from mrq.core.workers import WorkerView
 
 
 def two(maps: int = 2, **more: object) -> Script:
@@ -352,3 +354,57 @@ def test_a_dead_worker_is_forgotten_after_an_hour():
         s.do(e.Ticked())
     assert s.machine.workers() == []
     assert s.state() is JobState.CANCELLED
+
+
+def view(s: Script, name: str) -> WorkerView:
+    return next(w for w in s.machine.workers() if w.worker == name)
+
+
+def stands(s: Script, name: str) -> Standing:
+    found = view(s, name)
+    return standing(found, silent_s=s.now - found.last_beat, config=MachineConfig())
+
+
+def test_every_health_has_a_reason_a_time_and_an_end():
+    s = two()
+    assert stands(s, "w1") == Standing(reason="", ends="")
+    s.workers["w1"].silent = True
+    s.advance(6)
+    assert "no beat came for" in stands(s, "w1").reason
+    assert "15 s it counts as dead" in stands(s, "w1").ends
+    assert s.now - view(s, "w1").since < 2
+    s.advance(10)
+    assert "started again" in stands(s, "w1").ends
+    s.do(e.DrainRequested(worker="w2"))
+    assert stands(s, "w2").reason == "an operator drains it"
+    assert "then it leaves" in stands(s, "w2").ends
+    s.join("w3")
+    since = s.now
+    s.do(e.QuarantineRequested(worker="w3"))
+    assert (stands(s, "w3").reason, stands(s, "w3").ends) == (
+        "an operator put it there",
+        "mrq workers readmit w3",
+    )
+    s.advance(3)
+    assert view(s, "w3").since == since
+    s.do(e.ReadmitRequested(worker="w3"))
+    assert stands(s, "w3") == Standing(reason="", ends="")
+    assert view(s, "w3").since == s.now
+
+
+def test_a_worker_that_fails_tasks_is_told_why_it_is_in_quarantine():
+    s = broken_worker()
+    reason = stands(s, "w1").reason
+    assert reason.startswith("5 different tasks failed on it within 60 minutes"), reason
+    assert "m-00004" in reason
+    assert "failed" in reason
+    assert any(reason in order.text for order in s.of(c.TellWorker))
+
+
+def test_since_when_and_why_are_kept_in_a_checkpoint():
+    s = two()
+    s.advance(3)
+    s.do(e.QuarantineRequested(worker="w1"))
+    loaded = Machine.load(s.machine.save(), s.now)
+    found = next(w for w in loaded.workers() if w.worker == "w1")
+    assert (found.why, found.since) == ("an operator put it there", s.now)

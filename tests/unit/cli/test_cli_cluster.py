@@ -524,6 +524,26 @@ def test_workers_are_listed_and_shown_one_by_one(engine, capfd):
     assert "no workers: start some" in mrq(capfd, "workers", "--cluster", "prod")[0]
 
 
+UNWELL = {
+    "worker": "worker-2",
+    "health": "quarantined",
+    "since": 710.0,
+    "reason": "an operator put it there",
+    "ends": "mrq workers readmit worker-2",
+}
+
+
+def test_a_worker_that_isnt_well_says_why_since_when_and_how_it_ends(engine, capfd):
+    engine.answers["workers"] = {"leader": "m1", "workers": [WORKER, UNWELL], "now": 1010.0}
+    out, _ = mrq(capfd, "workers", "--cluster", "prod")
+    assert "worker-2 is quarantined for 5 min 0 s: an operator put it there" in out
+    assert "ends: mrq workers readmit worker-2" in out
+    assert "worker-1 is" not in out  # it has nothing to say
+    out, _ = mrq(capfd, "workers", "worker-2", "--cluster", "prod")
+    for said in ("5 min 0 s ago", "reason     an operator put it there", "ends       mrq workers readmit"):
+        assert said in out, out
+
+
 def test_an_order_to_a_worker_says_how_it_is_then(engine, capfd):
     engine.answers["quarantine"] = {"worker": "w1", "health": "quarantined"}
     _, err = mrq(capfd, "workers", "quarantine", "w1", "--cluster", "prod")
