@@ -447,6 +447,7 @@ class Engine:
         result = Result(spec=run.spec, counters=view.counters, summary=summary, owner=self)
         self._let_go(run, view, drop_files=False)
         run.folder.remove()
+        run.handle.notes += run.staging.notes if run.staging is not None else ()
         run.handle.finish(result, None)
 
     def _failed(self, run: _Run, state: JobState, error: str | None) -> None:

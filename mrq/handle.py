@@ -23,6 +23,8 @@ class Handle:
         self, job: str, *, cancel: Callable[[Handle], None], view: Callable[[str], JobView | None]
     ) -> None:
         self.job = job
+        #: What the user should be told once the job is over, beside how it ended; one sentence each.
+        self.notes: list[str] = []
         self._cancelled = False
         self._ask_cancel = cancel
         self._look = view

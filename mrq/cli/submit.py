@@ -207,7 +207,11 @@ def run(
         told.job = handle.job
         try:
             watch(handle, console, signals, stop=stop)
-            return handle.result(0)
+            result = handle.result(0)
+            told.notes += tuple(handle.notes)
+            for note in handle.notes:
+                console.line(f"note: {shown(note)}")
+            return result
         except JobFailed as exc:
             # Only what is still there can be gone on with.
             if not os.path.isdir(os.path.join(engine.root, "jobs", handle.job)):

@@ -25,8 +25,9 @@ from mrq.core.model import JobSpec, StagedFile
 from mrq.core.paths import check_job_id
 from mrq.errors import CorruptFileError, InternalError, MrqError, OutputError
 from mrq.io import disk, owner
+from mrq.io.earlier import SUCCESS, identity, refusal
 from mrq.io.filesystem import FileSystem
-from mrq.io.performer import MANIFEST, SUCCESS, Performer, identity, is_right, remove
+from mrq.io.performer import MANIFEST, Performer, is_right, remove
 from mrq.io.streams import is_url
 
 __all__ = [
@@ -73,10 +74,10 @@ def prepare(
     """Claim OUT for a job before anything runs.
 
     `shown` is OUT as the user spelled it, for messages. `inputs` are the absolute paths of input files:
-    refused inside an OUT that would be replaced. An empty directory may stand where OUT goes; anything else
-    there needs `overwrite`. With `cluster` the claim is that cluster's, and made again by its next leader it
-    is the same one. Raises OutputError when OUT exists, can't be made, or another living job has it;
-    DiskFullError.
+    refused inside an OUT that would be replaced. An empty directory may stand where OUT goes; a finished
+    result there needs `overwrite`, and anything else is refused. With `cluster` the claim is that cluster's,
+    and made again by its next leader it is the same one. Raises OutputError when OUT exists, can't be made,
+    or another living job has it; DiskFullError.
     """
     staging = _beside(output, job, shown)
     folder, parent = staging.folder, os.path.dirname(staging.output_open)
@@ -169,14 +170,17 @@ def _displaces(fs: FileSystem, staging: Staging, overwrite: bool, inputs: Sequen
         names = fs.names(out)
     if not names:
         return None  # rename(2) replaces an empty directory in one step
+    foreign = refusal(fs, out, shown)
     if not overwrite:
-        raise _exists(staging)
+        raise foreign or _exists(staging)
     for place, what in ((os.getcwd(), "the working directory"), (os.path.expanduser("~"), "your home")):
         if _within(os.path.realpath(place), out):
             raise OutputError(f"{shown} holds {what} and can't be replaced; choose another output")
     for path in inputs:
         if not is_url(path) and _within(os.path.realpath(path), out):
             raise OutputError(f"{shown} holds the input {path} and can't be replaced; choose another output")
+    if foreign is not None:
+        raise foreign
     return identity(fs, out)
 
 

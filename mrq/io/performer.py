@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import zlib
 from collections.abc import Sequence
@@ -13,9 +12,9 @@ from mrq.core import commit as c
 from mrq.core.model import StagedFile
 from mrq.errors import CorruptFileError, InternalError, MrqError, OutputError
 from mrq.io import disk, owner
+from mrq.io.earlier import SUCCESS, identity, refusal, remove_result
 from mrq.io.filesystem import FileSystem
 
-SUCCESS: Final = "_SUCCESS"
 MANIFEST: Final = "manifest"
 
 
@@ -169,6 +168,11 @@ class Performer:
                 f"{self._output} was written by someone else while job {self._job} ran; it was left as "
                 f"it is, and this job's output is in {self._staged}"
             )
+        refused = refusal(self._fs, self._out, self._output)
+        if refused is not None:  # put there while the job ran
+            raise OutputError(
+                f"{refused}; it was left as it is, and the output of job {self._job} is in {self._staged}"
+            )
 
     def _move_aside(self, command: c.MoveAside) -> None:
         """The old output out of the way, if it is the one that was recorded."""
@@ -185,20 +189,16 @@ class Performer:
         held = owner.holder(self._fs, self._folder)
         if held is not None and held[1].job != self._job:
             return  # another job's by now
-        if held is not None or not self._fs.names(self._folder):
-            remove(self._fs, self._folder)
-
-
-def identity(fs: FileSystem, out: str) -> str | None:
-    """What tells one output from another at the same place; None when there is none."""
-    data = fs.read(f"{out}/{SUCCESS}")
-    if data:
-        return f"manifest:{hashlib.sha256(data).hexdigest()}"
-    try:
-        stat = os.stat(out)
-    except FileNotFoundError:
-        return None
-    return f"folder:{stat.st_ino}"
+        if held is None and self._fs.names(self._folder):
+            return
+        displaced = (self._staged, self._old)  # by a swap, or out of the way
+        kept = [remove_result(self._fs, path, f"{self._out}.kept-{self._job}") for path in displaced]
+        remove(self._fs, self._folder)
+        if any(kept):
+            raise OutputError(
+                f"files that aren't mrq's were put into {self._output} in the moment that it was replaced; "
+                f"they are kept in {' and '.join(filter(None, kept))}"
+            )
 
 
 def remove(fs: FileSystem, folder: str) -> None:

@@ -47,7 +47,7 @@ def clean(shell):
         (["slow.py", "in.txt", "-o", "out"], ["marks", "--set marks="]),
         (["wc.py", "in.txt", "-o", "in.txt"], ["in.txt", "exists"]),
         (["wc.py", "in.txt", "-o", "in.txt/out"], ["in.txt"]),
-        (["wc.py", "in.txt", "-o", "full"], ["full exists", "--overwrite"]),
+        (["wc.py", "in.txt", "-o", "full"], ["full isn't a finished result of mrq", "holds part-00000"]),
         (["wc.py", "in.txt", "-o", "out", "--input-format", "csvv"], ["csvv"]),
     ],
 )

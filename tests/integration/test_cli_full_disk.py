@@ -21,6 +21,8 @@ def shell(tmp_path):
     made = Runs(tmp_path)
     made.write("in.txt", "".join(f"word{n * 7919 % 400_000} x{n}\n" for n in range(400_000)))
     (tmp_path / "small").mkdir()
+    made.write("little.txt", "earlier\n")
+    assert made.submit("wc.py", "little.txt", "-o", "earlier", "-R", "1").code == 0
     return made
 
 
@@ -35,7 +37,7 @@ def submit_on(shell, *argv, env=None):
     command = [sys.executable, "-m", "mrq", "submit", *argv]
     look = f"ls -A {small}/out; head -c 99 {small}/out/part-00000"
     after = f'"$@"; code=$?; ({look}) 2>/dev/null; exit $code'
-    before = f"mkdir -p {small}/out; echo earlier > {small}/out/part-00000; "
+    before = f"cp -r {shell.folder}/earlier {small}/out; "
     inside = ["sh", "-c", before + after, "sh", *command]
     return subprocess.run(
         [*_ON_TMPFS, small, *inside],
@@ -72,7 +74,7 @@ def test_no_room_for_the_output(shell):
         return limited(shell)
     ran = submit_on(shell, "wc.py", "in.txt", "-o", "small/out", "--overwrite")
     told(ran, "small/", "full")
-    assert ran.stdout.decode().split() == ["part-00000", "earlier"]
+    assert ran.stdout.decode().split() == ["_SUCCESS", "part-00000", "earlier", "1"]
     return None
 
 

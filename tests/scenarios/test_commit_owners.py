@@ -81,9 +81,7 @@ def test_a_check_refuses_what_a_claim_does_and_leaves_everything(
         if claim is committer.check:
             assert tree(tmp_path) == before
     assert told[0] == told[1]
-    assert bool(told[0]) == (
-        name in ("file/out", "file", "held", "odd") or (name == "full" and not overwrite)
-    )
+    assert bool(told[0]) == (name in ("file/out", "file", "held", "odd", "full"))
 
 
 def test_a_check_holds_the_inputs_that_a_claim_would_replace(tmp_path: Path) -> None:
@@ -287,15 +285,13 @@ class TestWhatStandsAtOut:
         finish(committer.prepare(str(tmp_path / "out"), "one"))
         assert committer.read_manifest(str(tmp_path / "out")).job == "one"
 
-    def test_a_directory_with_anything_needs_overwrite(self, tmp_path: Path) -> None:
+    def test_a_result_needs_overwrite(self, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        out.mkdir()
-        (out / "x").write_text("x")
+        finish(committer.prepare(str(out), "one"))
         with pytest.raises(OutputError, match="exists"):
-            committer.prepare(str(out), "one")
-        staging = committer.prepare(str(out), "one", True)
-        assert (out / "x").exists()
-        finish(staging)
+            committer.prepare(str(out), "two")
+        finish(committer.prepare(str(out), "two", True))
+        assert committer.read_manifest(str(out)).job == "two"
         assert os.listdir(out) == ["_SUCCESS"]
 
     def test_a_file_is_never_replaced(self, tmp_path: Path) -> None:

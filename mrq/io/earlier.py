@@ -1,0 +1,173 @@
+"""What stands at OUT already: whether it may be replaced, and how it goes without taking anything else along.
+
+Only what mrq wrote is ever removed: the files that a result's manifest names. Whatever lies beside them, put
+there before the job or while it ran, is kept.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+from mrq.core.commit import Manifest, parse_manifest
+from mrq.errors import CorruptFileError, OutputError
+from mrq.io.filesystem import FileSystem
+
+SUCCESS: Final = "_SUCCESS"
+#: Names that a refusal lists, and files that it counts.
+_NAMED: Final = 3
+_COUNTED_MAX: Final = 10_000
+_OCCUPIED: Final = (errno.ENOTEMPTY, errno.EEXIST)
+
+
+def identity(fs: FileSystem, out: str) -> str | None:
+    """What tells one result from another at the same place; None where there is none."""
+    data = fs.read(f"{out}/{SUCCESS}")
+    return f"manifest:{hashlib.sha256(data).hexdigest()}" if data else None
+
+
+def refusal(fs: FileSystem, out: str, shown: str) -> OutputError | None:
+    """Why what stands at OUT can't be replaced: it isn't a result of ours, or other files lie in it. None
+    where nothing would be lost; an empty folder is nothing."""
+    data = fs.read(f"{out}/{SUCCESS}")
+    manifest = _manifest(data)
+    found = list(islice(_others(out, manifest), _COUNTED_MAX + 1))
+    if not found and (manifest is not None or data is None):
+        return None
+    if manifest is not None:
+        return OutputError(
+            f"{shown} holds {_listed(found)} beside the result in it, which would be lost if it were "
+            "replaced; move that away, or choose another output"
+        )
+    return OutputError(
+        f"{shown} isn't a finished result of mrq ({_why_not(data)}), so it can't be replaced: it holds "
+        f"{_listed(found)}; move it away, or choose another output"
+    )
+
+
+def remove_result(fs: FileSystem, folder: str, kept: str) -> str | None:
+    """Remove a displaced result, file by file as its manifest names them, the manifest last. What else is
+    in the folder, put there in the last moment, stays in it, and the folder becomes `kept`: its path is the
+    answer then. May be done again after a crash anywhere. Raises OSError."""
+    names = fs.names(folder)
+    if names is None:
+        return None
+    manifest = _manifest(fs.read(f"{folder}/{SUCCESS}"))
+    if manifest is not None:
+        for name in _files(manifest):
+            if not _through_a_link(folder, name):
+                _unlink(fs, f"{folder}/{name}")
+        for name in sorted(_folders(manifest), reverse=True):
+            if not os.path.islink(f"{folder}/{name}"):
+                _rmdir(fs, f"{folder}/{name}")
+        _unlink(fs, f"{folder}/{SUCCESS}")
+    if _rmdir(fs, folder):
+        return None
+    return _put_beside(fs, folder, kept)
+
+
+def _put_beside(fs: FileSystem, folder: str, kept: str) -> str:
+    """Rename the folder to `kept`, or to the first name after it that is free."""
+    number = 1
+    while True:
+        target = kept if number == 1 else f"{kept}-{number}"
+        if not os.path.lexists(target):
+            fs.rename(folder, target)
+            return target
+        number += 1
+
+
+def _manifest(data: bytes | None) -> Manifest | None:
+    try:
+        return parse_manifest(data) if data else None
+    except CorruptFileError:
+        return None
+
+
+def _why_not(data: bytes | None) -> str:
+    if data is None:
+        return f"there is no {SUCCESS} in it"
+    return f"its {SUCCESS} isn't a manifest that this mrq knows"
+
+
+def _files(manifest: Manifest) -> set[str]:
+    return {file.final for file in manifest.files}
+
+
+def _folders(manifest: Manifest) -> set[str]:
+    """The folders in a result that its files lie in, relative to it."""
+    made = set()
+    for name in _files(manifest):
+        while name := os.path.dirname(name):
+            made.add(name)
+    return made
+
+
+def _others(out: str, manifest: Manifest | None) -> Iterator[str]:
+    """What lies in the folder and isn't its manifest's, relative to it: files, links and empty folders, in
+    order. Links aren't followed."""
+    files, folders = (set[str](), set[str]()) if manifest is None else (_files(manifest), _folders(manifest))
+    if manifest is not None:
+        files.add(SUCCESS)
+    stack = [""]
+    while stack:
+        inside = stack.pop()
+        try:
+            with os.scandir(f"{out}/{inside}") as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError:  # what can't be looked at can't be told to be ours
+            yield inside
+            continue
+        if not entries and inside and inside.rstrip("/") not in folders:
+            yield inside
+        for entry in entries:
+            name = inside + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                stack.append(name + "/")
+            elif name not in files:
+                yield name
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a.txt`, `a.txt and b/`, `a.txt, b.txt, c.txt and 7 more files`."""
+    if len(names) <= _NAMED:
+        return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    more = len(names) - _NAMED
+    count = f"more than {_COUNTED_MAX:,}" if len(names) > _COUNTED_MAX else f"{more:,} more"
+    return f"{', '.join(names[:_NAMED])} and {count} files"
+
+
+def _through_a_link(folder: str, name: str) -> bool:
+    """Does the way to a file lead through a link, and so out of the folder?"""
+    while name := os.path.dirname(name):
+        if os.path.islink(f"{folder}/{name}"):
+            return True
+    return False
+
+
+def _unlink(fs: FileSystem, path: str) -> None:
+    """Remove a file; a folder in its place isn't ours, and stays."""
+    try:
+        fs.unlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as exc:
+        if exc.errno not in (errno.EISDIR, errno.EPERM) or not os.path.isdir(path):
+            raise
+
+
+def _rmdir(fs: FileSystem, path: str) -> bool:
+    """Remove a folder if it is empty; True once it isn't there."""
+    try:
+        fs.rmdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError as exc:
+        if exc.errno not in _OCCUPIED:
+            raise
+        return False
+    return True
