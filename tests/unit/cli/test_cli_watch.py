@@ -16,6 +16,7 @@ class Handle:
     """A job that ends after some looks, or when it is cancelled."""
 
     job = "j-1"
+    notes = ("what was kept",)
 
     def __init__(self, *, looks=3, result="done", signal_at=None, cancelled=None):
         self.looks, self.outcome, self.signal_at, self.on_cancel = looks, result, signal_at, cancelled
@@ -63,6 +64,7 @@ def test_a_job_that_ends_gives_its_result(tmp_path):
     result, told = go(Handle(), tmp_path)
     assert result == "done"
     assert told.job == "j-1"
+    assert told.notes == ("what was kept",)
 
 
 def test_a_signal_cancels_and_is_raised(tmp_path):
