@@ -108,6 +108,7 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         max_running=chosen.max_running,
         seed=_seed(built.digest, values),
         created_at=time.time(),
+        refuses_marks="encoding" not in {**cls.__mrq_settings__, **request.overrides},
     )
     return Draft(
         spec=spec,

@@ -169,6 +169,8 @@ class JobSpec:
     #: What its code imports, as `Needs.packages`; empty where it runs with the packages that are here.
     packages: tuple[tuple[str, tuple[str, ...]], ...] = ()
     created_at: float = 0.0  #: seconds since the epoch
+    #: Text that begins with a byte order mark of UTF-16 or UTF-32 is refused: no encoding was named.
+    refuses_marks: bool = True
 
     @property
     def needs(self) -> Needs:

@@ -112,7 +112,10 @@ class Decompressing:
         try:
             found: bytes = self._engine.decompress(data, n)
         except self._errors as exc:
-            raise InputError(f"{self._path}: not a whole {self._name} file, or a damaged one: {exc}") from exc
+            plain = f"; if it is plain text, rename it without .{self._name}" if _may_be_text(data) else ""
+            raise InputError(
+                f"{self._path}: not a whole {self._name} file, or a damaged one: {exc}{plain}"
+            ) from exc
         if self._engine.eof:
             self._input = self._engine.unused_data
             self._engine = None
@@ -139,6 +142,11 @@ class Decompressing:
         self._members += 1
         self._engine = self._make()
         return True
+
+
+def _may_be_text(data: bytes) -> bool:
+    """No compressed data looks so."""
+    return data[:64].isascii() and b"\0" not in data[:64] and bool(data)
 
 
 class _Gz:

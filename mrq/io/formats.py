@@ -10,7 +10,7 @@ from mrq.errors import UsageError
 from mrq.io.blocks import BLOCK_BYTES, JsonBlock, LineBlock, OnBad, RecordBlock
 from mrq.io.lines import Tick, line_chunks, line_encoding
 from mrq.io.output import OUTPUT_NAMES, OutputFormat, PartInfo, PartWriter, output_format, part_name
-from mrq.io.streams import Source
+from mrq.io.streams import ANY, Reading, Source
 
 __all__ = [
     "INPUT_NAMES",
@@ -42,8 +42,10 @@ class InputFormat(Protocol):
         encoding: str | None = "utf-8",
         tick: Tick | None = None,
         on_bad: OnBad | None = None,
+        reading: Reading = ANY,
     ) -> Iterator[RecordBlock]:
-        """Blocks in input order. `tick` is called before every read, as a sign of life.
+        """Blocks in input order. `tick` is called before every read, as a sign of life. `reading` has `lines`
+        as the format has.
 
         Raises InputError for a file that is gone, changed, damaged, or isn't of this format.
         """
@@ -64,10 +66,11 @@ class Text:
         encoding: str | None = "utf-8",
         tick: Tick | None = None,
         on_bad: OnBad | None = None,
+        reading: Reading = ANY,
     ) -> Iterator[RecordBlock]:
         known = None if encoding is None else line_encoding(encoding)
         for number, piece in enumerate(split.pieces):
-            for consumed, start, data in line_chunks(piece, tick):
+            for consumed, start, data in line_chunks(piece, tick, reading):
                 yield LineBlock(number, piece.path, consumed, start, data, known)
 
 
@@ -86,9 +89,10 @@ class Jsonl:
         encoding: str | None = "utf-8",
         tick: Tick | None = None,
         on_bad: OnBad | None = None,
+        reading: Reading = ANY,
     ) -> Iterator[RecordBlock]:
         for number, piece in enumerate(split.pieces):
-            for consumed, start, data in line_chunks(piece, tick):
+            for consumed, start, data in line_chunks(piece, tick, reading):
                 yield JsonBlock(number, piece.path, consumed, start, data, on_bad)
 
 
@@ -106,10 +110,11 @@ class Whole:
         encoding: str | None = "utf-8",
         tick: Tick | None = None,
         on_bad: OnBad | None = None,
+        reading: Reading = ANY,
     ) -> Iterator[RecordBlock]:
         for number, piece in enumerate(split.pieces):
             parts = []
-            with Source(piece) as source:
+            with Source(piece, reading) as source:
                 while True:
                     if tick is not None:
                         tick()
@@ -136,11 +141,12 @@ class Records:
         encoding: str | None = "utf-8",
         tick: Tick | None = None,
         on_bad: OnBad | None = None,
+        reading: Reading = ANY,
     ) -> Iterator[RecordBlock]:
         from mrq.io.records import read_piece
 
         for number, piece in enumerate(split.pieces):
-            for consumed, offset, keys, values in read_piece(piece, tick):
+            for consumed, offset, keys, values in read_piece(piece, tick, reading):
                 yield RecordBlock(number, piece.path, consumed, keys, values, [offset] * len(keys))
 
 

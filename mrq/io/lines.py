@@ -15,7 +15,7 @@ from typing import Final
 from mrq.core.model import Piece
 from mrq.errors import InputError, UsageError
 from mrq.io.blocks import BLOCK_BYTES
-from mrq.io.streams import Source
+from mrq.io.streams import ANY, Reading, Source
 
 Tick = Callable[[], None]
 _END: Final = 1 << 62
@@ -44,12 +44,14 @@ def _newline_is_a_byte(name: str) -> bool:
         return False
 
 
-def line_chunks(piece: Piece, tick: Tick | None = None) -> Iterator[tuple[int, int, bytes]]:
+def line_chunks(
+    piece: Piece, tick: Tick | None = None, reading: Reading = ANY
+) -> Iterator[tuple[int, int, bytes]]:
     """(input bytes it stands for, offset, whole lines), about BLOCK_BYTES each; a longer line comes alone."""
     if piece.length == 0:
         _still_there(piece)
         return
-    with Source(piece) as source:
+    with Source(piece, reading) as source:
         if source.compression is not None:
             left = piece.length
             for start, data in _chunks(source.read, 0, _END, _END, tick):

@@ -16,8 +16,11 @@ from mrq.core.model import JobSpec, Piece, Purpose, Split
 from mrq.core.splits import InputFile
 from mrq.errors import InputError
 from mrq.io import inputs as finding
+from mrq.io import vetting
 from mrq.io.compression import compression_of
+from mrq.io.formats import input_format
 from mrq.io.seen import Seen
+from mrq.io.streams import Reading
 
 #: A total order samples so many splits, spread evenly, and of each the beginning: enough for boundaries,
 #: little beside the job, and many places rather than much of a few, for inputs that are nearly in order.
@@ -75,10 +78,16 @@ def complete(draft: Draft, files: Sequence[InputFile] | None = None) -> Plan:
     Raises InputError, UsageError.
     """
     spec = draft.spec
+    found = files is None
     if files is None:
         files = _files(draft)
     total = sum(file.size for file in files)
     splits = cutting.plan(files, draft.split_bytes)
+    if found and input_format(spec.input_format).lines:
+        reading = Reading(lines=True, marks=spec.refuses_marks)
+        unseen = {given.open for given in draft.inputs if given.size is not None}
+        files = vetting.of_text(files, splits, reading, unseen)
+        splits = cutting.plan(files, draft.split_bytes)
     reducers = 0 if draft.map_only else spec.reducers or cutting.default_reducers(total)
     spec = replace(spec, splits=splits, reducers=reducers)
     notes = [

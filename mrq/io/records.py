@@ -21,7 +21,7 @@ from typing import Any, Final
 from mrq.codec.columns import decode_column, encode_column
 from mrq.core.model import Piece
 from mrq.errors import CorruptFileError, DataError, InputError
-from mrq.io.streams import Source
+from mrq.io.streams import ANY, Reading, Source
 
 VERSION: Final = 1
 _HEADER: Final = b"MRQR" + bytes([VERSION, 0, 0, 0])
@@ -108,13 +108,13 @@ def _little(offsets: array[int]) -> bytes:
 
 
 def read_piece(
-    piece: Piece, tick: Callable[[], None] | None = None
+    piece: Piece, tick: Callable[[], None] | None = None, reading: Reading = ANY
 ) -> Iterator[tuple[int, int, list[Any], list[Any]]]:
     """(input bytes it stands for, block offset, keys, values) of every block that begins in the piece.
 
     Raises InputError for another kind of file, CorruptFileError for a damaged one.
     """
-    with Source(piece) as source:
+    with Source(piece, reading) as source:
         head = source.read(len(_HEADER))
         _check_header(head, piece.path)
         if source.compression is not None:

@@ -1,4 +1,4 @@
-"""Opens one piece of input for reading: local or by URL, plain or compressed.
+"""Opens one piece of input for reading: local or by URL, plain or compressed, as text only if it is.
 
 `Source.read(n)` gives exactly n bytes unless the end comes first, so that what is made of a file
 never depends on how the system chose to cut its answers.
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from mrq.core.model import Piece
 from mrq.errors import InputError
+from mrq.io import content
 from mrq.io.compression import Decompressing, compression_of
+
+#: Compressed data in compressed data, and so on: deeper is no honest file (some never end).
+_NESTED_MAX: Final = 4
 
 
 def is_url(path: str) -> bool:
@@ -45,10 +49,24 @@ def _driver(url: str) -> str:
     return f"pip install {package}" if package else "install the package that serves this scheme"
 
 
-class Source:
-    """The bytes of one file, decompressed, from an offset on. Use as a context manager."""
+class Reading:
+    """How the pieces of a split are read: what is looked at before their bytes are believed."""
 
-    def __init__(self, piece: Piece) -> None:
+    def __init__(self, *, lines: bool = False, marks: bool = True) -> None:
+        self.lines = lines  #: the format takes text: what is none is refused, or decompressed
+        self.marks = marks  #: byte order marks count: no encoding was named
+
+
+ANY: Final = Reading()
+
+
+class Source:
+    """The bytes of one file, decompressed, from an offset on. Use as a context manager.
+
+    Where lines of text are wanted, what a file is, is told by its beginning, before its suffix.
+    """
+
+    def __init__(self, piece: Piece, reading: Reading = ANY) -> None:
         self.path = piece.path
         self.compression = compression_of(piece.path if piece.path != "-" else piece.open)
         self._fd = -1
@@ -56,12 +74,14 @@ class Source:
         self._taken = 0  # raw bytes read
         self._open(piece)
         self._read: Callable[[int], bytes] = self._raw
-        if self.compression is not None:
-            try:
+        try:
+            if reading.lines and piece.start == 0:
+                self._look(piece.size, reading.marks)
+            elif self.compression is not None:
                 self._read = Decompressing(self.compression, self._raw, piece.path).read
-            except BaseException:
-                self.close()
-                raise
+        except BaseException:
+            self.close()
+            raise
 
     def _open(self, piece: Piece) -> None:
         try:
@@ -79,6 +99,59 @@ class Source:
         if stat.st_size != piece.size or (piece.mtime_ns and stat.st_mtime_ns != piece.mtime_ns):
             self.close()
             raise InputError(_changed(piece, stat.st_size))
+
+    def _look(self, size: int, marks: bool) -> None:
+        """Read as what it is. Raises InputError for what isn't text."""
+        named, self.compression = self.compression, None
+        head = self._beginning()
+        found = content.look(head, marks)
+        if found is None and named is not None:  # cut or damaged: the decoder says how
+            found = content.Content(f"{named} data", compression=named)
+        for _ in range(_NESTED_MAX):
+            if found is None or found.compression is None:
+                break
+            self._read = Decompressing(found.compression, self._read, self.path).read
+            self.compression = found.compression
+            head = self._beginning()
+            found = content.look(head, marks)
+        if found is None:
+            return
+        if found.compression is not None:
+            raise InputError(
+                f"{self.path}: compressed data in compressed data, more than {_NESTED_MAX} times; "
+                "decompress it first"
+            )
+        if found.ends is None:
+            raise InputError(found.refusal(self.path, self.compression))
+        if self.compression is not None:
+            self._read = _UpToItsEnd(self._read, found, self.path, self.compression).read
+        elif found.ends(self._end(size)):
+            raise InputError(found.refusal(self.path))
+
+    def _beginning(self) -> bytes:
+        """The first bytes, which are still to be read."""
+        if self._fd >= 0 and self.compression is None:
+            try:
+                return os.pread(self._fd, content.HEAD_BYTES, 0)
+            except OSError as exc:
+                raise InputError(f"{self.path}: reading failed: {exc.strerror or exc}") from exc
+        head = self.read(content.HEAD_BYTES)
+        self._read = _Again(head, self._read).read
+        return head
+
+    def _end(self, size: int) -> bytes:
+        """The last bytes of an uncompressed file, of which only the beginning was read."""
+        at = max(0, size - content.TAIL_BYTES)
+        try:
+            if self._file is None:
+                return os.pread(self._fd, content.TAIL_BYTES, at)
+            before = self._file.tell()
+            self._file.seek(at)
+            tail: bytes = self._file.read(content.TAIL_BYTES)
+            self._file.seek(before)
+        except OSError as exc:
+            raise InputError(f"{self.path}: reading failed: {exc.strerror or exc}") from exc
+        return tail
 
     def _raw(self, n: int) -> bytes:
         try:
@@ -126,6 +199,43 @@ class Source:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Again:
+    """Gives what was looked at once more, before what follows."""
+
+    def __init__(self, head: bytes, read: Callable[[int], bytes]) -> None:
+        self._head = head
+        self._next = read
+
+    def read(self, n: int) -> bytes:
+        """Up to `n` bytes."""
+        if not self._head:
+            return self._next(n)
+        found, self._head = self._head[:n], self._head[n:]
+        return found
+
+
+class _UpToItsEnd:
+    """Passes on what begins as something else than text, and refuses it if it also ends so."""
+
+    def __init__(
+        self, read: Callable[[int], bytes], begun: content.Content, path: str, compression: str
+    ) -> None:
+        self._next = read
+        self._begun = begun
+        self._path = path
+        self._compression = compression
+        self._tail = b""
+
+    def read(self, n: int) -> bytes:
+        """Up to `n` bytes. Raises InputError at the end."""
+        data = self._next(n)
+        if data:
+            self._tail = (self._tail + data[-content.TAIL_BYTES :])[-content.TAIL_BYTES :]
+        elif self._begun.ends is not None and self._begun.ends(self._tail):
+            raise InputError(self._begun.refusal(self._path, self._compression))
+        return data
 
 
 def _changed(piece: Piece, size: int) -> str:

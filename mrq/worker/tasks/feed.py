@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from mrq.errors import DataError, JobDefinitionError
 from mrq.io.blocks import RecordBlock
 from mrq.io.formats import input_format
+from mrq.io.streams import Reading
 from mrq.job.base import defined
 from mrq.shuffle.collect import check_pair, described
 from mrq.worker import page as pages
@@ -86,7 +87,10 @@ class Feed:
         assert attempt.order.split is not None
         on_bad = self._on_bad if attempt.order.careful else None
         form = input_format(spec.input_format)
-        for block in form.read(attempt.order.split, encoding=spec.encoding, tick=attempt.tick, on_bad=on_bad):
+        reading = Reading(lines=form.lines, marks=spec.refuses_marks)
+        for block in form.read(
+            attempt.order.split, encoding=spec.encoding, tick=attempt.tick, on_bad=on_bad, reading=reading
+        ):
             page[pages.PIECE] = block.piece
             attempt.job.task.path = block.path
             self._left = iter(())
