@@ -30,7 +30,7 @@ def test_standard_input_is_looked_at(shell):
     for more in ([], ["--split-size", "100"]):
         ran = shell.submit("wc.py", "-", "-o", "-", *more, stdin=packed)
         assert ran.code == 0, ran.err
-        assert sorted(ran.out.split(b"\n"))[1:3] == [b"a\t1", b"b\t2"]
+        assert {b"a\t1", b"b\t2"} <= set(ran.out.split(b"\n"))
 
 
 @pytest.mark.parametrize(
