@@ -20,6 +20,15 @@ class JobDefinitionError(UsageError):
     """The job's class or file can't be run as it is written; found at submit."""
 
 
+class UsageTypeError(UsageError, TypeError):
+    """A class statement or a call of mrq's with a wrong name, or a value that can't be; a TypeError as Python
+    has it."""
+
+
+class UsageValueError(UsageError, ValueError):
+    """A call of mrq's with a value of the right type that can't be; a ValueError as Python has it."""
+
+
 class InputError(UsageError):
     """An input is missing, unreadable, or not what its format promises."""
 

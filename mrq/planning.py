@@ -101,6 +101,8 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         overwrite=request.overwrite,
         memory_bytes=chosen.memory_bytes or config.MEMORY_BYTES,
         max_failures=chosen.max_failures or max_failures,
+        max_losses=chosen.max_losses,
+        max_worker_losses=chosen.max_worker_losses,
         backups=chosen.backups,
         skip_bad_records=chosen.skip_bad_records,
         progress_timeout_s=chosen.progress_timeout_s or 600.0,

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from mrq import config, profile_files, profile_find
 from mrq.core.pathmap import PathMap
 from mrq.errors import UsageError
-from mrq.job.settings import nearest
+from mrq.job.setting_checks import nearest
 from mrq.profile_files import File, Secrets
 from mrq.profile_keys import BY_NAME, KEYS, ServiceUrl, parse, parse_url, unknown_variables
 

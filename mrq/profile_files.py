@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mrq.errors import UsageError
-from mrq.job.settings import nearest
+from mrq.job.setting_checks import nearest
 
 KEY_CHARS_MIN: Final = 32
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from mrq.job.settings import nearest, parse_duration, parse_size
+from mrq.job.setting_checks import nearest, parse_duration, parse_size
 
 _DAY_S: Final = 24 * 3600.0
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mrq.cli.console import Console, shown
 from mrq.cli.flags import Parsed
+from mrq.cli.wording import in_flags
 from mrq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def remote_of(parsed: Parsed, console: Console, told: Told, *, headline: bool = 
     def note(text: str) -> None:
         if text not in told.notes:
             told.notes = (*told.notes, text)
-        console.line(f"note: {shown(text)}")
+        console.line(f"note: {shown(in_flags(text))}")
 
     engine: Remote = ClusterEngine(found, say=console.line, note=note)
     try:

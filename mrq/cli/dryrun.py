@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq.cli import units
+from mrq.cli.wording import in_flags
 
 if TYPE_CHECKING:
     from mrq.client import Plan
@@ -35,7 +36,7 @@ def plan_lines(plan: Plan, *, executors: int, every: bool = False) -> list[str]:
         f"executors   {executors}, each with a budget of {units.size(spec.memory_bytes)}",
     ]
     lines += [f"parameter   {name} = {value!r}" for name, value in spec.parameters.items()]
-    lines += [f"note        {note}" for note in plan.notes]
+    lines += [f"note        {in_flags(note)}" for note in plan.notes]
     return lines
 
 

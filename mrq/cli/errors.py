@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mrq.cli import units
 from mrq.cli.console import Console, shown
+from mrq.cli.wording import in_flags
 from mrq.errors import InternalError, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def print_error(
     lie where only its workers are: the command that fetches them is named, not the path.
     """
     reports = reports_of(exc)
-    head, *rest = shown(str(exc) or type(exc).__name__).splitlines() or [type(exc).__name__]
+    head, *rest = shown(in_flags(str(exc)) or type(exc).__name__).splitlines() or [type(exc).__name__]
     console.error(console.style("error: ", "red", "bold") + head)
     for line in rest:
         console.error(line)
@@ -111,7 +112,7 @@ def error_object(exc: BaseException) -> dict[str, Any]:
     """The error for `--json`."""
     return {
         "type": type(exc).__name__,
-        "message": str(exc),
+        "message": in_flags(str(exc)),
         "attempts": [
             {
                 "type": report.type,

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mrq.errors import UsageError
+from mrq.job.settings import SETTINGS, Kind
 
 #: Of a flag's help, so that a line has 100 at most.
 _HELP_COLUMNS: Final = 69
+_NAME_COLUMNS: Final = 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,8 @@ class Flag:
     help: str
     value: str | None = None  #: what its value is called; None: it takes none
     many: bool = False  #: may be given more than once, and each counts
+    off: str | None = None  #: of a switch: the name that says the opposite
+    setting: str | None = None  #: the job's setting that it is
 
     @property
     def key(self) -> str:
@@ -67,24 +71,33 @@ TIMEOUT: Final = Flag(
 )
 DETACH: Final = Flag(names=("--detach",), help="print the job's id and leave it running on its cluster")
 
+
+def of_setting(name: str) -> Flag:
+    """The flag of a job's setting, made of its row in `mrq.job.settings`."""
+    row = SETTINGS[name]
+    assert row.long is not None
+    switch = row.kind is Kind.SWITCH
+    return Flag(
+        names=(row.long,) if row.short is None else (row.short, row.long),
+        help=f"{row.help} (default: {_default(row.default)})",
+        value=None if switch else row.value or row.kind.value,
+        off=f"--no-{row.long.removeprefix('--')}" if switch else None,
+        setting=name,
+    )
+
+
+def _default(text: str) -> str:
+    return {"True": "on", "False": "off"}.get(text, text)
+
+
+SETTING_FLAGS: Final = tuple(of_setting(name) for name, row in SETTINGS.items() if row.long is not None)
+
 SUBMIT_FLAGS: Final = (
     Flag(names=("-o", "--output"), value="OUT", help="folder of the result; - prints it"),
-    Flag(names=("-R", "--reducers"), value="N", help="partitions, and parts of the result; 1 to 10,000"),
+    Flag(names=("--overwrite",), help="replace OUT; the old one stays until the new one is complete"),
     EXECUTORS,
     Flag(names=("--set",), value="NAME=VALUE", many=True, help="a parameter of the job; may be repeated"),
-    Flag(names=("--split-size",), value="SIZE", help="input of one map task, such as 64M"),
-    Flag(names=("--memory",), value="SIZE", help="budget of one executor, such as 512M (at least 16M)"),
-    Flag(names=("--input-format",), value="FORMAT", help="text, whole, jsonl or records"),
-    Flag(names=("--output-format",), value="FORMAT", help="text, lines, jsonl or records"),
-    Flag(names=("--compress",), value="KIND", help="compress the parts: gz, bz2, xz or zst"),
-    Flag(names=("--overwrite",), help="replace OUT; the old one stays until the new one is complete"),
-    Flag(names=("--max-failures",), value="N", help="failures of one task that fail the job (default 1)"),
-    Flag(names=("--skip-bad-records",), value="N", help="leave out up to N records at which the job raises"),
-    Flag(names=("--no-backups",), help="never run a second attempt beside a slow one"),
-    Flag(names=("--progress-timeout",), value="TIME", help="silence that ends an attempt (default 600s)"),
     CLUSTER,
-    Flag(names=("--priority",), value="N", help="on a cluster: higher ones first, -1000 to 1000 (default 0)"),
-    Flag(names=("--max-running",), value="N", help="on a cluster: tasks of this job at once, at most"),
     DETACH,
     TIMEOUT,
     Flag(names=("--dry-run",), help="print splits, partitions and formats; run nothing"),
@@ -92,6 +105,7 @@ SUBMIT_FLAGS: Final = (
     QUIET,
     VERBOSE,
     HELP,
+    *SETTING_FLAGS,
 )
 
 COMMANDS: Final = (
@@ -212,7 +226,7 @@ def parse(flags: Sequence[Flag], argv: Sequence[str]) -> Parsed:
 
     Raises UsageError for an unknown flag, a missing value, or a value where none belongs.
     """
-    by_name = {name: flag for flag in flags for name in flag.names}
+    by_name = {name: flag for flag in flags for name in (*flag.names, *((flag.off,) if flag.off else ()))}
     words: list[str] = []
     values: dict[str, str] = {}
     lists: dict[str, list[str]] = {}
@@ -231,7 +245,8 @@ def parse(flags: Sequence[Flag], argv: Sequence[str]) -> Parsed:
         if flag is None:
             raise UsageError(f"there is no flag {name}{_nearest(name, by_name)}")
         if flag.value is None:
-            switches.add(flag.key)
+            switches -= {flag.key, f"no_{flag.key}"}  # of a switch and its opposite the last one counts
+            switches.add(f"no_{flag.key}" if name == flag.off else flag.key)
             if attached is not None:
                 rest.insert(0, _next_of_bundle(token, name, attached))
             continue
@@ -287,13 +302,28 @@ def help_text(name: str | None = None) -> str:
 
 
 def command_text(found: Command) -> str:
-    """One command's usage, help and flags."""
+    """One command's usage, help and flags, the settings of a job after the others."""
+    lines = [f"usage: {found.usage}", "", found.help, ""]
+    lines += flag_lines([flag for flag in found.flags if flag.setting is None])
+    settings = [flag for flag in found.flags if flag.setting is not None]
+    if settings:
+        lines += ["", "Settings of the job, for this run: they count before those of its class.", ""]
+        lines += flag_lines(settings)
+    return "\n".join(lines) + "\n"
+
+
+def flag_lines(flags: Sequence[Flag]) -> list[str]:
+    """Flags with their help, in two columns."""
     import textwrap
 
-    lines = [f"usage: {found.usage}", "", found.help, ""]
-    for flag in found.flags:
-        left = ", ".join(flag.names) + (f" {flag.value}" if flag.value else "")
+    lines: list[str] = []
+    for flag in flags:
+        left = ", ".join((*flag.names, flag.off) if flag.off else flag.names)
+        left += f" {flag.value}" if flag.value else ""
         first, *rest = textwrap.wrap(flag.help, _HELP_COLUMNS, break_on_hyphens=False)
-        lines.append(f"  {left:28} {first}")
-        lines += [f"  {'':28} {line}" for line in rest]
-    return "\n".join(lines) + "\n"
+        if len(left) > _NAME_COLUMNS:
+            lines += [f"  {left}", f"  {'':{_NAME_COLUMNS}} {first}"]
+        else:
+            lines.append(f"  {left:{_NAME_COLUMNS}} {first}")
+        lines += [f"  {'':{_NAME_COLUMNS}} {line}" for line in rest]
+    return lines

@@ -8,16 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from mrq.cli.flags import Parsed
-from mrq.cli.units import size
-from mrq.config import EXECUTORS_MAX, MEMORY_BYTES_MIN, REDUCERS_MAX
+from mrq.cli.flags import SETTING_FLAGS, Parsed
+from mrq.config import EXECUTORS_MAX
 from mrq.errors import UsageError
-
-_COUNT_MAX: Final = 1 << 31
-#: As of the setting `priority`.
-PRIORITY_MAX: Final = 1000
+from mrq.job.settings import SETTINGS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +98,16 @@ def executors(parsed: Parsed) -> int:
     """-j, or the cores that this process may use."""
     if "executors" not in parsed.values:
         return len(os.sched_getaffinity(0))
-    return _count(parsed, "executors", "-j/--executors", 1, EXECUTORS_MAX, "executor processes")
+    text = parsed.values["executors"]
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= EXECUTORS_MAX:
+        raise UsageError(
+            f"-j/--executors {text}: executors must be a whole number from 1 to {EXECUTORS_MAX:,}"
+        )
+    return number
 
 
 def _parameters(pairs: Sequence[str]) -> dict[str, str]:
@@ -121,111 +126,30 @@ def _parameters(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _overrides(parsed: Parsed) -> dict[str, Any]:
-    """The settings that were given, under the names of `mrq.job.settings`."""
-    made: dict[str, Any] = {}
-    if "reducers" in parsed.values:
-        made["reducers"] = _count(parsed, "reducers", "-R/--reducers", 1, REDUCERS_MAX, "partitions")
-    if "max_failures" in parsed.values:
-        made["max_failures"] = _count(parsed, "max_failures", "--max-failures", 1, _COUNT_MAX, "failures")
-    if "skip_bad_records" in parsed.values:
-        made["skip_bad_records"] = _count(
-            parsed, "skip_bad_records", "--skip-bad-records", 0, _COUNT_MAX, "records"
-        )
-    if "memory" in parsed.values:
-        made["memory"] = _size(parsed, "memory", "--memory", MEMORY_BYTES_MIN)
-    if "split_size" in parsed.values:
-        made["split_size"] = _size(parsed, "split_size", "--split-size", 1)
-    if "progress_timeout" in parsed.values:
-        made["progress_timeout"] = _timeout(parsed.values["progress_timeout"])
-    if "max_running" in parsed.values:
-        made["max_running"] = _count(parsed, "max_running", "--max-running", 1, _COUNT_MAX, "tasks")
-    if "priority" in parsed.values:
-        made["priority"] = _priority(parsed.values["priority"])
-    for key, setting in _NAMED:
-        if key in parsed.values:
-            made[setting] = _name(parsed.values[key], key)
-    if "no_backups" in parsed.switches:
-        made["backups"] = False
+    """The settings that were given, under the names of `mrq.job.settings`, checked as it checks them."""
+    made = settings_of(parsed)
     if "overwrite" in parsed.switches:
         made["overwrite"] = True
     return made
 
 
-def _priority(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = PRIORITY_MAX + 1
-    if not -PRIORITY_MAX <= number <= PRIORITY_MAX:
-        raise UsageError(
-            f"--priority {text}: give a whole number from -{PRIORITY_MAX} to {PRIORITY_MAX}; the higher first"
-        )
-    return number
-
-
-#: Flags whose value is one of a few names, and the settings that they are.
-_NAMED: Final = (
-    ("input_format", "input_format"),
-    ("output_format", "output_format"),
-    ("compress", "compression"),
-)
-
-
-def _name(text: str, key: str) -> str:
-    """One of the names that `mrq.io` knows; the nearest one is named otherwise."""
-    from mrq.io import compression, formats
-    from mrq.job.settings import nearest
-
-    known = {
-        "input_format": formats.INPUT_NAMES,
-        "output_format": formats.OUTPUT_NAMES,
-        "compress": compression.NAMES,
-    }[key]
-    if text not in known:
-        flag = "--" + key.replace("_", "-")
-        raise UsageError(f"{flag} {text}: there is no such name{nearest(text, known)}")
-    return text
-
-
-def _count(parsed: Parsed, key: str, flag: str, low: int, high: int, what: str) -> int:
-    """A whole number within its bounds."""
-    text = parsed.values[key]
-    limits = f"from {low:,} to {high:,}" if high < _COUNT_MAX else f"at least {low:,}"
-    try:
-        number = int(text)
-    except ValueError:
-        raise UsageError(f"{flag} {text}: give a whole number of {what}, {limits}") from None
-    if not low <= number <= high:
-        hint = (
-            "; for a map-only job leave out reduce in its class" if key == "reducers" and not number else ""
-        )
-        raise UsageError(f"{flag} {text}: the number of {what} must be {limits}{hint}")
-    return number
-
-
-def _size(parsed: Parsed, key: str, flag: str, low: int) -> int:
-    """Bytes, at least `low`."""
-    from mrq.job.settings import parse_size
-
-    text = parsed.values[key]
-    try:
-        number = parse_size(text)
-    except ValueError as exc:
-        raise UsageError(f"{flag} {text}: give {exc}") from None
-    if number < low:
-        raise UsageError(
-            f"{flag} {text} is less than the least that works, {size(low)}; give {size(low)} or more"
-        )
-    return number
-
-
-def _timeout(text: str) -> float:
-    from mrq.job.settings import parse_duration
-
-    try:
-        seconds = parse_duration(text)
-    except ValueError as exc:
-        raise UsageError(f"--progress-timeout {text}: give {exc}") from None
-    if not seconds > 0:
-        raise UsageError(f"--progress-timeout {text}: give a time above 0, such as 600s")
-    return seconds
+def settings_of(parsed: Parsed) -> dict[str, Any]:
+    """The settings that a command line gives. Raises UsageError, with the flag as it was typed first."""
+    made: dict[str, Any] = {}
+    for flag in SETTING_FLAGS:
+        assert flag.setting is not None
+        row, said = SETTINGS[flag.setting], flag.names[-1]
+        if flag.value is None:
+            if flag.key in parsed.switches:
+                made[row.name] = True
+            elif f"no_{flag.key}" in parsed.switches:
+                made[row.name] = False
+        elif flag.key in parsed.values:
+            text = parsed.values[flag.key]
+            value = row.typed(text)
+            try:
+                row.checked(value)
+            except ValueError as exc:
+                raise UsageError(f"{said} {text}: {exc}") from None
+            made[row.name] = value
+    return made

@@ -13,6 +13,7 @@ from mrq.cli import errors, leftovers
 from mrq.cli.console import Console, print_json, shown
 from mrq.cli.options import Options
 from mrq.cli.signals import Signals
+from mrq.cli.wording import in_flags
 from mrq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def submit(
         stdin = standard_input(options, engine.private_folder, console)
         plan = _plan(options, told, stdin, job)
         for note in plan.notes:
-            console.line(f"note: {shown(note)}")
+            console.line(f"note: {shown(in_flags(note))}")
         if options.verbose:
             say_plan(plan, console, executors=options.executors)
         result = run(lambda: engine.start_plan(plan), engine, console, signals, told)
@@ -294,5 +295,5 @@ def head(told: Told, status: str, exit_code: int) -> dict[str, Any]:
         "job": told.job,
         "name": told.name,
         "output": told.output,
-        "notes": list(told.notes),
+        "notes": [in_flags(note) for note in told.notes],
     }

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Final
 
+from mrq.codec.encodings import newline_is_a_byte
 from mrq.core.model import Piece
 from mrq.errors import InputError, UsageError
 from mrq.io.blocks import BLOCK_BYTES
@@ -29,19 +30,12 @@ def line_encoding(name: str) -> str:
         raise UsageError(f"unknown encoding {name!r}; Python's names are meant, as 'latin-1'") from exc
     if found == "utf-8-sig":
         return "utf-8"
-    if found.startswith(("iso2022", "hz", "utf-7")) or not _newline_is_a_byte(found):
+    if not newline_is_a_byte(found):
         raise InputError(
             f"text in {name} can't be read by lines, since a newline isn't the single byte 10 there; "
             "convert the files (iconv -t UTF-8), or read them with --input-format whole and decode in map"
         )
     return found
-
-
-def _newline_is_a_byte(name: str) -> bool:
-    try:
-        return "a\n\nb".encode(name) == b"a\n\nb"
-    except (LookupError, UnicodeError):
-        return False
 
 
 def line_chunks(

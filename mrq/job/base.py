@@ -136,7 +136,7 @@ def _fill_in(cls: type[Job], parameters: dict[str, Any]) -> None:
     declared = cls.__mrq_parameters__
     for name in parameters:
         if name not in declared:
-            from mrq.job.settings import nearest
+            from mrq.job.setting_checks import nearest
 
             raise TypeError(f"{cls.__name__} has no parameter {name!r}{nearest(name, declared)}")
     missing = [p.name for p in declared.values() if p.default is REQUIRED and p.name not in parameters]

@@ -18,7 +18,7 @@ from mrq.errors import JobDefinitionError
 from mrq.job import imports, source
 from mrq.job.base import Job, defined
 from mrq.job.bundle import importing
-from mrq.job.settings import nearest
+from mrq.job.setting_checks import nearest
 
 _MAPS: Final = ("map", "map_split", "map_block")
 #: In a module that `load_job` imported: the checksum of its source then.

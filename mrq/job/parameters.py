@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mrq.errors import UsageError
 from mrq.job.base import REQUIRED, Job, Parameter, parameter_values
-from mrq.job.settings import nearest
+from mrq.job.setting_checks import nearest
 
 _TRUE: Final = ("true", "yes", "on", "1")
 _FALSE: Final = ("false", "no", "off", "0")

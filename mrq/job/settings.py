@@ -1,22 +1,27 @@
 """Settings: how a job is run, as opposed to what it computes.
 
 They are class keywords (`class Sort(mrq.Job, order="total")`), and flags or arguments of a run override them.
-The table `_CHECKS` is the one list of their names.
+The table `SETTINGS` is the one list of them: a row is the keyword, the argument, the flag, its help, and the
+one function that checks a value wherever it comes from, so that every side refuses it in the same words.
+
+To add a setting: a row of `SETTINGS`, a line of `Keywords`, a field of `Settings`, a row in docs/job-guide.md
+and one in docs/command-line.md. The flag, its `--no-` and every side's check follow from the row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import enum
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
-from mrq.errors import UsageError
+from mrq.config import MEMORY_BYTES_MIN
+from mrq.errors import UsageError, UsageTypeError
+from mrq.job import setting_checks as checks
+from mrq.job.setting_checks import nearest
 
 if TYPE_CHECKING:
     from mrq.job.base import Job
-
-REDUCERS_MAX: Final = 10_000
-COMPRESSIONS: Final = ("gz", "bz2", "xz", "zst")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,21 +40,23 @@ class Settings:
     memory_bytes: int | None = None  #: per executor
     split_bytes: int | None = None
     max_failures: int | None = None
+    max_losses: int = 3
+    max_worker_losses: int = 10
     progress_timeout_s: float | None = None
     priority: int = 0
     max_running: int | None = None
 
 
 class Keywords(TypedDict, total=False):
-    """The settings as class keywords, for type checkers; `_CHECKS` is what counts."""
+    """The settings as class keywords, for type checkers; `SETTINGS` is what counts."""
 
     sort_values: bool
-    order: Literal["total"] | None
+    order: Literal["total", "hashed"] | None
     total_order: bool
     inputs: Mapping[str, str]
     input_format: str | None
     output_format: str | None
-    compression: Literal["gz", "bz2", "xz", "zst"] | None
+    compression: Literal["gz", "bz2", "xz", "zst", "none"] | None
     encoding: str | None
     reducers: int | None
     backups: bool
@@ -57,9 +64,57 @@ class Keywords(TypedDict, total=False):
     memory: int | str | None
     split_size: int | str | None
     max_failures: int | None
-    progress_timeout: float | None
+    max_losses: int
+    max_worker_losses: int
+    progress_timeout: float | str | None
     priority: int
     max_running: int | None
+
+
+class Kind(enum.Enum):
+    """How the command line spells a value."""
+
+    SWITCH = ""  #: `--sort-values`, and `--no-sort-values`
+    COUNT = "N"
+    SIZE = "SIZE"
+    TIME = "TIME"
+    WORD = "WORD"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting: all that every side needs to know of it."""
+
+    name: str  #: of the class keyword and of the argument of a run
+    field: str  #: of `Settings`
+    check: Callable[[Any], Any]  #: the value that counts; raises ValueError saying what is wanted
+    kind: Kind
+    default: str  #: as docs and help say it
+    help: str
+    flag: str | None = ""  #: None: there is none; "": made of the name
+    short: str | None = None
+    value: str = ""  #: what its value is called, where the kind doesn't say it well
+
+    @property
+    def long(self) -> str | None:
+        """`--split-size`."""
+        return "--" + self.name.replace("_", "-") if self.flag == "" else self.flag
+
+    def checked(self, value: Any) -> Any:
+        """The value that counts. Raises ValueError with a whole sentence, the same on every side."""
+        try:
+            return self.check(value)
+        except ValueError as exc:
+            raise ValueError(f"{self.name} must be {exc}") from None
+
+    def typed(self, text: str) -> Any:
+        """The value that the text of a flag means, as Python would have it; not checked."""
+        if self.kind is Kind.COUNT:
+            try:
+                return int(text)
+            except ValueError:
+                return text
+        return text
 
 
 def resolve(cls: type[Job], overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -68,167 +123,207 @@ def resolve(cls: type[Job], overrides: Mapping[str, Any] | None = None) -> Setti
     Raises UsageError for an unknown name or a value that can't be, naming the nearest.
     """
     fields: dict[str, Any] = {}
-    for name, value in {**cls.__mrq_settings__, **(overrides or {})}.items():
-        try:
-            field, checked = _check(name, value)
-        except ValueError as exc:
-            raise UsageError(f"{cls.__name__}: {exc}") from exc
-        fields[field] = checked
+    try:
+        _refuse_both_orders(overrides or {})
+        for name, value in {**cls.__mrq_settings__, **(overrides or {})}.items():
+            setting = setting_of(name)
+            fields[setting.field] = setting.checked(value)
+    except ValueError as exc:
+        raise UsageError(f"{cls.__name__}: {exc}") from exc
     return Settings(**fields)
 
 
 def check_keywords(cls: type[Job], keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords of a class statement, if all are settings. Raises TypeError, naming the nearest."""
-    if "total_order" in keywords and "order" in keywords:
-        raise TypeError(f'{cls.__name__}: total_order=True and order="total" are the same; give one')
-    for name, value in keywords.items():
-        try:
-            _check(name, value)
-        except ValueError as exc:
-            raise TypeError(f"{cls.__name__}: {exc}") from exc
+    """The keywords of a class statement, if all are settings. Raises UsageTypeError, naming the nearest."""
+    try:
+        _refuse_both_orders(keywords)
+        for name, value in keywords.items():
+            setting_of(name).checked(value)
+    except ValueError as exc:
+        raise UsageTypeError(f"{cls.__name__}: {exc}") from exc
     settings = dict(keywords)
     if "total_order" in settings:
         settings["order"] = "total" if settings.pop("total_order") else None
     return settings
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or the names that there are."""
-    import difflib
-
-    known = sorted(names)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; there are {', '.join(known)}" if known else "; there are none"
+def setting_of(name: str) -> Setting:
+    """The setting of that name. Raises ValueError, naming the nearest."""
+    found = SETTINGS.get(name)
+    if found is None:
+        raise ValueError(f"no setting {name!r}{nearest(name, SETTINGS)}")
+    return found
 
 
-def parse_size(value: Any) -> int:
-    """Bytes of 65536, "64k", "512M", "2GiB". Raises ValueError."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        size = value
-    elif isinstance(value, str):
-        text = value.strip().lower().removesuffix("b").removesuffix("i")
-        scale = {"k": 10, "m": 20, "g": 30, "t": 40}.get(text[-1:], 0)
-        try:
-            size = int(float(text[:-1] if scale else text) * (1 << scale))
-        except (ValueError, OverflowError):
-            raise ValueError(f"a size such as 512M or 2G, not {value!r}") from None
-    else:
-        raise ValueError(f"a size such as 512M or 2G, not {value!r}")
-    if size <= 0:
-        raise ValueError(f"a size above 0, not {value!r}")
-    return size
+def _refuse_both_orders(given: Mapping[str, Any]) -> None:
+    if "total_order" in given and "order" in given:
+        raise ValueError('total_order=True and order="total" are the same; give one')
 
 
-def parse_duration(text: str) -> float:
-    """Seconds of "90", "90s", "10m", "1.5h" or "7d". Raises ValueError."""
-    import re
-
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(s|m|h|d)?", text.strip().lower())
-    if match is None:
-        raise ValueError(f"a time such as 90, 90s, 10m or 2h, not {text!r}")
-    return float(match[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}[match[2] or "s"]
-
-
-def _bool(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"True or False, not {value!r}")
-    return value
-
-
-def _int(low: int, high: int | None = None) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"a whole number, not {value!r}")
-        if value < low or (high is not None and value > high):
-            limits = f"from {low:,} to {high:,}" if high is not None else f"of at least {low:,}"
-            raise ValueError(f"a number {limits}, not {value:,}")
-        return value
-
-    return check
-
-
-def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else check(value)
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"a name, not {value!r}")
-    return value
-
-
-def _one_of(*names: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in names:
-            raise ValueError(f"one of {', '.join(names)}, not {value!r}")
-        return str(value)
-
-    return check
-
-
-def _encoding(value: Any) -> str:
-    import codecs
-
-    try:
-        return codecs.lookup(_name(value)).name
-    except LookupError:
-        raise ValueError(f"an encoding that Python knows, not {value!r}") from None
-
-
-def _order(value: Any) -> str:
-    if value != "total":
-        raise ValueError(f'"total" or None, not {value!r}')
-    return "total"
-
-
-def _total_order(value: Any) -> str | None:
-    return "total" if _bool(value) else None
-
-
-def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ValueError(f"a number of seconds above 0, not {value!r}")
-    return float(value)
-
-
-def _later(value: Any) -> Any:
-    raise ValueError("named inputs come in a later version of mrq; until then read self.task.path in map")
-
-
-#: Setting -> (field of Settings, check). A check raises ValueError saying what is wanted.
-_CHECKS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
-    "sort_values": ("sort_values", _bool),
-    "order": ("order", _optional(_order)),
+_ROWS: Final = (
+    Setting(
+        name="reducers",
+        field="reducers",
+        check=checks.optional("auto", checks.partitions),
+        kind=Kind.COUNT,
+        default="by the input's size",
+        help="partitions, and parts of the result; 1 to 10,000",
+        short="-R",
+    ),
+    Setting(
+        name="sort_values",
+        field="sort_values",
+        check=checks.boolean,
+        kind=Kind.SWITCH,
+        default="False",
+        help="values of a group come in order",
+    ),
+    Setting(
+        name="order",
+        field="order",
+        check=checks.word("total", none="hashed"),
+        kind=Kind.WORD,
+        default="hashed",
+        help="total: the parts, one after another, are in order of keys; or hashed",
+        value="ORDER",
+    ),
     # The same for people who run mypy, which takes a class keyword `order` for the one of dataclasses.
-    "total_order": ("order", _total_order),
-    "inputs": ("inputs", _later),
-    "input_format": ("input_format", _optional(_name)),
-    "output_format": ("output_format", _optional(_name)),
-    "compression": ("compression", _optional(_one_of(*COMPRESSIONS))),
-    "encoding": ("encoding", _optional(_encoding)),
-    "reducers": ("reducers", _optional(_int(1, REDUCERS_MAX))),
-    "backups": ("backups", _bool),
-    "skip_bad_records": ("skip_bad_records", _int(0)),
-    "memory": ("memory_bytes", _optional(parse_size)),
-    "split_size": ("split_bytes", _optional(parse_size)),
-    "max_failures": ("max_failures", _optional(_int(1))),
-    "progress_timeout": ("progress_timeout_s", _optional(_seconds)),
-    "priority": ("priority", _int(-1000, 1000)),
-    "max_running": ("max_running", _optional(_int(1))),
-}
+    Setting(
+        name="total_order",
+        field="order",
+        check=checks.total_order,
+        kind=Kind.SWITCH,
+        default="False",
+        help='the same as order="total"',
+        flag=None,
+    ),
+    Setting(
+        name="inputs",
+        field="inputs",
+        check=checks.later,
+        kind=Kind.WORD,
+        default="none",
+        help="named inputs",
+        flag=None,
+    ),
+    Setting(
+        name="input_format",
+        field="input_format",
+        check=checks.word(*checks.INPUT_FORMATS),
+        kind=Kind.WORD,
+        default="text",
+        help="text, whole, jsonl or records",
+        value="FORMAT",
+    ),
+    Setting(
+        name="output_format",
+        field="output_format",
+        check=checks.word(*checks.OUTPUT_FORMATS),
+        kind=Kind.WORD,
+        default="text",
+        help="text, lines, jsonl or records",
+        value="FORMAT",
+    ),
+    Setting(
+        name="compression",
+        field="compression",
+        check=checks.word(*checks.COMPRESSIONS, none="none"),
+        kind=Kind.WORD,
+        default="none",
+        help="compress the parts: gz, bz2, xz or zst; or none",
+        flag="--compress",
+        value="KIND",
+    ),
+    Setting(
+        name="encoding",
+        field="encoding",
+        check=checks.optional("none", checks.encoding),
+        kind=Kind.WORD,
+        default="utf-8",
+        help="of text inputs, such as latin-1; none gives map bytes",
+        value="NAME",
+    ),
+    Setting(
+        name="memory",
+        field="memory_bytes",
+        check=checks.optional("auto", checks.size(MEMORY_BYTES_MIN)),
+        kind=Kind.SIZE,
+        default="512M",
+        help="budget of one executor, at least 16M",
+    ),
+    Setting(
+        name="split_size",
+        field="split_bytes",
+        check=checks.optional("auto", checks.size(1)),
+        kind=Kind.SIZE,
+        default="by the input's size",
+        help="input of one map task, such as 64M",
+    ),
+    Setting(
+        name="max_failures",
+        field="max_failures",
+        check=checks.optional("auto", checks.whole(1)),
+        kind=Kind.COUNT,
+        default="1; 4 on a cluster",
+        help="failures of one task that fail the job",
+    ),
+    Setting(
+        name="max_losses",
+        field="max_losses",
+        check=checks.whole(1),
+        kind=Kind.COUNT,
+        default="3",
+        help="deaths of executors under one task that fail the job",
+    ),
+    Setting(
+        name="max_worker_losses",
+        field="max_worker_losses",
+        check=checks.whole(1),
+        kind=Kind.COUNT,
+        default="10",
+        help="on a cluster: deaths of whole workers under one task that fail the job",
+    ),
+    Setting(
+        name="skip_bad_records",
+        field="skip_bad_records",
+        check=checks.whole(0),
+        kind=Kind.COUNT,
+        default="0",
+        help="leave out up to N records at which the job raises",
+    ),
+    Setting(
+        name="progress_timeout",
+        field="progress_timeout_s",
+        check=checks.optional("auto", checks.seconds),
+        kind=Kind.TIME,
+        default="600s",
+        help="silence that ends an attempt",
+    ),
+    Setting(
+        name="backups",
+        field="backups",
+        check=checks.boolean,
+        kind=Kind.SWITCH,
+        default="True",
+        help="run a second attempt beside a slow one",
+    ),
+    Setting(
+        name="priority",
+        field="priority",
+        check=checks.whole(-1000, 1000),
+        kind=Kind.COUNT,
+        default="0",
+        help="on a cluster: higher ones first, -1000 to 1000",
+    ),
+    Setting(
+        name="max_running",
+        field="max_running",
+        check=checks.optional("none", checks.whole(1)),
+        kind=Kind.COUNT,
+        default="none",
+        help="on a cluster: tasks of this job at once, at most",
+    ),
+)
 
-
-def _check(name: str, value: Any) -> tuple[str, Any]:
-    """(field, checked value). Raises ValueError with a whole sentence."""
-    known = _CHECKS.get(name)
-    if known is None:
-        raise ValueError(f"no setting {name!r}{nearest(name, _CHECKS)}")
-    field, check = known
-    if check is _later:
-        check(value)
-    try:
-        return field, check(value)
-    except ValueError as exc:
-        raise ValueError(f"{name} must be {exc}") from None
+#: Every setting by its name.
+SETTINGS: Final[Mapping[str, Setting]] = {row.name: row for row in _ROWS}

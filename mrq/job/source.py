@@ -10,6 +10,8 @@ import traceback
 from types import FunctionType, TracebackType
 from typing import Any, Final
 
+from mrq.errors import MrqError
+
 _CYTHON: Final = (".pyx", ".pxd", ".pxi")
 #: Held by what reads source, in whichever thread: `linecache` loses entries that it has just found, and
 #: Python 3.11's `ast.parse` counts its depth for all threads together (SystemError: AST constructor
@@ -91,6 +93,8 @@ def describe_import_error(exc: BaseException, file: str) -> str:
         return f"{place(exc.filename, exc.lineno or 0)}: {type(exc).__name__}: {exc.msg}: `{text}`"
     frame = user_frame(exc.__traceback__)
     said = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    if isinstance(exc, MrqError):
+        said = str(exc)  # ours says all by itself
     if frame is None:
         return f"{short_path(file)}: {said}"
     return f"{place(*frame)}: {said}: `{line_text(*frame)}`"

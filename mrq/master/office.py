@@ -18,7 +18,7 @@ from mrq.core import events as e
 from mrq.core.answers import error_answer
 from mrq.core.model import JobState, WorkerHealth
 from mrq.errors import MrqError, OperatorError, UsageError
-from mrq.job.settings import nearest
+from mrq.job.setting_checks import nearest
 from mrq.master.archive import Archive
 from mrq.master.logbook import Logbook
 from mrq.master.shared import SharedRoot

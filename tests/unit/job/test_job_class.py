@@ -14,7 +14,8 @@ import mrq
 from mrq.errors import UsageError
 from mrq.job import context
 from mrq.job.base import HOOKS, Job, defined, parameter_values
-from mrq.job.settings import _CHECKS, Keywords, Settings, parse_size, resolve
+from mrq.job.setting_checks import parse_size
+from mrq.job.settings import SETTINGS, Keywords, Settings, resolve
 from mrq.worker import page
 
 
@@ -47,15 +48,18 @@ def test_settings_are_inherited_and_overridden() -> None:
         ({"sort_value": True}, "no setting 'sort_value'; did you mean 'sort_values'?"),
         ({"zzz": 1}, "no setting 'zzz'; there are backups, compression,"),
         ({"sort_values": 1}, "sort_values must be True or False, not 1"),
-        ({"order": "totl"}, "order must be \"total\" or None, not 'totl'"),
+        ({"order": "totl"}, "order must be one of total, hashed, not 'totl'; did you mean 'total'?"),
         ({"reducers": 0}, "reducers must be a number from 1 to 10,000, not 0"),
         ({"reducers": -3}, "from 1 to 10,000, not -3"),
-        ({"reducers": 100_000}, "from 1 to 10,000, not 100,000"),
-        ({"reducers": "4"}, "reducers must be a whole number, not '4'"),
+        ({"reducers": 100_000}, "from 1 to 10,000, not 100000"),
+        ({"reducers": "4"}, "reducers must be a whole number from 1 to 10,000, not '4'"),
         ({"memory": "lots"}, "memory must be a size such as 512M or 2G, not 'lots'"),
-        ({"encoding": "utf-88"}, "encoding must be an encoding that Python knows, not 'utf-88'"),
-        ({"compression": "rar"}, "compression must be one of gz, bz2, xz, zst, not 'rar'"),
-        ({"progress_timeout": -1}, "progress_timeout must be a number of seconds above 0"),
+        (
+            {"encoding": "utf-88"},
+            "encoding must be an encoding that Python knows, such as latin-1, not",
+        ),
+        ({"compression": "rar"}, "compression must be one of gz, bz2, xz, zst, none, not 'rar'"),
+        ({"progress_timeout": -1}, "progress_timeout must be a time above 0 and of at most 365d, not -1"),
         ({"inputs": {"users": "csv"}}, "named inputs come in a later version"),
         ({"order": "total", "total_order": True}, "are the same; give one"),
     ],
@@ -68,7 +72,7 @@ def test_a_wrong_class_keyword_is_a_type_error_at_the_class(keywords: dict[str, 
 
 
 def test_type_checkers_know_every_setting() -> None:
-    assert set(Keywords.__annotations__) == set(_CHECKS)
+    assert set(Keywords.__annotations__) == set(SETTINGS)
 
 
 def test_total_order_is_the_same_as_order() -> None:

@@ -140,7 +140,7 @@ def test_errors_in_the_file_have_their_line(tmp_path: Path) -> None:
     assert refused(file) == f"{file}:2: SystemExit: bye: `sys.exit('bye')`"
     file = write(tmp_path / "typo.py", "import mrq\n\nclass T(mrq.Job, sort_value=True):\n    pass\n")
     assert refused(file) == (
-        f"{file}:3: TypeError: T: no setting 'sort_value'; did you mean 'sort_values'?: "
+        f"{file}:3: T: no setting 'sort_value'; did you mean 'sort_values'?: "
         "`class T(mrq.Job, sort_value=True):`"
     )
 

@@ -1,0 +1,45 @@
+"""Advice in the words of the command line.
+
+What can be met from Python too advises in Python's words, between backticks: `overwrite=True`,
+`input_format="whole"`, `Grep(pattern=…)`. Whoever typed a command is told the flags that are the same.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mrq.cli.flags import SUBMIT_FLAGS
+from mrq.job.settings import SETTINGS
+
+#: Flags of a run that aren't settings of the job, by the argument that they are from Python.
+_ARGUMENTS: Final = {"overwrite": "--overwrite", "executors": "--executors", "output": "--output"}
+
+_OPTION: Final = re.compile(r"`(\w+)=([^`=]*)`")
+#: An instance to be made, with what its parameters are left out.
+_INSTANCE: Final = re.compile(r"`[A-Za-z_]\w*\((\w+=…(?:, \w+=…)*)\)`")
+
+
+def in_flags(text: str) -> str:
+    """`overwrite=True` as `--overwrite`; what is no argument of a run stays as it is."""
+    return _INSTANCE.sub(_sets, _OPTION.sub(_flag, text))
+
+
+def _flag(match: re.Match[str]) -> str:
+    name, value = match[1], match[2]
+    row = SETTINGS.get(name)
+    long = row.long if row is not None else _ARGUMENTS.get(name)
+    if long is None:
+        return match[0]
+    if value == "True":
+        return f"`{long}`"
+    if value == "False":
+        return f"`--no-{long.removeprefix('--')}`"
+    return f"`{long} {value.strip(chr(34))}`"
+
+
+def _sets(match: re.Match[str]) -> str:
+    return "`" + " ".join(f"--set {each}" for each in match[1].split(", ")) + "`"
+
+
+assert set(_ARGUMENTS.values()) <= {name for flag in SUBMIT_FLAGS for name in flag.names}
