@@ -111,6 +111,7 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         seed=_seed(built.digest, values),
         created_at=time.time(),
         refuses_marks="encoding" not in {**cls.__mrq_settings__, **request.overrides},
+        claim=secrets.token_hex(8),
     )
     return Draft(
         spec=spec,

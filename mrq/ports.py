@@ -161,9 +161,9 @@ class LeaderState(Protocol):
         """(store id, incarnation, ready); the id is "" in a store that was never initialised."""
         ...
 
-    def open(self, incarnation: int) -> None:
+    def open(self, incarnation: int, store_id: str = "") -> None:
         """Everything is loaded or restored: from now on workers get answers. The incarnation only grows.
-        A store without an id gets one."""
+        The id is written over one that was made meanwhile; without it a store that has none gets one."""
         ...
 
     def jobs(self) -> list[str]:

@@ -258,10 +258,10 @@ class MemoryStore:
         with self._lock:
             return self._claims.store_id, self._claims.incarnation, self._claims.ready
 
-    def open(self, incarnation: int) -> None:
+    def open(self, incarnation: int, store_id: str = "") -> None:
         """Say that everything is loaded: from now on there are answers."""
         with self._lock:
-            self._claims.store_id = self._claims.store_id or _new_id()
+            self._claims.store_id = store_id or self._claims.store_id or _new_id()
             self._claims.open(incarnation)
             self._grown.notify_all()
 

@@ -246,6 +246,11 @@ class MemoryBlobs:
             self._kept.pop(digest, None)
             return None
 
+    def wipe(self) -> None:
+        """As when the store comes back without its data."""
+        with self._lock:
+            self._kept.clear()
+
     def close(self) -> None:
         """Nothing is held open."""
 

@@ -171,6 +171,8 @@ class JobSpec:
     created_at: float = 0.0  #: seconds since the epoch
     #: Text that begins with a byte order mark of UTF-16 or UTF-32 is refused: no encoding was named.
     refuses_marks: bool = True
+    #: What the job's claim on OUT carries: whoever has this record may go on with it. "": of an earlier mrq.
+    claim: str = ""
 
     @property
     def needs(self) -> Needs:

@@ -45,6 +45,8 @@ __all__ = [
 ]
 
 _FS: Final = FileSystem()
+#: Where it stands what to do about a claim that nobody lets go of.
+_GUIDE: Final = 'docs/operations.md, "An output that stays claimed"'
 #: Another job may come and go between two looks; more often than this is a riot.
 _TRIES: Final = 20
 
@@ -69,6 +71,7 @@ def prepare(
     inputs: Sequence[str] = (),
     shown: str | None = None,
     cluster: owner.Cluster | None = None,
+    claim: str = "",
     fs: FileSystem = _FS,
 ) -> Staging:
     """Claim OUT for a job before anything runs.
@@ -76,8 +79,8 @@ def prepare(
     `shown` is OUT as the user spelled it, for messages. `inputs` are the absolute paths of input files:
     refused inside an OUT that would be replaced. An empty directory may stand where OUT goes; a finished
     result there needs `overwrite`, and anything else is refused. With `cluster` the claim is that cluster's,
-    and made again by its next leader it is the same one. Raises OutputError when OUT exists, can't be made,
-    or another living job has it; DiskFullError.
+    and made again by its next leader it is the same one; `claim` is what the job's record holds of it. Raises
+    OutputError when OUT exists, can't be made, or another living job has it; DiskFullError.
     """
     staging = _beside(output, job, shown)
     folder, parent = staging.folder, os.path.dirname(staging.output_open)
@@ -87,12 +90,12 @@ def prepare(
     for _ in range(_TRIES):
         displaces = _displaces(fs, staging, overwrite, inputs)
         staging = replace(staging, displaces=displaces)
-        me = owner.myself(job, displaces, made, cluster)
+        me = owner.myself(job, displaces, made, cluster, claim)
         with disk.naming(folder):
             if owner.create(fs, folder, me):
                 return staging
             held = owner.holder(fs, folder) if cluster is not None else None
-        if held is not None and held[1].job == job and held[1].is_mine(cluster):
+        if held is not None and held[1].job == job and held[1].is_mine(cluster, claim):
             return replace(staging, displaces=held[1].displaces)
         if _take_over(fs, staging, me, cluster):
             return staging
@@ -245,14 +248,22 @@ def _refuse(staging: Staging, former: owner.Owner, alive: bool | None) -> None:
             f"{staging.output} is being written by job {former.job}{whose}; "
             "wait for it or choose another output"
         )
+    if former.cluster and former.job == staging.job:
+        raise OutputError(
+            f"{staging.output} was claimed by job {former.job} as one of a cluster whose store had the id "
+            f"{former.cluster}, and the job's record doesn't say that this is the same; {staging.folder} is "
+            f"left as it is: submit the job anew, to another output ({_GUIDE})"
+        )
     if former.cluster:
         raise OutputError(
             f"{staging.output} is being written by job {former.job} of a cluster that can't be asked from "
-            f"here; wait for it, or if that cluster is gone remove {staging.folder} and try again"
+            f"here whether it goes on (its store has the id {former.cluster}); wait for it, cancel it there, "
+            f"or choose another output ({_GUIDE})"
         )
     raise OutputError(
-        f"{staging.output} is being written by job {former.job} on {former.host}, of which this machine "
-        f"can't know whether it lives; if it is dead, remove {staging.folder} and try again"
+        f"{staging.output} is being written by job {former.job} on {former.host} (process {former.pid}), of "
+        f"which this machine can't know whether it lives; wait for it, end it there, or choose another "
+        f"output ({_GUIDE})"
     )
 
 
@@ -260,7 +271,7 @@ def _finish_former(
     fs: FileSystem, staging: Staging, data: bytes, former: owner.Owner, cluster: owner.Cluster | None
 ) -> None:
     """Complete the commit of a dead job that had decided it."""
-    me = owner.myself(former.job, former.displaces, former.made, cluster)
+    me = owner.myself(former.job, former.displaces, former.made, cluster, former.claim)
     with disk.naming(staging.folder):
         if not owner.succeed(fs, staging.folder, data, me):
             return
@@ -298,17 +309,25 @@ def reopen(spec: JobSpec, *, cluster: owner.Cluster | None = None, fs: FileSyste
         if published is not None and _job_of(published) == spec.job:
             # Committed already, as `commit` will find; until then attempts need somewhere to write.
             with disk.naming(folder):
-                if owner.create(fs, folder, owner.myself(spec.job, None, cluster=cluster)):
+                if owner.create(fs, folder, owner.myself(spec.job, None, cluster=cluster, claim=spec.claim)):
                     return staging
-        return prepare(spec.output_open, spec.job, spec.overwrite, shown=spec.output, cluster=cluster, fs=fs)
+        return prepare(
+            spec.output_open,
+            spec.job,
+            spec.overwrite,
+            shown=spec.output,
+            cluster=cluster,
+            claim=spec.claim,
+            fs=fs,
+        )
     former = held[1]
     if former.job != spec.job:
         raise OutputError(
             f"{shown} was taken by job {former.job} since; the files of job {spec.job} are gone; submit anew"
         )
     staging = replace(staging, displaces=former.displaces)
-    me = owner.myself(spec.job, former.displaces, former.made, cluster)
-    if not former.is_mine(cluster) and not _take_over(fs, staging, me, cluster):
+    me = owner.myself(spec.job, former.displaces, former.made, cluster, spec.claim)
+    if not former.is_mine(cluster, spec.claim) and not _take_over(fs, staging, me, cluster):
         raise OutputError(f"{shown}: someone else takes job {spec.job} up at this moment")
     return staging
 

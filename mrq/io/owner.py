@@ -36,6 +36,13 @@ class Cluster:
 
     id: str  #: of its store
     goes_on: Callable[[str], bool]  #: is a job of that id known, and not over?
+    #: The `JobSpec.claim` of a job that is known; "" of others.
+    claim_of: Callable[[str], str] = lambda job: ""
+
+    def made(self, owner: Owner) -> bool:
+        """Is it a claim of this cluster's? By the id of its store, or, as a store may have lost its data and
+        have got another id since, by what its record of the job says."""
+        return owner.cluster == self.id or owner.is_of(self.claim_of(owner.job))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +60,22 @@ class Owner:
     made: tuple[str, ...] = ()  #: parents of OUT that had to be made, innermost first
     released: bool = False  #: nobody runs it: kept for `mrq retry`, or to be taken over
     cluster: str = ""  #: id of the cluster that runs it; "" is the process itself
+    claim: str = ""  #: of the job's record, the same for all claims of one job; "": of an earlier mrq
 
     def dump(self) -> bytes:
         """As the bytes of the `job` file."""
         fields = {name: getattr(self, name) for name in self.__slots__}
         return (json.dumps(fields, indent=1) + "\n").encode("ascii")
 
-    def is_mine(self, cluster: Cluster | None) -> bool:
-        """Did this very process, or any master of this cluster, claim the folder and not let go?"""
+    def is_of(self, claim: str) -> bool:
+        """Is it the claim that a job's record holds?"""
+        return bool(claim) and self.claim == claim
+
+    def is_mine(self, cluster: Cluster | None, claim: str) -> bool:
+        """Did this very process, or any master of this cluster, claim the folder and not let go? `claim` is
+        what the job's record holds, which is believed whatever the ids of stores say."""
         if self.cluster:
-            return not self.released and cluster is not None and cluster.id == self.cluster
+            return not self.released and cluster is not None and (cluster.made(self) or self.is_of(claim))
         here = (os.getpid(), process_start(os.getpid()), *identity())
         return not self.released and here == (self.pid, self.started, self.host, self.boot, self.namespace)
 
@@ -72,7 +85,7 @@ class Owner:
         if self.released:
             return False
         if self.cluster:
-            return cluster.goes_on(self.job) if cluster is not None and cluster.id == self.cluster else None
+            return cluster.goes_on(self.job) if cluster is not None and cluster.made(self) else None
         host, boot, namespace = identity()
         if self.host != host:
             return None
@@ -119,7 +132,11 @@ def _content(path: str) -> str:
 
 
 def myself(
-    job: str, displaces: str | None, made: tuple[str, ...] = (), cluster: Cluster | None = None
+    job: str,
+    displaces: str | None,
+    made: tuple[str, ...] = (),
+    cluster: Cluster | None = None,
+    claim: str = "",
 ) -> Owner:
     """This process, or its cluster, as the owner of a job's staging folder."""
     pid = os.getpid()
@@ -135,6 +152,7 @@ def myself(
         nonce=_nonce(),
         made=made,
         cluster=cluster.id if cluster is not None else "",
+        claim=claim,
     )
 
 
@@ -191,7 +209,10 @@ def holder(fs: FileSystem, folder: str) -> tuple[bytes, Owner] | None:
         if successor is None:
             return data, parse(data, folder)
         data = successor
-    raise OutputError(f"{folder} has been taken over {_SUCCESSORS_MAX} times; look at it and remove it")
+    raise OutputError(
+        f"{folder} has been taken over {_SUCCESSORS_MAX} times: look at what runs there, and choose another "
+        "output"
+    )
 
 
 def succeed(fs: FileSystem, folder: str, former: bytes, owner: Owner) -> bool:

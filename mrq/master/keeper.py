@@ -141,6 +141,7 @@ class ClusterKeeper:
             self._forget(spec.job, drop_files=state is not JobState.DONE)
 
     def _forget(self, job: str, *, drop_files: bool) -> None:
+        self.submits.settled(job)
         self.master.later(lambda: self.master.forget(job, drop_files=drop_files))
 
     def expire(self, spec: JobSpec) -> None:

@@ -66,9 +66,10 @@ class Master:
     """The leader of one engine or cluster. Make it, give `sink` to the adapters, `start` it, `stop` it.
 
     On a cluster it is made for one term of leadership, with `records` for a successor, the store's `state`,
-    and `acting`, which is asked before every write. A term ends by `stop`, or by itself when a later leader
-    has fenced it: `fenced` is called once, on the loop's thread, and nothing goes out any more. `dial` begins
-    to dial a worker; the verdict comes to `sink`. `say` is told what people should see.
+    its id and `put_back` for a store that loses its data (see `Outbox`), and `acting`, which is asked before
+    every write. A term ends by `stop`, or by itself when a later leader has fenced it: `fenced` is called
+    once, on the loop's thread, and nothing goes out any more. `dial` begins to dial a worker; the verdict
+    comes to `sink`. `say` is told what people should see.
     """
 
     def __init__(
@@ -82,6 +83,8 @@ class Master:
         epoch: int = 1,
         records: bool = False,
         state: LeaderState | None = None,
+        store_id: str = "",
+        put_back: Callable[[str], None] = lambda job: None,
         acting: Callable[[], bool] = lambda: True,
         fenced: Callable[[], None] = lambda: None,
         dial: Callable[[c.DialWorker], None] = lambda command: None,
@@ -97,7 +100,15 @@ class Master:
         self._fenced = fenced
         self._dial = dial
         self._say = say
-        self._out = Outbox(machine, owner=owner, epoch=epoch, incarnation=incarnation, records=records)
+        self._out = Outbox(
+            machine,
+            owner=owner,
+            epoch=epoch,
+            incarnation=incarnation,
+            records=records,
+            store_id=store_id,
+            put_back=put_back,
+        )
         self._watched = state is not None  #: the fences are read, every second
         self._look_at = 0.0
         self._send_at = 0.0  #: not before: something was away

@@ -133,6 +133,7 @@ class _Begin:
 @dataclass(frozen=True, slots=True)
 class _Open:
     incarnation: int
+    store_id: str
 
 
 _Item = Batch | _Restore | _TakeFence | _Begin | _Open
@@ -154,9 +155,23 @@ def found_in(store: LeaderStore, incarnation: int) -> tuple[int, int]:
 class Outbox:
     """One leader's. Not thread-safe, but for `jobs`, which other threads may add to."""
 
-    def __init__(self, machine: Machine, *, owner: str, epoch: int, incarnation: int, records: bool) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        owner: str,
+        epoch: int,
+        incarnation: int,
+        records: bool,
+        store_id: str = "",
+        put_back: Callable[[str], None] = lambda job: None,
+    ) -> None:
+        """A store that lost its data gets back the id that it had, `store_id`: claims on outputs name it.
+        `put_back` is told of each job before it is written back: other things were kept for it there."""
         self._machine = machine
         self.owner, self.epoch, self.incarnation = owner, epoch, incarnation
+        self._store_id = store_id
+        self._put_back = put_back
         self._records = records
         self.jobs: dict[str, Held] = {}
         self._cluster = self.fence()
@@ -217,10 +232,11 @@ class Outbox:
                 answer = store.begin(item.spec, item.code, item.fence)
             case _Restore():
                 assert state is not None
+                self._put_back(item.stored.spec.job)
                 answer = state.restore(item.stored, item.code)
             case _Open():
                 assert state is not None
-                state.open(item.incarnation)
+                state.open(item.incarnation, item.store_id)
                 return
         if answer is WriteAnswer.FENCED:
             raise Fenced
@@ -346,7 +362,7 @@ class Outbox:
                 writes=tuple(writes.get(name, ())),
             )
             self._items.append(_Restore(stored, held.code))
-        self._items.append(_Open(incarnation))
+        self._items.append(_Open(incarnation, self._store_id))
         self._after.extend(x for x in kept if not isinstance(x, _ORDERED))
 
     def behind(self, store: LeaderStore) -> bool:

@@ -107,17 +107,26 @@ class SharedRoot:
         """Remove what was materialised for a job that is over for good. Never raises."""
         shutil.rmtree(f"{self.root}/inputs/{check_job_id(job)}", ignore_errors=True)
 
-    def sweep(self, known: Callable[[], Collection[str]]) -> None:
-        """Remove what belongs to jobs that nobody knows any more. `known` is asked after the folders were
-        listed, so that what a new job makes meanwhile isn't among them. Raises OperatorError."""
+    def sweep(self, known: Callable[[], Collection[str]], until: float) -> None:
+        """Remove what belongs to jobs that nobody knows any more, unless it was changed after `until`, in
+        seconds since the epoch: a store that lost its data knows nothing of jobs that are done, whose results
+        are still read. `known` is asked after the folders were listed, so that what a new job makes meanwhile
+        isn't among them. Raises OperatorError."""
         found: list[tuple[str, str]] = []
         for kind in ("inputs", "results"):
             with contextlib.suppress(OSError):
                 found += [(name, f"{self.root}/{kind}/{name}") for name in os.listdir(f"{self.root}/{kind}")]
         there = known()
         for name, path in found:
-            if name not in there and not name.startswith("."):
+            if name not in there and not name.startswith(".") and _changed_at(path) < until:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _changed_at(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
 
 
 def unseen(draft: Draft) -> dict[int, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import mrq
@@ -79,6 +80,8 @@ class Submits:
         self._cut = cut
         self._planning: set[str] = set()  #: jobs that are being submitted at this moment
         self._unwanted: set[str] = set()  #: of them, those that were cancelled meanwhile
+        #: By sampling: the job that it is for, packed; the store, which has it as a blob, may lose it.
+        self._packed: dict[str, bytes] = {}
 
     def announce(self, args: Mapping[str, Any]) -> None:
         """A submit that will be done: from now on its job can be taken back."""
@@ -167,7 +170,7 @@ class Submits:
         if code is None:
             raise OperatorError(f"the code of job {spec.job} isn't kept any more; submit again")
         plan = complete(self._shared.materialise(draft, self._blobs))
-        staging = self._of_output(committer.prepare, plan)
+        staging = self._of_output(partial(committer.prepare, claim=spec.claim), plan)
         try:
             planned = replace(plan.spec, output_open=self._output(spec), staging=staging.folder)
             if plan.sample is None:
@@ -175,6 +178,7 @@ class Submits:
             else:
                 packed = wire.pack([wire.VERSION, wire.to_wire(planned)])
                 then = self._blobs.put(packed, keep_s=self._keep_s)
+                self._packed[plan.sample.job] = packed
                 self._taking.take(replace(plan.sample, staging=None, then=then), code)
         except OperatorError:
             raise  # it may have been taken, by an answer that was lost: the claim stays the cluster's
@@ -203,7 +207,7 @@ class Submits:
 
     def sampled_for(self, sample: JobSpec) -> JobSpec:
         """The job that a sampling is for. Raises OperatorError when it isn't kept any more."""
-        packed = self._blobs.get(sample.then or "")
+        packed = self._packed.get(sample.job) or self._blobs.get(sample.then or "")
         if packed is None:
             raise OperatorError(f"what {sample.job} was sampling for isn't kept any more; submit anew")
         version, data = wire.unpack(packed)
@@ -214,9 +218,25 @@ class Submits:
     def is_kept(self, sample: JobSpec) -> bool:
         """Can a sampling be gone on with once the store answers? True where it can't be asked."""
         try:
-            return self._blobs.get(sample.then or "") is not None
+            return sample.job in self._packed or self._blobs.get(sample.then or "") is not None
         except OperatorError:
             return True
+
+    def remember(self, job: JobSpec) -> None:
+        """A job that was taken over: what a sampling is for is kept here too. Raises OperatorError."""
+        packed = self._blobs.get(job.then) if job.then is not None else None
+        if packed is not None:
+            self._packed[job.job] = packed
+
+    def put_back(self, sample: str) -> None:
+        """The store has lost its data. Raises OperatorError."""
+        packed = self._packed.get(sample)
+        if packed is not None:
+            self._blobs.put(packed, keep_s=self._keep_s)
+
+    def settled(self, sample: str) -> None:
+        """A sampling is over, and the job that it was for is taken, or over as well."""
+        self._packed.pop(sample, None)
 
     def go_on(self, sample: JobSpec, samples: Sequence[bytes]) -> None:
         """The samples are there: cut the key space and take the job that they are for. Again is once."""

@@ -22,6 +22,7 @@ from mrq.core.machine_config import MachineConfig
 from mrq.core.model import JobSpec, JobState, Kind, Purpose, TaskResult
 from mrq.errors import CorruptFileError, InputError, MrqError, OperatorError, UsageError
 from mrq.io import committer, inputs, owner
+from mrq.io.plan import sample_id
 from mrq.master.archive import Archive
 from mrq.master.backend import Backend, LeaderBroker
 from mrq.master.dials import DIALS_MAX, Dial, Dials
@@ -100,7 +101,7 @@ class Term:
         self._incarnation, there = found_in(backend.store, incarnation)
         if there > epoch:
             raise Overtaken(f"epoch {there} came after {epoch}", epoch=there)
-        self._cluster = owner.Cluster(store_id, self._goes_on)
+        self._cluster = owner.Cluster(store_id, self._goes_on, self._claim_of)
         self._keeper = ClusterKeeper(
             cluster=self._cluster,
             shared=self._shared,
@@ -118,6 +119,8 @@ class Term:
             epoch=epoch,
             records=True,
             state=backend.state,
+            store_id=store_id,
+            put_back=lambda job: self._submits.put_back(job),
             acting=lambda: not self._stopping.is_set() and settings.acting(),
             fenced=self._was_fenced,
             dial=self._dialler(settings.dial),
@@ -211,6 +214,7 @@ class Term:
                 self._give_up(job, str(exc))
                 continue
             self._master.adopt(stored.spec, self._master.fence(), code)
+            self._submits.remember(stored.spec)
             if known:
                 recorded += stored.recorded
             else:
@@ -226,7 +230,7 @@ class Term:
 
         self._master.start(store, self._broker, hand_in)
         self._events.start()
-        state.open(self._incarnation)
+        state.open(self._incarnation, self._cluster.id)
         self._news.start()
         self._slow(lambda: self._remember(over))
         self._office.start()
@@ -295,7 +299,7 @@ class Term:
             spec = self._master.spec(view.job)
             if spec is not None and view.state is JobState.FAILED and 0 < view.finished_at < until:
                 self._keeper.expire(spec)
-        self._shared.sweep(self._known)
+        self._shared.sweep(self._known, self._settings.clock.time() - self._settings.keep_s)
 
     def _go_on(self, spec: JobSpec, results: Mapping[tuple[Kind, int], TaskResult]) -> None:
         """A sampling that was done when its leader died."""
@@ -480,6 +484,10 @@ class Term:
 
     def _goes_on(self, job: str) -> bool:
         return self._submits.is_planned(job) or self._views.active(job) is not None
+
+    def _claim_of(self, job: str) -> str:
+        spec = self._master.spec(job) or self._master.spec(sample_id(job))
+        return spec.claim if spec is not None else ""
 
     def _slow(self, work: Callable[[], None], pool: ThreadPoolExecutor | None = None) -> None:
         """Do it on another thread. From any thread."""

@@ -50,9 +50,11 @@ class Asker:
         self.link.send(ClientRequest(id=secrets.token_hex(12), op=op, args=args))
 
     def _once(self, request: ClientRequest, until: float) -> Mapping[str, Any] | None:
-        self.link.send(request)  # sent again after a lost connection: the id says that it is the same
         waiting = False
         while not self.closed.is_set():
+            # Again after a lost connection, and from time to time, as the store may have lost it: the id says
+            # that it is the same.
+            self.link.send(request)
             left = until - time.monotonic()
             answer = self.link.answer(request.id, max(0.0, min(left, _READ_S)))
             if answer is not None or left <= 0:

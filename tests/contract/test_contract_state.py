@@ -43,6 +43,13 @@ def test_a_store_is_opened_by_a_leader(unready: Sides) -> None:
     assert unready.state.identity() == (store_id, 7, True)
 
 
+def test_a_leader_writes_the_id_back_that_its_store_had(unready: Sides) -> None:
+    unready.state.open(7, "of-before")
+    assert unready.state.identity() == ("of-before", 7, True)
+    unready.state.open(8)
+    assert unready.state.identity() == ("of-before", 8, True)
+
+
 # Jobs.
 
 

@@ -22,7 +22,7 @@ from mrq.core.model import Slots
 from mrq.errors import OperatorError
 from mrq.master.service import MasterService, ServiceConfig
 from mrq.master.shares import Probe
-from mrq.ports import Sink
+from mrq.ports import Sink, StoredJob, WriteAnswer
 from mrq.worker.agent_loop import AgentLoop
 from mrq.worker.calls import ThreadedCalls
 from mrq.worker.pool import Pool
@@ -35,7 +35,13 @@ CONFIG = MachineConfig(
 
 
 class _Store(MemoryStore):
-    """Keeps what is forgotten, as Redis does for a while."""
+    """Keeps what is forgotten, as Redis does for a while, and a restored job's code among the blobs."""
+
+    blobs: MemoryBlobs
+
+    def restore(self, stored: StoredJob, code: bytes) -> WriteAnswer:
+        self.blobs.put(code)
+        return super().restore(stored, code)
 
     def forget(self, job: str) -> None:
         """Kept."""
@@ -49,7 +55,7 @@ class Servers:
         self.store = _Store(leader=self._tell, ready=False, store_id="cluster-1")
         self.lease = MemoryLease()
         self.requests = MemoryRequests()
-        self.blobs = MemoryBlobs()
+        self.blobs = self.store.blobs = MemoryBlobs()
         self.queues = MemoryQueues()
 
     def _tell(self, event: object) -> None:

@@ -193,8 +193,9 @@ def test_an_owner_elsewhere_is_not_judged(tmp_path: Path) -> None:
     path = Path(staging.folder, "job")
     text = path.read_text()
     path.write_text(text.replace(f'"host": "{os.uname().nodename}"', '"host": "faraway"'))
-    with pytest.raises(OutputError, match=r"job first on faraway, .* remove .*\.out\.mrq"):
+    with pytest.raises(OutputError, match=r"job first on faraway \(process \d+\), .* wait for it") as refused:
         committer.prepare(str(tmp_path / "out"), "second")
+    assert "remove" not in str(refused.value), "its owner may live"
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
@@ -382,3 +383,53 @@ def test_a_clusters_claim_outlives_its_master_and_is_one_jobs(tmp_path: Path) ->
     alive.clear()  # it is over, or was never begun
     second = committer.prepare(out, "job-2", cluster=mine)
     assert second.notes == [f"took over {first.folder} from job job-1, which had ended"]
+
+
+def test_a_jobs_claim_is_known_by_its_record_whatever_the_ids_of_stores_say(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    before = owner.Cluster("c1", lambda job: True)
+    first = committer.prepare(out, "one", cluster=before, claim="n1")
+    records = {"one": "n1"}
+    alive = {"one"}
+    after = owner.Cluster("c2", alive.__contains__, lambda job: records.get(job, ""))
+    job = spec(tmp_path / "out", "one", claim="n1")
+    assert committer.prepare(out, "one", cluster=after, claim="n1").folder == first.folder
+    assert committer.reopen(job, cluster=after).folder == first.folder
+    with pytest.raises(OutputError, match="being written by job one; wait for it"):
+        committer.prepare(out, "two", cluster=after, claim="n2")
+    committer.abandon(committer.reopen(job, cluster=after), keep=True)
+    for cluster in (before, after):  # a retry, by whoever has the record
+        again = committer.reopen(job, cluster=cluster)
+        assert committer.reopen(job, cluster=owner.Cluster("c3", lambda job: True)).folder == again.folder
+        committer.abandon(again, keep=True)
+    staging = committer.reopen(job, cluster=after)
+    records.clear()
+    alive.clear()
+    for claim in ("", "n2"):  # a record of the version before, or another's of that name
+        with pytest.raises(OutputError, match=r"the id c2, .* submit the job anew, to another output"):
+            committer.reopen(spec(tmp_path / "out", "one", claim=claim), cluster=owner.Cluster("c4", bool))
+    committer.commit(staging, empty_manifest("one"))
+    assert committer.read_manifest(out).job == "one"
+
+
+def test_no_message_tells_anybody_to_remove_what_an_owner_may_still_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose life can't be known: another cluster's, another machine's, one taken over again and again."""
+    out = str(tmp_path / "out")
+    committer.prepare(out, "one", cluster=owner.Cluster("c1", lambda job: True))
+    claim = tmp_path / ".out.mrq" / "job"
+    told = []
+    elsewhere = owner.myself("one", None).dump().replace(os.uname().nodename.encode(), b"faraway")
+    for data in (claim.read_bytes(), elsewhere):
+        claim.write_bytes(data)
+        for job in ("one", "two"):
+            with pytest.raises(OutputError) as refused:
+                committer.prepare(out, job, True, cluster=owner.Cluster("c2", lambda job: True))
+            told.append(str(refused.value))
+    assert all("An output that stays claimed" in text for text in told)
+    monkeypatch.setattr(owner, "_SUCCESSORS_MAX", 0)
+    with pytest.raises(OutputError, match="has been taken over 0 times") as refused:
+        committer.prepare(out, "two", True)
+    told.append(str(refused.value))
+    assert not [text for text in told if "remove" in text or "delete" in text], told

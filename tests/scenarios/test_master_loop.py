@@ -71,8 +71,8 @@ class Store(MemoryStore):
             raise OperatorError("the store can't be reached")
         return super().fence(job)
 
-    def open(self, incarnation: int) -> None:
-        super().open(incarnation)
+    def open(self, incarnation: int, store_id: str = "") -> None:
+        super().open(incarnation, store_id)
         if self.lose_opens:
             self.lose_opens -= 1
             raise OperatorError("the answer was lost")

@@ -29,6 +29,8 @@ T = TypeVar("T")
 #: How often a leader looks for claims and reports whose wake-up was lost.
 SWEEP_S = 5.0
 LOOP_S = 0.5
+#: Of the simulated store: claims on outputs name it.
+STORE_ID = "sim"
 CALL_TIMEOUT_S = 2.0
 
 
@@ -76,10 +78,10 @@ class SimStore:
 
         return self._call(execute)
 
-    def open(self, incarnation: int) -> None:
+    def open(self, incarnation: int, store_id: str) -> None:
         def execute() -> None:
             claims = self.world.claims
-            claims.store_id = claims.store_id or f"sim-{incarnation}"
+            claims.store_id = store_id
             claims.open(incarnation)
             self.world.oracle.damaged = False
             self.world.faults_seen["restored"] += 1
@@ -313,12 +315,20 @@ class SimMaster:
         world, store = self.world, self.masters.store
         self.machine = self.out = None
         try:
-            incarnation, there = found_in(store, store.identity()[1])
+            store_id, before, _ = store.identity()
+            incarnation, there = found_in(store, before)
             if there > self._epoch:
                 self.feed(el.EpochSeen(epoch=there))
                 return
             machine = Machine(world.plan.config, wall=1e6)
-            out = Outbox(machine, owner=self.owner, epoch=self._epoch, incarnation=incarnation, records=True)
+            out = Outbox(
+                machine,
+                owner=self.owner,
+                epoch=self._epoch,
+                incarnation=incarnation,
+                records=True,
+                store_id=store_id,
+            )
             if store.lead(out.fence()) is WriteAnswer.FENCED:
                 raise Fenced
             heard = [(beat, health, 0.0) for beat, health in world.claims.heard()]
@@ -328,6 +338,10 @@ class SimMaster:
         except (OperatorError, Fenced):
             self.feed(el.WasFenced())
             return
+        if store_id != STORE_ID:
+            raise Broken(
+                f"{self.owner} leads the store {store_id!r}, in which nobody knows the claims on outputs"
+            )
         world.faults_seen["takeover"] += 1
         self.machine, self.out, self._lost = machine, out, False
         done = {key for key, row in world.oracle.rows.items() if row.state is TaskState.COMPLETED}

@@ -138,15 +138,20 @@ def test_a_pattern_is_seen_where_it_matches(tmp_path: Path) -> None:
 def test_what_no_job_wants_is_swept_and_a_new_jobs_inputs_are_not(tmp_path: Path) -> None:
     shared = SharedRoot(str(tmp_path))
     shared.prepare()
-    for name in ("inputs/old", "results/old", "results/kept", "results/.kept.mrq"):
+    for name in ("inputs/old", "results/old", "results/kept", "results/.kept.mrq", "results/young"):
         (tmp_path / name).mkdir()
+        if not name.endswith("young"):
+            os.utime(tmp_path / name, (1000.0, 1000.0))
 
     def known() -> set[str]:
         (tmp_path / "inputs/new").mkdir()  # after the folders were listed
         return {"kept"}
 
-    shared.sweep(known)
-    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [".kept.mrq", "kept"]
+    shared.sweep(known, until=2000.0)
+    kept = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert kept == [".kept.mrq", "kept", "young"], (
+        "a store that lost its data doesn't know what is still read"
+    )
     assert [path.name for path in (tmp_path / "inputs").iterdir()] == ["new"]
 
 

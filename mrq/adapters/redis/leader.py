@@ -70,9 +70,9 @@ class RedisLeaderStore:
         )
         return (store_id or b"").decode(), int(incarnation or 0), ready == b"1"
 
-    def open(self, incarnation: int) -> None:
+    def open(self, incarnation: int, store_id: str = "") -> None:
         """Say that everything is loaded: from now on there are answers."""
-        self._open(incarnation)
+        self._open(incarnation, store_id)
 
     def jobs(self) -> list[str]:
         """Ids of all jobs that aren't expired, oldest first."""
@@ -248,9 +248,9 @@ class RedisLeaderStore:
     def close(self) -> None:
         """The connection is closed by whoever made it, and so are the events."""
 
-    def _open(self, incarnation: int) -> str:
+    def _open(self, incarnation: int, store_id: str = "") -> str:
         found: bytes = self._connection.run(
-            Call("open", [self._keys.store], [incarnation, secrets.token_hex(8)])
+            Call("open", [self._keys.store], [incarnation, secrets.token_hex(8), store_id])
         )
         return found.decode()
 
