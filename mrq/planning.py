@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from mrq import config
+from mrq.codec.types import carried, carried_key
 from mrq.core.model import JobSpec
 from mrq.core.pathmap import PathMap, split_pattern
 from mrq.core.splits import InputFile
@@ -233,11 +234,14 @@ def _put_aside(records: Iterable[Any], folder: str) -> str:
 
 
 def keyed(records: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """(key, value) of each: tuples of two as they are, others under their position as in a text file."""
+    """(key, value) of each: tuples of two as they are, others under their position as in a text file.
+
+    Each as it was when it came: a generator may refill what it has yielded. Raises DataError.
+    """
     at = 0
     for record in records:
         if isinstance(record, tuple) and len(record) == 2:
-            yield record
+            yield carried_key(record[0]), carried(record[1])
         else:
-            yield at, record
+            yield at, carried(record)
             at += 1 + (len(record) if isinstance(record, str | bytes) else 0)

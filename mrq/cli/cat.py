@@ -50,8 +50,8 @@ def _print_records(path: str) -> None:
     from mrq.io.output import whole_file
     from mrq.io.records import read_piece
 
-    for _, _, keys, values in read_piece(whole_file(path)):
-        write_out(encode_text(keys, values))
+    for _, block in read_piece(whole_file(path)):
+        write_out(encode_text(*block.columns()))
 
 
 def show(out: str, *, json: bool) -> None:

@@ -27,7 +27,7 @@ from mrq.codec.types import (
     CARRIED,
     NoneType,
     base_of,
-    check_key,
+    carried_key,
     nan_refusal,
     only_type,
     surrogate_refusal,
@@ -64,7 +64,7 @@ def encode_column(values: Sequence[Any], *, keys: bool = False) -> bytes:
         if kind is list and any(type(item) is tuple for item in first):
             return _encode_lists(values)
         if keys and kind is tuple:
-            values = list(map(check_key, values))
+            values = list(map(carried_key, values))
     elif keys and kind is float and any(map(isnan, values)):
         raise nan_refusal()
     return b"m" + _pack(values if type(values) is list else list(values), keys)
@@ -88,7 +88,7 @@ def _checked(values: Sequence[Any], keys: bool) -> Sequence[Any]:
     if not kinds <= CARRIED or (keys and not kinds.isdisjoint((list, dict))):
         values = [base_of(value, key=keys) for value in values]
     if keys and not kinds <= _CONSTANT:
-        values = list(map(check_key, values))
+        values = list(map(carried_key, values))
     return values
 
 

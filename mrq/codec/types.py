@@ -3,11 +3,16 @@
 Keys are None, bool, int, float, str, bytes and tuples of them; values these and list and dict.
 Subclasses become their base, NumPy scalars what their `.item()` says; the rest is refused by name.
 Nothing here imports NumPy, decimal or datetime: types are recognised by the names in their MRO.
+
+A user's method may go on changing what it has yielded: a row buffer is refilled, a list grows. So every loop
+that takes pairs or results from user code asks `carried` and `carried_key` before it asks for the next
+one, and keeps what they give. A look at a chunk of pairs afterwards would see what became of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import is_
 from typing import Any, Final
 
 from mrq.errors import DataError
@@ -18,8 +23,10 @@ NUMBERS: Final = frozenset({bool, int, float})
 ATOMS: Final = frozenset({NoneType, bool, int, float, str, bytes})
 #: Types that a value may have exactly.
 CARRIED: Final = ATOMS | {tuple, list, dict}
-#: Keys of these types need no look inside; text is looked at when it is encoded.
-_PLAIN_KEYS: Final = ATOMS - {float}
+#: Keys of these types need no look: a float may be NaN. Text is looked at when it is encoded.
+PLAIN_KEYS: Final = ATOMS - {float}
+#: So many containers may lie in each other: every way out, and the way back in, can take them.
+DEPTH_MAX: Final = 200
 
 _USE: Final = {
     "enum.Enum": "its .value",
@@ -46,6 +53,12 @@ _USE: Final = {
     "builtins.mappingproxy": "dict(x)",
     "array.array": ".tolist()",
     "numpy.ndarray": ".tolist()",
+    "numpy.void": "x.item()",
+    "numpy.datetime64": "str(x)",
+    "numpy.timedelta64": "x / numpy.timedelta64(1, 's'), the seconds as a float",
+    "numpy.longdouble": "float(x)",
+    "numpy.float128": "float(x)",
+    "numpy.complexfloating": "(x.real, x.imag)",
     "pandas.core.frame.DataFrame": '.to_dict("records")',
     "pandas.core.series.Series": ".tolist()",
     "types.SimpleNamespace": "vars(x)",
@@ -58,7 +71,19 @@ _KEY_USE: Final = {
     "builtins.dict": "tuple(sorted(x.items()))",
     "builtins.set": "tuple(sorted(x))",
     "builtins.frozenset": "tuple(sorted(x))",
+    "numpy.ndarray": "tuple(x.tolist())",
 }
+#: NumPy's scalars that no value of Python stands for, and those that can change.
+_NUMPY_REFUSED: Final = frozenset(
+    {
+        "numpy.void",
+        "numpy.datetime64",
+        "numpy.timedelta64",
+        "numpy.longdouble",
+        "numpy.float128",
+        "numpy.complexfloating",
+    }
+)
 
 
 def only_type(column: Sequence[Any]) -> type | None:
@@ -79,11 +104,12 @@ def _what(key: bool) -> str:
     return "key" if key else "value"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Its repr, shortened, for messages. Raises nothing, whatever a user's __repr__ does."""
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 a user's __repr__ must not hide the error that we report
-        return "…"
+    except Exception:  # noqa: BLE001 the error that is reported must not be hidden by another
+        return f"an int of {value.bit_length():,} bits" if type(value) is int else "…"
     return text if len(text) <= 80 else text[:77] + "…"
 
 
@@ -91,14 +117,14 @@ def refusal(value: Any, *, key: bool) -> DataError:
     """The error that names a type which can't be carried and what to convert it with."""
     kind = type(value)
     table = {**_USE, **_KEY_USE} if key else _USE
-    names = [f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__]
+    names = _names(kind)
     use = next((table[name] for name in names if name in table), None)
     if use is None and hasattr(kind, "__dataclass_fields__"):
         use = "dataclasses.astuple(x)" if key else "dataclasses.asdict(x)"
     if use is None:
         carried = "None, bool, int, float, str, bytes or a tuple of them"
         use = carried if key else carried + ", list or dict"
-    return DataError(f"a {_what(key)} of type {type_name(kind)} can't be carried: {_shown(value)}; use {use}")
+    return DataError(f"a {_what(key)} of type {type_name(kind)} can't be carried: {shown(value)}; use {use}")
 
 
 def nan_refusal() -> DataError:
@@ -111,12 +137,103 @@ def surrogate_refusal(text: str, *, key: bool) -> DataError:
     bad = next(c for c in text if "\ud800" <= c <= "\udc7f" or "\udd00" <= c <= "\udfff")
     return DataError(
         f"a {_what(key)} holds the lone surrogate U+{ord(bad):04X}, which stands for no byte: "
-        f"{_shown(ascii(text))}; encode the text with errors='replace' first"
+        f"{shown(ascii(text))}; encode the text with errors='replace' first"
     )
 
 
-def _is_enum(kind: type) -> bool:
-    return any(base.__module__ == "enum" and base.__qualname__ == "Enum" for base in kind.__mro__)
+def _depth_refusal(key: bool) -> DataError:
+    return DataError(
+        f"a {_what(key)} can't be carried: it is nested too deeply (more than {DEPTH_MAX} levels), or holds "
+        "itself; flatten it, or yield it as JSON text"
+    )
+
+
+def _names(kind: type) -> list[str]:
+    """Of a type and its bases, nearest first."""
+    return [f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__]
+
+
+def carried(value: Any) -> Any:
+    """What is carried for a value that user code gave, as it is at this moment.
+
+    That is the value itself where nothing can change it: an atom, or a tuple of such. Lists and dicts are
+    copied, and so is what lies in them, at any depth; subclasses become their base, NumPy scalars Python's,
+    bytearray and memoryview bytes. Raises DataError for everything else, and for what is nested too deeply.
+    """
+    kind = type(value)
+    if kind in ATOMS:
+        return value
+    if kind is tuple:
+        for item in value:
+            if type(item) not in ATOMS:
+                break
+        else:
+            return value
+    elif kind is list:
+        if ATOMS.issuperset(map(type, value)):
+            return value.copy()
+    elif kind is dict and ATOMS.issuperset(map(type, value)) and ATOMS.issuperset(map(type, value.values())):
+        return value.copy()
+    return _within_stack(value, False)
+
+
+def carried_key(key: Any) -> Any:
+    """`carried` of a key. Raises DataError for types that keys may not have, and for NaN at any depth."""
+    kind = type(key)
+    if kind in PLAIN_KEYS or (kind is float and key == key):
+        return key
+    if kind is tuple:
+        for item in key:
+            if type(item) not in PLAIN_KEYS and (type(item) is not float or item != item):
+                break
+        else:
+            return key
+    made = _within_stack(key, True)
+    if _has_nan(made):
+        raise nan_refusal()
+    return made
+
+
+def _within_stack(value: Any, key: bool) -> Any:
+    try:
+        return _copied(value, key, 0)
+    except RecursionError:  # the caller's own stack was deep already
+        raise _depth_refusal(key) from None
+
+
+def _copied(value: Any, key: bool, depth: int) -> Any:
+    """The general way of `carried` and `carried_key`, one level a call."""
+    base = base_of(value, key=key)
+    kind = type(base)
+    if kind in ATOMS:
+        return base
+    if depth == DEPTH_MAX:
+        raise _depth_refusal(key)
+    if kind is dict:
+        return _copied_dict(base, depth + 1)
+    items = []
+    for item in base:
+        items.append(item if type(item) in ATOMS else _copied(item, key, depth + 1))
+    if kind is list:
+        return items
+    return base if all(map(is_, items, base)) else tuple(items)
+
+
+def _copied_dict(given: dict[Any, Any], depth: int) -> dict[Any, Any]:
+    made = {}
+    for name, item in given.items():
+        carried_name = name if type(name) in ATOMS else _copied(name, True, depth)
+        if carried_name in made:
+            raise DataError(
+                f"a dict can't be carried: two of its keys become {shown(carried_name)}, since their class "
+                "isn't carried but its base is; make them plain and distinct first"
+            )
+        made[carried_name] = item if type(item) in ATOMS else _copied(item, False, depth)
+    return made
+
+
+def _has_nan(key: Any) -> bool:
+    return any(map(_has_nan, key)) if type(key) is tuple else type(key) is float and key != key
 
 
 def base_of(value: Any, *, key: bool = False) -> Any:
@@ -125,7 +242,8 @@ def base_of(value: Any, *, key: bool = False) -> Any:
     kind = type(value)
     if kind in ATOMS or kind is tuple or (kind in CARRIED and not key):
         return value
-    if _is_enum(kind):
+    names = _names(kind)
+    if "enum.Enum" in names or not _NUMPY_REFUSED.isdisjoint(names):
         raise refusal(value, key=key)
     if isinstance(value, str):
         return str.__str__(value)
@@ -133,7 +251,9 @@ def base_of(value: Any, *, key: bool = False) -> Any:
         return float.__float__(value)
     if isinstance(value, int):
         return int.__int__(value)
-    if isinstance(value, (bytes, bytearray, memoryview)):
+    if isinstance(value, memoryview):
+        return _bytes_seen(value, key)
+    if isinstance(value, (bytes, bytearray)):
         return b"".join((value,))
     if isinstance(value, tuple):
         return tuple(value)
@@ -141,31 +261,18 @@ def base_of(value: Any, *, key: bool = False) -> Any:
         return list(value)
     if not key and isinstance(value, dict):
         return dict(value)
-    if any(base.__module__ == "numpy" and base.__qualname__ == "generic" for base in kind.__mro__):
+    if "numpy.generic" in names:
         item = value.item()
         if not type(item).__module__.startswith("numpy"):
             return base_of(item, key=key)
     raise refusal(value, key=key)
 
 
-def check_key(key: Any) -> Any:
-    """One key with everything inside made carried. Raises DataError for types that can't be, for
-    NaN and for surrogates that stand for no byte."""
-    key = base_of(key, key=True)
-    if type(key) is tuple:
-        return tuple(map(check_key, key))
-    if type(key) is float and key != key:
-        raise nan_refusal()
-    if type(key) is str:
-        utf8(key, key=True)
-    return key
-
-
-def carried_keys(keys: Sequence[Any]) -> Sequence[Any]:
-    """A column of keys that no codec looks at, with everything made carried. Raises DataError."""
-    if _PLAIN_KEYS.issuperset(map(type, keys)):
-        return keys
-    return list(map(check_key, keys))
+def _bytes_seen(view: memoryview, key: bool) -> bytes:
+    try:
+        return view.tobytes()
+    except ValueError as exc:  # its user has released it
+        raise DataError(f"a {_what(key)} of type memoryview can't be carried: {exc}; use bytes(x)") from exc
 
 
 def utf8(text: str, *, key: bool = True) -> bytes:

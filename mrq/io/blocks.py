@@ -26,10 +26,11 @@ class RecordBlock:
     """Some consecutive records of one file, as parallel columns.
 
     `piece` indexes the split's pieces; `path` is the file as the user spelled it; `bytes` is what of
-    the split's length it stands for.
+    the split's length it stands for. `again` makes keys and values once more where user code, which is
+    handed the values themselves, could change them.
     """
 
-    __slots__ = ("_keys", "_offsets", "_values", "bytes", "path", "piece")
+    __slots__ = ("_again", "_keys", "_offsets", "_values", "bytes", "path", "piece")
 
     def __init__(
         self,
@@ -39,7 +40,9 @@ class RecordBlock:
         keys: list[Any] | None = None,
         values: list[Any] | None = None,
         offsets: list[int] | None = None,
+        again: Callable[[], tuple[list[Any], list[Any]]] | None = None,
     ) -> None:
+        self._again = again
         self.piece = piece
         self.path = path
         self.bytes = consumed
@@ -63,6 +66,11 @@ class RecordBlock:
     def offsets(self) -> list[int]:
         """Where each record begins in its (decompressed) file, bytes."""
         return self.keys if self._offsets is None else self._offsets
+
+    def as_read(self, index: int) -> tuple[Any, Any]:
+        """One record's key and value as they were before user code had them."""
+        keys, values = (self.keys, self.values) if self._again is None else self._again()
+        return keys[index], values[index]
 
     @property
     def data(self) -> bytes:
@@ -181,6 +189,13 @@ class JsonBlock(LineBlock):
             self._parse()
         assert self._keys is not None
         return self._keys
+
+    def as_read(self, index: int) -> tuple[Any, Any]:
+        key = self.keys[index]
+        begin = max(key - self._start - self._lead, 0)  # the first line's key leaves a byte order mark out
+        end = self._data.find(b"\n", begin)
+        line = self._data[begin : len(self._data) if end < 0 else end].decode("utf-8", "surrogateescape")
+        return key, self._slow(key, line)
 
     def _parse(self) -> None:
         """Both columns in one pass, since a blank or bad line is in neither."""

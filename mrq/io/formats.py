@@ -146,8 +146,10 @@ class Records:
         from mrq.io.records import read_piece
 
         for number, piece in enumerate(split.pieces):
-            for consumed, offset, keys, values in read_piece(piece, tick, reading):
-                yield RecordBlock(number, piece.path, consumed, keys, values, [offset] * len(keys))
+            for consumed, block in read_piece(piece, tick, reading):
+                keys, values = block.columns()
+                offsets = [block.offset] * len(keys)
+                yield RecordBlock(number, piece.path, consumed, keys, values, offsets, again=block.columns)
 
 
 _FORMATS: Final[dict[str, Callable[[], InputFormat]]] = {

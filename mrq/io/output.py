@@ -288,8 +288,8 @@ def _read_jsonl(path: str) -> Iterator[tuple[Any, Any]]:
 def _read_records(path: str) -> Iterator[tuple[Any, Any]]:
     from mrq.io.records import read_piece
 
-    for _, _, keys, values in read_piece(whole_file(path)):
-        yield from zip(keys, values, strict=True)
+    for _, block in read_piece(whole_file(path)):
+        yield from zip(*block.columns(), strict=True)
 
 
 _READERS: Final = {"text": _read_text, "lines": _read_plain, "jsonl": _read_jsonl}

@@ -16,7 +16,7 @@ import struct
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mrq.codec.columns import decode_column, encode_column
 from mrq.core.model import Piece
@@ -107,10 +107,29 @@ def _little(offsets: array[int]) -> bytes:
     return struct.pack(f"<{len(offsets)}Q", *offsets)
 
 
+class Block(NamedTuple):
+    """A block as it lies in the file, its checksum verified."""
+
+    path: str  #: as spelled
+    offset: int  #: in the decompressed file, bytes
+    records: int
+    keys: bytes
+    values: bytes
+
+    def columns(self) -> tuple[list[Any], list[Any]]:
+        """Keys and values, new objects each time. Raises CorruptFileError."""
+        keys, values = decode_column(self.keys), decode_column(self.values)
+        if len(keys) != self.records or len(values) != self.records:
+            raise CorruptFileError(
+                f"{self.path}: the block at byte {self.offset} doesn't hold {self.records} records"
+            )
+        return keys, values
+
+
 def read_piece(
     piece: Piece, tick: Callable[[], None] | None = None, reading: Reading = ANY
-) -> Iterator[tuple[int, int, list[Any], list[Any]]]:
-    """(input bytes it stands for, block offset, keys, values) of every block that begins in the piece.
+) -> Iterator[tuple[int, Block]]:
+    """(input bytes it stands for, block) of every block that begins in the piece.
 
     Raises InputError for another kind of file, CorruptFileError for a damaged one.
     """
@@ -119,10 +138,10 @@ def read_piece(
         _check_header(head, piece.path)
         if source.compression is not None:
             left = piece.length
-            for _, offset, keys, values in _blocks(source, len(_HEADER), None, piece.path, tick):
+            for _, block in _blocks(source, len(_HEADER), None, piece.path, tick):
                 took = min(source.taken(), left)
                 left -= took
-                yield took, offset, keys, values
+                yield took, block
             return
         offsets, end_mark = _index(source, piece)
         stop = piece.start + piece.length
@@ -131,13 +150,12 @@ def read_piece(
             return
         source.seek(mine[0])
         at = piece.start
-        for number, (size, offset, keys, values) in enumerate(
-            _blocks(source, mine[0], len(mine), piece.path, tick)
-        ):
+        for number, (size, block) in enumerate(_blocks(source, mine[0], len(mine), piece.path, tick)):
+            offset = block.offset
             if offset != mine[number] or offset + size > end_mark:
                 raise CorruptFileError(f"{piece.path}: the block at byte {offset} isn't where its index says")
             upto = stop if number == len(mine) - 1 else offset + size
-            yield upto - at, offset, keys, values
+            yield upto - at, block
             at = upto
 
 
@@ -170,8 +188,8 @@ def _index(source: Source, piece: Piece) -> tuple[list[int], int]:
 
 def _blocks(
     source: Source, at: int, count: int | None, path: str, tick: Callable[[], None] | None
-) -> Iterator[tuple[int, int, list[Any], list[Any]]]:
-    """(size, offset, keys, values) of `count` blocks from here on, or all up to the end mark."""
+) -> Iterator[tuple[int, Block]]:
+    """(size, block) of `count` blocks from here on, or all up to the end mark."""
     while count is None or count > 0:
         if tick is not None:
             tick()
@@ -184,11 +202,8 @@ def _blocks(
         payload = source.read(key_bytes + value_bytes)
         if len(payload) < key_bytes + value_bytes or zlib.crc32(payload) != crc:
             raise CorruptFileError(f"{path}: the block at byte {at} is truncated or fails its checksum")
-        keys, values = decode_column(payload[:key_bytes]), decode_column(payload[key_bytes:])
-        if len(keys) != records or len(values) != records:
-            raise CorruptFileError(f"{path}: the block at byte {at} doesn't hold {records} records")
         size = _BLOCK.size + len(payload)
-        yield size, at, keys, values
+        yield size, Block(path, at, records, payload[:key_bytes], payload[key_bytes:])
         at += size
         if count is not None:
             count -= 1

@@ -4,6 +4,9 @@
 here is done per record: the loops pull up to `_step` pairs at a time, and between two chunks look at one
 pair's shape and at what is held. So a record that emits without end is bounded too.
 
+What user code has yielded it may change once it goes on. So whatever isn't known to be plain is made
+`carried` before the next pair is pulled; ints that are added, and what is only counted, are never kept.
+
 A *FoldCollector* keeps a state a key (built-ins that fold): no sort, regions unsorted. A *GroupCollector*
 keeps lists of values a key, or two columns once keys hardly repeat; regions are sorted.
 """
@@ -16,6 +19,7 @@ from itertools import compress, islice, repeat
 from operator import is_not, not_
 from typing import Any, Final
 
+from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key, shown
 from mrq.errors import DataError
 from mrq.shuffle.aggregate import FoldTable
 from mrq.shuffle.block import Frame, frames
@@ -49,10 +53,15 @@ def check_pair(pair: Any) -> Pair:
     raise DataError(f"map yielded {described(pair)}; it must yield pairs: `yield key, value`")
 
 
+def carried_pair(pair: Any) -> Pair:
+    """The pair as it is carried. Raises DataError for what isn't a pair, and for what can't be carried."""
+    key, value = check_pair(pair)
+    return carried_key(key), carried(value)
+
+
 def described(value: Any) -> str:
     """A value and its type, shortened, for messages."""
-    text = repr(value)
-    text = text if len(text) <= 80 else text[:77] + "…"
+    text = shown(value)
     kind = type(value)
     many = f" of {len(value)}" if isinstance(value, tuple | list) else ""
     return f"{text} (a {kind.__name__}{many})" if value is not None else "None"
@@ -177,7 +186,8 @@ class FoldCollector(Collector):
 
     def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
         fold = self._fold
-        if fold.counts or not fold.adds or set(map(type, mapping.values())) != {int}:
+        plain = set(map(type, mapping.values())) == {int} and PLAIN_KEYS.issuperset(map(type, mapping))
+        if fold.counts or not fold.adds or not plain:
             super().consume_mapping(mapping)
             return
         sums = self._table.sums
@@ -202,9 +212,18 @@ class FoldCollector(Collector):
             for key, value in islice(pairs, self._step):
                 if value is one:
                     held = get(key)  # an eighth faster than get(key, 0)
-                    sums[key] = one if held is None else held + one
+                    if held is not None:
+                        sums[key] = held + one
+                    elif type(key) is str:
+                        sums[key] = one
+                    else:
+                        self._add_to(key, one)
                 elif type(value) is int:
-                    sums[key] = get(key, 0) + value
+                    held = get(key)
+                    if held is not None:
+                        sums[key] = held + value
+                    else:
+                        self._add_to(key, value)
                     odd += 1
                     odd_sum += value
                 else:
@@ -217,31 +236,51 @@ class FoldCollector(Collector):
         """One pair, the general way."""
         self._odd += 1
         if type(value) is int or type(value) is bool:
-            sums = self._table.sums
-            sums[key] = sums.get(key, 0) + value
+            self._add_to(key, value)
             self._odd_sum += value
         else:
-            self._table.put(key, value)
+            self._table.put(carried_key(key), carried(value))
+
+    def _add_to(self, key: Any, value: int) -> None:
+        """Add to the sum of a key that may be new."""
+        key = carried_key(key)
+        sums = self._table.sums
+        sums[key] = sums.get(key, 0) + value
 
     def _count(self, pairs: Iterator[Pair]) -> None:
         for pair in pairs:
             sums = self._table.sums  # another after a spill
             get = sums.get
-            first = check_pair(pair)[0]
-            sums[first] = get(first, 0) + 1
+            self._add_to(check_pair(pair)[0], 1)
             for key, _ in islice(pairs, self._step):
                 held = get(key)
-                sums[key] = 1 if held is None else held + 1
+                if held is not None:
+                    sums[key] = held + 1
+                elif type(key) is str:
+                    sums[key] = 1
+                else:
+                    self._add_to(key, 1)
             self._charge()
 
     def _gather(self, pairs: Iterator[Pair]) -> None:
         lists = self._table.lists
+        kind = key_kind = NoneType  # plain types, of what came last
         for pair in pairs:
-            key, value = check_pair(pair)
+            key, value = carried_pair(pair)
             lists[key].append(value)
             column = [value]
             append = column.append
             for key, value in islice(pairs, self._step):
+                if type(key) is not key_kind:
+                    if type(key) in PLAIN_KEYS:
+                        key_kind = type(key)
+                    else:
+                        key = carried_key(key)
+                if type(value) is not kind:
+                    if type(value) in ATOMS:
+                        kind = type(value)
+                    else:
+                        value = carried(value)
                 lists[key].append(value)
                 append(value)
             self._emitted += len(column)

@@ -8,10 +8,10 @@ from itertools import islice, pairwise
 from typing import Any, Final
 
 from mrq.codec.order import sort_columns
-from mrq.codec.types import only_type
+from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key, only_type
 from mrq.shuffle.aggregate import ENTRY, LIST
 from mrq.shuffle.budget import PAIR_HELD, column_cost
-from mrq.shuffle.collect import Collector, MapPlan, Pair, check_pair
+from mrq.shuffle.collect import Collector, MapPlan, Pair, carried_pair
 from mrq.shuffle.fold import Columns, Combine
 from mrq.shuffle.grouping import blocks, combined, expanded
 from mrq.shuffle.mapfile import MapFileWriter
@@ -48,12 +48,23 @@ class GroupCollector(Collector):
 
     def _group(self, pairs: Iterator[Pair]) -> None:
         lists = self._lists
+        kind = key_kind = NoneType  # plain types, of what came last
         for pair in pairs:
-            key, value = check_pair(pair)
+            key, value = carried_pair(pair)
             lists[key].append(value)
             column = [value]
             append = column.append
             for key, value in islice(pairs, self._step):
+                if type(key) is not key_kind:
+                    if type(key) in PLAIN_KEYS:
+                        key_kind = type(key)
+                    else:
+                        key = carried_key(key)
+                if type(value) is not kind:
+                    if type(value) in ATOMS:
+                        kind = type(value)
+                    else:
+                        value = carried(value)
                 lists[key].append(value)
                 append(value)
             self._charge_lists(column)
@@ -62,13 +73,24 @@ class GroupCollector(Collector):
             lists = self._lists
 
     def _append(self, pairs: Iterator[Pair]) -> None:
+        kind = key_kind = NoneType  # plain types, of what came last
         for pair in pairs:
-            key, value = check_pair(pair)
+            key, value = carried_pair(pair)
             keys = [key]
             values = [value]
             add_key = keys.append
             add_value = values.append
             for key, value in islice(pairs, self._step):
+                if type(key) is not key_kind:
+                    if type(key) in PLAIN_KEYS:
+                        key_kind = type(key)
+                    else:
+                        key = carried_key(key)
+                if type(value) is not kind:
+                    if type(value) in ATOMS:
+                        kind = type(value)
+                    else:
+                        value = carried(value)
                 add_key(key)
                 add_value(value)
             self._keys += keys

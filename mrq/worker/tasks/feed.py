@@ -17,7 +17,7 @@ from mrq.io.blocks import RecordBlock
 from mrq.io.formats import input_format
 from mrq.io.streams import Reading
 from mrq.job.base import defined
-from mrq.shuffle.collect import check_pair, described
+from mrq.shuffle.collect import carried_pair
 from mrq.worker import page as pages
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.failure import Record, too_deep
@@ -135,8 +135,7 @@ class Feed:
             return
         try:
             for pair in function(record.key, record.value):
-                check_pair(pair)
-                check_hashable(pair)
+                carried_pair(pair)
         except DataError as better:
             raise better from None
         except Exception:  # noqa: BLE001 not reproducible: the first error stands
@@ -219,9 +218,8 @@ class Feed:
         index = len(block.values) - self._left.__length_hint__() - 1  # type: ignore[attr-defined]
         if not 0 <= index < len(block.values):
             return None
-        return Record(
-            path=block.path, offset=block.offsets[index], key=block.keys[index], value=block.values[index]
-        )
+        key, value = block.as_read(index)  # user code may have changed what it was given
+        return Record(path=block.path, offset=block.offsets[index], key=key, value=value)
 
 
 class Checking:
@@ -275,26 +273,11 @@ def _raised_by_us(exc: BaseException) -> bool:
     return name.startswith("mrq.shuffle.")
 
 
-def check_hashable(pair: Pair) -> None:
-    """Raise DataError for a key that no dict takes."""
-    try:
-        hash(pair[0])
-    except TypeError:
-        hints = {"list": "tuple(x)", "dict": "tuple(sorted(x.items()))", "set": "tuple(sorted(x))"}
-        hint = hints.get(type(pair[0]).__name__)
-        raise DataError(
-            f"map yielded the key {described(pair[0])}, which can't be a key"
-            + (f"; use {hint}" if hint else "")
-        ) from None
-
-
 def checked_pairs(found: Iterable[Any]) -> list[Pair]:
-    """All pairs of one record, each as it would be carried. Raises what map raises, DataError."""
+    """All pairs of one record, each as it is carried. Raises what map raises, DataError."""
     from mrq.codec.columns import encode_column
 
-    pairs = [check_pair(pair) for pair in found]
-    for pair in pairs:
-        check_hashable(pair)
+    pairs = [carried_pair(pair) for pair in found]
     if pairs:
         encode_column([key for key, _ in pairs], keys=True)
         encode_column([value for _, value in pairs])

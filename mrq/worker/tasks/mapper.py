@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from mrq.codec.types import carried_keys
+from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key
 from mrq.core.model import TaskResult
 from mrq.errors import DataError
 from mrq.io.formats import PartWriter
@@ -14,7 +14,7 @@ from mrq.job.base import Pair, defined
 from mrq.job.builtins import BuiltIn, Folding, Grouping
 from mrq.shuffle.block import BLOCK_RECORDS
 from mrq.shuffle.budget import column_cost
-from mrq.shuffle.collect import STEP_FIRST, STEP_MAX, Collector, FoldCollector, MapPlan, check_pair
+from mrq.shuffle.collect import STEP_FIRST, STEP_MAX, Collector, FoldCollector, MapPlan, carried_pair
 from mrq.shuffle.collect_groups import GroupCollector
 from mrq.shuffle.fold import Combine
 from mrq.shuffle.mapfile import MapHeader
@@ -138,14 +138,16 @@ def combiner(attempt: Attempt) -> Combine | None:
     def combine(key: Any, group: Iterator[Any] | list[Any]) -> Iterator[Any]:
         attempt.tick()
         try:
-            found = iter(call(key, groups.open(group)))
-            while chunk := list(islice(found, STEP_MAX)):
-                if Pair in set(map(type, chunk)):
+            for value in call(key, groups.open(group)):
+                if type(value) in ATOMS:
+                    yield value
+                    continue
+                if isinstance(value, Pair):
                     raise DataError(
                         "combine yielded an mrq.Pair; it must yield values of the group's own key: "
                         "`yield value`"
                     )
-                yield from chunk
+                yield carried(value)
         except Exception:
             attempt.doing = f"combine of the key {shortened(key, 200)}"
             raise
@@ -167,11 +169,22 @@ class PartSink:
 
     def consume(self, pairs: Pairs) -> None:
         """Take every pair. Raises DataError, DiskFullError, OutputError."""
+        kind = key_kind = NoneType  # plain types, of what came last
         for pair in pairs:
-            key, value = check_pair(pair)
+            key, value = carried_pair(pair)
             keys, values = [key], [value]
             add_key, add_value = keys.append, values.append
             for key, value in islice(pairs, self._step):
+                if type(key) is not key_kind:
+                    if type(key) in PLAIN_KEYS:
+                        key_kind = type(key)
+                    else:
+                        key = carried_key(key)
+                if type(value) is not kind:
+                    if type(value) in ATOMS:
+                        kind = type(value)
+                    else:
+                        value = carried(value)
                 add_key(key)
                 add_value(value)
             self.emitted += len(keys)
@@ -193,5 +206,5 @@ class PartSink:
         """Write what is held. Raises DataError, DiskFullError, OutputError."""
         keys, values, self._keys, self._values, self._cost = self._keys, self._values, [], [], 0
         self.writing = True
-        self.writer.write(carried_keys(keys), values)
+        self.writer.write(keys, values)
         self.writing = False

@@ -8,7 +8,7 @@ from operator import ne
 from typing import Any, Final
 
 from mrq.codec.order import same, sort_columns
-from mrq.codec.types import check_key
+from mrq.codec.types import ATOMS, NoneType, carried, carried_key
 from mrq.core.digest import consumed
 from mrq.core.model import FetchFailure, TaskResult
 from mrq.core.paths import parse_attempt_name
@@ -156,9 +156,6 @@ class Output:
         """Write what is held. Raises DataError, DiskFullError, OutputError."""
         keys, values = self.keys, self.values
         self.keys, self.values = [], []
-        if Pair in set(map(type, values)):
-            keys = [check_key(v.key) if type(v) is Pair else k for k, v in zip(keys, values, strict=True)]
-            values = [v.value if type(v) is Pair else v for v in values]
         if not keys:
             return
         self.write(keys, values)
@@ -202,6 +199,8 @@ def _reduce(attempt: Attempt, reduce: Any, regions: list[Source], out: Output) -
     attempt.at = None
     if order.careful:
         return _reduce_careful(attempt, returning(function, "reduce"), stream, out)
+    if isinstance(reduce, Grouping):
+        return _built_in_groups(attempt, function, stream, out)
     return _reduce_groups(attempt, returning(function, "reduce"), stream, out)
 
 
@@ -239,31 +238,68 @@ def _reduce_groups(
     stream: Iterable[tuple[Any, Iterable[Any]]],
     out: Output,
 ) -> int:
-    """The loop over groups: about a screen, and the hottest code of a reduce."""
+    """The loop over the groups of a user's reduce, the hottest code of it.
+
+    Each result is made what is carried before the next is pulled: user code may change it after that.
+    """
     opened = Groups()
     open_values = opened.open
     count = 0
     key: Any = None
     attempt.at = lambda: Record(path=None, offset=None, key=key, value=None)
+    kind: type = NoneType  # a plain type, of what came last
+    add_key, add_value, room = out.keys.append, out.values.append, out.limit
+    for key, group in stream:
+        count += 1
+        for value in function(key, open_values(group)):
+            if type(value) is kind:
+                add_value(value)
+                add_key(key)
+            elif type(value) in ATOMS:
+                kind = type(value)
+                add_value(value)
+                add_key(key)
+            else:
+                pair_key, pair_value = carried_result(key, value)
+                add_value(pair_value)
+                add_key(pair_key)
+            room -= 1
+            if not room:
+                out.flush()
+                add_key, add_value, room = out.keys.append, out.values.append, out.limit
+    opened.close()
+    return count
+
+
+def carried_result(key: Any, value: Any) -> tuple[Any, Any]:
+    """The key and value that are carried for what reduce yielded for a group. Raises DataError."""
+    if isinstance(value, Pair):
+        return carried_key(value.key), carried(value.value)
+    return key, carried(value)
+
+
+def _built_in_groups(
+    attempt: Attempt,
+    function: Callable[..., Iterable[Any]],
+    stream: Iterable[tuple[Any, Iterable[Any]]],
+    out: Output,
+) -> int:
+    """The loop over the groups of a built-in: nobody else holds what it gives."""
+    key: Any = None
+    attempt.at = lambda: Record(path=None, offset=None, key=key, value=None)
+    count = 0
     keys, values, limit = out.keys, out.values, out.limit
     for key, group in stream:
         count += 1
-        found = function(key, open_values(group))
-        if type(found) is list:
-            found = iter(found)
+        found = iter(function(key, group))
         before = len(values)
         values.extend(islice(found, limit))
-        added = len(values) - before
-        if added == 1:
-            keys.append(key)
-        else:
-            keys.extend(repeat(key, added))
+        keys.extend(repeat(key, len(values) - before))
         while len(values) >= limit:
             out.flush()
             keys, values, limit = out.keys, out.values, out.limit
             values.extend(islice(found, limit))
             keys.extend(repeat(key, len(values)))
-    opened.close()
     return count
 
 
@@ -283,14 +319,18 @@ def _reduce_careful(
         kept: list[Any] = []
         source = iter(group)
         try:
-            results = list(function(key, opened.open(_keeping(source, kept))))
-            encode_column([v.value if type(v) is Pair else v for v in results] or [None])
+            given = function(key, opened.open(_keeping(source, kept)))
+            results = [carried_result(key, value) for value in given]
+            keys, values = [result[0] for result in results], [result[1] for result in results]
+            if results:
+                encode_column(keys, keys=True)
+                encode_column(values)
         except Exception as exc:  # noqa: BLE001 whatever the user's code raises
             kept.extend(islice(source, _BAD_VALUES_MAX - len(kept)))
             attempt.skip(Record(path=None, offset=None, key=key, value=kept), exc)
             continue
-        out.keys.extend(repeat(key, len(results)))
-        out.values.extend(results)
+        out.keys.extend(keys)
+        out.values.extend(values)
         if len(out.values) >= out.limit:
             out.flush()
     opened.close()
@@ -298,10 +338,10 @@ def _reduce_careful(
 
 
 def _keeping(group: Iterable[Any], kept: list[Any]) -> Iterator[Any]:
-    """The group's values; the first of them stay in `kept`."""
+    """The group's values; the first of them stay in `kept`, as they were before the user had them."""
     for value in group:
         if len(kept) < _BAD_VALUES_MAX:
-            kept.append(value)
+            kept.append(carried(value))
         yield value
 
 

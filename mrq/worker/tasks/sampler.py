@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mrq.codec.columns import decode_column, encode_column
 from mrq.codec.order import same, sort_columns
+from mrq.codec.types import PLAIN_KEYS, carried_key
 from mrq.core.model import TaskResult
 from mrq.shuffle.budget import column_cost
 from mrq.shuffle.collect import STEP_FIRST, STEP_MAX, check_pair
@@ -55,10 +56,10 @@ class SampleSink:
     def consume(self, pairs: Pairs) -> None:
         """Take every pair. Raises DataError."""
         for pair in pairs:
-            keys = [check_pair(pair)[0]]
+            keys = [carried_key(check_pair(pair)[0])]
             append = keys.append
             for key, _ in islice(pairs, self._step):
-                append(key)
+                append(key if type(key) in PLAIN_KEYS else carried_key(key))
             fits = SAMPLE_COST_MAX * len(keys) // (16 * (column_cost(keys) + 1))
             self._step = max(1, min(self._step * 2, fits, STEP_MAX))
             self._offer(keys)

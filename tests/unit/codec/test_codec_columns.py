@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrq.codec.columns import decode_column, encode_column
-from mrq.codec.types import base_of, check_key
+from mrq.codec.types import base_of, carried_key
 from mrq.errors import CorruptFileError, DataError
 
 #: Text as it comes from files: any characters, and bytes that are no UTF-8 escaped as surrogates.
@@ -136,7 +136,7 @@ def test_subclasses_become_their_base() -> None:
     nested = [[Point(1, "a"), {Name("k"): Count(2)}], Point(2, Name("b"))]
     assert exact(decode_column(encode_column(nested))) == exact([[(1, "a"), {"k": 2}], (2, "b")])
     assert exact(decode_column(encode_column([Name("k")] * 2, keys=True))) == exact(["k", "k"])
-    assert exact(check_key((Name("k"), Count(1)))) == exact(("k", 1))
+    assert exact(carried_key((Name("k"), Count(1)))) == exact(("k", 1))
     assert base_of(bytearray(b"x")) == b"x"
 
 
