@@ -26,7 +26,7 @@ from mrq.errors import JobDefinitionError, UsageError
 from mrq.io.formats import input_format, output_format
 from mrq.io.plan import Draft, DraftInput, Plan, complete
 from mrq.io.streams import is_url
-from mrq.job import bundle, check, load, parameters, source
+from mrq.job import arguments, bundle, check, load, parameters, source
 from mrq.job.base import Job
 from mrq.result import Result
 
@@ -71,6 +71,7 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
     chosen = check.check(cls, request.overrides)
     typed = parameters.convert(cls, request.typed)
     values = parameters.values(cls, {**given, **request.parameters, **typed})
+    arguments.check_values(cls, values)
     in_format = input_format(chosen.input_format or "text")
     output_format(chosen.output_format or "text", chosen.compression)  # refuses an unknown one here and now
     if hasattr(cls, "map_block") and not in_format.lines:

@@ -47,10 +47,12 @@ def run(
     or tuples of (key, value). With one reducer, the default, the result is in key order. The same checks
     run as at submit. Raises what the job's code raises, as it is; JobDefinitionError; DataError.
     """
+    from mrq.job.arguments import check_values
     from mrq.job.check import check
 
     job = job() if isinstance(job, type) else job
     check(type(job))
+    check_values(type(job), parameter_values(job))
     settings = resolve(type(job))
     with tempfile.TemporaryDirectory(prefix="mrq-testing-") as folder:
         spec = JobSpec(

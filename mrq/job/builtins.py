@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, Final
 
+from mrq.codec.types import ATOMS
 from mrq.errors import DataError
 
+#: Values of a group that are folded at once, where a reduce of a user's own calls a built-in.
+_CHUNK: Final = 1024
 #: From here on every float is a whole number, so an int carries it exactly.
 _WHOLE: Final = 2.0**53
 
@@ -29,8 +32,33 @@ class BuiltIn:
     def __init__(self, name: str) -> None:
         self.name = name  #: as users know it: "sum", "top(10)"
 
+    @property
+    def parameter(self) -> str | None:
+        """The parameter that an argument names; None where none does."""
+        return None
+
     def __repr__(self) -> str:
         return f"mrq.{self.name}"
+
+    def __call__(self, *arguments: Any) -> Iterable[Any]:
+        """The results of one group: `yield from mrq.top(self.n)(key, values)` in a reduce of one's own."""
+        if len(arguments) != 2:
+            raise TypeError(
+                f"{self!r} is called with a group, as reduce is: {self!r}(key, values); "
+                f"as a whole reduce it is written {self!r} alone"
+            )
+        return self.results(*arguments)
+
+    def results(self, key: Any, values: Iterable[Any]) -> Iterable[Any]:
+        """The results of one group."""
+        raise NotImplementedError
+
+    def look(self, value: Any) -> None:
+        """Raise what a value raises by itself when it is first looked at."""
+
+    def bound(self, parameters: Mapping[str, Any]) -> BuiltIn:
+        """The same with the values of the parameters that its arguments name."""
+        return self
 
 
 class Folding(BuiltIn):
@@ -55,6 +83,16 @@ class Folding(BuiltIn):
         """A column of states as a column of results."""
         return states
 
+    def look(self, value: Any) -> None:
+        self.start((value,))
+
+    def results(self, key: Any, values: Iterable[Any]) -> Iterable[Any]:
+        source, states = iter(values), []
+        while chunk := list(islice(source, _CHUNK)):
+            states.append(self.start(chunk))
+            states = [self.merge(states)]
+        return self.finish(states)
+
 
 class Grouping(BuiltIn):
     """A reducer that reads a group's values."""
@@ -73,6 +111,9 @@ class Grouping(BuiltIn):
     def combine(self, key: Any, values: Iterator[Any]) -> Iterable[Any]:
         """Fewer values that reduce to the same; only where `combines`."""
         raise NotImplementedError
+
+    def results(self, key: Any, values: Iterable[Any]) -> Iterable[Any]:
+        return self.reduce(key, iter(values))
 
 
 class _Sum(Folding):
@@ -183,10 +224,12 @@ class _Extreme(Folding):
         self._pick = pick
 
     def start(self, values: Sequence[Any]) -> Any:
-        if len(values) == 1:
-            return values[0]
         from mrq.codec.order import NONE, family, sort_key
 
+        if len(values) == 1:
+            if type(values[0]) not in ATOMS:
+                self.look(values[0])
+            return values[0]
         if float in set(map(type, values)):
             for value in values:
                 if value != value:
@@ -199,29 +242,60 @@ class _Extreme(Folding):
     def merge(self, states: Sequence[Any]) -> Any:
         return self.start(states)
 
+    def look(self, value: Any) -> None:
+        """A value without a place in the order is refused also where it is the only one of its key: results
+        mustn't depend on what else there is."""
+        from mrq.codec.order import sort_key
+
+        try:
+            sort_key(value)
+        except DataError as exc:
+            raise DataError(
+                f"mrq.{self.name} orders values as keys are ordered, and got {_shown(value)}: {exc}"
+            ) from exc
+
 
 class _Mean(Folding):
-    """The arithmetic mean: the correctly rounded sum, divided by how many. A state is (how many, sum's)."""
+    """The arithmetic mean: the exact sum divided by how many, rounded once. A state is (how many, sum's)."""
 
     __slots__ = ()
 
     def start(self, values: Sequence[Any]) -> Any:
-        return (len(values), sum.start(values))
+        return (len(values), _summed.start(values))
 
     def merge(self, states: Sequence[Any]) -> Any:
-        return (builtins.sum(s[0] for s in states), sum.merge([s[1] for s in states]))
+        return (builtins.sum(s[0] for s in states), _summed.merge([s[1] for s in states]))
 
     def finish(self, states: list[Any]) -> list[Any]:
         return [_divided(total, n) for n, total in states]
 
 
 def _divided(total: Any, n: int) -> float:
-    if type(total) is not int:
-        return _rounded(total) / n
+    """A sum's state by a count, rounded once. Only what no single float is pays for a fraction."""
+    if type(total) is float:
+        return (total + 0.0) / n
+    if type(total) is tuple:
+        whole = _as_float(total)
+        if whole is not None:
+            return whole / n
+        from fractions import Fraction
+
+        total = builtins.sum(map(Fraction, total[1:]), Fraction(total[0]))
     try:
-        return total / n
+        return float(total / n)
     except OverflowError:
         return math.inf if total > 0 else -math.inf
+
+
+def _as_float(state: tuple[Any, ...]) -> float | None:
+    """A state of several numbers as the float that it is exactly; None where it is none."""
+    if abs(state[0]) > _WHOLE:
+        return None
+    try:
+        whole = math.fsum(state)
+        return whole if math.fsum((*state, -whole)) == 0.0 else None
+    except OverflowError:
+        return None
 
 
 class _Identity(Grouping):
@@ -249,21 +323,52 @@ class _Top(Grouping):
     __slots__ = ("_best", "_key", "_n")
     combines = True
 
-    def __init__(self, name: str, n: int, key: Callable[[Any], Any] | None, best: Callable[..., Any]) -> None:
-        super().__init__(f"{name}({n})")
+    def __init__(
+        self, name: str, n: int | str, key: Callable[[Any], Any] | None, best: Callable[..., Any]
+    ) -> None:
+        super().__init__(f"{name}({n!r})")
         self._n = n
         self._key = key
         self._best = best
 
-    def reduce(self, key: Any, values: Iterator[Any]) -> Iterable[Any]:
-        from mrq.codec.order import sort_key
+    @property
+    def parameter(self) -> str | None:
+        return self._n if isinstance(self._n, str) else None
 
-        chosen = self._key
-        by = sort_key if chosen is None else lambda value: sort_key(chosen(value))
-        found: list[Any] = self._best(self._n, values, key=by)
+    def bound(self, parameters: Mapping[str, Any]) -> BuiltIn:
+        if self.parameter is None:
+            return self
+        kind = self.name.partition("(")[0]
+        return _Top(kind, _checked(parameters[self.parameter], kind), self._key, self._best)
+
+    def reduce(self, key: Any, values: Iterator[Any]) -> Iterable[Any]:
+        if self.parameter is not None:
+            kind = self.name.partition("(")[0]
+            raise TypeError(
+                f"{self!r} names a parameter, which only a whole reduce can: write "
+                f"mrq.{kind}(self.{self._n})(key, values)"
+            )
+        found: list[Any] = self._best(self._n, values, key=self._chosen_by)
         return found
 
     combine = reduce
+
+    def look(self, value: Any) -> None:
+        self._chosen_by(value)
+
+    def _chosen_by(self, value: Any) -> Any:
+        """What a value is ordered by. Raises what the key function raises, DataError."""
+        from mrq.codec.order import sort_key
+
+        if self._key is None:
+            return sort_key(value)
+        try:
+            by = self._key(value)
+        except StopIteration as exc:
+            raise RuntimeError(
+                f"the key of {self!r} raised StopIteration; was next() called on an empty iterator?"
+            ) from exc
+        return sort_key(by)
 
 
 def _number(value: Any, name: str) -> Any:
@@ -277,11 +382,13 @@ def _number(value: Any, name: str) -> Any:
         plain = item()
         if type(plain) in _NUMBERS:
             return plain
+    raise DataError(f"mrq.{name} adds numbers, and got {_shown(value)}; yield an int or a float")
+
+
+def _shown(value: Any) -> str:
     text = repr(value)
     text = text if len(text) <= 80 else text[:77] + "…"
-    raise DataError(
-        f"mrq.{name} adds numbers, and got {text} ({type(value).__name__}); yield an int or a float"
-    )
+    return f"{text} ({type(value).__name__})"
 
 
 _INT: Final = frozenset({int})
@@ -293,33 +400,50 @@ count: Final = _Count("count")
 min: Final = _Extreme("min", builtins.min)
 max: Final = _Extreme("max", builtins.max)
 mean: Final = _Mean("mean")
+#: What mean keeps of a sum: errors speak of mean.
+_summed: Final = _Sum("mean")
 identity: Final = _Identity("identity")
 collect: Final = _Collect("collect")
 
 
-def top(n: int, key: Callable[[Any], Any] | None = None) -> BuiltIn:
+def top(n: int | str, key: Callable[[Any], Any] | None = None) -> BuiltIn:
     """The n greatest values of each key, best first; by `key(value)` if given, in the order of keys.
 
-    Raises TypeError or ValueError for an n that isn't a number of at least 1.
+    `n` may be the name of a parameter of the job: `mrq.top("n")`. Raises TypeError or ValueError for an n
+    that isn't a number of at least 1 or a name.
     """
     from heapq import nlargest
 
-    return _Top("top", _checked(n, "top"), key, nlargest)
+    return _Top("top", _checked_or_name(n, "top"), _callable(key, "top"), nlargest)
 
 
-def bottom(n: int, key: Callable[[Any], Any] | None = None) -> BuiltIn:
+def bottom(n: int | str, key: Callable[[Any], Any] | None = None) -> BuiltIn:
     """The n least values of each key, least first; by `key(value)` if given, in the order of keys.
 
-    Raises TypeError or ValueError for an n that isn't a number of at least 1.
+    `n` may be the name of a parameter of the job: `mrq.bottom("n")`. Raises TypeError or ValueError for an n
+    that isn't a number of at least 1 or a name.
     """
     from heapq import nsmallest
 
-    return _Top("bottom", _checked(n, "bottom"), key, nsmallest)
+    return _Top("bottom", _checked_or_name(n, "bottom"), _callable(key, "bottom"), nsmallest)
 
 
-def _checked(n: int, name: str) -> int:
+def _checked_or_name(n: int | str, name: str) -> int | str:
+    return n if isinstance(n, str) and n.isidentifier() else _checked(n, name)
+
+
+def _checked(n: Any, name: str) -> int:
     if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"mrq.{name}(n) takes how many values to keep, not {n!r}: reduce = mrq.{name}(10)")
+        raise TypeError(
+            f"mrq.{name}(n) takes how many values to keep, not {n!r}: reduce = mrq.{name}(10), or "
+            f'reduce = mrq.{name}("n") for the parameter n'
+        )
     if n < 1:
         raise ValueError(f"mrq.{name}({n}) keeps nothing; n must be at least 1")
     return n
+
+
+def _callable(key: Any, name: str) -> Any:
+    if key is not None and not callable(key):
+        raise TypeError(f"mrq.{name}(…, key={key!r}): key must be a function of a value, as lambda v: v[1]")
+    return key

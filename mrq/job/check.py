@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeGuard
 
 from mrq.errors import JobDefinitionError
-from mrq.job import source
+from mrq.job import arguments, dropped, source
 from mrq.job.base import HOOKS, Job, defined
 from mrq.job.builtins import BuiltIn
 from mrq.job.settings import Settings, resolve
@@ -49,6 +49,12 @@ def check(cls: object, overrides: Mapping[str, Any] | None = None) -> Settings:
             f"{_where(job)}{job.__name__} defines __init__, but executors make the instances; annotate "
             "parameters on the class (name: int = 3) and do the rest in `def setup(self):`"
         )
+    if inspect.isabstract(job):
+        missing = ", ".join(sorted(getattr(job, "__abstractmethods__", ())))
+        raise JobDefinitionError(
+            f"{_where(job)}{job.__name__} is abstract ({missing} isn't defined); "
+            "name a class that derives from it"
+        )
     if defined(job, "stages"):
         raise JobDefinitionError(
             f"{_where(job)}{job.__name__} defines stages, which come in a later version of mrq; "
@@ -62,6 +68,14 @@ def check(cls: object, overrides: Mapping[str, Any] | None = None) -> Settings:
     for hook in ("combine", "reduce"):
         if defined(job, hook):
             _check_no_key(job, hook)
+    dropped.check(job)
+    arguments.check(job)
+    if settings.skip_bad_records and defined(job, "map_split"):
+        raise JobDefinitionError(
+            f"{_at(getattr(job, 'map_split', None))}{job.__name__} has map_split, which reads its records by "
+            "itself, so skip_bad_records can't leave one out; define map, or catch what a record raises in "
+            'map_split and count it: `self.counters["bad"] += 1`'
+        )
     return settings
 
 
@@ -242,7 +256,7 @@ def _check_no_key(job: type[Job], hook: str) -> None:
 
 def _made(tree: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[ast.Tuple, str]]:
     """Tuples that the function itself yields, or returns in a list or a comprehension."""
-    for node in _inside(tree):
+    for node in source.inside(tree):
         if isinstance(node, ast.Yield) and isinstance(node.value, ast.Tuple):
             yield node.value, "yield"
         elif isinstance(node, ast.Return):
@@ -255,15 +269,6 @@ def _made(tree: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[ast.Tu
             for item in items:
                 if isinstance(item, ast.Tuple):
                     yield item, "return"
-
-
-def _inside(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node below, without those of nested functions and classes, in the order of the source."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            continue
-        yield node
-        yield from _inside(node)
 
 
 assert set(_SIGNATURES) | {"stages"} == set(HOOKS)

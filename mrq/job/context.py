@@ -64,9 +64,15 @@ class Task:
 
 
 def bind(job: Job, task: Task) -> None:
-    """Give `job` a fresh attempt: its task, and counters at nothing."""
+    """Give `job` a fresh attempt: its task, counters at nothing, and a built-in reduce its parameters."""
     job.task = task
     job.counters = Counter()
+    reduce = getattr(type(job), "reduce", None)
+    if getattr(reduce, "parameter", None) is not None:
+        from mrq.job.builtins import BuiltIn
+
+        if isinstance(reduce, BuiltIn):
+            vars(job)["reduce"] = reduce.bound(vars(job))
 
 
 def _logger() -> logging.Logger:

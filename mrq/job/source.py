@@ -7,6 +7,8 @@ import linecache
 import os
 import threading
 import traceback
+from collections.abc import Iterator
+from functools import lru_cache
 from types import FunctionType, TracebackType
 from typing import Any, Final
 
@@ -65,14 +67,9 @@ def line_text(file: str, line: int) -> str:
 
 def tree_of(function: FunctionType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     """The syntax tree of a function, with the file's own line numbers; None without its source."""
-    linecache.checkcache(function.__code__.co_filename)
-    lines = linecache.getlines(function.__code__.co_filename)
-    try:
-        tree = ast.parse("".join(lines))
-    except (SyntaxError, ValueError):
-        return None
+    tree = tree_of_file(function.__code__.co_filename)
     first = function.__code__.co_firstlineno  # of the first decorator, if there is one
-    for node in ast.walk(tree):
+    for node in ast.walk(tree) if tree is not None else ():
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function.__name__:
             top = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             if first in (top, node.lineno):
@@ -80,9 +77,37 @@ def tree_of(function: FunctionType) -> ast.FunctionDef | ast.AsyncFunctionDef | 
     return None
 
 
+def tree_of_file(file: str) -> ast.Module | None:
+    """The syntax tree of a source file as it is now; None where there is none."""
+    linecache.checkcache(file)
+    return _parsed("".join(linecache.getlines(file)))
+
+
+@lru_cache(maxsize=4)
+def _parsed(text: str) -> ast.Module | None:
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def inside(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node below, without those of nested functions and classes, in the order of the source."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            continue
+        yield node
+        yield from inside(node)
+
+
 def segment(function: FunctionType, node: ast.expr) -> str:
     """The source text of an expression, on one line."""
-    text = ast.get_source_segment("".join(linecache.getlines(function.__code__.co_filename)), node)
+    return segment_of_file(function.__code__.co_filename, node)
+
+
+def segment_of_file(file: str, node: ast.expr) -> str:
+    """The source text of an expression in a file, on one line."""
+    text = ast.get_source_segment("".join(linecache.getlines(file)), node)
     return " ".join((text if text is not None else ast.unparse(node)).split())
 
 

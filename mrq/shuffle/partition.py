@@ -40,6 +40,9 @@ def by_function(
         except Exception:
             failed(keys[len(found)])
             raise
+        if len(found) < len(keys):  # a StopIteration of the function's ended our map()
+            failed(keys[len(found)])
+            raise _stopped(function, keys[len(found)], partitions)
         if set(map(type, found)) - {int} or (found and not (min(found) >= 0 and max(found) < partitions)):
             for i, number in enumerate(found):
                 try:
@@ -50,6 +53,16 @@ def by_function(
         return found
 
     return column
+
+
+def _stopped(function: Callable[[Any, int], int], key: Any, partitions: int) -> RuntimeError:
+    """The error of a partition that raised StopIteration, which it is called once more to show."""
+    error = RuntimeError("partition raised StopIteration; was next() called on an empty iterator?")
+    try:
+        function(key, partitions)
+    except StopIteration as exc:
+        error.__cause__ = exc
+    return error
 
 
 def _checked(number: Any, key: Any, partitions: int, name: str) -> int:

@@ -19,7 +19,7 @@ from mrq.job.context import Task, bind
 from mrq.shuffle.bounded import Quota
 from mrq.worker import page as pages
 from mrq.worker.order import AttemptOrder
-from mrq.worker.tasks.failure import Record, report
+from mrq.worker.tasks.failure import Record, report, shortened
 
 #: Blocks between two collections of the youngest garbage, while automatic collection is off.
 _COLLECT_EVERY: Final = 8
@@ -47,7 +47,8 @@ class Attempt:
         self._blocks = 0
         seed, number = self.spec.seed, order.attempt.number
         self.name = task_name(order.kind, order.index)
-        bind(job, Task(id=self.name, attempt=number, seed=seed, page=page))
+        self._task = Task(id=self.name, attempt=number, seed=seed, page=page)
+        bind(job, self._task)
 
     def tick(self) -> None:
         """A sign of life, where user code has run; now and then also a collection of garbage."""
@@ -63,6 +64,15 @@ class Attempt:
         self._blocks += 1
         if self._blocks % _COLLECT_EVERY == 0:
             gc.collect(0)
+
+    def begin_file(self, path: str) -> None:
+        """Tell the job which file the records at hand are of. Raises JobError where it took the name."""
+        if self.job.task is not self._task:
+            raise JobError(
+                f"self.task was replaced by {shortened(self.job.task, 80)}; task is the engine's name "
+                "(self.task.id, .path, .rng): keep your own under another one"
+            )
+        self._task.path = path
 
     def record(self) -> Record | None:
         """The record at hand, if there is one."""
@@ -178,6 +188,11 @@ class Attempt:
 def counters_of(job: Job) -> dict[str, int]:
     """The user's counts. Raises JobError for a name that isn't str or a count that isn't an int."""
     found: dict[str, int] = {}
+    if not isinstance(job.counters, dict):
+        raise JobError(
+            f"self.counters was replaced by {shortened(job.counters, 80)}; counters is the engine's name "
+            '(self.counters["unparsable"] += 1): keep your own under another one'
+        )
     for name, count in job.counters.items():
         if not isinstance(name, str) or not isinstance(count, int):
             raise JobError(

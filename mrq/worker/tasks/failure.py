@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from mrq.core.model import ErrorReport, FetchFailure, Kind
@@ -15,7 +16,29 @@ _RECORD_MAX: Final = 500
 _FRAMES_MAX: Final = 30
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 #: The method that a message of ours begins with: "map yielded …", "Sessions.partition('a', 3) returned …".
-_METHOD: Final = re.compile(r"(?:\w+\.)?(map_block|map_split|map|combine|reduce|partition)\b(?=[ (])")
+_METHOD: Final = re.compile(
+    r"(?:\w+\.)?(map_block|map_split|map|combine|reduce|partition|setup|teardown)\b(?=[ (])"
+)
+#: Functions of the engine's that call the user's callables, or pull from iterators that these gave: what
+#: is raised right there comes out of a callable without frames, such as `map(int, values)`.
+_PULLS: Final = frozenset(
+    {
+        "called",
+        "checked",
+        "_watched",
+        "_drawn",
+        "column",
+        "_stopped",
+        "_chosen_by",
+        "combine",
+        "checked_pairs",
+    }
+    | {"consume", "_add", "_count", "_gather", "_group", "_append", "_reduce_groups", "_reduce_careful"}
+)
+_CLOSED: Final = (
+    ": a file that mrq has open was closed by the job's code; os.close and os.closerange may only be given "
+    "descriptors that the code itself has opened"
+)
 #: Which methods make the keys and values of a task.
 _ANSWERS: Final = {Kind.MAP: ("map", "map_block", "map_split"), Kind.REDUCE: ("reduce",)}
 
@@ -45,10 +68,11 @@ def report(exc: BaseException, record: str | None = None, at: Record | None = No
     """
     if record is None and at is not None:
         record = shortened((at.key, at.value) if at.path is None else at.value)
+    closed = _closed(exc)
     return ErrorReport(
         type=_type_name(exc),
-        message=_message(exc),
-        frames=_chain(exc),
+        message=f"{_message(exc)}{_CLOSED}" if closed else _message(exc),
+        frames="" if closed else _chain(exc),
         record=record,
         path=at.path if at is not None else None,
         offset=at.offset if at is not None else None,
@@ -136,6 +160,8 @@ def _message(exc: BaseException) -> str:
     if isinstance(exc, KeyboardInterrupt):
         return "the job's code raised KeyboardInterrupt"
     text = _text(exc)
+    if type(exc) is RuntimeError and text == "generator raised StopIteration":  # PEP 479
+        return f"{text}; was next() called on an empty iterator?"
     if isinstance(exc, MemoryError) and not text:
         return "Python ran out of memory; the job's own code holds more than the executor may have"
     return text if len(text) <= _MESSAGE_MAX else text[:_MESSAGE_MAX] + "…"
@@ -149,17 +175,55 @@ def _text(exc: BaseException) -> str:
 
 
 def _chain(exc: BaseException) -> str:
-    """The frames of the exception, then those of what it came from."""
-    parts = [_frames(exc)]
-    seen = {id(exc)}
-    cause = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
-    while cause is not None and id(cause) not in seen and len(seen) < 5:
-        seen.add(id(cause))
-        frames = _frames(cause, ours=not isinstance(exc, MrqError))
-        if frames or not isinstance(exc, MrqError):  # what is behind our own message is our affair
+    """The frames of the exception, then those of what it came from.
+
+    The engine's own are shown only where none of the user's is among them: then it is a bug of ours.
+    """
+    chain = _causes(exc)
+    ours = not (any(map(_shows_users, chain)) or _pulled(exc))
+    parts = [_frames(exc, ours=ours)]
+    for above, cause in pairwise(chain):
+        frames = _frames(cause, ours=ours and not isinstance(above, MrqError))
+        if frames or not isinstance(above, MrqError):  # what is behind our own message is our affair
             parts.append(f"caused by {_type_name(cause)}: {shortened_line(_text(cause))}\n{frames}".rstrip())
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return "\n".join(part for part in parts if part)
+
+
+def _causes(exc: BaseException) -> list[BaseException]:
+    """The exception and what it came from, a few at most."""
+    chain = [exc]
+    while len(chain) < 5:
+        last = chain[-1]
+        cause = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
+        if cause is None or id(cause) in map(id, chain):
+            break
+        chain.append(cause)
+    return chain
+
+
+def _closed(exc: BaseException) -> bool:
+    """Whether the engine found a file closed that it had open: only the job's code can have done that."""
+    chain = _causes(exc)
+    bad = any(isinstance(each, OSError) and each.errno == errno.EBADF for each in chain)
+    return bad and not any(map(_shows_users, chain))
+
+
+def _shows_users(exc: BaseException) -> bool:
+    """Whether a frame of the user's is in its traceback."""
+    from mrq.job.source import user_frame
+
+    return user_frame(exc.__traceback__) is not None
+
+
+def _pulled(exc: BaseException) -> bool:
+    """Whether it was raised where the engine called into the user's side, and so isn't the engine's."""
+    trace = exc.__traceback__
+    if trace is None or isinstance(exc, AssertionError):
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    return code.co_name in _PULLS and _engine(code.co_filename)
 
 
 def shortened_line(text: str) -> str:
@@ -168,7 +232,7 @@ def shortened_line(text: str) -> str:
     return line if len(line) <= 200 else line[:200] + "…"
 
 
-def _frames(exc: BaseException, *, ours: bool = True) -> str:
+def _frames(exc: BaseException, *, ours: bool) -> str:
     """The frames that aren't the engine's: from the user's own one on, with libraries called from there.
 
     Without any of the user's: all of them if `ours`, for that is a bug of ours, or none.

@@ -21,7 +21,7 @@ from mrq.shuffle.collect import carried_pair
 from mrq.worker import page as pages
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.failure import Record, too_deep
-from mrq.worker.tasks.values import check_returned, returning
+from mrq.worker.tasks.values import called, given, returning
 
 Pair = tuple[Any, Any]
 Pairs = Iterator[Pair]
@@ -92,7 +92,7 @@ class Feed:
             attempt.order.split, encoding=spec.encoding, tick=attempt.tick, on_bad=on_bad, reading=reading
         ):
             page[pages.PIECE] = block.piece
-            attempt.job.task.path = block.path
+            attempt.begin_file(block.path)
             self._left = iter(())
             self._block = block
             yield block
@@ -162,9 +162,9 @@ class Feed:
 
     def _run_split(self) -> None:
         """map_split reads all records as one iterator of (key, value)."""
-        found = self._attempt.job.map_split(self._stream())  # type: ignore[attr-defined]
-        found = check_returned(found, "map_split")
-        self._sink.consume(iter(found))
+        function = self._attempt.job.map_split  # type: ignore[attr-defined]
+        found = called(function, "map_split", self._stream())
+        self._sink.consume(iter(given(found, "map_split")))
 
     def _stream(self) -> Iterator[Pair]:
         for block in self._blocks():
@@ -188,18 +188,18 @@ class Feed:
             if attempt.order.careful:
                 self._careful_block(function, data)
                 continue
-            found = function(data)
+            found = called(function, "map_block", data)
             if isinstance(found, dict):
                 sink.consume_mapping(found)
             else:
-                sink.consume(iter(check_returned(found, "map_block")))
+                sink.consume(iter(given(found, "map_block")))
 
     def _careful_block(self, function: Callable[[bytes], Any], data: bytes) -> None:
         try:
-            found = function(data)
+            found = called(function, "map_block", data)
             if isinstance(found, dict):
                 found = list(found.items())
-            held = checked_pairs(check_returned(found, "map_block"))
+            held = checked_pairs(given(found, "map_block"))
         except Exception as exc:  # noqa: BLE001 whatever the user's code raises
             record = self._record()
             assert record is not None

@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from mrq.core.model import Kind, Outcome, Purpose, Status, TaskResult
-from mrq.errors import DataError
 from mrq.job.base import Job, defined
 from mrq.shuffle.bounded import Quota
 from mrq.worker.order import AttemptOrder
 from mrq.worker.tasks import failure
 from mrq.worker.tasks.attempt import Attempt
+from mrq.worker.tasks.values import called, check_nothing
 
 
 def run_attempt(order: AttemptOrder, job: Job, page: memoryview[int], quota: Quota | None = None) -> Outcome:
@@ -50,9 +50,7 @@ def _run(attempt: Attempt) -> TaskResult:
     # What one kind of task needs, the others don't pay for: imports count in a tiny job.
     job, cls = attempt.job, type(attempt.job)
     if defined(cls, "setup"):
-        attempt.doing = "setup"
-        job.setup()  # type: ignore[attr-defined]
-        attempt.doing = None
+        _call_alone(attempt, "setup")
     try:
         result = _run_task(attempt)
     except BaseException:
@@ -61,11 +59,17 @@ def _run(attempt: Attempt) -> TaskResult:
                 job.teardown()  # type: ignore[attr-defined]
         raise
     if defined(cls, "teardown"):
-        attempt.doing = "teardown"
-        job.teardown()  # type: ignore[attr-defined]
+        _call_alone(attempt, "teardown")
         # It may have counted.
         result = replace(result, counters=attempt.counters())
     return result
+
+
+def _call_alone(attempt: Attempt, name: str) -> None:
+    """Call setup or teardown. Raises what it raises, DataError for what it gives back."""
+    attempt.doing = name
+    check_nothing(called(getattr(attempt.job, name), name), name)
+    attempt.doing = None
 
 
 def _run_task(attempt: Attempt) -> TaskResult:
@@ -99,9 +103,9 @@ def _failed(attempt: Attempt, exc: BaseException) -> Outcome:
     if doing is None and at is not None and at.path is None:
         doing = f"the group of the key {failure.shortened(at.key, 200)}"
     error = replace(failure.report(exc, record=doing, at=at), peak_rss_bytes=peak_rss_bytes())
-    if not error.frames and isinstance(exc, DataError):
+    if not error.frames:
         error = replace(
-            error, frames=failure.method_at_fault(type(attempt.job), attempt.order.kind, str(exc))
+            error, frames=failure.method_at_fault(type(attempt.job), attempt.order.kind, error.message)
         )
     return Outcome(status=status, error=error if message is None else replace(error, message=message))
 

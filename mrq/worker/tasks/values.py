@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from inspect import isgeneratorfunction
 from itertools import chain
 from sys import getrefcount
+from types import CodeType, GeneratorType
 from typing import Any, Final
 
 from mrq.errors import DataError
@@ -101,40 +102,143 @@ class Groups:
 
 
 def returning(function: Callable[..., Any], name: str) -> Callable[..., Iterable[Any]]:
-    """The function, with what it returns checked per call unless it is a generator function."""
+    """The function, with what it returns checked per call; as it is where its code shows that there is
+    nothing to check: a generator function whose every return gives None."""
+    silent = _Silent()
     if isgeneratorfunction(function):
-        return function
+        if silent[_code_of(function)]:
+            return function
+        return lambda *arguments: _watched(function(*arguments), name)
 
     def checked(*arguments: Any) -> Iterable[Any]:
         try:
             found = function(*arguments)
         except StopIteration as exc:
-            # It would silently end the engine's own iterators; in generators Python does this (PEP 479).
-            raise RuntimeError(
-                f"{name} raised StopIteration; was next() called on an empty iterator?"
-            ) from exc
+            raise stopped(name) from exc
         kind = type(found)
         if kind is list:
             return found  # type: ignore[no-any-return]
         if found is None:
             return ()
-        return check_returned(found, name)
+        if kind is GeneratorType:
+            return found if silent[found.gi_code] else _watched(found, name)
+        return given(found, name)
 
     return checked
 
 
-def check_returned(found: Any, name: str) -> Iterable[Any]:
-    """None, an iterator or a list, else DataError with what was returned and what is wanted."""
+def called(function: Callable[..., Any], name: str, *arguments: Any) -> Any:
+    """What a user's callable returns. Its StopIteration comes out as an error with a name."""
+    try:
+        return function(*arguments)
+    except StopIteration as exc:
+        raise stopped(name) from exc
+
+
+def stopped(name: str) -> RuntimeError:
+    """The error of a callable that raised StopIteration, which would silently end iterators of the engine's
+    own; in generators Python does the same (PEP 479)."""
+    return RuntimeError(f"{name} raised StopIteration; was next() called on an empty iterator?")
+
+
+def given(found: Any, name: str) -> Iterable[Any]:
+    """What a method returned, to be iterated over once: None, an iterator or a list, else DataError with
+    what it was and what is wanted."""
     if found is None:
         return ()
-    if isinstance(found, list) or (isinstance(found, Iterator) and not isinstance(found, _REFUSED)):
-        return found
+    kind = type(found)
+    if kind is GeneratorType:
+        generator: Generator[Any, Any, Any] = found
+        return generator if returns_none(generator.gi_code) else _watched(generator, name)
+    if kind is Values:
+        return iter(found)  # `values` itself may be iterated over once, and loops take it in steps
+    if isinstance(found, list | Iterator) and not isinstance(found, _REFUSED):
+        items: Iterable[Any] = found
+        return items if kind.__module__ in _PLAIN else _drawn(items)
     what = "key, value" if name.startswith("map") else "value"
     if hasattr(found, "__await__") or hasattr(found, "__anext__"):
         raise DataError(f"{name} is asynchronous; write it as a plain `def {name}` that yields")
-    text = repr(found)
-    text = text if len(text) <= 80 else text[:77] + "…"
     raise DataError(
-        f"{name} returned {text} (a {type(found).__name__}); it must yield (`yield {what}`), "
+        f"{name} returned {_described(found)}; it must yield (`yield {what}`), "
         "or return a list, an iterator or None"
     )
+
+
+def check_nothing(found: Any, name: str) -> None:
+    """Raise DataError for what setup or teardown gave: nobody takes it."""
+    if found is None:
+        return
+    if hasattr(found, "__await__") or hasattr(found, "__anext__"):
+        raise DataError(f"{name} is asynchronous, so nothing in it has run; write it as a plain `def {name}`")
+    instead = AT_THE_END if name == "teardown" else "write it without yield, and keep what it makes in self"
+    if isinstance(found, Iterator):
+        raise DataError(
+            f"{name} gave {_described(found)}, and nothing iterates over it, so what it would do is "
+            f"left undone; {instead}"
+        )
+    raise DataError(f"{name} returned {_described(found)}, which nothing takes; {instead}")
+
+
+def returns_none(code: CodeType) -> bool:
+    """Whether every return of a function gives None, as far as its bytecode shows."""
+    from dis import get_instructions  # `inspect` has it already
+
+    before = None
+    for step in get_instructions(code):
+        if step.opname == "RETURN_CONST":  # Python 3.12 and 3.13
+            if step.argval is not None:
+                return False
+        elif step.opname == "RETURN_VALUE":
+            constant = before is not None and before.opname == "LOAD_CONST" and not step.is_jump_target
+            if not constant or before is None or before.argval is not None:
+                return False
+        if step.opname not in _NO_STEPS:
+            before = step
+    return True
+
+
+_NO_STEPS: Final = frozenset({"NOP", "CACHE", "EXTENDED_ARG"})
+#: Where iterators come from that are known to be their own `iter()`.
+_PLAIN: Final = frozenset({"builtins", "itertools"})
+#: What to write instead of a teardown that emits.
+AT_THE_END: Final = (
+    "to emit something at the end write `def map_split(self, records):`, which loops over the records and "
+    "yields what comes last behind the loop"
+)
+
+
+class _Silent(dict[CodeType, bool]):
+    """By code: `returns_none`, found out once."""
+
+    def __missing__(self, code: CodeType) -> bool:
+        found = self[code] = returns_none(code)
+        return found
+
+
+def _code_of(function: Any) -> CodeType:
+    """Of a generator function, in as many partials and methods as it may be."""
+    while not hasattr(function, "__code__"):
+        function = getattr(function, "__func__", None) or function.func
+    code: CodeType = function.__code__
+    return code
+
+
+def _watched(found: Generator[Any, Any, Any], name: str) -> Iterator[Any]:
+    """All that a generator yields. Raises DataError where it returns something at its end."""
+    result = yield from found
+    if result is not None:
+        raise DataError(
+            f"{name} yields, so what it returned, {_described(result)}, would be dropped; "
+            "write `yield from …` in place of `return …`"
+        )
+
+
+def _drawn(found: Iterable[Any]) -> Iterator[Any]:
+    """The items of an iterator of a user's own class: its `__iter__` is called once, and isn't trusted."""
+    yield from found
+
+
+def _described(found: Any) -> str:
+    text = repr(found)
+    text = text if len(text) <= 80 else text[:77] + "…"
+    return f"{text} (a {type(found).__name__})"

@@ -108,8 +108,39 @@ def test_text_orders_by_its_bytes_where_surrogates_stand_for_them() -> None:
 
 
 @given(st.lists(st.one_of(st.integers(-(10**6), 10**6), FLOATS), min_size=1), st.lists(st.integers(0, 1000)))
-def test_mean_is_the_rounded_sum_by_the_count(values: list[Any], cuts: list[int]) -> None:
-    assert folded(b.mean, values, cuts) == exact_sum(values) / len(values)
+def test_mean_is_the_exact_sum_by_the_count_rounded_once(values: list[Any], cuts: list[int]) -> None:
+    exact = sum(map(Fraction, values), Fraction()) / len(values)
+    assert folded(b.mean, values, cuts) == (0.0 if exact == 0 else float(exact))
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([0.1, 0.8, 0.8], 0.5666666666666667),  # one ulp off if the sum is rounded first
+        ([1e308] * 4, 1e308),
+        ([float("inf"), 1.0], float("inf")),
+        ([2**53 + 1, 0.5], (2**53 + 2) / 2),
+    ],
+)
+def test_mean_of_hard_cases(values: list[Any], wanted: float) -> None:
+    assert folded(b.mean, values, []) == wanted
+
+
+@pytest.mark.parametrize("values", [[1.5] * 100, [2, 0.5], [3, 4], [0.1]])
+def test_a_mean_of_what_one_float_holds_makes_no_fraction(
+    values: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = float(sum(map(Fraction, values)) / len(values))
+    monkeypatch.setattr("fractions.Fraction", None)
+    assert folded(b.mean, values, []) == wanted
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, (1, [2])])
+def test_an_extreme_of_what_has_no_order_is_refused_even_alone(value: Any) -> None:
+    with pytest.raises(
+        DataError, match=r"mrq.max orders values as keys are ordered, and got .*\(list|dict|tuple"
+    ):
+        b.max.start([value])
 
 
 def test_count_counts_and_its_merge_adds() -> None:

@@ -87,6 +87,39 @@ def test_what_is_kept_raises_even_after_the_last_group() -> None:
             next(values)
 
 
+GIVEN_BACK: list[Callable[[Any, str, Any], Any]] = [
+    lambda self, key, values: values,
+    lambda self, key, values: iter(values),
+    lambda self, key, values: list(values),
+    lambda self, key, values: (v for v in values),
+    lambda self, key, values: map(int, values),
+]
+
+
+@pytest.mark.parametrize("memory", [None, 30_000])
+@pytest.mark.parametrize("sort_values", [False, True])
+@pytest.mark.parametrize("reduce", [*GIVEN_BACK, mrq.identity])
+def test_values_may_be_given_back_whatever_their_number(
+    reduce: Any, sort_values: bool, memory: int | None
+) -> None:
+    """From 16 values on, results are taken in steps; with little memory groups are read from the disk."""
+
+    def pairs(self: Any, key: int, line: str) -> Iterator[tuple[str, int]]:
+        name, n = line.split()
+        for value in range(int(n)):
+            yield name, value * 7 % int(n)
+
+    hooks = {"map": pairs, "reduce": reduce}
+    job = mrq.Job.__class__("Given", (mrq.Job,), hooks, sort_values=sort_values)
+    sizes = {"a": 1, "b": 15, "c": 16, "d": 17, "e": 3001}
+    found = mrq.testing.run(job(), records=[f"{k} {n}" for k, n in sizes.items()], memory_bytes=memory)
+    wanted = []
+    for name, n in sizes.items():
+        values = [value * 7 % n for value in range(n)]
+        wanted += [(name, value) for value in (sorted(values) if sort_values else values)]
+    assert found == wanted
+
+
 def test_values_may_be_returned_lazily() -> None:
     assert run(lambda self, key, values: map(str, values))[:2] == [("a", "1"), ("a", "1")]
     assert run(lambda self, key, values: iter(values))[:2] == [("a", 1), ("a", 1)]

@@ -1,0 +1,178 @@
+"""Refuses, at submit, what a method gives and nobody would take: Python itself drops it without a word.
+
+What the source doesn't show (`return (yield from f())`, methods without source) is refused by
+`worker.tasks.values` when it happens.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Final
+
+from mrq.errors import JobDefinitionError
+from mrq.job import source
+from mrq.job.base import Job, defined
+
+#: Methods whose results count, as a generator's or as a list.
+_MAKE: Final = ("map", "map_split", "map_block", "combine", "reduce")
+#: Methods that are called for what they do.
+_DO: Final = ("setup", "teardown")
+#: Names of other systems for our methods, which nothing would call -> what to write.
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    "reducer": "rename it to reduce",
+    "combiner": "rename it to combine",
+    "partitioner": "rename it to partition",
+    "mapper_init": "rename it to setup",
+    "reducer_init": "rename it to setup",
+    "combiner_init": "rename it to setup",
+    "setUp": "rename it to setup",
+    "set_up": "rename it to setup",
+    "tearDown": "rename it to teardown",
+    "tear_down": "rename it to teardown",
+    "mapper_final": "write `def map_split(self, records):`, which yields what comes last behind its loop",
+    "reducer_final": "rename it to teardown, which can't emit, or let a second job do that",
+    "combiner_final": "rename it to teardown, which can't emit",
+}
+_INSTEAD: Final[Mapping[str, str]] = {
+    "setup": "write it without `yield`, and keep what it makes in self",
+    "teardown": "to emit at the end of a split write `def map_split(self, records):`, which yields what "
+    "comes last behind its loop",
+}
+
+
+def check(job: type[Job]) -> None:
+    """Raise JobDefinitionError for what would be dropped, or never called, with its line."""
+    for hook in _MAKE:
+        function = source.function_of(inspect.getattr_static(job, hook, None))
+        if function is not None and defined(job, hook):
+            _check_returns(hook, function)
+    for hook in _DO:
+        function = source.function_of(inspect.getattr_static(job, hook, None))
+        if function is not None and defined(job, hook):
+            _check_alone(hook, function)
+    partition = source.function_of(inspect.getattr_static(job, "partition", None))
+    if partition is not None and inspect.isgeneratorfunction(partition):
+        raise JobDefinitionError(
+            f"{_at(partition)}partition yields; it must return an int from 0 to n-1: write `return …`"
+        )
+    _check_never_called(job)
+
+
+def _at(function: FunctionType) -> str:
+    return f"{source.place_of(function)}: " if source.place_of(function) else ""
+
+
+def _check_returns(hook: str, function: FunctionType) -> None:
+    """Refuse `return [pairs]` in a method that also yields."""
+    tree = source.tree_of(function)
+    if tree is None or not inspect.isgeneratorfunction(function):
+        return
+    for node in source.inside(tree):
+        if not isinstance(node, ast.Return) or not _gives(node.value):
+            continue
+        assert node.value is not None
+        text = source.segment(function, node.value)
+        where = source.place(function.__code__.co_filename, node.lineno)
+        raise JobDefinitionError(
+            f"{where}: `return {_short(text)}`: {hook} yields, so Python drops what it returns; "
+            f"write `{_yielded(hook, node.value, _short(text))}` and a bare `return` after it"
+        )
+
+
+def _gives(value: ast.expr | None) -> bool:
+    """Whether a return certainly, or most likely, gives something; what `yield` gives only the run shows."""
+    if value is None or isinstance(value, ast.Yield | ast.YieldFrom):
+        return False
+    return not (isinstance(value, ast.Constant) and value.value is None)
+
+
+def _yielded(hook: str, value: ast.expr, text: str) -> str:
+    """The statement that gives what was to be returned."""
+    if isinstance(value, ast.Tuple):
+        return f"yield {text}"
+    if hook == "map_block" and isinstance(value, ast.Dict | ast.DictComp):
+        return f"yield from {text}.items()"
+    if isinstance(value, ast.Constant | ast.BinOp | ast.UnaryOp | ast.JoinedStr | ast.Dict | ast.Compare):
+        return f"yield {text}"
+    return f"yield from {text}"
+
+
+def _check_alone(hook: str, function: FunctionType) -> None:
+    """Refuse a setup or teardown that yields, which would never run, or that returns something."""
+    if inspect.isgeneratorfunction(function):
+        tree = source.tree_of(function)
+        made = [n for n in source.inside(tree) if isinstance(n, ast.Yield | ast.YieldFrom)] if tree else []
+        file = function.__code__.co_filename
+        where = f"{source.place(file, made[0].lineno)}: " if made else _at(function)
+        raise JobDefinitionError(
+            f"{where}{hook} yields, so Python makes a generator of it, and nothing in it would run; "
+            f"{_INSTEAD[hook]}"
+        )
+    tree = source.tree_of(function)
+    for node in source.inside(tree) if tree is not None else ():
+        if not isinstance(node, ast.Return) or not isinstance(node.value, _DISPLAYS):
+            continue
+        if not _gives(node.value):
+            continue
+        where = source.place(function.__code__.co_filename, node.lineno)
+        text = _short(source.segment(function, node.value))
+        raise JobDefinitionError(
+            f"{where}: `return {text}`: nothing takes what {hook} returns; {_INSTEAD[hook]}"
+        )
+
+
+#: What is plainly something; of a call or a name only the run shows whether it is None.
+_DISPLAYS: Final = (
+    ast.List,
+    ast.Tuple,
+    ast.Dict,
+    ast.Set,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
+    ast.GeneratorExp,
+    ast.Constant,
+    ast.JoinedStr,
+)
+
+
+def _check_never_called(job: type[Job]) -> None:
+    """Refuse methods under the names of other systems, unless the job's own code names them."""
+    if "__post_init__" in {name for base in job.__mro__ for name in vars(base)}:
+        raise JobDefinitionError(
+            f"{_at_attribute(job, '__post_init__')}{job.__name__} defines __post_init__, which nothing "
+            "calls: a job isn't a dataclass; do that in `def setup(self):`, which each attempt calls first"
+        )
+    for name, advice in _ELSEWHERE.items():
+        function = source.function_of(inspect.getattr_static(job, name, None))
+        if function is None or _is_named(job, name):
+            continue
+        raise JobDefinitionError(
+            f"{_at(function)}{job.__name__}.{name} is no method of mrq's, so nothing would call it; {advice}"
+        )
+
+
+def _at_attribute(job: type[Job], name: str) -> str:
+    function = source.function_of(inspect.getattr_static(job, name, None))
+    return _at(function) if function is not None else ""
+
+
+def _is_named(job: type[Job], name: str) -> bool:
+    """Whether the files of the job's classes use an attribute or a variable of that name."""
+    modules = {inspect.getmodule(base) for base in job.__mro__}
+    files = [str(getattr(module, "__file__", None) or "") for module in modules]
+    for file in files:
+        tree = source.tree_of_file(file) if file and source.is_users(file) else None
+        for node in ast.walk(tree) if tree is not None else ():
+            if isinstance(node, ast.Attribute) and node.attr == name:
+                return True
+            if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
+                return True
+    return False
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "…"
