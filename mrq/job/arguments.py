@@ -15,7 +15,7 @@ from mrq.errors import JobDefinitionError, UsageError
 from mrq.job import source
 from mrq.job.base import Job
 from mrq.job.builtins import BuiltIn
-from mrq.job.settings import nearest
+from mrq.job.setting_checks import nearest
 
 _WITH_ARGUMENTS: Final = ("map", "map_split", "map_block", "combine", "reduce", "partition")
 

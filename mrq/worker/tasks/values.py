@@ -148,13 +148,11 @@ def given(found: Any, name: str) -> Iterable[Any]:
         return ()
     kind = type(found)
     if kind is GeneratorType:
-        generator: Generator[Any, Any, Any] = found
-        return generator if returns_none(generator.gi_code) else _watched(generator, name)
-    if kind is Values:
-        return iter(found)  # `values` itself may be iterated over once, and loops take it in steps
+        found = found if returns_none(found.gi_code) else _watched(found, name)
+    elif kind is Values:
+        found = iter(found)  # `values` itself may be iterated over once, and loops take it in steps
     if isinstance(found, list | Iterator) and not isinstance(found, _REFUSED):
-        items: Iterable[Any] = found
-        return items if kind.__module__ in _PLAIN else _drawn(items)
+        return found if kind.__module__ in _PLAIN else _drawn(found)
     what = "key, value" if name.startswith("map") else "value"
     if hasattr(found, "__await__") or hasattr(found, "__anext__"):
         raise DataError(f"{name} is asynchronous; write it as a plain `def {name}` that yields")
