@@ -19,10 +19,10 @@ from mrq.core import wire
 from mrq.core.jobs import JobView
 from mrq.core.model import JobSpec
 from mrq.core.pathmap import PathMap
-from mrq.core.splits import InputFile
 from mrq.errors import InputError, MrqError, OperatorError, UsageError
 from mrq.extra import needing_extra
 from mrq.handle import Handle
+from mrq.io.inputs import Finding
 from mrq.io.plan import Draft, Plan, complete
 from mrq.job import packages
 from mrq.master.jobfolder import make_root
@@ -164,8 +164,7 @@ class ClusterEngine:
         """What a submit of the draft would run, and how many tasks the workers run at once by now. Nothing
         runs, and nothing is sent. Raises what the cluster would refuse it for."""
         answer = self._offer("plan", self._with_unseen(draft, None), None)
-        files = [wire.from_wire(InputFile, file) for file in answer["files"]]
-        plan = complete(draft, files)
+        plan = complete(draft, wire.from_wire(Finding, answer["finding"]))
         there = plan.spec.output_open
         here = there and (self._paths.to_client(there) or there)
         return replace(plan, spec=replace(plan.spec, output_open=here)), int(answer["slots"])

@@ -33,6 +33,10 @@ class InputError(UsageError):
     """An input is missing, unreadable, or not what its format promises."""
 
 
+class NoInputFiles(InputError):
+    """The inputs are there and no file is in them: nothing to do, and nothing was done."""
+
+
 class OutputError(UsageError):
     """OUT exists, can't be written, or belongs to another job."""
 

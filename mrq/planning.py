@@ -123,6 +123,8 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         total_order=chosen.order == "total",
         splittable=in_format.splittable,
         split_bytes=chosen.split_bytes,
+        all_files=chosen.all_files,
+        allow_empty=chosen.allow_empty,
         code=built.data,
     )
 
@@ -205,8 +207,10 @@ def request_of(
         paths: Sequence[str] = [_put_aside(records, folder)]
         options["input_format"] = "records"
     elif isinstance(inputs, Result):
-        paths = inputs.parts
+        paths = inputs.parts or [inputs.output]
         options.setdefault("input_format", inputs._spec.output_format)
+        if not inputs.parts:  # a result of 0 records is an input
+            options.setdefault("allow_empty", True)
     elif isinstance(inputs, (str, os.PathLike)):
         raise UsageError(f"inputs is a list of paths: inputs=[{os.fspath(inputs)!r}]")
     else:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from mrq.cli import errors, flags
-from mrq.cli.console import Console, print_json, write_out
+from mrq.cli.console import Console, print_json, shown, write_out
 from mrq.cli.signals import Signals, Stopped
-from mrq.errors import MrqError, OperatorError, UsageError
+from mrq.cli.wording import in_flags
+from mrq.errors import MrqError, NoInputFiles, OperatorError, UsageError
 
 if TYPE_CHECKING:
     from mrq.cli.submit import Told
@@ -119,7 +120,11 @@ def _failed(exc: BaseException, argv: Sequence[str], console: Console, told: Tol
     if isinstance(exc, BrokenPipeError):
         return code
     status = "failed"
-    if isinstance(exc, KeyboardInterrupt):
+    if isinstance(exc, NoInputFiles):
+        status = "nothing"
+        console.line(f"note: {shown(in_flags(str(exc)))}")
+        told.notes += (str(exc),)
+    elif isinstance(exc, KeyboardInterrupt):
         status = "interrupted"
         by = "Ctrl-C" if code == 130 else str(exc).removeprefix("stopped by ")
         out = f"{told.output} is as it was before" if told.output and told.engine == "embedded" else ""
@@ -141,8 +146,8 @@ def _print_failure(exc: BaseException, status: str, code: int, told: Told) -> No
     """The object of `--json` for what didn't work."""
     from mrq.cli.submit import head
 
-    error = errors.error_object(exc)
-    if isinstance(exc, Stopped):
+    error = errors.error_object(exc) if code else None
+    if error is not None and isinstance(exc, Stopped):
         error["type"] = "Interrupted"
     with contextlib.suppress(BrokenPipeError, OperatorError):
         print_json({**head(told, status, code), "error": error})

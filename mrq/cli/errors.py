@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mrq.cli import units
 from mrq.cli.console import Console, shown
 from mrq.cli.wording import in_flags
-from mrq.errors import InternalError, Interrupted, UsageError
+from mrq.errors import InternalError, Interrupted, NoInputFiles, UsageError
 
 if TYPE_CHECKING:
     from mrq.core.model import ErrorReport
@@ -28,7 +28,7 @@ BROKEN_PIPE: Final = 141
 
 
 def exit_code(exc: BaseException) -> int:
-    """2 for wrong use, 1 for every other failure; a signal's own for Stopped."""
+    """2 for wrong use, 1 for every other failure; a signal's own for Stopped; 0 for nothing to do."""
     from mrq.cli.signals import Stopped
 
     if isinstance(exc, Stopped):
@@ -37,6 +37,8 @@ def exit_code(exc: BaseException) -> int:
         return 130
     if isinstance(exc, BrokenPipeError):
         return BROKEN_PIPE
+    if isinstance(exc, NoInputFiles):
+        return DONE
     return WRONG_USE if isinstance(exc, UsageError) else FAILED
 
 

@@ -211,7 +211,7 @@ def run(
             result = handle.result(0)
             told.notes += tuple(handle.notes)
             for note in handle.notes:
-                console.line(f"note: {shown(note)}")
+                console.line(f"note: {shown(in_flags(note))}")
             return result
         except JobFailed as exc:
             # Only what is still there can be gone on with.

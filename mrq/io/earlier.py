@@ -30,6 +30,14 @@ def identity(fs: FileSystem, out: str) -> str | None:
     return f"manifest:{hashlib.sha256(data).hexdigest()}" if data else None
 
 
+def is_result(path: str) -> bool:
+    """Is it the folder of a finished result of ours?"""
+    try:
+        return _manifest(FileSystem().read(f"{path}/{SUCCESS}")) is not None
+    except OSError:
+        return False
+
+
 def refusal(fs: FileSystem, out: str, shown: str) -> OutputError | None:
     """Why what stands at OUT can't be replaced: it isn't a result of ours, or other files lie in it. None
     where nothing would be lost; an empty folder is nothing."""

@@ -7,21 +7,18 @@ same on every machine. A file that two arguments name counts once, at its first 
 from __future__ import annotations
 
 import os
-import stat as stats
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from mrq.core.model import Piece
-from mrq.core.pathmap import MAGIC, split_pattern
+from mrq.core.pathmap import MAGIC
 from mrq.core.splits import InputFile
 from mrq.errors import InputError
 from mrq.io import disk
 from mrq.io.compression import compression_of
+from mrq.io.search import Found, Search, identity, is_hidden
 from mrq.io.streams import filesystem, is_url
-
-#: Names of outputs in the making, success marks, editors' and version control's files.
-_HIDDEN = ("_", ".")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,22 @@ class _Output:
     shown: str  #: as the user spelled it
 
 
-def find(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What the arguments of a submit name; wire data."""
+
+    files: tuple[InputFile, ...]  #: each once, in order
+    #: Names that begin with `_` or `.`, and so were left out.
+    hidden_files: int = 0
+    hidden_folders: int = 0  #: with all that is in them
+
+
+def find(args: Sequence[str], **options: Any) -> list[InputFile]:
+    """The files of `find_all`, whose options these are."""
+    return list(find_all(args, **options).files)
+
+
+def find_all(
     args: Sequence[str],
     *,
     cwd: str | None = None,
@@ -39,15 +51,16 @@ def find(
     shown: str | None = None,
     splittable: bool = True,
     known: Mapping[int, InputFile] | None = None,
-) -> list[InputFile]:
+    hidden: bool = False,
+) -> Finding:
     """Every file that the arguments name, once, in order.
 
     Relative paths start at `cwd`. `opens` says where each is opened, where that isn't the path itself: an
     absolute path or pattern that ends as the spelled one does from its first wildcard on. `out` is where
     the output will go, spelled `shown`: refused inside an input directory. `splittable` is the input
     format's; compressed files never are. `known` has the files of arguments, by index, that aren't looked
-    for: what `spool` made of standard input, for "-". Raises InputError, in one sentence, for whatever can't
-    be read.
+    for: what `spool` made of standard input, for "-". `hidden`: files with hidden names count too. Raises
+    InputError, in one sentence, for whatever can't be read.
     """
     base = os.getcwd() if cwd is None else os.path.abspath(cwd)
     if not args:
@@ -55,35 +68,68 @@ def find(
     target = None
     if out is not None and not is_url(out):
         target = _Output(os.path.realpath(os.path.join(base, out)), shown or out)
-    found: dict[object, InputFile] = {}
+    files: dict[object, InputFile] = {}
+    left_out: dict[str, bool] = {}
     given = known or {}
     paths = opens or [os.path.join(base, arg) for arg in args]
     for index, (arg, path) in enumerate(zip(args, paths, strict=True)):
         if index in given:
-            found.setdefault(given[index].open, given[index])
+            files.setdefault(given[index].open, given[index])
         elif arg == "-":
             raise InputError("'-' stands for standard input, which isn't available here")
         elif is_url(arg):
-            for file in _remote(arg, splittable):
-                found.setdefault(file.open, file)
+            for file in _remote(arg, splittable, hidden, left_out):
+                files.setdefault(file.open, file)
         else:
-            for key, file in _local(arg, path, base, target, splittable):
-                found.setdefault(key, file)
-    return list(found.values())
+            search = Search(arg, path, hidden=hidden, entered=_refusing_inside(target))
+            for _, key, file in sorted(_local(arg, search, base, splittable), key=_order):
+                files.setdefault(key, file)
+            left_out |= search.left_out
+    hidden_files, hidden_folders = _counts(left_out)
+    return Finding(files=tuple(files.values()), hidden_files=hidden_files, hidden_folders=hidden_folders)
 
 
-def files_of(arg: str, path: str) -> Iterator[InputFile]:
-    """The files that one argument names, which is opened as `path`, in order, found one by one. Raises as
-    `find`, where there are none too."""
-    for _, file in _local(arg, path, os.getcwd(), None, True):
+def _counts(left_out: Mapping[str, bool]) -> tuple[int, int]:
+    """(files, folders) of what was left out, by path: is it a folder?"""
+    folders = sum(left_out.values())
+    return len(left_out) - folders, folders
+
+
+def _order(found: tuple[tuple[str, str], object, InputFile]) -> tuple[str, str]:
+    return found[0]
+
+
+def files_of(arg: str, path: str, *, hidden: bool = False) -> Iterator[InputFile]:
+    """The files that one argument names, which is opened as `path`, found one by one: in an order of their
+    own, the nearest first. Raises as `find`, where there are none too."""
+    for _, _, file in _local(arg, Search(arg, path, hidden=hidden), os.getcwd(), True):
         yield file
 
 
-def is_there(arg: str, path: str) -> bool:
+def is_there(arg: str, path: str, *, hidden: bool = False) -> bool:
     """Is there anything of that name, or that matches the pattern, where `arg` is opened as `path`?"""
     if os.path.lexists(path):
         return True
-    return not MAGIC.isdisjoint(arg) and next(_matches(arg, path), None) is not None
+    if MAGIC.isdisjoint(arg):
+        return False
+    search = Search(arg, path, hidden=hidden)
+    try:
+        return next(search.run(), None) is not None or search.matched
+    except InputError:
+        return True  # something that can't be read
+
+
+def hidden_note(files: int, folders: int) -> str:
+    """`2 hidden files and 1 hidden folder were left out: …`; "" for none."""
+    counted = [
+        f"{count:,} hidden {noun}{'s' if count > 1 else ''}"
+        for count, noun in ((files, "file"), (folders, "folder"))
+        if count
+    ]
+    if not counted:
+        return ""
+    counted[-1] += " was" if files + folders == 1 else " were"
+    return f"{' and '.join(counted)} left out (names that begin with _ or .); `all_files=True` takes them too"
 
 
 def spool(stream: BinaryIO, folder: str) -> InputFile:
@@ -141,154 +187,75 @@ def _difference(piece: Piece) -> str | None:
     return None
 
 
-_Found = Iterator[tuple[object, InputFile]]
+_Found = Iterator[tuple[tuple[str, str], object, InputFile]]
 
 
-def _local(arg: str, path: str, base: str, target: _Output | None, splittable: bool) -> _Found:
-    """(identity, file) for a path or a glob."""
+def _local(arg: str, search: Search, base: str, splittable: bool) -> _Found:
+    """(where it sorts, identity, file) for a path or a glob, the nearest first."""
+    is_pattern = not MAGIC.isdisjoint(arg)
     try:
-        stat = os.stat(path)
+        os.stat(search.opened)
     except FileNotFoundError:
-        if not MAGIC.isdisjoint(arg):
-            yield from _glob(arg, path, base, target, splittable)
-            return
-        raise InputError(f"{arg}: no such file or directory (looked in {base})") from None
+        if not is_pattern and not os.path.islink(search.opened):
+            raise InputError(f"{arg}: no such file or directory (looked in {base})") from None
     except OSError as exc:
-        raise InputError(f"{arg}: can't be read: {exc.strerror}") from exc
-    yield from _named(arg, path, stat, target, splittable)
-
-
-def _named(arg: str, path: str, stat: os.stat_result, target: _Output | None, splittable: bool) -> _Found:
-    """A file or directory that exists."""
-    if stats.S_ISDIR(stat.st_mode):
-        _refuse_inside(arg, path, target)
-        yield from _walk(arg, path, splittable, {(stat.st_dev, stat.st_ino)})
-    elif stats.S_ISREG(stat.st_mode):
-        yield _file(arg, path, stat, splittable)
-    else:
-        raise InputError(f"{arg}: not a regular file or directory; pipe it in and use - for standard input")
-
-
-def _refuse_inside(arg: str, path: str, target: _Output | None) -> None:
-    if target is None:
-        return
-    real = os.path.realpath(path)
-    if target.path == real or target.path.startswith(real.rstrip("/") + "/"):
+        if not os.path.islink(search.opened):  # else the search says where it leads
+            raise InputError(f"{arg}: can't be read: {exc.strerror}") from exc
+    for found in search.run():
+        yield found.order, identity(found.path, found.stat), _file(found, splittable)
+    if is_pattern and not search.matched:
+        hidden = hidden_note(*_counts(search.left_out))
         raise InputError(
-            f"the output {target.shown} lies inside the input directory {arg}, and would be its own input in "
-            "the next run; write it elsewhere"
+            f"{arg}: the pattern matches no file (looked in {base})" + (f"; {hidden}" if hidden else "")
         )
 
 
-def _file(path: str, opened: str, stat: os.stat_result, splittable: bool) -> tuple[object, InputFile]:
-    if not os.access(opened, os.R_OK):
-        raise InputError(f"{path}: can't be read: permission denied")
-    return (stat.st_dev, stat.st_ino, _link_name(opened, stat)), InputFile(
-        path=path,
-        open=os.path.normpath(opened),
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        splittable=splittable and compression_of(path) is None,
+def _file(found: Found, splittable: bool) -> InputFile:
+    if not os.access(found.path, os.R_OK):
+        raise InputError(f"{found.name}: can't be read: permission denied")
+    return InputFile(
+        path=found.name,
+        open=os.path.normpath(found.path),
+        size=found.stat.st_size,
+        mtime_ns=found.stat.st_mtime_ns,
+        splittable=splittable and compression_of(found.name) is None,
     )
 
 
-def _link_name(opened: str, stat: os.stat_result) -> str:
-    """Two hard links are two files; the same file by two spellings is one."""
-    return os.path.realpath(opened) if stat.st_nlink > 1 else ""
+def _refusing_inside(target: _Output | None) -> Callable[[str, str], None]:
+    """What `Search` asks of each folder that is taken whole: the output mustn't lie in it."""
+
+    def entered(name: str, path: str) -> None:
+        if target is None:
+            return
+        real = os.path.realpath(path)
+        if target.path == real or target.path.startswith(real.rstrip("/") + "/"):
+            raise InputError(
+                f"the output {target.shown} lies inside the input directory {name}, and would be its own "
+                "input in the next run; write it elsewhere"
+            )
+
+    return entered
 
 
-def _walk(arg: str, path: str, splittable: bool, above: set[tuple[int, int]]) -> _Found:
-    """Files below a directory, in order of names; links are followed, but not in circles."""
-    try:
-        with os.scandir(path) as listing:
-            entries = sorted(listing, key=_entry_name)
-    except OSError as exc:
-        raise InputError(f"{arg}: the directory can't be read: {exc.strerror}") from exc
-    prefix = arg if arg.endswith("/") else arg + "/"
-    for entry in entries:
-        name = entry.name
-        if name.startswith(_HIDDEN):
-            continue
-        try:
-            stat = entry.stat()
-        except OSError as exc:
-            raise InputError(f"{prefix}{name}: can't be read: {exc.strerror}") from exc
-        if stats.S_ISREG(stat.st_mode):
-            yield _file(prefix + name, entry.path, stat, splittable)
-        elif stats.S_ISDIR(stat.st_mode):
-            here = (stat.st_dev, stat.st_ino)
-            if here not in above:
-                yield from _walk(prefix + name, entry.path, splittable, above | {here})
-
-
-def _entry_name(entry: os.DirEntry[str]) -> str:
-    return entry.name
-
-
-def _glob(arg: str, opened: str, base: str, target: _Output | None, splittable: bool) -> _Found:
-    """Files that match a pattern, or lie below a directory that does, in order."""
-    matches = sorted(_matches(arg, opened))
-    if not matches:
-        raise InputError(f"{arg}: the pattern matches no file (looked in {base})")
-    for match, path in matches:
-        try:
-            stat = os.stat(path)
-        except OSError as exc:
-            raise InputError(f"{match}: can't be read: {exc.strerror}") from exc
-        yield from _named(match, path, stat, target, splittable)
-
-
-def _matches(arg: str, opened: str) -> Iterator[tuple[str, str]]:
-    """(as spelled, to open) of what a pattern matches, in no order. `**` goes through directories, whose
-    files match by themselves; wildcards don't match a leading `_` or `.`."""
-    import glob
-
-    folder, pattern = split_pattern(arg)
-    root = opened[: len(opened) - len(pattern)]
-    if folder.strip("/"):
-        folder = folder.rstrip("/") + "/"
-    whole_tree = "**" in arg.split("/")
-    for found in glob.iglob(pattern, root_dir=root, recursive=True):
-        path = os.path.join(root, found)
-        if not _hidden(folder + found, arg) and not (whole_tree and os.path.isdir(path)):
-            yield folder + found, path
-
-
-def _hidden(match: str, pattern: str) -> bool:
-    """Does the match have a hidden name that the pattern doesn't spell itself?"""
-    spelled = {part for part in pattern.split("/") if part.startswith(_HIDDEN)}
-    return any(
-        part.startswith(_HIDDEN) and part not in (".", "..") and not _spelled(part, spelled)
-        for part in match.split("/")
-    )
-
-
-def _spelled(part: str, spelled: set[str]) -> bool:
-    from fnmatch import fnmatchcase
-
-    return any(fnmatchcase(part, pattern) for pattern in spelled)
-
-
-def _remote(url: str, splittable: bool) -> Iterator[InputFile]:
-    """Files at a URL: one, a tree, or what a pattern matches."""
+def _remote(url: str, splittable: bool, hidden: bool, left_out: dict[str, bool]) -> Iterator[InputFile]:
+    """Files at a URL: one, a tree, or what a pattern matches; `left_out` is told of hidden ones."""
     fs, path = filesystem(url)
     try:
-        if not MAGIC.isdisjoint(path):
-            details: dict[str, Any] = fs.glob(path, detail=True)
-        elif fs.isdir(path):
-            details = fs.find(path, detail=True)
-        else:
-            details = {path: fs.info(path)}
+        details = _here(path, hidden, left_out) if "file" in _protocols(fs) else _there(fs, path)
     except FileNotFoundError as exc:
         raise InputError(f"{url}: no such file") from exc
+    except InputError as exc:
+        raise InputError(f"{url}: {exc}") from exc
     except Exception as exc:
         raise InputError(f"{url}: can't be listed: {type(exc).__name__}: {exc}") from exc
-    inside = path.rstrip("/") + "/"
     count = 0
     for name in sorted(details):
         info = details[name]
-        below = name[len(inside) :] if name.startswith(inside) else ""
-        if info.get("type") == "directory" or any(p.startswith(_HIDDEN) for p in below.split("/")):
+        if info.get("type") == "directory":
+            continue
+        if not hidden and is_hidden(name, path):
+            left_out[name] = False
             continue
         count += 1
         full = fs.unstrip_protocol(name)
@@ -303,3 +270,38 @@ def _remote(url: str, splittable: bool) -> Iterator[InputFile]:
         )
     if not count and not MAGIC.isdisjoint(path):
         raise InputError(f"{url}: the pattern matches no file")
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    protocol = fs.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _here(path: str, hidden: bool, left_out: dict[str, bool]) -> dict[str, Any]:
+    """Files of this machine, links followed as everywhere: name -> details. Raises as `Search`."""
+    search = Search(path, path, hidden=hidden)
+    if MAGIC.isdisjoint(path) and not os.path.lexists(path):
+        raise FileNotFoundError(path)
+    found = {each.name: {"size": each.stat.st_size} for each in search.run()}
+    left_out |= search.left_out
+    return found
+
+
+def _there(fs: Any, path: str) -> dict[str, Any]:
+    """Files that a driver finds: name -> details. What there is by this very name is no pattern."""
+    found: dict[str, Any]
+    if not MAGIC.isdisjoint(path) and not _has(fs, path):
+        found = fs.glob(path, detail=True)
+    elif fs.isdir(path):
+        found = fs.find(path, detail=True)
+    else:
+        found = {path: fs.info(path)}
+    return found
+
+
+def _has(fs: Any, path: str) -> bool:
+    try:
+        fs.info(path)
+    except Exception:  # noqa: BLE001 drivers say in many ways that there is no such name
+        return False
+    return True

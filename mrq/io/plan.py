@@ -7,26 +7,29 @@ run completes it in the same process, the leader of a cluster on a thread of its
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from mrq.core import splits as cutting
 from mrq.core.model import JobSpec, Piece, Purpose, Split
 from mrq.core.splits import InputFile
-from mrq.errors import InputError
-from mrq.io import inputs as finding
+from mrq.errors import InputError, NoInputFiles
 from mrq.io import vetting
 from mrq.io.compression import compression_of
+from mrq.io.earlier import is_result
 from mrq.io.formats import input_format
+from mrq.io.inputs import Finding, find_all, hidden_note
 from mrq.io.seen import Seen
-from mrq.io.streams import Reading
+from mrq.io.streams import Reading, is_url
 
 #: A total order samples so many splits, spread evenly, and of each the beginning: enough for boundaries,
 #: little beside the job, and many places rather than much of a few, for inputs that are nearly in order.
 _SAMPLED_SPLITS_MIN: Final = 32
 _SAMPLED_SPLITS_MAX: Final = 1024
 _SAMPLED_BYTES: Final = 256 << 10
+#: Paths that a note names.
+_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,11 @@ class Draft:
     total_order: bool
     splittable: bool  #: the input format's word
     split_bytes: int | None
+    all_files: bool = False  #: hidden names count too
+    allow_empty: bool = False  #: inputs without any file make an empty result
+    #: Hidden ones that were left out where what only the client sees was sent.
+    hidden_files: int = 0
+    hidden_folders: int = 0
     code: bytes = b""  #: the bundle; to a cluster it travels as a blob
     version: str = ""  #: of the mrq that drafted it
 
@@ -67,49 +75,99 @@ class Plan:
 
     spec: JobSpec
     code: bytes
-    files: tuple[InputFile, ...]
+    finding: Finding
     notes: tuple[str, ...] = ()  #: what the user may want to know: "a.gz is read as one split: …"
     sample: JobSpec | None = None  #: to run first: finds the boundaries of a total order
 
+    @property
+    def files(self) -> tuple[InputFile, ...]:
+        """The files that the job reads."""
+        return self.finding.files
 
-def complete(draft: Draft, files: Sequence[InputFile] | None = None) -> Plan:
-    """Find the inputs, or take the `files` that another machine has found so, and cut the splits.
 
-    Raises InputError, UsageError.
+def complete(draft: Draft, finding: Finding | None = None) -> Plan:
+    """Find the inputs, or take what another machine has found so, and cut the splits.
+
+    Raises InputError, UsageError; NoInputFiles where there is nothing to do.
     """
     spec = draft.spec
-    found = files is None
-    if files is None:
-        files = _files(draft)
+    found_here = finding is None
+    if finding is None:
+        finding = _find(draft)
+    files = finding.files
+    if not files and not draft.allow_empty and not any(map(_is_result, draft.inputs)):
+        raise NoInputFiles(_nothing(draft, finding))
     total = sum(file.size for file in files)
     splits = cutting.plan(files, draft.split_bytes)
-    if found and input_format(spec.input_format).lines:
+    if found_here and input_format(spec.input_format).lines:
         reading = Reading(lines=True, marks=spec.refuses_marks)
         unseen = {given.open for given in draft.inputs if given.size is not None}
-        files = vetting.of_text(files, splits, reading, unseen)
+        files = tuple(vetting.of_text(files, splits, reading, unseen))
+        finding = replace(finding, files=files)
         splits = cutting.plan(files, draft.split_bytes)
     reducers = 0 if draft.map_only else spec.reducers or cutting.default_reducers(total)
     spec = replace(spec, splits=splits, reducers=reducers)
-    notes = [
-        f"{file.path} is read as one split: it can't be cut"
-        for file in files
-        if not file.splittable and draft.splittable
-    ]
     total_order = draft.total_order and reducers > 1 and bool(splits)
     return Plan(
         spec=spec,
         code=draft.code,
-        files=tuple(files),
-        notes=tuple(notes),
+        finding=finding,
+        notes=tuple(_notes(draft, finding)),
         sample=_sample(spec, files) if total_order else None,
     )
 
 
-def _files(draft: Draft) -> list[InputFile]:
+def _find(draft: Draft) -> Finding:
     """Every file that the job reads. Raises InputError."""
-    if draft.spec.inputs and not draft.inputs:
-        return []  # folders that only the client sees, without a file in them
-    return finding.find(
+    # Folders that only the client sees, without a file in them, are no inputs any more.
+    found = _look(draft) if draft.inputs or not draft.spec.inputs else Finding(files=())
+    return replace(
+        found,
+        hidden_files=found.hidden_files + draft.hidden_files,
+        hidden_folders=found.hidden_folders + draft.hidden_folders,
+    )
+
+
+def _notes(draft: Draft, finding: Finding) -> Iterator[str]:
+    """What the user may want to know of the inputs, one sentence each."""
+    hidden = hidden_note(finding.hidden_files, finding.hidden_folders)
+    if hidden:
+        yield hidden
+    whole = [file.path for file in finding.files if not file.splittable] if draft.splittable else []
+    if whole:
+        yield whole_note(whole)
+
+
+def whole_note(paths: Sequence[str]) -> str:
+    """That these files are read each by one map, whatever their size."""
+    if len(paths) == 1:
+        return f"{paths[0]} is read as one split: it can't be cut"
+    more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+    return (
+        f"{len(paths):,} files can't be cut, so each is read by one map whatever its size: "
+        f"{', '.join(paths[:_NAMED])}{more}"
+    )
+
+
+def _is_result(given: DraftInput) -> bool:
+    """Is it a finished result of mrq? One without a part is an input like any other."""
+    return not given.is_sent and not is_url(given.open) and bool(given.open) and is_result(given.open)
+
+
+def _nothing(draft: Draft, finding: Finding) -> str:
+    """That there is nothing to do, and what would do something."""
+    hidden = hidden_note(finding.hidden_files, finding.hidden_folders)
+    named = list(draft.spec.inputs)
+    shown = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else "")
+    return (
+        f"there is no file in {shown}, so nothing was run and OUT is as it was"
+        + (f"; {hidden}" if hidden else "")
+        + "; `allow_empty=True` makes an empty result of that"
+    )
+
+
+def _look(draft: Draft) -> Finding:
+    return find_all(
         [given.spelled for given in draft.inputs],
         cwd=draft.cwd,
         opens=[given.open for given in draft.inputs],
@@ -117,6 +175,7 @@ def _files(draft: Draft) -> list[InputFile]:
         shown=draft.spec.output,
         splittable=draft.splittable,
         known=_known(draft),
+        hidden=draft.all_files,
     )
 
 

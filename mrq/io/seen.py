@@ -14,7 +14,7 @@ from typing import Final
 
 from mrq.io import inputs
 
-#: Files that are looked at, the first by name. Two trees that begin with so many of the same names, sizes and
+#: Files that are looked at, the nearest first. Two trees that begin with so many of the same names, sizes and
 #: times are taken for one.
 WALK_MAX: Final = 10_000
 
@@ -26,7 +26,7 @@ class Seen:
     files: int
     bytes: int
     newest_ns: int  #: the latest time of writing; 0 without files
-    digest: str  #: of path (as spelled), size and time of each, in order
+    digest: str  #: of path (as spelled), size and time of each, as they are found
     more: bool = False  #: there are files beyond those
 
     def __str__(self) -> str:
@@ -39,15 +39,15 @@ class Seen:
         return f"{told} ({first}{self.bytes:,} bytes, written until {newest} UTC)"
 
 
-def look(spelled: str, path: str, *, walk_max: int = WALK_MAX) -> Seen | None:
+def look(spelled: str, path: str, *, hidden: bool = False, walk_max: int = WALK_MAX) -> Seen | None:
     """What is seen of an argument that is opened as `path`; None where there is nothing of that name.
 
-    Directories are listed as far as is walked, and for a pattern all that it may match. Raises InputError for
-    what is there and can't be read.
+    Directories are listed as far as is walked, and for a pattern all that it may match; `hidden` names count
+    where they count for the job. Raises InputError for what is there and can't be read.
     """
-    if not inputs.is_there(spelled, path):
+    if not inputs.is_there(spelled, path, hidden=hidden):
         return None
-    files = inputs.files_of(spelled, path)
+    files = inputs.files_of(spelled, path, hidden=hidden)
     digest = hashlib.sha256()
     count = total = newest = 0
     for file in islice(files, walk_max):

@@ -45,6 +45,8 @@ class Settings:
     progress_timeout_s: float | None = None
     priority: int = 0
     max_running: int | None = None
+    all_files: bool = False  #: inputs with hidden names count too
+    allow_empty: bool = False  #: inputs without any file make an empty result
 
 
 class Keywords(TypedDict, total=False):
@@ -69,6 +71,8 @@ class Keywords(TypedDict, total=False):
     progress_timeout: float | str | None
     priority: int
     max_running: int | None
+    all_files: bool
+    allow_empty: bool
 
 
 class Kind(enum.Enum):
@@ -258,6 +262,22 @@ _ROWS: Final = (
         kind=Kind.SIZE,
         default="by the input's size",
         help="input of one map task, such as 64M",
+    ),
+    Setting(
+        name="all_files",
+        field="all_files",
+        check=checks.boolean,
+        kind=Kind.SWITCH,
+        default="False",
+        help="read hidden files too: names that begin with _ or .",
+    ),
+    Setting(
+        name="allow_empty",
+        field="allow_empty",
+        check=checks.boolean,
+        kind=Kind.SWITCH,
+        default="False",
+        help="make an empty result where no file is in the inputs",
     ),
     Setting(
         name="max_failures",

@@ -134,18 +134,18 @@ def unseen(draft: Draft) -> dict[int, str]:
     found = {}
     for index, given in enumerate(draft.inputs):
         if not given.is_sent and not is_url(given.spelled):
-            why = _why_unseen(given)
+            why = _why_unseen(given, draft.all_files)
             if why:
                 found[index] = why
     return found
 
 
-def _why_unseen(given: DraftInput) -> str:
+def _why_unseen(given: DraftInput, hidden: bool) -> str:
     """Nothing where it may be read here."""
     if given.seen is None:
-        return "" if inputs.is_there(given.spelled, given.open) else _what_is_seen(given.open)
+        return "" if inputs.is_there(given.spelled, given.open, hidden=hidden) else _what_is_seen(given.open)
     try:
-        there = seen.look(given.spelled, given.open)
+        there = seen.look(given.spelled, given.open, hidden=hidden)
     except InputError as exc:
         return f"on the cluster it can't be read: {str(exc).removeprefix(f'{given.spelled}: ')}"
     if there is None:

@@ -135,7 +135,7 @@ class Submits:
             return unsent
         plan = complete(self._shared.placed(draft))
         self._of_output(committer.check, plan)
-        return {"files": [wire.to_wire(file) for file in plan.files], "slots": self._taking.slots()}
+        return {"finding": wire.to_wire(plan.finding), "slots": self._taking.slots()}
 
     def _unsent(self, draft: Draft) -> dict[str, Any]:
         """The answer where the client must send what isn't seen here; nothing where it may be planned. Raises

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from mrq.core.pathmap import PathMap, split_pattern
+from mrq.core.splits import InputFile
 from mrq.errors import InputError, UsageError
 from mrq.io import inputs as finding
 from mrq.io import seen as looking
+from mrq.io.inputs import Finding
 from mrq.io.plan import Draft, DraftInput
 from mrq.io.streams import is_url
 from mrq.ports import Blobs
@@ -24,15 +26,15 @@ _FILES_MAX: Final = 1000
 def seen(draft: Draft, paths: PathMap) -> Draft:
     """The draft with what this machine sees of inputs whose path no `[paths]` maps: on the cluster something
     else may lie there. Raises InputError for what is here and can't be read."""
-    return replace(draft, inputs=tuple(_seen(given, paths) for given in draft.inputs))
+    return replace(draft, inputs=tuple(_seen(given, paths, draft.all_files) for given in draft.inputs))
 
 
-def _seen(given: DraftInput, paths: PathMap) -> DraftInput:
+def _seen(given: DraftInput, paths: PathMap, hidden: bool) -> DraftInput:
     folder = os.path.abspath(split_pattern(given.spelled)[0])
     if given.spelled == "-" or is_url(given.spelled) or paths.to_cluster(folder) is not None:
         return given
     try:
-        return replace(given, seen=looking.look(given.spelled, given.open))
+        return replace(given, seen=looking.look(given.spelled, given.open, hidden=hidden))
     except InputError as exc:
         raise InputError(
             f"{exc}; so whether the cluster has the same there can't be known: if it does, say so in [paths]"
@@ -57,6 +59,7 @@ def ship(draft: Draft, unseen: Mapping[int, str], blobs: Blobs | None, *, bytes_
     what the cluster said of each, "" where it wasn't asked.
     """
     made: list[DraftInput] = []
+    hidden_files, hidden_folders = draft.hidden_files, draft.hidden_folders
     there = set[str]()  # a file that two arguments name counts once, as `finding.find` has it
     room = bytes_max
     for index, given in enumerate(draft.inputs):
@@ -64,7 +67,10 @@ def ship(draft: Draft, unseen: Mapping[int, str], blobs: Blobs | None, *, bytes_
             made.append(given)
             continue
         why = unseen[index] and f"{given.spelled}: {unseen[index]}; "
-        for spelled, path in _files(draft, given, why):
+        found = _files(draft, given, why)
+        hidden_files += found.hidden_files
+        hidden_folders += found.hidden_folders
+        for spelled, path in ((file.path, file.open) for file in found.files):
             if (real := os.path.realpath(path)) in there:
                 continue
             there.add(real)
@@ -78,18 +84,20 @@ def ship(draft: Draft, unseen: Mapping[int, str], blobs: Blobs | None, *, bytes_
                     f"{why}more than {_FILES_MAX:,} files aren't sent one by one: put them where the cluster "
                     "sees them (see [paths])"
                 )
-    return replace(draft, inputs=tuple(made))
+    return replace(draft, inputs=tuple(made), hidden_files=hidden_files, hidden_folders=hidden_folders)
 
 
-def _files(draft: Draft, given: DraftInput, why: str) -> Iterator[tuple[str, str]]:
-    """(path as spelled, path here) of the files that an argument names."""
+def _files(draft: Draft, given: DraftInput, why: str) -> Finding:
+    """The files here that an argument names."""
     if given.spelled == "-":
         if not given.open:
             raise InputError("'-' stands for standard input, which isn't available here")
-        yield "-", given.open
-        return
+        size = os.stat(given.open).st_size
+        return Finding(files=(InputFile(path="-", open=given.open, size=size, mtime_ns=0, splittable=True),))
     try:
-        found = finding.find([given.spelled], cwd=draft.cwd, splittable=draft.splittable)
+        return finding.find_all(
+            [given.spelled], cwd=draft.cwd, splittable=draft.splittable, hidden=draft.all_files
+        )
     except InputError as exc:
         if not why:
             raise
@@ -98,8 +106,6 @@ def _files(draft: Draft, given: DraftInput, why: str) -> Iterator[tuple[str, str
             f"{why}and it isn't here either: {here}; [paths] in mrq.toml says where the cluster has folders "
             "of this machine"
         ) from exc
-    for file in found:
-        yield file.path, file.open
 
 
 def _read(spelled: str, path: str, room: int, bytes_max: int, why: str) -> bytes:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_jobs import Gated, Words
+from cluster_jobs import Gated, Upper, Words
 from cluster_rig import Cluster, until
 
 import mrq
-from mrq.errors import OutputError
+from mrq.errors import NoInputFiles, OutputError
 from mrq.result import JobFailed
 
 
@@ -68,3 +68,34 @@ def test_a_file_that_came_while_the_job_ran_isnt_lost(engine: Any, tmp_path: Pat
         handle.result(30)
     assert (out / "notes.txt").read_text() == "mine"
     assert (out / "part-00000").read_text() == "a\t1\nb\t2\n"
+
+
+def test_inputs_without_a_file_keep_an_old_result(engine: Any, tmp_path: Path, source: Path) -> None:
+    out, inbox = tmp_path / "out", tmp_path / "inbox"
+    (inbox / "a" / "b").mkdir(parents=True)
+    (inbox / "_hidden").write_text("x\n")
+    (inbox / ".dot").write_text("x\n")
+    engine.run(Words, [source], out, reducers=1)
+    old = (out / "part-00000").read_bytes()
+    for inputs in ([inbox], [inbox / "a", inbox], [f"{inbox}/*"]):
+        with pytest.raises(NoInputFiles, match=r"there is no file in .*inbox.* and OUT is as it was"):
+            engine.run(Words, inputs, out, overwrite=True)
+        assert (out / "part-00000").read_bytes() == old
+        assert not (tmp_path / ".out.mrq").exists()
+    with pytest.raises(NoInputFiles, match=r"2 hidden files were left out .*; `all_files=True` takes them"):
+        engine.run(Words, [inbox], out, overwrite=True)
+    assert list(engine.run(Words, [inbox], out, overwrite=True, allow_empty=True, reducers=2)) == []
+    assert names(out) == ["_SUCCESS", "part-00000", "part-00001"]
+    assert dict(engine.run(Words, [inbox], out, overwrite=True, all_files=True)) == {"x": "2"}
+
+
+def test_an_empty_file_and_an_empty_result_are_inputs(engine: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    found = engine.run(Words, [tmp_path / "empty"], tmp_path / "one", reducers=1)
+    assert list(found) == []
+    assert list(engine.run(Words, [tmp_path / "one"], tmp_path / "two", reducers=1)) == []
+    (tmp_path / "nothing").mkdir()
+    mapped = engine.run(Upper, [tmp_path / "nothing"], tmp_path / "three", allow_empty=True)
+    assert names(tmp_path / "three") == ["_SUCCESS"], "no split, no part"
+    assert list(engine.run(Upper, [tmp_path / "three"], tmp_path / "four")) == []
+    assert list(engine.run(Upper, mapped, tmp_path / "five")) == []

@@ -13,7 +13,7 @@ import mrq
 from mrq import planning
 from mrq.core import wire
 from mrq.core.pathmap import PathMap
-from mrq.errors import InputError, UsageError
+from mrq.errors import InputError, NoInputFiles, UsageError
 from mrq.io.plan import Draft, DraftInput
 from mrq.planning import Request
 
@@ -95,7 +95,7 @@ def test_a_plan_of_files_that_another_machine_found_is_the_same(tree: Path) -> N
     made = planning.complete(draft)
     assert len(made.spec.splits) > 4
     assert made.sample is not None
-    assert planning.complete(replace(over_the_wire(draft), code=draft.code, inputs=()), made.files) == made
+    assert planning.complete(replace(over_the_wire(draft), code=draft.code, inputs=()), made.finding) == made
 
 
 @pytest.mark.parametrize("splittable", [True, False])
@@ -149,3 +149,39 @@ def test_what_is_no_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for inputs, output in (([1], "out"), (["a"], b"out")):
         with pytest.raises(UsageError, match="is not a path"):
             mrq.run(Count(), inputs, output)  # type: ignore[arg-type]
+
+
+def test_thirty_files_that_cannot_be_cut_are_one_note(tree: Path) -> None:
+    (tree / "gz").mkdir()
+    for i in range(30):
+        (tree / f"gz/{i:02}.gz").write_bytes(b"x")
+    (tree / "gz/_hidden").write_bytes(b"x")
+    hidden, whole = planning.plan(Request(ref=Count, inputs=["gz"])).notes
+    assert hidden.startswith("1 hidden file was left out (names that begin with _ or .); `all_files=True`")
+    assert whole == (
+        "30 files can't be cut, so each is read by one map whatever its size: "
+        "gz/00.gz, gz/01.gz, gz/02.gz and 27 more"
+    )
+    (one,) = planning.plan(Request(ref=Count, inputs=["gz/00.gz"])).notes
+    assert one == "gz/00.gz is read as one split: it can't be cut"
+    whole_files = Request(ref=Count, inputs=["gz"], overrides={"input_format": "whole"})
+    assert planning.plan(whole_files).notes == (hidden,)
+
+
+def test_inputs_without_a_file_are_nothing_to_do(tree: Path) -> None:
+    (tree / "empty/sub").mkdir(parents=True)
+    (tree / "empty/_hidden").write_bytes(b"x")
+    draft = planning.draft(Request(ref=Count, inputs=["empty"]))
+    with pytest.raises(
+        NoInputFiles, match=r"no file in empty, .*; 1 hidden file was left out .*`allow_empty=True`"
+    ):
+        planning.complete(over_the_wire(draft))
+    sent = replace(
+        over_the_wire(draft), inputs=(), hidden_files=2
+    )  # what only the client saw, of which was none
+    with pytest.raises(NoInputFiles, match=r"; 2 hidden files were"):
+        planning.complete(sent)
+    allowed = planning.draft(Request(ref=Count, inputs=["empty"], overrides={"allow_empty": True}))
+    assert planning.complete(over_the_wire(allowed)).spec.splits == ()
+    everything = planning.draft(Request(ref=Count, inputs=["empty"], overrides={"all_files": True}))
+    assert [file.path for file in planning.complete(over_the_wire(everything)).files] == ["empty/_hidden"]
