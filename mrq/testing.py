@@ -25,7 +25,6 @@ from mrq.core.model import (
 )
 from mrq.io.formats import output_format
 from mrq.job.base import Job, defined, parameter_values
-from mrq.job.settings import resolve
 from mrq.planning import keyed
 from mrq.worker import page as pages
 from mrq.worker.order import AttemptOrder, MapSource
@@ -38,22 +37,20 @@ _TOKEN: Final = "testing"  # noqa: S105 an attempt's id, no secret
 _MAPS: Final = 2
 
 
-def run(
-    job: Job | type[Job], records: Iterable[Any], *, reducers: int = 1, memory_bytes: int | None = None
-) -> list[Any]:
+def run(job: Job | type[Job], records: Iterable[Any], *, reducers: int = 1, **overrides: Any) -> list[Any]:
     """(key, value) of every output record, part after part.
 
     `records` are what map gets as values (their keys are positions as in a text file: bytes before them),
-    or tuples of (key, value). With one reducer, the default, the result is in key order. The same checks
-    run as at submit. Raises what the job's code raises, as it is; JobDefinitionError; DataError.
+    or tuples of (key, value). With one reducer, the default, the result is in key order. `overrides` are
+    settings by name, as of `mrq.run`; the same checks run as at submit. Raises what the job's code raises, as
+    it is; JobDefinitionError; DataError.
     """
     from mrq.job.arguments import check_values
     from mrq.job.check import check
 
     job = job() if isinstance(job, type) else job
-    check(type(job))
+    settings = check(type(job), {"reducers": reducers, **overrides})
     check_values(type(job), parameter_values(job))
-    settings = resolve(type(job))
     with tempfile.TemporaryDirectory(prefix="mrq-testing-") as folder:
         spec = JobSpec(
             job="testing",
@@ -63,12 +60,12 @@ def run(
             parameters=parameter_values(job),
             inputs=("records",),
             splits=(),
-            reducers=reducers if defined(type(job), "reduce") else 0,
+            reducers=(settings.reducers or 1) if defined(type(job), "reduce") else 0,
             input_format="records",
             output_format="records",
             sort_values=settings.sort_values,
             staging=folder,
-            memory_bytes=memory_bytes or settings.memory_bytes or _MEMORY,
+            memory_bytes=settings.memory_bytes or _MEMORY,
             skip_bad_records=0,
         )
         return list(_Run(job, spec, folder, settings.order == "total").results(list(keyed(records))))

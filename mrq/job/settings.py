@@ -151,6 +151,19 @@ def check_keywords(cls: type[Job], keywords: Mapping[str, Any]) -> dict[str, Any
     return settings
 
 
+def recheck(job: str, fields: Mapping[str, Any]) -> None:
+    """Check settings once more where they arrive, by their fields' names; names of other fields are passed over.
+
+    Raises UsageError in the words of whoever made them wrong.
+    """
+    for row in SETTINGS.values():
+        if row.field in fields and row.check is not checks.later:
+            try:
+                row.checked(fields[row.field])
+            except ValueError as exc:
+                raise UsageError(f"{job}: {exc}") from exc
+
+
 def setting_of(name: str) -> Setting:
     """The setting of that name. Raises ValueError, naming the nearest."""
     found = SETTINGS.get(name)

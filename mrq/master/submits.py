@@ -6,6 +6,7 @@ id, the claim on OUT is the cluster's, and a job that is known is only answered.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from mrq.core.paths import check_job_id
 from mrq.errors import MrqError, OperatorError, OutputError, UsageError
 from mrq.io import committer, owner
 from mrq.io.plan import Draft, Plan, complete, sample_id
+from mrq.job import settings
 from mrq.master.shared import SharedRoot, unseen
 from mrq.master.shares import Shares, nearest
 from mrq.ports import Blobs
@@ -116,6 +118,7 @@ class Submits:
 
     def _submit(self, draft: Draft, job: str) -> dict[str, Any]:
         _refuse_version(draft)
+        _refuse_settings(draft)
         if self._taking.knows(job):
             return {"job": job, "notes": []}
         unsent = self._unsent(draft)
@@ -130,6 +133,7 @@ class Submits:
         splits. Nothing is made. Raises what a submit is refused with."""
         draft = wire.from_wire(Draft, args["draft"])
         _refuse_version(draft)
+        _refuse_settings(draft)
         unsent = self._unsent(draft)
         if unsent:
             return unsent
@@ -245,6 +249,20 @@ class Submits:
         if code is None:
             raise OperatorError(f"the code of job {spec.job} isn't kept any more; submit again")
         self._taking.take(replace(spec, boundaries=tuple(self._cut(samples, spec.reducers))), code)
+
+
+def _refuse_settings(draft: Draft) -> None:
+    """Raise UsageError for a draft whose settings no client of ours would have sent."""
+    spec = draft.spec
+    fields = {each.name: getattr(spec, each.name) for each in dataclasses.fields(spec)}
+    settings.recheck(
+        spec.name,
+        {
+            **fields,
+            "reducers": None if spec.reducers == 0 else spec.reducers,
+            "split_bytes": draft.split_bytes,
+        },
+    )
 
 
 def _refuse_version(draft: Draft) -> None:
