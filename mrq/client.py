@@ -29,9 +29,19 @@ def connect(cluster: str | None = None, *, timeout_s: float | None = None) -> Cl
 
     from mrq import profile
     from mrq.cluster import ClusterEngine
-    from mrq.errors import UsageError
+    from mrq.errors import UsageError, UsageTypeError, UsageValueError
+    from mrq.job.setting_checks import seconds
 
     bundle.refuse_while_importing("mrq.connect")
+    if cluster is not None and not isinstance(cluster, str):
+        raise UsageTypeError(
+            f"mrq.connect takes the name of a profile, the path of a mrq.toml or a Redis URL, not {cluster!r}"
+        )
+    if timeout_s is not None:
+        try:
+            timeout_s = seconds(timeout_s)
+        except ValueError as exc:
+            raise UsageValueError(f"timeout_s must be {exc}") from None
     cwd, name = os.getcwd(), cluster
     if cluster is not None and os.path.isfile(cluster):
         cwd, name = os.path.dirname(os.path.abspath(cluster)), None

@@ -61,6 +61,10 @@ class PeerUnreachableError(OperatorError):
     """A worker's data plane doesn't answer, or not as one of ours: no fault of the reader."""
 
 
+class StillRunningError(MrqError, TimeoutError):
+    """The job wasn't over within the time that its caller would wait; it goes on."""
+
+
 class InternalError(MrqError):
     """A bug in mrq. Please report it with the message."""
 

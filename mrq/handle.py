@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mrq.core.model import JobState
-from mrq.errors import Interrupted, MrqError
+from mrq.errors import Interrupted, MrqError, StillRunningError, UsageTypeError
 from mrq.result import Result
 
 if TYPE_CHECKING:
@@ -38,13 +38,15 @@ class Handle:
         return self._over.is_set()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the job is over; False when the time ran out first."""
+        """Wait until the job is over; False when the time ran out first. None waits as long as it takes."""
+        if timeout_s is not None and (isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float)):
+            raise UsageTypeError(f"timeout_s must be a number of seconds or None, not {timeout_s!r}")
         return self._over.wait(timeout_s)
 
     def result(self, timeout_s: float | None = None) -> Result:
-        """The result, waited for. Raises JobFailed, Interrupted, OperatorError, or TimeoutError."""
-        if not self._over.wait(timeout_s):
-            raise TimeoutError(f"job {self.job} isn't over after {timeout_s} s")
+        """The result, waited for. Raises JobFailed, Interrupted, OperatorError, or StillRunningError."""
+        if not self.wait(timeout_s):
+            raise StillRunningError(f"job {self.job} isn't over after {timeout_s} s")
         if self._error is not None:
             raise self._error
         assert self._result is not None

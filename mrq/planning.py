@@ -22,7 +22,7 @@ from mrq.codec.types import carried, carried_key
 from mrq.core.model import JobSpec
 from mrq.core.pathmap import PathMap, split_pattern
 from mrq.core.splits import InputFile
-from mrq.errors import JobDefinitionError, UsageError
+from mrq.errors import JobDefinitionError, UsageError, UsageTypeError, UsageValueError
 from mrq.io.formats import input_format, output_format
 from mrq.io.plan import Draft, DraftInput, Plan, complete
 from mrq.io.streams import is_url
@@ -80,7 +80,12 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         )
     map_only = not check.has_reduce(cls)
     if map_only and chosen.reducers:
-        raise UsageError(f"{cls.__name__} has no reduce: its parts are its maps' outputs; leave -R out")
+        out = (
+            f"leave out `reducers={chosen.reducers}`"
+            if "reducers" in request.overrides
+            else "leave reducers out of its class"
+        )
+        raise UsageError(f"{cls.__name__} has no reduce: its parts are its maps' outputs; {out}")
     built = bundle.build(loaded)
     name = cls.__name__
     spec = JobSpec(
@@ -135,6 +140,15 @@ def _refuse_paths(request: Request) -> None:
         raise UsageError("'': INPUT is empty (an unset variable?); name a file, a folder, a glob or a URL")
     if request.output == "":
         raise UsageError("'': OUT is empty; give a folder to make")
+    for path in (*request.inputs, request.output or ""):
+        try:
+            impossible = b"\0" in os.fsencode(path)
+        except UnicodeEncodeError:
+            impossible = True
+        if impossible:
+            raise UsageValueError(
+                f"{path!r}: no file can have this name, for a character in it stands for no byte"
+            )
     if request.output is not None and is_url(request.output):
         raise UsageError(
             f"{request.output}: OUT is a folder, on a local or shared disk; URLs can be read, not written"
@@ -201,30 +215,39 @@ def request_of(
 ) -> Request:
     """A `Request` from the arguments of `mrq.run`; records are put aside in `folder`."""
     options = dict(overrides)
+    if not isinstance(overwrite, bool):
+        raise UsageTypeError(f"overwrite must be True or False, not {overwrite!r}")
     if (inputs is None) == (records is None):
         raise UsageError("give inputs or records=[…], and not both")
     if records is not None:
-        paths: Sequence[str] = [_put_aside(records, folder)]
+        paths: Sequence[str] = [_put_aside(iterable(records, "records", "[line, line]"), folder)]
         options["input_format"] = "records"
     elif isinstance(inputs, Result):
         paths = inputs.parts or [inputs.output]
         options.setdefault("input_format", inputs._spec.output_format)
         if not inputs.parts:  # a result of 0 records is an input
             options.setdefault("allow_empty", True)
-    elif isinstance(inputs, (str, os.PathLike)):
-        raise UsageError(f"inputs is a list of paths: inputs=[{os.fspath(inputs)!r}]")
+    elif isinstance(inputs, (str, bytes, os.PathLike)):
+        raise UsageTypeError(f"inputs is a list of paths: inputs=[{os.fspath(inputs)!r}]")
     else:
-        paths = [_path(path) for path in inputs or ()]
+        paths = [_path(path) for path in iterable(inputs, "inputs", '["logs/*.gz"]') or ()]
     if output is None:
         options.setdefault("output_format", "records")
     out = _path(output) if output is not None else None
     return Request(ref=job, inputs=paths, output=out, overrides=options, overwrite=overwrite)
 
 
+def iterable(given: Any, what: str, such: str) -> Any:
+    """What can be gone through. Raises UsageTypeError for anything else."""
+    if not isinstance(given, Iterable):
+        raise UsageTypeError(f"{what} is a list, such as {what}={such}, not {given!r}")
+    return given
+
+
 def _path(given: Path) -> str:
-    """A path as text. Raises UsageError for what is none."""
+    """A path as text. Raises UsageTypeError for what is none."""
     if not isinstance(path := os.fspath(given) if isinstance(given, os.PathLike) else given, str):
-        raise UsageError(f"{given!r} is not a path: paths are text or os.PathLike")
+        raise UsageTypeError(f"{given!r} is not a path: paths are text or os.PathLike")
     return path
 
 

@@ -25,7 +25,7 @@ from mrq.core.model import (
 )
 from mrq.io.formats import output_format
 from mrq.job.base import Job, defined, parameter_values
-from mrq.planning import keyed
+from mrq.planning import iterable, keyed
 from mrq.worker import page as pages
 from mrq.worker.order import AttemptOrder, MapSource
 from mrq.worker.tasks.attempt import Attempt
@@ -68,7 +68,11 @@ def run(job: Job | type[Job], records: Iterable[Any], *, reducers: int = 1, **ov
             memory_bytes=settings.memory_bytes or _MEMORY,
             skip_bad_records=0,
         )
-        return list(_Run(job, spec, folder, settings.order == "total").results(list(keyed(records))))
+        return list(
+            _Run(job, spec, folder, settings.order == "total").results(
+                list(keyed(iterable(records, "records", "[line, line]")))
+            )
+        )
 
 
 class _Run:

@@ -108,7 +108,9 @@ class Job:
         cls.__mrq_settings__ = inherited
         cls.__mrq_parameters__ = _parameters(cls)
 
-    def __init__(self, **parameters: Any) -> None:
+    def __init__(self, /, *given: Any, **parameters: Any) -> None:
+        if given:
+            _refuse_positional(type(self), given)
         declared = type(self).__mrq_parameters__
         if not declared.keys() >= parameters.keys() or len(parameters) < len(declared):
             _fill_in(type(self), parameters)
@@ -131,18 +133,30 @@ def parameter_values(job: Job) -> dict[str, Any]:
     return {name: getattr(job, name) for name in type(job).__mrq_parameters__}
 
 
+def _refuse_positional(cls: type[Job], given: tuple[Any, ...]) -> None:
+    """Raise UsageTypeError, with the call as it should be."""
+    from mrq.errors import UsageTypeError
+
+    names = list(cls.__mrq_parameters__)[: len(given)]
+    how = f"write {cls.__name__}({', '.join(f'{name}=…' for name in names)})" if names else "it has none"
+    raise UsageTypeError(f"{cls.__name__} takes its parameters by name: {how}")
+
+
 def _fill_in(cls: type[Job], parameters: dict[str, Any]) -> None:
-    """Add defaults, copied where they can change; raise TypeError for unknown and missing names."""
+    """Add defaults, copied where they can change; raise UsageTypeError for unknown and missing names."""
     declared = cls.__mrq_parameters__
     for name in parameters:
         if name not in declared:
+            from mrq.errors import UsageTypeError
             from mrq.job.setting_checks import nearest
 
-            raise TypeError(f"{cls.__name__} has no parameter {name!r}{nearest(name, declared)}")
+            raise UsageTypeError(f"{cls.__name__} has no parameter {name!r}{nearest(name, declared)}")
     missing = [p.name for p in declared.values() if p.default is REQUIRED and p.name not in parameters]
     if missing:
+        from mrq.errors import UsageTypeError
+
         names = " and ".join(f"{name}=…" for name in missing)
-        raise TypeError(f"{cls.__name__} needs {names}: no default is given in the class")
+        raise UsageTypeError(f"{cls.__name__} needs {names}: no default is given in the class")
     for name, parameter in declared.items():
         if name not in parameters:
             default = parameter.default
@@ -154,7 +168,7 @@ def _fill_in(cls: type[Job], parameters: dict[str, Any]) -> None:
 
 
 def _parameters(cls: type[Job]) -> dict[str, Parameter]:
-    """Inherited parameters and the class's own. Raises TypeError for a name that can't be one."""
+    """Inherited parameters and the class's own. Raises UsageTypeError for a name that can't be one."""
     found: dict[str, Parameter] = {}
     for base in reversed(cls.__mro__[1:]):
         for name, parameter in base.__dict__.get("__mrq_parameters__", {}).items():
@@ -162,11 +176,13 @@ def _parameters(cls: type[Job]) -> dict[str, Parameter]:
     for name, annotation in cls.__annotations__.items():
         if _is_classvar(annotation):
             continue
-        if name in RESERVED:
-            raise TypeError(f"{cls.__name__}.{name}: {name!r} is the engine's name, choose another")
-        if name.startswith("_"):
-            raise TypeError(
-                f"{cls.__name__}.{name}: a parameter's name can't begin with an underscore; "
+        if name in RESERVED or name.startswith("_"):
+            from mrq.errors import UsageTypeError
+
+            raise UsageTypeError(
+                f"{cls.__name__}.{name}: {name!r} is the engine's name, choose another"
+                if name in RESERVED
+                else f"{cls.__name__}.{name}: a parameter's name can't begin with an underscore; "
                 "for state, assign it in setup (or annotate it as ClassVar)"
             )
         found[name] = Parameter(name, annotation, cls.__dict__.get(name, REQUIRED), cls)

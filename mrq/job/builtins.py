@@ -16,7 +16,7 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from mrq.codec.types import ATOMS
-from mrq.errors import DataError
+from mrq.errors import DataError, UsageTypeError, UsageValueError
 
 #: Values of a group that are folded at once, where a reduce of a user's own calls a built-in.
 _CHUNK: Final = 1024
@@ -409,8 +409,8 @@ collect: Final = _Collect("collect")
 def top(n: int | str, key: Callable[[Any], Any] | None = None) -> BuiltIn:
     """The n greatest values of each key, best first; by `key(value)` if given, in the order of keys.
 
-    `n` may be the name of a parameter of the job: `mrq.top("n")`. Raises TypeError or ValueError for an n
-    that isn't a number of at least 1 or a name.
+    `n` may be the name of a parameter of the job: `mrq.top("n")`. Raises UsageTypeError or
+    UsageValueError for an n that isn't a number of at least 1 or a name.
     """
     from heapq import nlargest
 
@@ -420,8 +420,8 @@ def top(n: int | str, key: Callable[[Any], Any] | None = None) -> BuiltIn:
 def bottom(n: int | str, key: Callable[[Any], Any] | None = None) -> BuiltIn:
     """The n least values of each key, least first; by `key(value)` if given, in the order of keys.
 
-    `n` may be the name of a parameter of the job: `mrq.bottom("n")`. Raises TypeError or ValueError for an n
-    that isn't a number of at least 1 or a name.
+    `n` may be the name of a parameter of the job: `mrq.bottom("n")`. Raises UsageTypeError or
+    UsageValueError for an n that isn't a number of at least 1 or a name.
     """
     from heapq import nsmallest
 
@@ -434,16 +434,16 @@ def _checked_or_name(n: int | str, name: str) -> int | str:
 
 def _checked(n: Any, name: str) -> int:
     if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(
+        raise UsageTypeError(
             f"mrq.{name}(n) takes how many values to keep, not {n!r}: reduce = mrq.{name}(10), or "
             f'reduce = mrq.{name}("n") for the parameter n'
         )
     if n < 1:
-        raise ValueError(f"mrq.{name}({n}) keeps nothing; n must be at least 1")
+        raise UsageValueError(f"mrq.{name}({n}) keeps nothing; n must be at least 1")
     return n
 
 
 def _callable(key: Any, name: str) -> Any:
     if key is not None and not callable(key):
-        raise TypeError(f"mrq.{name}(…, key={key!r}): key must be a function of a value, as lambda v: v[1]")
+        raise UsageTypeError(f"mrq.{name}(…, key={key!r}): key must be a function of a value, as lambda v: v[1]")
     return key

@@ -73,20 +73,20 @@ def of(job: Job) -> dict[str, Any]:
 def values(cls: type[Job], given: Mapping[str, Any]) -> dict[str, Any]:
     """Every parameter of the job made with `given`: carried values, defaults included.
 
-    Raises UsageError, with the flag to add where one is missing.
+    Raises UsageError, with what to add where one is missing.
     """
     return validate(instantiate(cls, given))
 
 
 def instantiate(cls: type[Job], given: Mapping[str, Any]) -> Job:
-    """The job made with `given`. Raises UsageError, with the flag to add where one is missing."""
+    """The job made with `given`. Raises UsageError, with what to add where one is missing."""
     missing = [
         p.name for p in cls.__mrq_parameters__.values() if p.default is REQUIRED and p.name not in given
     ]
     if missing:
-        flags = " ".join(f"--set {name}=…" for name in missing)
+        call = ", ".join(f"{name}=…" for name in missing)
         kinds = ", ".join(f"{name}: {show(hint_of(cls.__mrq_parameters__[name]))}" for name in missing)
-        raise UsageError(f"{cls.__name__} needs {kinds}; add {flags}")
+        raise UsageError(f"{cls.__name__} needs {kinds}; write `{cls.__name__}({call})`")
     try:
         return cls(**given)
     except TypeError as exc:

@@ -126,7 +126,7 @@ def test_map_only_keeps_its_zero_reducers(tree: Path) -> None:
     plan = planning.complete(planning.draft(Request(ref=Only, inputs=["here"])))
     assert plan.spec.reducers == 0
     assert plan.spec.splits
-    with pytest.raises(UsageError, match="leave -R out"):
+    with pytest.raises(UsageError, match="leave out `reducers=2`"):
         planning.draft(Request(ref=Only, inputs=["here"], overrides={"reducers": 2}))
 
 

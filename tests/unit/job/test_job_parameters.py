@@ -137,7 +137,7 @@ def test_a_type_without_a_text_form_is_refused() -> None:
 def test_missing_required_parameters_name_the_flag() -> None:
     with pytest.raises(UsageError) as caught:
         parameters.values(Needy, {"count": 1})
-    assert str(caught.value) == "Needy needs pattern: str; add --set pattern=…"
+    assert str(caught.value) == "Needy needs pattern: str; write `Needy(pattern=…)`"
     with pytest.raises(
         UsageError, match="Needy needs pattern: str, count: int; add --set pattern=… --set count=…"
     ):
