@@ -445,5 +445,7 @@ def _checked(n: Any, name: str) -> int:
 
 def _callable(key: Any, name: str) -> Any:
     if key is not None and not callable(key):
-        raise UsageTypeError(f"mrq.{name}(…, key={key!r}): key must be a function of a value, as lambda v: v[1]")
+        raise UsageTypeError(
+            f"mrq.{name}(…, key={key!r}): key must be a function of a value, as lambda v: v[1]"
+        )
     return key

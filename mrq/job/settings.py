@@ -152,7 +152,7 @@ def check_keywords(cls: type[Job], keywords: Mapping[str, Any]) -> dict[str, Any
 
 
 def recheck(job: str, fields: Mapping[str, Any]) -> None:
-    """Check settings once more where they arrive, by their fields' names; names of other fields are passed over.
+    """Check settings once more where they arrive, by their fields' names; other fields are passed over.
 
     Raises UsageError in the words of whoever made them wrong.
     """

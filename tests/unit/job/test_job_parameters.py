@@ -139,7 +139,7 @@ def test_missing_required_parameters_name_the_flag() -> None:
         parameters.values(Needy, {"count": 1})
     assert str(caught.value) == "Needy needs pattern: str; write `Needy(pattern=…)`"
     with pytest.raises(
-        UsageError, match="Needy needs pattern: str, count: int; add --set pattern=… --set count=…"
+        UsageError, match="Needy needs pattern: str, count: int; write `Needy\\(pattern=…, count=…\\)`"
     ):
         parameters.values(Needy, {})
     assert parameters.values(Needy, {"pattern": "x", "count": 2}) == {"pattern": "x", "count": 2}
