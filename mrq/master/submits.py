@@ -254,15 +254,8 @@ class Submits:
 def _refuse_settings(draft: Draft) -> None:
     """Raise UsageError for a draft whose settings no client of ours would have sent."""
     spec = draft.spec
-    fields = {each.name: getattr(spec, each.name) for each in dataclasses.fields(spec)}
-    settings.recheck(
-        spec.name,
-        {
-            **fields,
-            "reducers": None if spec.reducers == 0 else spec.reducers,
-            "split_bytes": draft.split_bytes,
-        },
-    )
+    found = {each.name: getattr(of, each.name) for of in (spec, draft) for each in dataclasses.fields(of)}
+    settings.recheck(spec.name, {**found, "reducers": None if spec.reducers == 0 else spec.reducers})
 
 
 def _refuse_version(draft: Draft) -> None:

@@ -151,8 +151,8 @@ class Sides:
     def leader(self, name: str, value: Any) -> None:
         """A client that doesn't check: the leader does."""
         draft, row = self.cluster.draft(Request(ref=Job, inputs=[self.source])), SETTINGS[name]
-        if row.field == "split_bytes":
-            draft = replace(draft, split_bytes=value)
+        if hasattr(draft, row.field):
+            draft = replace(draft, **{row.field: value})
         else:
             draft = replace(draft, spec=replace(draft.spec, **{row.field: value}))
         submits._refuse_settings(draft)
@@ -228,7 +228,8 @@ def test_what_can_be_is_taken_from_every_side(
     assert resolve(Job, {row.name: value}) == chosen
     local = planning.draft(Request(ref=Job, inputs=[sides.source], overrides={row.name: value}))
     sent = sides.draft(row.name, value)
-    same = {each.name for each in fields(local.spec)} - {"job", "created_at", "packages", "max_failures"}
+    same = {each.name for each in fields(local.spec)} & {each.field for each in SETTINGS.values()}
+    same -= {"max_failures"}  # whose default is the engine's
     assert {name: getattr(local.spec, name) for name in same} == {
         name: getattr(sent.spec, name) for name in same
     }
