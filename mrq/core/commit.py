@@ -108,7 +108,7 @@ def parse_manifest(data: bytes) -> Manifest:
             finished_at=float(raw["finished_at"]),
             version=str(raw["version"]),
         )
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise CorruptFileError(f"not a manifest of mrq ({type(exc).__name__}: {exc})") from exc
 
 

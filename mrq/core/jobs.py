@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mrq.core import transitions
+from mrq.core.checked import Checked
 from mrq.core.digest import mix
 from mrq.core.model import (
     AttemptId,
@@ -180,6 +181,7 @@ class Job:
         "backups",
         "boot_number",
         "boots",
+        "checked",
         "completions",
         "counters",
         "digest_sum",
@@ -218,6 +220,7 @@ class Job:
         totals: Mapping[Kind, list[int]],
     ) -> None:
         self.spec = replace(spec, splits=())
+        self.checked = Checked.of(spec.splits)  #: inputs that are parts of a finished output
         self.history = history
         self.state = JobState.PENDING
         self.error: str | None = None
@@ -422,6 +425,7 @@ class Job:
             sorted(self.timers),
             self.maps.save(),
             self.reduces.save(),
+            None if self.checked is None else self.checked.save(),
         ]
 
     @classmethod
@@ -443,6 +447,8 @@ class Job:
         job.timers = set(data[10])
         job.maps.load(data[11])
         job.reduces.load(data[12])
+        if len(data) > 13 and data[13] is not None:  # an earlier mrq checked nothing
+            job.checked = Checked.load(data[13])
         return job
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mrq.core import commands as c
 from mrq.core import events as e
+from mrq.core.checked import WrongPart
 from mrq.core.digest import MASK
 from mrq.core.fitting import takers
 from mrq.core.jobs import Job
@@ -108,11 +109,30 @@ def check_finished(state: State, job: Job) -> None:
     if job.spec.purpose is Purpose.SAMPLE:
         end_job(state, job, JobState.DONE, None)
         return
+    wrong = _wrong_parts(job)
+    if wrong:
+        if all(job.maps.state[index] == COMPLETED for part in wrong for index in part.maps):
+            fail_job(state, job, _as_damaged(wrong))
+        return  # or else they are being read again
     stop_tasks(state, job, "no longer needed: every winner is there")
     job.move(JobState.COMMITTING, "every winner is there")
     state.active.pop(job.spec.job, None)
     state.write_job(job)
     start_commit(state, job)
+
+
+def _wrong_parts(job: Job) -> list[WrongPart]:
+    """Inputs of which the accepted maps read other bytes than their manifests say."""
+    return job.checked.wrong(job.maps.result) if job.checked is not None else []
+
+
+def _as_damaged(wrong: list[WrongPart]) -> str:
+    more = f" (and {len(wrong) - 1:,} more)" if len(wrong) > 1 else ""
+    return (
+        f"{wrong[0].path}{more}: its bytes aren't those that its job wrote, by the checksum in the _SUCCESS "
+        "beside it: it was damaged or changed since; nothing was committed. Copy it again, or run the job "
+        "again that made it; to read it as it is, move its _SUCCESS away"
+    )
 
 
 def start_commit(state: State, job: Job) -> None:
@@ -156,6 +176,7 @@ def on_retry(state: State, event: e.RetryRequested) -> None:
     for number in list(job.maps.heads):  # workers may have died while the job was over
         lose_boot(state, job, *job.boots[number])
     _drop_wrong_reduces(state, job)
+    _read_again(state, job)
     if job.unverified and job.accepted == len(job.maps):
         verify_recovered(state, job)
     state.active[event.job] = job
@@ -165,6 +186,15 @@ def on_retry(state: State, event: e.RetryRequested) -> None:
         fail_job(state, job, error)
         return
     check_finished(state, job)
+
+
+def _read_again(state: State, job: Job) -> None:
+    """After a failed check of the inputs: the maps that read other bytes than they should run again."""
+    if job.accepted < len(job.maps):
+        return
+    for index in sorted({index for part in _wrong_parts(job) for index in part.maps}):
+        if job.maps.state[index] == COMPLETED:
+            uncomplete_map(state, job, index, "it read a damaged input")
 
 
 def _drop_wrong_reduces(state: State, job: Job) -> None:
@@ -232,13 +262,19 @@ def on_missing(state: State, event: e.OutputMissing) -> None:
         return
     if event.kind is Kind.REDUCE:
         uncomplete_reduce(state, job, index, "its output is missing")
-    elif job.shuffled:
-        lose_maps(state, job, [index], "its output is missing")
     else:
-        table.move(index, IDLE, "its output is missing")
-        table.generation[index] += 1
-        state.write_task(table, index)
-        make_ready(state, table, index)
+        uncomplete_map(state, job, index, "its output is missing")
+
+
+def uncomplete_map(state: State, job: Job, index: int, why: str) -> None:
+    """A completed map runs again; its result stays the accepted one until then."""
+    if job.shuffled:
+        lose_maps(state, job, [index], why)
+        return
+    job.maps.move(index, IDLE, why)
+    job.maps.generation[index] += 1
+    state.write_task(job.maps, index)
+    make_ready(state, job.maps, index)
 
 
 def on_forget(state: State, event: e.ForgetRequested) -> None:

@@ -107,6 +107,8 @@ class Piece:
     length: int  #: bytes; the whole rest when the file can't be split
     size: int  #: of the file when it was planned, bytes
     mtime_ns: int  #: of the file when it was planned; 0 where the store has none
+    #: Of the whole file on the disk, where a finished output's manifest says it: what is read must have it.
+    crc32: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +256,8 @@ class TaskResult:
     seconds: float = 0.0
     peak_rss_bytes: int = 0
     sample: bytes | None = None  #: an encoded key column, of a sampling job's map
+    #: Map: of the bytes, as they lie on the disk, of each piece whose file has a `crc32`, in order.
+    crcs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ class InputFile:
     size: int  #: bytes
     mtime_ns: int  #: 0 where the store has none
     splittable: bool  #: False: compressed, or a format that reads files whole
+    crc32: int | None = None  #: as its manifest says, where it is part of a finished output
 
 
 def default_split_bytes(total_bytes: int) -> int:
@@ -104,7 +105,13 @@ def _cut(file: InputFile, split_bytes: int) -> Iterable[Piece]:
 
 def _piece(file: InputFile, start: int, length: int) -> Piece:
     return Piece(
-        path=file.path, open=file.open, start=start, length=length, size=file.size, mtime_ns=file.mtime_ns
+        path=file.path,
+        open=file.open,
+        start=start,
+        length=length,
+        size=file.size,
+        mtime_ns=file.mtime_ns,
+        crc32=file.crc32,
     )
 
 

@@ -125,18 +125,21 @@ def pack_result(result: TaskResult) -> bytes:
         r.seconds,
         r.peak_rss_bytes,
         r.sample,
+        r.crcs,
     )
     return wire.pack(row)
 
 
 def unpack_result(data: bytes) -> TaskResult:
     """The result that `pack_result` was given."""
-    row: dict[str, Any] = dict(zip(RESULT_FIELDS, wire.unpack(data), strict=True))
+    # An earlier mrq packed fewer fields; those have their defaults.
+    row: dict[str, Any] = dict(zip(RESULT_FIELDS, wire.unpack(data), strict=False))
     row["counters"] = {k: int(v) for k, v in row["counters"].items()}
     row["files"] = tuple(
         StagedFile(name=name, final=final, records=records, bytes=size, crc32=crc)
         for name, final, records, size, crc in row["files"]
     )
+    row["crcs"] = tuple(row.get("crcs", ()))
     return TaskResult(**row)
 
 

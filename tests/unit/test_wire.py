@@ -24,6 +24,7 @@ from mrq.core.model import (
     TaskResult,
 )
 from mrq.core.paths import attempt_name, parse_attempt_name
+from mrq.core.tasks import pack_result, unpack_result
 from mrq.errors import CorruptFileError, DataError
 
 PIECE = Piece(path="a", open="/a", start=0, length=5, size=5, mtime_ns=12)
@@ -74,7 +75,7 @@ def test_attempt_names_round_trip() -> None:
 
 def test_fields_added_since_it_was_stored_have_their_defaults() -> None:
     data = msgpack.unpackb(msgpack.packb(wire.to_wire(RESULT)))
-    assert wire.from_wire(TaskResult, data[:-1]) == dataclasses.replace(RESULT, sample=None)
+    assert wire.from_wire(TaskResult, data[:-2]) == dataclasses.replace(RESULT, sample=None)
     assert wire.from_wire(TaskResult, data[:4]) == TaskResult(
         records_in=1, bytes_in=2, records_out=3, bytes_out=4
     )
@@ -82,3 +83,10 @@ def test_fields_added_since_it_was_stored_have_their_defaults() -> None:
         wire.from_wire(TaskResult, data[:3])  # one without a default is missing
     with pytest.raises(CorruptFileError, match="TaskResult"):
         wire.from_wire(TaskResult, [*data, 0, 0, 0, 0])  # a later mrq stored more
+
+
+def test_a_packed_result_comes_back_also_an_earlier_one() -> None:
+    result = dataclasses.replace(RESULT, crcs=(1, 2**32 - 1))
+    assert unpack_result(pack_result(result)) == result
+    earlier = wire.pack(wire.unpack(pack_result(RESULT))[:-1])
+    assert unpack_result(earlier) == RESULT
