@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from mrq.core.model import ErrorReport, JobSpec
+from mrq.core.model import ErrorReport, JobSpec, StagedFile
 from mrq.core.summary import Summary, map_results, summarize
 from mrq.errors import JobError, OutputError, UsageError
 from mrq.io.formats import output_format
@@ -46,7 +46,9 @@ def _told(error: ErrorReport, message: str) -> list[str]:
 
 
 class Result:
-    """A finished job's output. Iterating gives (key, value), part by part, read anew each time."""
+    """A finished job's output. Iterating gives (key, value), part by part, read anew each time.
+
+    A part whose bytes aren't those that the job wrote raises CorruptFileError, at its end at the latest."""
 
     def __init__(
         self, *, spec: JobSpec, counters: Mapping[str, int], summary: Summary, owner: object = None
@@ -72,6 +74,9 @@ class Result:
     @property
     def parts(self) -> list[str]:
         """Paths of the parts, in order. Raises OutputError when they are gone."""
+        return [path for path, _ in self._parts()]
+
+    def _parts(self) -> list[tuple[str, StagedFile]]:
         from mrq.io import committer
 
         if self.is_private and not os.path.isdir(self.output):
@@ -79,12 +84,12 @@ class Result:
                 f"the result of {self.job} was removed with its engine; read it before the engine is closed, "
                 "or give the run an output"
             )
-        return committer.parts(self.output)
+        return committer.part_files(self.output)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         fmt = output_format(self._spec.output_format, self._spec.compression)
-        for part in self.parts:
-            yield from fmt.read(part)
+        for path, file in self._parts():
+            yield from fmt.read(path, file)
 
     def to_pandas(self) -> Any:
         """A DataFrame with columns key and value. Raises UsageError where pandas isn't installed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq.cli import units
@@ -11,32 +11,47 @@ from mrq.cli.console import print_json, shown, write_out
 
 if TYPE_CHECKING:
     from mrq.core.commit import Manifest
-    from mrq.core.model import StagedFile
+    from mrq.core.model import Piece, StagedFile
+    from mrq.io.streams import Reading
 
 _CHUNK: Final = 1 << 20
+#: A part up to so many bytes is read twice, so that nothing is printed of a damaged one.
+_CHECKED_FIRST: Final = 64 << 20
 
 
 def cat(out: str) -> None:
-    """Print a result. Raises OutputError where OUT isn't one, BrokenPipeError when nobody reads on."""
+    """Print a result. Raises OutputError where OUT isn't one, InputError or CorruptFileError where a part
+    isn't what its job wrote, BrokenPipeError when nobody reads on."""
     from mrq.io import committer
 
-    print_parts(committer.parts(out), committer.read_manifest(out).format)
+    print_parts(out, committer.read_manifest(out).format)
 
 
-def print_parts(parts: Iterable[str], output_format: str) -> None:
-    """Parts one after another on standard output: bytes as they are, uncompressed; records as text."""
-    for part in parts:
-        if output_format == "records":
-            _print_records(part)
-        else:
-            _print_bytes(part)
+def print_parts(out: str, output_format: str) -> None:
+    """The parts of OUT one after another on standard output: bytes as they are, uncompressed; records as
+    text.
+
+    Nothing is printed unless all parts are there with their sizes, and nothing of a part that fails its
+    checksum, unless it is a large one: of such the checksum is known at its end.
+    """
+    from mrq.io import committer
+    from mrq.io.output import check_whole, whole_file
+    from mrq.io.streams import Reading
+
+    put = _print_records if output_format == "records" else _print_bytes
+    pieces = [whole_file(path, file) for path, file in committer.part_files(out)]
+    for piece in pieces:
+        reading = Reading()
+        if piece.size <= _CHECKED_FIRST:
+            check_whole(piece, Reading())
+        put(piece, reading)
+        check_whole(piece, reading)
 
 
-def _print_bytes(path: str) -> None:
-    from mrq.io.output import whole_file
+def _print_bytes(piece: Piece, reading: Reading) -> None:
     from mrq.io.streams import Source
 
-    with Source(whole_file(path)) as source:
+    with Source(piece, reading) as source:
         while True:
             data = source.read(_CHUNK)
             if not data:
@@ -44,13 +59,12 @@ def _print_bytes(path: str) -> None:
             write_out(data)
 
 
-def _print_records(path: str) -> None:
+def _print_records(piece: Piece, reading: Reading) -> None:
     """Typed records as the text format would have written them."""
     from mrq.io.output import _text as encode_text
-    from mrq.io.output import whole_file
     from mrq.io.records import read_piece
 
-    for _, block in read_piece(whole_file(path)):
+    for _, block in read_piece(piece, reading=reading):
         write_out(encode_text(*block.columns()))
 
 

@@ -199,7 +199,7 @@ def _show(
     if result.is_private and not json:
         from mrq.cli.cat import print_parts
 
-        print_parts(result.parts, result.output_format)
+        print_parts(result.output, result.output_format)
     report(result, console, told, output=output, json=json, verbose=verbose)
 
 

@@ -36,7 +36,7 @@ def retry(parsed: Parsed, console: Console, signals: Signals, told: Any) -> int:
         told.output = result.output
         private = result.is_private
         if private and not json:
-            print_parts(result.parts, result.output_format)
+            print_parts(result.output, result.output_format)
         report(
             result,
             console,

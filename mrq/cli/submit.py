@@ -72,7 +72,7 @@ def submit(
         if options.output is None:
             from mrq.cli.cat import print_parts
 
-            print_parts(result.parts, plan.spec.output_format)
+            print_parts(result.output, plan.spec.output_format)
         report(result, console, told, output=options.output, json=options.json, verbose=options.verbose)
     return errors.DONE
 

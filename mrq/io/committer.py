@@ -38,6 +38,7 @@ __all__ = [
     "commit",
     "intact",
     "manifest_of",
+    "part_files",
     "parts",
     "prepare",
     "read_manifest",
@@ -443,4 +444,9 @@ def read_manifest(out: str) -> Manifest:
 
 def parts(out: str) -> list[str]:
     """Paths of a committed output's parts, in part order. Raises OutputError, CorruptFileError."""
-    return [os.path.join(out, part.final) for part in read_manifest(out).parts]
+    return [path for path, _ in part_files(out)]
+
+
+def part_files(out: str) -> list[tuple[str, StagedFile]]:
+    """The same, each with what its manifest says of it."""
+    return [(os.path.join(out, part.final), part) for part in read_manifest(out).parts]

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from mrq.codec.checksum import crc32
-from mrq.core.model import Piece
-from mrq.errors import DataError, InputError, InternalError, UsageError
+from mrq.core.model import Piece, StagedFile
+from mrq.errors import CorruptFileError, DataError, InputError, InternalError, UsageError
 from mrq.io import compression as codecs
 from mrq.io import disk, render
+from mrq.io.streams import Reading
 
 #: Keys and values of a batch as the bytes to write.
 Encoder = Callable[[Sequence[Any], Sequence[Any]], bytes]
@@ -151,12 +152,13 @@ class OutputFormat:
             return _RecordsWriter(path, self.compression)
         return PartWriter(path, _ENCODERS[self.name], self.compression)
 
-    def read(self, path: str) -> Iterator[tuple[Any, Any]]:
+    def read(self, path: str, file: StagedFile | None = None) -> Iterator[tuple[Any, Any]]:
         """(key, value) of every record of a part: exact for records, strings for text, JSON's types
-        for jsonl, (None, line) for lines. Raises InputError or CorruptFileError."""
-        if self.name == "records":
-            return _read_records(path)
-        return _READERS[self.name](path)
+        for jsonl, (None, line) for lines. Its bytes are checked against what its manifest says, `file`,
+        at their end. Raises InputError or CorruptFileError."""
+        piece, reading = whole_file(path, file), Reading()
+        yield from _READERS[self.name](piece, reading)
+        check_whole(piece, reading)
 
 
 def output_format(name: str, compression: str | None = None) -> OutputFormat:
@@ -241,55 +243,70 @@ _ENCODERS: Final = {"text": _text, "lines": _lines, "jsonl": _jsonl}
 OUTPUT_NAMES: Final = ("text", "lines", "jsonl", "records")
 
 
-def whole_file(path: str) -> Piece:
-    """A piece that is the whole of a local file as it is now. Raises InputError."""
+def whole_file(path: str, file: StagedFile | None = None) -> Piece:
+    """A piece that is the whole of a local file as it is now, or as its manifest says. Raises InputError."""
     try:
         stat = os.stat(path)
     except OSError as exc:
         raise InputError(f"{path}: can't be read: {exc.strerror}") from exc
+    if file is not None and stat.st_size != file.bytes:
+        raise InputError(
+            f"{path}: has {stat.st_size:,} bytes, and {file.bytes:,} by the manifest of its result: it was "
+            "cut or changed since; copy it again, or run its job again"
+        )
     return Piece(
         path=path, open=os.path.abspath(path), start=0, length=stat.st_size, size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
+        mtime_ns=stat.st_mtime_ns, crc32=None if file is None else file.crc32,
     )  # fmt: skip
 
 
-def _read_lines(path: str) -> Iterator[str]:
+def check_whole(piece: Piece, reading: Reading) -> None:
+    """Raise CorruptFileError unless a whole file has the bytes that its manifest says; what `reading` hasn't
+    come to yet is read. Nothing to say of a file without one."""
+    if piece.crc32 is not None and reading.crcs([piece]) != (piece.crc32,):
+        raise CorruptFileError(
+            f"{piece.path}: its bytes aren't those that its job wrote, by the checksum in the manifest of "
+            "its result: it was damaged or changed since; copy it again, or run its job again"
+        )
+
+
+def _lines_of(piece: Piece, reading: Reading) -> Iterator[str]:
     from mrq.io.lines import line_chunks
 
-    for _, _, data in line_chunks(whole_file(path)):
+    for _, _, data in line_chunks(piece, reading=reading):
         lines = data.decode("utf-8", "surrogateescape").split("\n")
         if not lines[-1]:
             lines.pop()
         yield from lines
 
 
-def _read_text(path: str) -> Iterator[tuple[Any, Any]]:
-    for line in _read_lines(path):
+def _read_text(piece: Piece, reading: Reading) -> Iterator[tuple[Any, Any]]:
+    for line in _lines_of(piece, reading):
         key, tab, value = line.partition("\t")
         yield key, value if tab else None
 
 
-def _read_plain(path: str) -> Iterator[tuple[Any, Any]]:
-    for line in _read_lines(path):
+def _read_plain(piece: Piece, reading: Reading) -> Iterator[tuple[Any, Any]]:
+    for line in _lines_of(piece, reading):
         yield None, line
 
 
-def _read_jsonl(path: str) -> Iterator[tuple[Any, Any]]:
+def _read_jsonl(piece: Piece, reading: Reading) -> Iterator[tuple[Any, Any]]:
     import json
 
-    for line in _read_lines(path):
+    for line in _lines_of(piece, reading):
         try:
             record = json.loads(line)
             yield record["key"], record["value"]
         except (ValueError, KeyError, TypeError) as exc:
-            raise DataError(f"{path}: {line[:100]!r} isn't a record that jsonl wrote: {exc}") from exc
+            raise DataError(f"{piece.path}: {line[:100]!r} isn't a record that jsonl wrote: {exc}") from exc
 
 
-def _read_records(path: str) -> Iterator[tuple[Any, Any]]:
+def _read_records(piece: Piece, reading: Reading) -> Iterator[tuple[Any, Any]]:
     from mrq.io.records import read_piece
 
-    for _, block in read_piece(whole_file(path)):
+    for _, block in read_piece(piece, reading=reading):
         yield from zip(*block.columns(), strict=True)
 
 
-_READERS: Final = {"text": _read_text, "lines": _read_plain, "jsonl": _read_jsonl}
+_READERS: Final = {"text": _read_text, "lines": _read_plain, "jsonl": _read_jsonl, "records": _read_records}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
+from mrq.codec.checksum import crc32
 from mrq.core.commit import parse_manifest
 from mrq.errors import OperatorError
 from mrq.io import disk
@@ -25,7 +26,12 @@ def fetch(asker: Asker, job: str, folder: str) -> None:
         with open(f"{aside}/_SUCCESS", "rb") as file:
             manifest = parse_manifest(file.read())
         for index, part in enumerate(manifest.parts):
-            size = _copy(asker, job, index, f"{aside}/{part.final}")
+            size, crc = _copy(asker, job, index, f"{aside}/{part.final}")
+            if size == part.bytes and crc != part.crc32:
+                raise OperatorError(
+                    f"{part.final} of job {job} came with other bytes than its job wrote, by the checksum in "
+                    "its manifest; it lies damaged on the cluster"
+                )
             if size != part.bytes:
                 raise OperatorError(
                     f"{part.final} of job {job} came with {size:,} bytes where its manifest says "
@@ -38,9 +44,9 @@ def fetch(asker: Asker, job: str, folder: str) -> None:
         raise
 
 
-def _copy(asker: Asker, job: str, part: int, path: str) -> int:
-    """One file, chunk by chunk; its bytes."""
-    at = 0
+def _copy(asker: Asker, job: str, part: int, path: str) -> tuple[int, int]:
+    """One file, chunk by chunk; (bytes, crc32)."""
+    at = crc = 0
     with disk.naming(path):
         file = open(path, "wb")  # noqa: SIM115 the writes are named one by one
     with file:
@@ -50,7 +56,8 @@ def _copy(asker: Asker, job: str, part: int, path: str) -> int:
             with disk.naming(path, len(data)):
                 file.write(data)
             at += len(data)
+            crc = crc32(data, crc)
             if at >= answer["size"]:
-                return at
+                return at, crc
             if not data:
                 raise OperatorError(f"part {part} of job {job} ends at byte {at:,} of {answer['size']:,}")
