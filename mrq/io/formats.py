@@ -10,7 +10,7 @@ from mrq.errors import UsageError
 from mrq.io.blocks import BLOCK_BYTES, JsonBlock, LineBlock, OnBad, RecordBlock
 from mrq.io.lines import Tick, line_chunks, line_encoding
 from mrq.io.output import OUTPUT_NAMES, OutputFormat, PartInfo, PartWriter, output_format, part_name
-from mrq.io.streams import ANY, Reading, Source
+from mrq.io.streams import Reading, Source
 
 __all__ = [
     "INPUT_NAMES",
@@ -42,7 +42,7 @@ class InputFormat(Protocol):
         encoding: str | None = "utf-8",
         tick: Tick | None = None,
         on_bad: OnBad | None = None,
-        reading: Reading = ANY,
+        reading: Reading | None = None,
     ) -> Iterator[RecordBlock]:
         """Blocks in input order. `tick` is called before every read, as a sign of life. `reading` has `lines`
         as the format has.
@@ -66,7 +66,7 @@ class Text:
         encoding: str | None = "utf-8",
         tick: Tick | None = None,
         on_bad: OnBad | None = None,
-        reading: Reading = ANY,
+        reading: Reading | None = None,
     ) -> Iterator[RecordBlock]:
         known = None if encoding is None else line_encoding(encoding)
         for number, piece in enumerate(split.pieces):
@@ -89,7 +89,7 @@ class Jsonl:
         encoding: str | None = "utf-8",
         tick: Tick | None = None,
         on_bad: OnBad | None = None,
-        reading: Reading = ANY,
+        reading: Reading | None = None,
     ) -> Iterator[RecordBlock]:
         for number, piece in enumerate(split.pieces):
             for consumed, start, data in line_chunks(piece, tick, reading):
@@ -110,7 +110,7 @@ class Whole:
         encoding: str | None = "utf-8",
         tick: Tick | None = None,
         on_bad: OnBad | None = None,
-        reading: Reading = ANY,
+        reading: Reading | None = None,
     ) -> Iterator[RecordBlock]:
         for number, piece in enumerate(split.pieces):
             parts = []
@@ -141,7 +141,7 @@ class Records:
         encoding: str | None = "utf-8",
         tick: Tick | None = None,
         on_bad: OnBad | None = None,
-        reading: Reading = ANY,
+        reading: Reading | None = None,
     ) -> Iterator[RecordBlock]:
         from mrq.io.records import read_piece
 

@@ -35,6 +35,8 @@ class Finding:
     #: Names that begin with `_` or `.`, and so were left out.
     hidden_files: int = 0
     hidden_folders: int = 0  #: with all that is in them
+    results: tuple[str, ...] = ()  #: folders of which all was taken, and that have a `_SUCCESS`
+    notes: tuple[str, ...] = ()  #: what the user may want to know, one sentence each
 
 
 def find(args: Sequence[str], **options: Any) -> list[InputFile]:
@@ -70,6 +72,7 @@ def find_all(
         target = _Output(os.path.realpath(os.path.join(base, out)), shown or out)
     files: dict[object, InputFile] = {}
     left_out: dict[str, bool] = {}
+    results: dict[str, None] = {}
     given = known or {}
     paths = opens or [os.path.join(base, arg) for arg in args]
     for index, (arg, path) in enumerate(zip(args, paths, strict=True)):
@@ -85,8 +88,14 @@ def find_all(
             for _, key, file in sorted(_local(arg, search, base, splittable), key=_order):
                 files.setdefault(key, file)
             left_out |= search.left_out
+            results |= dict.fromkeys(search.results)
     hidden_files, hidden_folders = _counts(left_out)
-    return Finding(files=tuple(files.values()), hidden_files=hidden_files, hidden_folders=hidden_folders)
+    return Finding(
+        files=tuple(files.values()),
+        hidden_files=hidden_files,
+        hidden_folders=hidden_folders,
+        results=tuple(results),
+    )
 
 
 def _counts(left_out: Mapping[str, bool]) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from mrq.codec.encodings import newline_is_a_byte
 from mrq.core.model import Piece
 from mrq.errors import InputError, UsageError
 from mrq.io.blocks import BLOCK_BYTES
-from mrq.io.streams import ANY, Reading, Source
+from mrq.io.streams import Reading, Source
 
 Tick = Callable[[], None]
 _END: Final = 1 << 62
@@ -39,7 +39,7 @@ def line_encoding(name: str) -> str:
 
 
 def line_chunks(
-    piece: Piece, tick: Tick | None = None, reading: Reading = ANY
+    piece: Piece, tick: Tick | None = None, reading: Reading | None = None
 ) -> Iterator[tuple[int, int, bytes]]:
     """(input bytes it stands for, offset, whole lines), about BLOCK_BYTES each; a longer line comes alone."""
     if piece.length == 0:

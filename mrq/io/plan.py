@@ -18,6 +18,7 @@ from mrq.errors import InputError, NoInputFiles
 from mrq.io import vetting
 from mrq.io.compression import compression_of
 from mrq.io.earlier import is_result
+from mrq.io.finished import vouch
 from mrq.io.formats import input_format
 from mrq.io.inputs import Finding, find_all, hidden_note
 from mrq.io.seen import Seen
@@ -93,7 +94,7 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
     spec = draft.spec
     found_here = finding is None
     if finding is None:
-        finding = _find(draft)
+        finding = _vouched(draft, _find(draft))
     files = finding.files
     if not files and not draft.allow_empty and not any(map(_is_result, draft.inputs)):
         raise NoInputFiles(_nothing(draft, finding))
@@ -128,8 +129,16 @@ def _find(draft: Draft) -> Finding:
     )
 
 
+def _vouched(draft: Draft, finding: Finding) -> Finding:
+    """With what the manifests of finished outputs say. Raises InputError."""
+    args = [(given.spelled, given.open) for given in draft.inputs if not given.is_sent]
+    found = vouch(args, finding.files, finding.results)
+    return replace(finding, files=found.files, notes=found.notes)
+
+
 def _notes(draft: Draft, finding: Finding) -> Iterator[str]:
     """What the user may want to know of the inputs, one sentence each."""
+    yield from finding.notes
     hidden = hidden_note(finding.hidden_files, finding.hidden_folders)
     if hidden:
         yield hidden
@@ -242,7 +251,7 @@ def _beginning(split: Split, whole: Container[str]) -> tuple[Piece, ...]:
         if room <= 0:
             break
         if piece.open not in whole:
-            piece = replace(piece, length=min(piece.length, room))
+            piece = replace(piece, length=min(piece.length, room), crc32=None)
         pieces.append(piece)
         room -= piece.length
     return tuple(pieces)

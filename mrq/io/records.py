@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from mrq.codec.columns import decode_column, encode_column
 from mrq.core.model import Piece
 from mrq.errors import CorruptFileError, DataError, InputError
-from mrq.io.streams import ANY, Reading, Source
+from mrq.io.streams import Reading, Source
 
 VERSION: Final = 1
 _HEADER: Final = b"MRQR" + bytes([VERSION, 0, 0, 0])
@@ -127,7 +127,7 @@ class Block(NamedTuple):
 
 
 def read_piece(
-    piece: Piece, tick: Callable[[], None] | None = None, reading: Reading = ANY
+    piece: Piece, tick: Callable[[], None] | None = None, reading: Reading | None = None
 ) -> Iterator[tuple[int, Block]]:
     """(input bytes it stands for, block) of every block that begins in the piece.
 
@@ -148,7 +148,7 @@ def read_piece(
         mine = [offset for offset in offsets if piece.start <= offset < stop]
         if not mine:
             return
-        source.seek(mine[0])
+        source.skip_to(mine[0])
         at = piece.start
         for number, (size, block) in enumerate(_blocks(source, mine[0], len(mine), piece.path, tick)):
             offset = block.offset

@@ -81,6 +81,8 @@ class Search:
         self.matched = False
         #: What was left out because its name is hidden, by path: is it a folder?
         self.left_out: dict[str, bool] = {}
+        #: Folders of which all is taken, and that have a `_SUCCESS`, as they are opened.
+        self.results: list[str] = []
         folder, pattern = split_pattern(arg)
         self._parts = _parts(pattern)
         self._tests = [_test(part) for part in self._parts]
@@ -207,6 +209,8 @@ class Search:
         prefix = name if name.endswith("/") else name + "/"
         entries = _listed(name, folder.path)
         is_result = any(entry.name == "_SUCCESS" for entry in entries)
+        if is_result:
+            self.results.append(os.path.normpath(folder.path))
         for entry in entries:
             if entry.name.startswith(HIDDEN) and not self._hidden:
                 if not (is_result and entry.name in ("_SUCCESS", "_bad")):  # marks of a result, never data

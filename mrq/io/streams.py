@@ -7,9 +7,10 @@ never depends on how the system chose to cut its answers.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from mrq.codec.checksum import crc32
 from mrq.core.model import Piece
 from mrq.errors import InputError
 from mrq.io import content
@@ -17,6 +18,8 @@ from mrq.io.compression import Decompressing, compression_of
 
 #: Compressed data in compressed data, and so on: deeper is no honest file (some never end).
 _NESTED_MAX: Final = 4
+#: Bytes of a step where bytes are only summed up.
+_STEP: Final = 1 << 20
 
 
 def is_url(path: str) -> bool:
@@ -49,15 +52,54 @@ def _driver(url: str) -> str:
     return f"pip install {package}" if package else "install the package that serves this scheme"
 
 
+class PieceSum:
+    """The crc32 of a piece's own bytes, as they are read: of what is read around it nothing counts."""
+
+    __slots__ = ("at", "crc32", "end")
+
+    def __init__(self, piece: Piece) -> None:
+        self.at = piece.start  #: what is before it is summed up
+        self.end = piece.start + piece.length
+        self.crc32 = 0
+
+    def add(self, offset: int, data: bytes) -> None:
+        """What was read at an offset of the file; what doesn't go on where the sum stands doesn't count."""
+        skip = self.at - offset
+        if 0 <= skip < len(data) and self.at < self.end:
+            own = data if not skip and len(data) <= self.end - self.at else data[skip : self.end - offset]
+            self.crc32 = crc32(own, self.crc32)
+            self.at += len(own)
+
+
 class Reading:
-    """How the pieces of a split are read: what is looked at before their bytes are believed."""
+    """How a split's pieces are read: what is looked at before bytes are believed, and what is summed up."""
 
     def __init__(self, *, lines: bool = False, marks: bool = True) -> None:
         self.lines = lines  #: the format takes text: what is none is refused, or decompressed
         self.marks = marks  #: byte order marks count: no encoding was named
+        self._sums: dict[tuple[str, int], PieceSum] = {}
 
+    def begin(self, piece: Piece) -> PieceSum | None:
+        """The sum of a piece that is opened, if it is to be checked."""
+        if piece.crc32 is None:
+            return None
+        made = self._sums[piece.open, piece.start] = PieceSum(piece)
+        return made
 
-ANY: Final = Reading()
+    def crcs(self, pieces: Iterable[Piece]) -> tuple[int, ...]:
+        """Of each piece that is to be checked, in order; what wasn't read of it yet is read now.
+
+        Raises InputError."""
+        found = []
+        for piece in pieces:
+            if piece.crc32 is None:
+                continue
+            made = self._sums.get((piece.open, piece.start))
+            if made is None or made.at < made.end:
+                with Source(piece) as source:
+                    made = source.sum_up(made or PieceSum(piece))
+            found.append(made.crc32)
+        return tuple(found)
 
 
 class Source:
@@ -66,16 +108,18 @@ class Source:
     Where lines of text are wanted, what a file is, is told by its beginning, before its suffix.
     """
 
-    def __init__(self, piece: Piece, reading: Reading = ANY) -> None:
+    def __init__(self, piece: Piece, reading: Reading | None = None) -> None:
         self.path = piece.path
         self.compression = compression_of(piece.path if piece.path != "-" else piece.open)
         self._fd = -1
         self._file: Any = None
         self._taken = 0  # raw bytes read
+        self._at = 0  # where raw bytes are read next
+        self._sum = reading.begin(piece) if reading is not None else None
         self._open(piece)
         self._read: Callable[[int], bytes] = self._raw
         try:
-            if reading.lines and piece.start == 0:
+            if reading is not None and reading.lines and piece.start == 0:
                 self._look(piece.size, reading.marks)
             elif self.compression is not None:
                 self._read = Decompressing(self.compression, self._raw, piece.path).read
@@ -159,10 +203,14 @@ class Source:
         except OSError as exc:
             raise InputError(f"{self.path}: reading failed: {exc.strerror or exc}") from exc
         self._taken += len(data)
+        if self._sum is not None:
+            self._sum.add(self._at, data)
+        self._at += len(data)
         return data
 
     def seek(self, offset: int) -> None:
         """Go to a byte of an uncompressed file."""
+        self._at = offset
         if self._file is None:
             os.lseek(self._fd, offset, os.SEEK_SET)
         else:
@@ -179,6 +227,26 @@ class Source:
             parts.append(data)
             left -= len(data)
         return b"".join(parts)
+
+    def skip_to(self, offset: int) -> None:
+        """Go to a byte; what is passed over is summed up, where the piece is to be checked."""
+        made = self._sum
+        if made is not None and made.at < min(offset, made.end):
+            self.sum_up(made, offset)
+        self.seek(offset)
+
+    def sum_up(self, made: PieceSum, offset: int | None = None) -> PieceSum:
+        """Read what a sum lacks up to an offset, or its end, as it lies on the disk. Raises InputError."""
+        upto = made.end if offset is None else min(offset, made.end)
+        self.seek(made.at)
+        while made.at < upto:
+            at = self._at
+            data = self._raw(min(_STEP, upto - at))
+            if not data:
+                raise InputError(f"{self.path}: ends at byte {at:,}, before {made.end:,}; run the job again")
+            if made is not self._sum:
+                made.add(at, data)
+        return made
 
     def taken(self) -> int:
         """Raw bytes read since the last call: progress through a compressed file."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from mrq.core import events as e
 from mrq.core import paths
+from mrq.core.checked import Checked
 from mrq.core.machine import Machine
 from mrq.core.machine_config import MachineConfig
 from mrq.core.model import JobSpec, JobState, Kind, Purpose, StagedFile, TaskResult, TaskState
@@ -56,6 +57,8 @@ def recover(folder: JobFolder, *, worker: str, boot: str, now: float, restore: b
     staging = committer.reopen(spec)
     journalled = {(done.kind, done.index): done for done in folder.journal()}
     intact = {task: done for task, done in journalled.items() if _intact(folder, spec, done)}
+    for task in _misread(spec, intact):
+        del intact[task]
     machine = _restored(folder, spec, now) if restore else None
     events: list[e.Event] = []
     if machine is None:
@@ -109,6 +112,20 @@ def _missing(
         done = intact.get((task.kind, task.index))
         if done is None or done.attempt != task.attempt:
             yield e.OutputMissing(job=spec.job, kind=task.kind, index=task.index, attempt=task.attempt)
+
+
+def _misread(spec: JobSpec, done: dict[tuple[Kind, int], Completion]) -> set[tuple[Kind, int]]:
+    """Maps that read an input that didn't have the bytes of its manifest: it may have been mended since."""
+    checked = Checked.of(spec.splits)
+    if checked is None:
+        return set()
+
+    def result(index: int) -> TaskResult | None:
+        found = done.get((Kind.MAP, index))
+        return None if found is None else found.result
+
+    read = [{(Kind.MAP, index) for index in part.maps} for part in checked.wrong(result)]
+    return {task for tasks in read if tasks <= done.keys() for task in tasks}
 
 
 def _intact(folder: JobFolder, spec: JobSpec, done: Completion) -> bool:

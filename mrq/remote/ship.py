@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from mrq.codec.checksum import crc32
 from mrq.core.pathmap import PathMap, split_pattern
 from mrq.core.splits import InputFile
 from mrq.errors import InputError, UsageError
+from mrq.io import finished
 from mrq.io import inputs as finding
 from mrq.io import seen as looking
 from mrq.io.inputs import Finding
@@ -70,11 +72,14 @@ def ship(draft: Draft, unseen: Mapping[int, str], blobs: Blobs | None, *, bytes_
         found = _files(draft, given, why)
         hidden_files += found.hidden_files
         hidden_folders += found.hidden_folders
-        for spelled, path in ((file.path, file.open) for file in found.files):
+        for file in found.files:
+            spelled, path = file.path, file.open
             if (real := os.path.realpath(path)) in there:
                 continue
             there.add(real)
             data = _read(spelled, path, room, bytes_max, why)
+            if file.crc32 is not None and crc32(data) != file.crc32:
+                raise InputError(finished.damaged(spelled))
             room -= len(data)
             blob = blobs.put(data, keep_s=KEEP_S) if blobs is not None else None
             size = len(data) if blobs is None else None
@@ -95,7 +100,7 @@ def _files(draft: Draft, given: DraftInput, why: str) -> Finding:
         size = os.stat(given.open).st_size
         return Finding(files=(InputFile(path="-", open=given.open, size=size, mtime_ns=0, splittable=True),))
     try:
-        return finding.find_all(
+        found = finding.find_all(
             [given.spelled], cwd=draft.cwd, splittable=draft.splittable, hidden=draft.all_files
         )
     except InputError as exc:
@@ -106,6 +111,10 @@ def _files(draft: Draft, given: DraftInput, why: str) -> Finding:
             f"{why}and it isn't here either: {here}; [paths] in mrq.toml says where the cluster has folders "
             "of this machine"
         ) from exc
+    vouched = finished.vouch(
+        [(given.spelled, os.path.join(draft.cwd, given.spelled))], found.files, found.results
+    )
+    return replace(found, files=vouched.files)
 
 
 def _read(spelled: str, path: str, room: int, bytes_max: int, why: str) -> bytes:

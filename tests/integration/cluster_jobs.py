@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -96,3 +97,36 @@ class Chatty(mrq.Job):
     def map(self, key: int, line: str) -> Iterator[tuple[None, str]]:
         print("said by user code")
         yield None, line
+
+
+class Count(mrq.Job):
+    """How many records there are, whatever they are."""
+
+    reduce = mrq.count
+
+    def map(self, key: object, value: object) -> Iterator[tuple[str, int]]:
+        yield "records", 1
+
+
+class CountOnly(mrq.Job):
+    """The same without a reduce: a part a map."""
+
+    def map_split(self, records: Iterator[tuple[object, object]]) -> Iterator[tuple[str, int]]:
+        yield "records", sum(1 for _ in records)
+
+
+class First(mrq.Job):
+    """The first record of each split: most aren't read."""
+
+    def map_split(self, records: Iterator[tuple[object, object]]) -> Iterator[tuple[object, object]]:
+        yield from itertools.islice(records, 1)
+
+
+class Strict(mrq.Job):
+    """Refuses what isn't `text<TAB>number`."""
+
+    reduce = mrq.sum
+
+    def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
+        word, _, count = line.partition("\t")
+        yield word.encode("ascii").decode(), int(count)

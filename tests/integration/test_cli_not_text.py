@@ -1,4 +1,4 @@
-"""Inputs that aren't text, as users give them: refused with the command that mends it, or read as what they are."""
+"""Inputs that aren't text, as users give them: refused with the command that mends it, or read so."""
 
 import gzip
 import os
@@ -56,7 +56,8 @@ def test_it_is_refused_however_lines_are_read(shell, body, settings):
 def test_an_encoding_takes_its_bytes_as_they_are(shell):
     shell.write(
         "job.py",
-        "import mrq\nclass J(mrq.Job, encoding='latin-1'):\n    def map(self, key, line): yield key, len(line)\n",
+        "import mrq\nclass J(mrq.Job, encoding='latin-1'):\n"
+        "    def map(self, key, line): yield key, len(line)\n",
     )
     shell.write("in.txt", UTF16)
     ran = shell.submit("job.py", "in.txt", "-o", "-")

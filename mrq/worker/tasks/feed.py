@@ -58,8 +58,15 @@ class Feed:
         self._block: RecordBlock | None = None
         self._left: Iterator[Any] = iter(())  # offsets of the block that weren't handed out yet
         self._whole = False  # the block itself is the record
+        lines = input_format(attempt.spec.input_format).lines
+        self._reading = Reading(lines=lines, marks=attempt.spec.refuses_marks)
         self.records = 0
         self.bytes = 0
+
+    def crcs(self) -> tuple[int, ...]:
+        """Of the pieces that are to be checked. Raises InputError."""
+        assert self._attempt.order.split is not None
+        return self._reading.crcs(self._attempt.order.split.pieces)
 
     def run(self) -> None:
         """Read everything. Raises what user code raises, DataError for wrong shapes, InputError."""
@@ -87,9 +94,12 @@ class Feed:
         assert attempt.order.split is not None
         on_bad = self._on_bad if attempt.order.careful else None
         form = input_format(spec.input_format)
-        reading = Reading(lines=form.lines, marks=spec.refuses_marks)
         for block in form.read(
-            attempt.order.split, encoding=spec.encoding, tick=attempt.tick, on_bad=on_bad, reading=reading
+            attempt.order.split,
+            encoding=spec.encoding,
+            tick=attempt.tick,
+            on_bad=on_bad,
+            reading=self._reading,
         ):
             page[pages.PIECE] = block.piece
             attempt.begin_file(block.path)

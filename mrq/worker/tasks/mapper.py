@@ -55,6 +55,7 @@ def _map(attempt: Attempt) -> TaskResult:
     return attempt.result(
         records_in=feed.records,
         bytes_in=feed.bytes,
+        crcs=feed.crcs(),
         records_out=info.records,
         bytes_out=info.bytes,
         digest=info.digest,
@@ -72,6 +73,7 @@ def _map_only(attempt: Attempt) -> TaskResult:
     return attempt.result(
         records_in=feed.records,
         bytes_in=feed.bytes,
+        crcs=feed.crcs(),
         records_out=info.records,
         bytes_out=info.bytes,
         records_emitted=sink.emitted,
