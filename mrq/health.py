@@ -2,7 +2,7 @@
 
 A process may be there while its loop is stuck; a pulse says that the loop itself goes round.
 `python -m mrq.health` exits 0 when the file that `MRQ_HEALTH_FILE` names was touched within the last ten
-seconds, else 1 with a line that says why.
+seconds and holds nothing, else 1 with a line that says why: the file's own, where the role wrote one.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class Pulse:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._due = 0.0
+        self._trouble = ""
+        self._written: str | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def tick(self) -> None:
@@ -45,8 +47,17 @@ class Pulse:
         try:
             self._path.touch()
             os.utime(self._path)
+            said = self._trouble
+            if said != self._written:
+                self._path.write_text(said, errors="replace")
+                self._written = said
         except OSError:
             return
+
+    def trouble(self, said: str) -> None:
+        """What keeps this role from its work though its loop ticks; "" for nothing. From any thread; written
+        with the next tick."""
+        self._trouble = said
 
     def stop(self) -> None:
         """The loop has ended in order: no pulse is left that looks alive for some seconds more."""
@@ -54,12 +65,16 @@ class Pulse:
 
 
 def failing(path: Path, *, now: float) -> str | None:
-    """Why the loop behind this file doesn't tick, or None; `now` in seconds of the epoch."""
+    """Why the loop behind this file doesn't tick, or what keeps it from its work, or None; `now` in seconds
+    of the epoch."""
     try:
         age = now - path.stat().st_mtime
+        trouble = path.read_text(errors="replace")
     except OSError as error:
         return f"no pulse at {path}: {error.strerror or error}"
-    return f"the loop last ticked {age:.0f} s ago (at most {STALE_S:.0f})" if age > STALE_S else None
+    if age > STALE_S:
+        return f"the loop last ticked {age:.0f} s ago (at most {STALE_S:.0f})"
+    return trouble or None
 
 
 def main() -> int:

@@ -79,18 +79,20 @@ class DialRequest(_message.Message):
     def __init__(self, nonce: _Optional[bytes] = ...) -> None: ...
 
 class DialReply(_message.Message):
-    __slots__ = ("proof", "worker", "boot", "root", "sentinel")
+    __slots__ = ("proof", "worker", "boot", "root", "sentinel", "protocol")
     PROOF_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
     SENTINEL_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     proof: bytes
     worker: str
     boot: str
     root: bytes
     sentinel: str
-    def __init__(self, proof: _Optional[bytes] = ..., worker: _Optional[str] = ..., boot: _Optional[str] = ..., root: _Optional[bytes] = ..., sentinel: _Optional[str] = ...) -> None: ...
+    protocol: int
+    def __init__(self, proof: _Optional[bytes] = ..., worker: _Optional[str] = ..., boot: _Optional[str] = ..., root: _Optional[bytes] = ..., sentinel: _Optional[str] = ..., protocol: _Optional[int] = ...) -> None: ...
 
 class SeesRequest(_message.Message):
     __slots__ = ("worker", "boot", "folder", "nonce")

@@ -93,7 +93,7 @@ class FilesServicer:
         The file's name is `.mrq-probe-` and the nonce in hexadecimal digits: whether any other file is there is told
         to nobody.
 
-        NOT_FOUND: another worker or boot listens here. RESOURCE_EXHAUSTED: earlier looks still wait for a disk.
+        RESOURCE_EXHAUSTED: earlier looks still wait for a disk.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -126,6 +126,7 @@ def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]
             say=say,
         )
         notify.append(service.note)
+        plane.watch(service.serves)
         say(
             f"{worker} (boot {home.boot}) at {address}, {slots.map} map and {slots.reduce} reduce slots, "
             f"files in {home.path}"

@@ -29,6 +29,8 @@ def about(
     debug: DebugSwitch | None,
     room: Room,
     notes: tuple[str, ...],
+    serving: str = "",
+    leaving: str = "",
 ) -> Mapping[str, Any]:
     """`Beat.about`: what `rows.WorkerRow` shows. Plain data, as msgpack has it."""
     return {
@@ -41,4 +43,6 @@ def about(
         "debug": str(debug) if debug is not None else "",
         "full": room.note or "",
         "notes": list(notes),
+        "serving": serving,
+        "leaving": leaving,
     }

@@ -132,6 +132,7 @@ class Service:
         self._pulse = health.Pulse(health.health_file(Path(home.path)))
         self._turns = 0  #: of the loop
         self._notes: tuple[str, ...] = ()  #: of the broker and the like
+        self._serving = ""  #: why the data plane doesn't serve
         self._quota = Page(settings.quota_path, LOOKER) if settings.quota_path else None
         self._room = rooms.measure(home.path, settings.disk_quota)
         self._told: Mapping[str, object] = self._about()
@@ -185,6 +186,13 @@ class Service:
             self._pulse.stop()
             watch.join(self._settings.look_s)
         return EXIT_REPLACED if self._replaced else EXIT_DONE
+
+    def serves(self, trouble: str) -> None:
+        """What keeps the data plane from serving, in a sentence; "": nothing (any more). From any thread."""
+        self._say(trouble or "the data plane serves again")
+        self._serving = trouble
+        self._pulse.trouble(trouble)
+        self._tell_about()
 
     def note(self, line: str | None) -> None:
         """What is wrong with a link, for people and for the leader; None: nothing (any more). From any
@@ -298,6 +306,9 @@ class Service:
         if self._room.full != before.full:
             self._say(self._room.note or "there is room on the disk again")
             self.loop.sink(a.DiskChanged(full=self._room.full))
+        self._tell_about()
+
+    def _tell_about(self) -> None:
         told = self._about()
         if _worth_telling(self._told, told):
             self._told = told
@@ -310,6 +321,7 @@ class Service:
             debug=settings.debug,
             room=self._room,
             notes=self._notes,
+            serving=self._serving,
         )
 
 

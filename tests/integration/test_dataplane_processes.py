@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from mrq.adapters.memory import MemoryStore
@@ -26,6 +27,7 @@ from mrq.ports import Batch, Fence, WriteAnswer
 from mrq.shuffle.gathered import GatheredFile
 from mrq.shuffle.mapfile import MapFile, MapFileWriter, MapHeader
 from mrq.worker import gather
+from mrq.worker.dataplane import plane as plane_module
 from mrq.worker.dataplane.plane import DataPlane
 from mrq.worker.order import MapSource
 
@@ -99,7 +101,8 @@ class Cluster:
         plane.attach(self.inboxes[worker])
         address = plane.start()
         self.planes[worker] = plane
-        self.store.beat(Beat(worker=worker, boot=f"{worker}b", seq=1, slots=SLOTS, address=address))
+        boot = arguments["boot"]
+        self.store.beat(Beat(worker=worker, boot=boot, seq=1, slots=SLOTS, address=address))
         return plane
 
     def root(self, worker: str) -> Path:
@@ -399,3 +402,78 @@ def test_closing_leaves_no_process_and_no_file(cluster: Cluster) -> None:
         os.kill(pid, 0)
     folder = cluster.root("w1") / "jobs" / JOB / "gathered"
     assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_a_data_plane_that_hangs_is_told_of_and_started_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plane_module, "_SILENT_LOOKS", 3)
+    monkeypatch.setattr(plane_module, "_UNWELL_LOOKS", 2)
+    hanging = cluster.start("w1")
+    told: list[str] = []
+    hanging.watch(told.append)
+    before = hanging.pid
+    assert before is not None
+    os.kill(before, signal.SIGSTOP)
+    wait_for(lambda: told)
+    assert "doesn't serve: it has said nothing for" in told[0]
+    wait_for(lambda: hanging.pid not in (None, before))
+    wait_for(lambda: told[-1] == "")  # it serves again
+    cluster.start("w2")
+    cluster.hide("w1")
+    locations = [cluster.output(0, "w1")]
+    cluster.tell(*locations)
+    cluster.gather("w2", "t1", 1)
+    cluster.same("w2", "t1", locations)
+
+
+def test_calls_that_are_half_open_hold_up_no_reduce(cluster: Cluster) -> None:
+    """As many as there once were threads, and many more, to every method, from somebody without the key."""
+    cluster.start("w1")
+    cluster.start("w2")
+    cluster.hide("w1")
+    address = cluster.planes["w1"]._hello["bind"]
+    over = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        over.wait(60)
+        yield from ()
+
+    channel = grpc.insecure_channel(address)
+    calls = [
+        channel.stream_stream(f"/mrq.v1.Files/{method}", None, None)(never(), timeout=60)
+        for method in ("Sizes", "Fetch", "Dial", "Sees") * 20
+    ]
+    locations = [cluster.output(i, "w1") for i in range(3)]
+    cluster.tell(*locations)
+    cluster.gather("w2", "t1", 3)
+    cluster.same("w2", "t1", locations)
+    over.set()
+    for call in calls:
+        call.cancel()
+    channel.close()
+
+
+def test_workers_that_are_started_again_on_each_others_ports_lose_no_fetch(cluster: Cluster) -> None:
+    cluster.start("reader")
+    ports = {worker: cluster.start(worker)._hello["bind"] for worker in ("w1", "w2")}
+    done = 0
+    for life in range(3):
+        for worker in ports:
+            cluster.hide(worker)
+        locations = [
+            replace(cluster.output(index, worker, generation=life + 1), boot=f"{worker}b{life or ''}")
+            for index, worker in enumerate(ports)
+        ]
+        cluster.tell(*locations)
+        for _ in range(3):
+            done += 1
+            cluster.gather("reader", f"t{done}", 2)
+            cluster.same("reader", f"t{done}", locations)
+        for worker in ports:
+            cluster.planes[worker].close()
+        ports = dict(zip(ports, reversed(ports.values()), strict=True))
+        for worker, bind in ports.items():
+            boot = f"{worker}b{life + 1}"
+            cluster.start(worker, boot=boot, bind=bind)
+    assert [said for said in cluster.said if "again" in said] == []

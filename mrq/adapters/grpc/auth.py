@@ -1,37 +1,55 @@
-"""The cluster key on every call: who doesn't have it is denied, whatever the method but health's Check.
+"""Who may call: the cluster key's signature over a call's method, its addressee and the digest of its body.
 
-A call's metadata holds an HMAC over method and request, so that what is overheard can't be used for another
-request. It keeps out whoever doesn't have the key; it hides nothing, and a call that was overheard can be
-made again: on a network that isn't trusted, the connection must be protected as well.
+All of it is in the call's metadata, so a server knows whether to wait for the body before it waits:
+
+    mrq-protocol     PROTOCOL; another one is refused by name
+    mrq-to-bin       the worker and boot that is called, or nothing: whoever listens
+    mrq-auth-bin     challenge, nonce, the body's SHA-256, and the HMAC-SHA256 over all of it and the method
+
+The challenge is the server's: who doesn't know it yet is told it with a refusal (`mrq-challenge-bin`), and
+calls again. A nonce counts once under its challenge, so what was overheard can't be made again, at any
+server. No clocks are compared. A stream of requests is signed as an empty body.
+
+It keeps out whoever doesn't have the key. It hides nothing, answers aren't signed (but for Dial's), and who
+can change what passes can still spoil it: on a network that isn't trusted, the connection must be protected.
+
+Without a key everything is the same with an empty one, which proves nothing: then a server listens on its own
+host only, or was told to do so by --insecure.
 """
 
 from __future__ import annotations
 
-import functools
+import enum
 import hashlib
 import hmac
 import os
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
 
-import grpc
+#: What workers say to each other, and masters to them. Grows when a call of the one before would be misread.
+PROTOCOL: Final = 2
 
-METADATA: Final = "mrq-auth-bin"
-#: What load balancers and probes ask, which have no key: does it serve?
-_OPEN: Final = "/grpc.health.v1.Health/Check"
-_DENIED: Final = "this data plane wants the cluster key with every call; is `key` the same on both sides?"
+PROTOCOL_KEY: Final = "mrq-protocol"
+TO_KEY: Final = "mrq-to-bin"
+AUTH_KEY: Final = "mrq-auth-bin"
+CHALLENGE_KEY: Final = "mrq-challenge-bin"
+
+#: A worker and its boot.
+Peer = tuple[str, str]
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+_RANDOM: Final = 16
+_DIGEST: Final = hashlib.sha256().digest_size
+_AUTH: Final = 2 * _RANDOM + 2 * _DIGEST
+#: Nonces that are remembered, about 5 MB of them; then there is another challenge.
+NONCES_MAX: Final = 50_000
 
 
 def digest(key: bytes, *parts: bytes) -> bytes:
     """HMAC-SHA256 over parts, none of which but the last holds a NUL."""
     return hmac.new(key, b"\0".join(parts), hashlib.sha256).digest()
-
-
-def sign(key: bytes | None, method: str, request: bytes) -> tuple[tuple[str, bytes], ...]:
-    """Metadata for a call; none without a key."""
-    if key is None:
-        return ()
-    return ((METADATA, digest(key, b"mrq-call-1", method.encode(), request)),)
 
 
 def proof(key: bytes, nonce: bytes, *, worker: str, boot: str, root: str, sentinel: str) -> bytes:
@@ -40,60 +58,85 @@ def proof(key: bytes, nonce: bytes, *, worker: str, boot: str, root: str, sentin
     return digest(key, b"mrq-dial-1", nonce.hex().encode(), *told)
 
 
-class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
-    """Denies every call that isn't signed, but for `_OPEN`, before its request is parsed. Streams of requests
-    are signed as if they were empty."""
+def body_digest(body: bytes) -> bytes:
+    """What a signature covers of a body."""
+    return hashlib.sha256(body).digest()
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
 
-    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
-        """The handler behind a check; as it was where anyone may ask; None for a method that there isn't."""
-        handler = continuation(details)
-        method: str = details.method
-        if handler is None or method == _OPEN:
-            return handler
-        if handler.request_streaming:
-            return self._streaming(handler, method)
-        parse = handler.request_deserializer or bytes
-        behavior = handler.unary_stream if handler.response_streaming else handler.unary_unary
+def addressee(to: Peer | None) -> bytes:
+    """How a call names whom it is for."""
+    return b"" if to is None else " ".join(to).encode()
 
-        @functools.wraps(behavior)  # grpc reads attributes of it
-        def checked(raw: bytes, context: Any, *rest: Any) -> Any:
-            self._check(method, raw, context)
-            try:
-                request = parse(raw)
-            except Exception:  # noqa: BLE001 protobuf's DecodeError isn't the only one that parsers raise
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{method}: the request can't be parsed")
-            return behavior(request, context, *rest)
 
-        make = (
-            grpc.unary_stream_rpc_method_handler
-            if handler.response_streaming
-            else grpc.unary_unary_rpc_method_handler
-        )
-        return make(checked, request_deserializer=None, response_serializer=handler.response_serializer)
+def sign(
+    key: bytes | None, method: str, body: bytes, *, to: Peer | None = None, challenge: bytes = b""
+) -> Metadata:
+    """Metadata of one call."""
+    fresh = (challenge or bytes(_RANDOM)) + os.urandom(_RANDOM) + body_digest(body)
+    mac = _mac(key or b"", method, addressee(to), fresh)
+    return ((PROTOCOL_KEY, str(PROTOCOL)), (TO_KEY, addressee(to)), (AUTH_KEY, fresh + mac))
 
-    def _streaming(self, handler: Any, method: str) -> Any:
-        behavior = handler.stream_stream if handler.response_streaming else handler.stream_unary
 
-        @functools.wraps(behavior)
-        def checked(requests: Iterator[Any], context: Any) -> Any:
-            self._check(method, b"", context)
-            return behavior(requests, context)
+def _mac(key: bytes, method: str, to: bytes, fresh: bytes) -> bytes:
+    return digest(key, b"mrq-call-2", method.encode(), to, fresh.hex().encode())
 
-        make = (
-            grpc.stream_stream_rpc_method_handler
-            if handler.response_streaming
-            else grpc.stream_unary_rpc_method_handler
-        )
-        return make(checked, handler.request_deserializer, handler.response_serializer)
 
-    def _check(self, method: str, request: bytes, context: Any) -> None:
-        ((_, wanted),) = sign(self._key, method, request)
-        found = b""
-        for name, value in context.invocation_metadata():
-            if name == METADATA:
-                found = value
-        if not hmac.compare_digest(found, wanted):
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, _DENIED)
+class Refusal(enum.Enum):
+    """Why a call isn't served."""
+
+    PROTOCOL = "protocol"  # it speaks another one, or none
+    KEY = "key"
+    STALE = "stale"  # it doesn't know the challenge (any more)
+    ADDRESSEE = "addressee"  # it is for somebody else
+    REPLAYED = "replayed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """A call that may be served."""
+
+    body: bytes  #: the SHA-256 of its body
+
+
+class Verifier:
+    """Looks at calls' metadata for one server. Thread-safe."""
+
+    def __init__(self, key: bytes | None, me: Peer, *, nonces_max: int = NONCES_MAX) -> None:
+        self._key = key or b""
+        self._me = addressee(me)
+        self._nonces_max = nonces_max
+        self._lock = threading.Lock()
+        self._challenge = os.urandom(_RANDOM)
+        self._seen: set[bytes] = set()
+
+    @property
+    def challenge(self) -> bytes:
+        """What a call has to carry."""
+        return self._challenge
+
+    def check(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Ticket | Refusal:
+        """May a call be served? A nonce that was admitted isn't again."""
+        found = dict(metadata)
+        if found.get(PROTOCOL_KEY) != str(PROTOCOL):
+            return Refusal.PROTOCOL
+        auth, to = found.get(AUTH_KEY), found.get(TO_KEY, b"")
+        if not isinstance(auth, bytes) or not isinstance(to, bytes) or len(auth) != _AUTH:
+            return Refusal.KEY
+        fresh, mac = auth[:-_DIGEST], auth[-_DIGEST:]
+        if not hmac.compare_digest(mac, _mac(self._key, method, to, fresh)):
+            return Refusal.KEY
+        if to not in (b"", self._me):
+            return Refusal.ADDRESSEE
+        refusal = self._admit(fresh[:_RANDOM], fresh[_RANDOM : 2 * _RANDOM])
+        return refusal if refusal is not None else Ticket(body=fresh[2 * _RANDOM :])
+
+    def _admit(self, challenge: bytes, nonce: bytes) -> Refusal | None:
+        with self._lock:
+            if challenge != self._challenge:
+                return Refusal.STALE
+            if nonce in self._seen:
+                return Refusal.REPLAYED
+            self._seen.add(nonce)
+            if len(self._seen) >= self._nonces_max:  # a new challenge, under which none was used
+                self._challenge, self._seen = os.urandom(_RANDOM), set()
+            return None

@@ -4,9 +4,16 @@ What can happen to a call, and what is done:
 
     busy (RESOURCE_EXHAUSTED)          waited for: 50 ms, growing to 2 s, with jitter; never a failure
     not there (NOT_FOUND)              CorruptFileError: the map must run again
+    somebody else listens there        the line is closed, the address asked for and resolved again, and the
+    call
+                                       made at once, then as below
     broken off, refused, too slow      tried again where it broke off, 3 times in a row without a byte, after
                                        1 to 5 and 5 to 15 s; then PeerUnreachableError
     anything else (another key, …)     PeerUnreachableError at once, saying which
+
+A line belongs to a boot of a worker, never to an address: a name that meant one worker may mean another after
+both were started again, and a connection goes on to whoever it once reached. Lines that aren't used are
+closed.
 
 Every call has a deadline. A watchdog ends a stream that gives nothing for 30 s while its reader waits for
 bytes; a reader that is busy elsewhere, with a full disk say, costs nobody anything.
@@ -14,6 +21,7 @@ bytes; a reader that is busy elsewhere, with a full disk say, costs nobody anyth
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import random
@@ -23,7 +31,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from mrq.adapters.grpc import options
-from mrq.adapters.grpc.auth import proof, sign
+from mrq.adapters.grpc.auth import PROTOCOL, Peer, proof
+from mrq.adapters.grpc.line import LEARNS_MAX, Line, refused_for
 from mrq.adapters.grpc.watchdog import Watchdog
 from mrq.core.model import MapLocation
 from mrq.errors import CorruptFileError, OperatorError, PeerUnreachableError
@@ -45,7 +54,11 @@ RETRY_S: Final = ((1.0, 5.0), (5.0, 15.0))
 _BUSY_S: Final = (0.05, 2.0)
 #: A peer that is busy for so long is no longer believed.
 _BUSY_S_MAX: Final = 600.0
+#: A line that isn't used for so long is closed.
+IDLE_S: Final = 300.0
 
+#: It isn't who is called that answers: another boot, or one with another key or protocol.
+_SOMEBODY_ELSE: Final = frozenset((grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAUTHENTICATED))
 _AGAIN: Final = frozenset(
     (
         grpc.StatusCode.UNAVAILABLE,
@@ -59,7 +72,7 @@ _AGAIN: Final = frozenset(
 
 
 class GrpcPeers:
-    """A PeerClient. Thread-safe; channels are shared by all threads."""
+    """A PeerClient. Thread-safe; lines are shared by all threads."""
 
     def __init__(
         self,
@@ -68,13 +81,18 @@ class GrpcPeers:
         key: bytes | None = None,
         watchdog_s: float = WATCHDOG_S,
         retry_s: Sequence[tuple[float, float]] = RETRY_S,
+        idle_s: float = IDLE_S,
+        mistaken: Callable[[str, str], None] = lambda worker, boot: None,
     ) -> None:
-        """`address_of` gives the address of a worker's boot, None while it isn't known."""
+        """`address_of` gives the address of a worker's boot, None while it isn't known. `mistaken` is told
+        of a boot that isn't who listens at its address: that may have changed where addresses come from."""
+        self._mistaken = mistaken
+        self._idle_s = idle_s
         self._address_of = address_of
         self._key = key
         self._retry_s = retry_s
         self._watchdog = Watchdog(watchdog_s)
-        self._channels: dict[str, Any] = {}
+        self._lines: dict[Peer, Line] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
@@ -126,39 +144,70 @@ class GrpcPeers:
         reply = self._unary(peer, options.DIAL, pb.DialRequest(nonce=nonce), pb.DialReply.FromString)
         found = _dialled(self._key, nonce, reply)
         if found is None or (found.worker, found.boot) != peer:
+            self.hang_up(peer)
             raise PeerUnreachableError(f"{_named(peer)} isn't who listens at its address")
         return found
 
     def close(self) -> None:
-        """Close channels; what is under way raises PeerUnreachableError."""
+        """Close all lines; what is under way raises PeerUnreachableError."""
         self._closed.set()
         self._watchdog.close()
         with self._lock:
-            channels = list(self._channels.values())
-            self._channels.clear()
-        for channel in channels:
-            channel.close()
+            lines = list(self._lines.values())
+            self._lines.clear()
+        for line in lines:
+            line.close()
+
+    def hang_up(self, peer: Peer) -> None:
+        """Close the line to a peer, if there is one: what is under way on it breaks off, and is begun
+        again."""
+        with self._lock:
+            line = self._lines.pop(peer, None)
+        if line is not None:
+            line.close()
+
+    def tidy(self) -> int:
+        """Close lines that weren't used for long; how many are left."""
+        before = time.monotonic() - self._idle_s
+        with self._lock:
+            idle = [peer for peer, line in self._lines.items() if not line.calls and line.used_at < before]
+            closed = [self._lines.pop(peer) for peer in idle]
+            left = len(self._lines)
+        for line in closed:
+            line.close()
+        return left
+
+    def isnt_there(self, peer: Peer) -> None:
+        """Somebody else answered for a peer."""
+        self.hang_up(peer)
+        self._mistaken(*peer)
 
     # One call.
 
-    def _unary(self, peer: tuple[str, str], method: str, request: Any, parse: Callable[[bytes], T]) -> T:
+    def _unary(self, peer: Peer, method: str, request: Any, parse: Callable[[bytes], T]) -> T:
         body = request.SerializeToString()
         tries = _Tries(self, peer)
         while True:
             try:
-                call = self._channel(peer).unary_unary(method, None, parse)
-                answer: T = call(body, timeout=_UNARY_S, metadata=sign(self._key, method, body))
+                with self._line(peer) as line:
+                    return line.unary(method, body, parse, timeout_s=_UNARY_S)
             except grpc.RpcError as exc:
                 tries.failed(exc)
-            else:
-                return answer
 
-    def _stream(self, peer: tuple[str, str], request: Any) -> Iterator[bytes]:
+    def _stream(self, peer: Peer, request: Any) -> Iterator[bytes]:
         body = request.SerializeToString()
-        metadata = sign(self._key, options.FETCH, body)
-        call = self._channel(peer).unary_stream(options.FETCH, None, None)(
-            body, timeout=_STREAM_S, metadata=metadata
-        )
+        with self._line(peer) as line:
+            for left in reversed(range(LEARNS_MAX)):
+                try:
+                    yield from self._read(line.begin(options.FETCH, body, timeout_s=_STREAM_S))
+                except grpc.RpcError as exc:
+                    # A challenge is told instead of the first chunk, never after it.
+                    if not (line.taught(exc) and left):
+                        raise
+                else:
+                    return
+
+    def _read(self, call: Any) -> Iterator[bytes]:
         try:
             with self._watchdog.over(call) as watched:
                 while True:
@@ -173,19 +222,34 @@ class GrpcPeers:
         finally:
             call.cancel()  # of one that has ended, it does nothing
 
-    def _channel(self, peer: tuple[str, str]) -> Any:
-        """Raises _Unknown where there is no address."""
+    @contextlib.contextmanager
+    def _line(self, peer: Peer) -> Iterator[Line]:
+        """The line to a peer, in use. Raises _Unknown where there is no address."""
         address = self._address_of(*peer)
         if address is None:
+            self.hang_up(peer)
             raise _Unknown(f"where it listens isn't known: its boot {peer[1]} is over, or the store was lost")
         with self._lock:
             if self._closed.is_set():
                 raise PeerUnreachableError(f"{_named(peer)}: this data plane is closing")
-            channel = self._channels.get(address)
-            if channel is None:
-                # Those of peers that are gone stay, idle and without a connection: they are small.
-                channel = self._channels[address] = grpc.insecure_channel(address, options.CHANNEL)
-            return channel
+            line, old = self._lines.get(peer), None
+            if line is None or line.address != address:
+                old, line = line, Line(address, key=self._key, to=peer)
+                self._lines[peer] = line
+            line.calls += 1
+        if old is not None:
+            old.close()
+        try:
+            yield line
+        except ValueError as exc:  # grpc's, of a channel that another thread has closed meanwhile
+            if self._lines.get(peer) is line:
+                raise
+            raise _Unknown("its line was closed: somebody else had answered on it") from exc
+        finally:
+            with self._lock:
+                line.calls -= 1
+                line.used_at = time.monotonic()
+        self.tidy()
 
     def wait(self, seconds: float) -> bool:
         """Sleep; False when it was closed meanwhile."""
@@ -216,6 +280,7 @@ class _Tries:
         self._failed = 0
         self._busy_s = _BUSY_S[0]
         self._busy_since: float | None = None
+        self._mistaken = False  #: somebody else has answered already
 
     def progressed(self) -> None:
         self._failed, self._busy_s, self._busy_since = 0, _BUSY_S[0], None
@@ -231,14 +296,20 @@ class _Tries:
                 self._busy_s = min(2 * self._busy_s, _BUSY_S[1])
                 self._wait(wait, exc)
                 return
-        if code in _AGAIN and self._failed < len(self._peers.waits_s):
+        if code in _SOMEBODY_ELSE:
+            self._peers.isnt_there(self._peer)
+            first, self._mistaken = not self._mistaken, True
+            if first:
+                return  # on a new line at once
+        elif code is grpc.StatusCode.UNAVAILABLE and self._failed:
+            self._peers.hang_up(self._peer)  # the next one resolves its name anew
+        again = code in _AGAIN or code is grpc.StatusCode.FAILED_PRECONDITION
+        if again and self._failed < len(self._peers.waits_s):
             wait = random.uniform(*self._peers.waits_s[self._failed])
             self._failed += 1
             self._wait(wait, exc)
             return
-        raise PeerUnreachableError(
-            f"{_named(self._peer)} can't be read from: {exc.details() or code.name}"
-        ) from exc
+        raise PeerUnreachableError(f"{_named(self._peer)} can't be read from: {refused_for(exc)}") from exc
 
     def _wait(self, seconds: float, exc: Any) -> None:
         if not self._peers.wait(seconds):
@@ -255,21 +326,28 @@ def dial_back(
     nonce = os.urandom(32)
     body = pb.DialRequest(nonce=nonce).SerializeToString()
     said = f"worker {worker} advertises {address}"
+    line = Line(address, key=key, to=None)
     try:
-        with grpc.insecure_channel(address, options.CHANNEL) as channel:
-            reply = channel.unary_unary(options.DIAL, None, pb.DialReply.FromString)(
-                body, timeout=timeout_s, metadata=sign(key, options.DIAL, body), wait_for_ready=True
-            )
+        reply = line.unary(
+            options.DIAL, body, pb.DialReply.FromString, timeout_s=timeout_s, wait_for_ready=True
+        )
     except grpc.RpcError as exc:
-        code, details = exc.code(), exc.details()
-        if code is grpc.StatusCode.UNAUTHENTICATED:
-            raise OperatorError(
-                f"{said}: what listens there has another cluster key than the leader"
-            ) from exc
+        if exc.code() is grpc.StatusCode.UNAUTHENTICATED:
+            why = refused_for(exc)
+            if "protocol" not in why:
+                why = "what listens there has another cluster key than the leader"
+            raise OperatorError(f"{said}: {why}") from exc
         raise OperatorError(
-            f"{said}, and the leader can't reach it: {details or code.name}; --advertise must name an "
-            "address that masters and workers can dial"
+            f"{said}, and the leader can't reach it: {refused_for(exc)}; --advertise must name an address "
+            "that masters and workers can dial"
         ) from exc
+    finally:
+        line.close()
+    if reply.protocol != PROTOCOL:
+        raise OperatorError(
+            f"{said}: what listens there speaks protocol {reply.protocol or 1} between workers, and the "
+            f"leader {PROTOCOL}: install the same version of mrq on both"
+        )
     found = _dialled(key, nonce, reply)
     if found is None:
         raise OperatorError(f"{said}, but what listens there doesn't have the leader's cluster key")
@@ -294,14 +372,15 @@ def sees(
     """Does a boot of a worker see `core.paths.probe_path` of the folder and the nonce? None where it doesn't
     answer, or not within `timeout_s`."""
     request = pb.SeesRequest(worker=worker, boot=boot, folder=os.fsencode(folder), nonce=nonce)
-    body = request.SerializeToString()
+    line = Line(address, key=key, to=(worker, boot))
     try:
-        with grpc.insecure_channel(address, options.CHANNEL) as channel:
-            reply = channel.unary_unary(options.SEES, None, pb.SeesReply.FromString)(
-                body, timeout=timeout_s, metadata=sign(key, options.SEES, body)
-            )
+        reply = line.unary(
+            options.SEES, request.SerializeToString(), pb.SeesReply.FromString, timeout_s=timeout_s
+        )
     except grpc.RpcError:
         return None
+    finally:
+        line.close()
     return bool(reply.seen)
 
 

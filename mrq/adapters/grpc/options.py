@@ -17,8 +17,12 @@ SEES: Final = f"/{SERVICE}/Sees"
 
 #: Of a stream's messages, bytes.
 CHUNK: Final = 1 << 20
-#: A Sizes call names at most this many outputs: about 100 KiB, where a message may have 4 MiB.
+#: A Sizes call names at most this many outputs: about 100 KiB.
 OUTPUTS_MAX: Final = 2000
+#: Of a request, bytes: so many outputs with tokens as long as they may be.
+REQUEST_MAX: Final = 512 << 10
+#: Calls at once on one connection.
+_STREAMS_MAX: Final = 64
 
 _KEEPALIVE: Final = (
     ("grpc.keepalive_time_ms", 30_000),
@@ -46,6 +50,12 @@ SERVER: Final = (
     # Clients ping every 30 s; the default would close their connections for it.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # What one connection may hold: a request in memory for each of so many calls, and nothing while it says
+    # nothing.
+    ("grpc.max_receive_message_length", REQUEST_MAX),
+    ("grpc.max_concurrent_streams", _STREAMS_MAX),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 600_000),
     # A second server on a port is an error, not a share of the calls.
     ("grpc.so_reuseport", 0),
 )

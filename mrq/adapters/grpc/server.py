@@ -7,24 +7,32 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Final
 
-from mrq.adapters.grpc import options
-from mrq.adapters.grpc.auth import Guard, proof
+from mrq.adapters.grpc import options, vitals
+from mrq.adapters.grpc.auth import PROTOCOL, Verifier, proof
+from mrq.adapters.grpc.guard import BODY_S, TAKEN_S, Guard
 from mrq.adapters.grpc.outputs import Asked, JobOutputs, Outputs
+from mrq.adapters.grpc.own import Own
 from mrq.core.paths import probe_path
 from mrq.errors import CorruptFileError, OperatorError, UsageError
 from mrq.shuffle.block import read_exactly
 
 import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mrq.proto import files_pb2 as pb
 
-_THREADS: Final = 8
-#: Calls at once, those that wait for a thread included; what is above is told "busy".
+#: Calls at once, each with a thread; what is above is told "busy". A thread costs a call that waits, for its
+#: body or until a chunk is taken, next to nothing.
 _CALLS_MAX: Final = 64
+#: Of them, those that read from the disk at once, and how long another waits for its turn: that is a disk
+#: that hangs.
+_READS_MAX: Final = 8
+_READ_WAIT_S: Final = 30.0
+#: Threads of the server beside those of calls: refusals, probes.
+_SPARE: Final = 64
 _NONCE: Final = (16, 64)
 #: Looks at disks for `Sees`, at once, and how long another waits for its turn: a disk that hangs holds up so
 #: many threads, and no more.
@@ -45,26 +53,39 @@ class FileServer:
         bind: str = "127.0.0.1:0",
         key: bytes | None = None,
         insecure: bool = False,
-        threads: int = _THREADS,
         calls_max: int = _CALLS_MAX,
+        body_s: float = BODY_S,
+        taken_s: float = TAKEN_S,
     ) -> None:
         """Bind. Raises UsageError for an address beyond this host without a key, unless `insecure`, and
-        OperatorError where it can't be bound."""
+        OperatorError where it can't be bound. A call's body must come within `body_s`, and each chunk be
+        taken within `taken_s`."""
         host = check_bind(bind, key, insecure)
         self._outputs = Outputs(root)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="mrq-serve")
+        self._pool = ThreadPoolExecutor(calls_max, thread_name_prefix="mrq-serve")
+        self._vitals = vitals.Vitals()
+        self._guard = Guard(
+            Verifier(key, (worker, boot)),
+            self._vitals,
+            who=f"{worker} (boot {boot})",
+            open_methods=frozenset((vitals.CHECK,)),
+            elsewhere=frozenset((options.DIAL, options.SEES)),
+            calls_max=calls_max,
+            body_s=body_s,
+            taken_s=taken_s,
+        )
         self._server = grpc.server(
             self._pool,
-            interceptors=() if key is None else (Guard(key),),
+            interceptors=(self._guard,),
             options=options.SERVER,
-            maximum_concurrent_rpcs=calls_max,
+            maximum_concurrent_rpcs=calls_max + _SPARE,
         )
         me = _Identity(worker=worker, boot=boot, root=root, sentinel=sentinel, key=key or b"")
-        self._server.add_generic_rpc_handlers((_files(self._outputs, me),))
-        self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (options.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        self._health = vitals.Health("", options.SERVICE)
+        self._server.add_generic_rpc_handlers((_files(self._outputs, me), self._health))
+        names = (options.SERVICE, vitals.SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
+        self._own: Own | None = None
         try:
             port = self._server.add_insecure_port(bind)
         except RuntimeError as exc:
@@ -74,17 +95,28 @@ class FileServer:
             ) from exc
         #: Where it listens, with the port that the system chose.
         self.address = f"{host}:{port}"
+        self._own = Own(self.address, self._vitals, key=key, me=(worker, boot))
 
     def start(self) -> None:
         """Serve, from threads of its own."""
         self._server.start()
-        for service in ("", options.SERVICE):
-            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._health.set(serving=True)
+
+    def check(self) -> str:
+        """What is wrong with this server, as a peer would find it, in a sentence; "" where nothing is.
+        Probes are told. Asked every few seconds, by one thread."""
+        found = self._own.check() if self._own is not None else ""
+        self._health.set(serving=not found)
+        return found
 
     def stop(self, grace_s: float) -> None:
         """Refuse new calls, wait for those under way for so long, then break them off."""
-        self._health.enter_graceful_shutdown()
+        self._health.set(serving=False)
         self._server.stop(grace_s).wait()
+        if self._own is not None:
+            self._own.close()
+        self._guard.close()
+        self._health.close()
         self._pool.shutdown(cancel_futures=True)
         self._outputs.close()
 
@@ -131,16 +163,13 @@ class _Identity:
             boot=self._boot,
             root=os.fsencode(self._root),
             sentinel=self._sentinel,
+            protocol=PROTOCOL,
         )
 
     def sees(self, request: Any, context: Any) -> Any:
         _check_nonce(request.nonce, context)
         if not request.folder.startswith(b"/") or b"\0" in request.folder:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a folder is an absolute path")
-        if (request.worker, request.boot) != (self._worker, self._boot):
-            context.abort(
-                grpc.StatusCode.NOT_FOUND, f"worker {self._worker} (boot {self._boot}) listens here"
-            )
         if not self._looks.acquire(timeout=_LOOK_WAIT_S):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "earlier looks still wait for a disk")
         try:
@@ -186,10 +215,21 @@ def _files(outputs: Outputs, me: _Identity) -> Any:
 class _Service:
     def __init__(self, outputs: Outputs) -> None:
         self._outputs = outputs
+        self._reads = threading.Semaphore(_READS_MAX)
+
+    @contextmanager
+    def _reading(self, context: Any) -> Iterator[None]:
+        """A turn at the disk. Aborts as busy where none comes."""
+        if not self._reads.acquire(timeout=_READ_WAIT_S):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy: the disk here doesn't answer")
+        try:
+            yield
+        finally:
+            self._reads.release()
 
     def sizes(self, request: Any, context: Any) -> Any:
         try:
-            with self._outputs.of(request.job) as outputs:
+            with self._reading(context), self._outputs.of(request.job) as outputs:
                 return pb.SizesReply(
                     regions=[_size(outputs, o, request.partition) for o in _wanted(request, context)]
                 )
@@ -197,6 +237,16 @@ class _Service:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
 
     def fetch(self, request: Any, context: Any) -> Iterator[bytes]:
+        """Chunks; a turn at the disk is held while one is read, and not while it is taken."""
+        chunks = self._chunks(request, context)
+        while True:
+            with self._reading(context):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    def _chunks(self, request: Any, context: Any) -> Iterator[bytes]:
         """Chunks of exactly CHUNK bytes but for the last: small regions go together."""
         held: list[bytes] = []
         size = 0

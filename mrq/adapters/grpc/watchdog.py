@@ -1,4 +1,4 @@
-"""Ends calls that give nothing while somebody waits for them."""
+"""Ends calls in which nothing happens while somebody waits: a reader for bytes, a server for its caller."""
 
 from __future__ import annotations
 
@@ -6,35 +6,40 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
+
+#: The thread stays for so long after its last call: short ones come one after another.
+_LINGER_S: Final = 5.0
 
 
 class Watched:
-    """One call, as its reader marks it."""
+    """One call, as whoever waits in it marks it."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, limit_s: float) -> None:
         self._call = call
+        self._limit_s = limit_s
         self._since: float | None = None
 
     def waits(self) -> None:
-        """The reader wants bytes, from now on."""
+        """Something is to come, or to be taken, from now on."""
         self._since = time.monotonic()
 
     def rests(self) -> None:
-        """It does something else."""
+        """Nobody waits for the other side."""
         self._since = None
 
-    def end_if_silent(self, before: float) -> None:
-        """Cancel the call if its reader has waited since before that."""
+    def end_if_silent(self, now: float) -> None:
+        """Cancel the call if it was waited in for longer than its limit."""
         since = self._since
-        if since is not None and since < before:
+        if since is not None and since < now - self._limit_s:
             self._call.cancel()
 
 
 class Watchdog:
-    """Looks at all calls that are read, from one thread, which lives while there are any."""
+    """Looks at all calls that are waited in, from one thread, which lives while there are any."""
 
     def __init__(self, limit_s: float) -> None:
+        """`limit_s` holds for calls that have no limit of their own."""
         self._limit_s = limit_s
         self._watched: set[Watched] = set()
         self._changed = threading.Condition()
@@ -42,9 +47,9 @@ class Watchdog:
         self._closed = False
 
     @contextmanager
-    def over(self, call: Any) -> Iterator[Watched]:
-        """Watch a call."""
-        watched = Watched(call)
+    def over(self, call: Any, limit_s: float | None = None) -> Iterator[Watched]:
+        """Watch a call: what has a `cancel`."""
+        watched = Watched(call, self._limit_s if limit_s is None else limit_s)
         with self._changed:
             self._watched.add(watched)
             if self._thread is None and not self._closed:
@@ -64,9 +69,14 @@ class Watchdog:
 
     def _run(self) -> None:
         with self._changed:
-            while self._watched and not self._closed:
-                before = time.monotonic() - self._limit_s
+            last = time.monotonic()
+            while not self._closed:
+                now = time.monotonic()
+                if self._watched:
+                    last = now
+                elif now - last > _LINGER_S:
+                    break
                 for watched in self._watched:
-                    watched.end_if_silent(before)
-                self._changed.wait(min(1.0, self._limit_s / 4))
+                    watched.end_if_silent(now)
+                self._changed.wait(min(0.5, self._limit_s / 4))
             self._thread = None

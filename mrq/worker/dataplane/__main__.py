@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 from mrq.adapters.grpc import FileServer, GrpcPeers
@@ -57,7 +58,8 @@ def _serve(read: int, write: int, life: int, by_prctl: int) -> None:
         protocol.write_frame(write, refused)
         return
     server.start()
-    peers = GrpcPeers(addresses.of, key=hello["key"])
+    mistaken: list[Callable[[str, str], None]] = []
+    peers = GrpcPeers(addresses.of, key=hello["key"], mistaken=lambda worker, boot: mistaken[0](worker, boot))
     process = Process(
         read=read,
         write=write,
@@ -67,7 +69,9 @@ def _serve(read: int, write: int, life: int, by_prctl: int) -> None:
         peers=peers,
         addresses=addresses,
         quota=Page(hello["quota"], DATA_PLANE).share(maps=False) if hello["quota"] else None,
+        tidy=peers.tidy,
     )
+    mistaken.append(process.mistaken)
     gc.freeze()  # what was imported: a full collection would take 15 ms more, and hold up every stream
     process.serve()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -15,6 +16,7 @@ from mrq.worker.dataplane import messages
 from mrq.worker.spawn import Child, start
 
 _MODULE: Final = "mrq.worker.dataplane.__main__"
+_KILL_S_MAX: Final = 5.0
 
 
 #: Chunks of 1 MiB come and go: malloc must not give each back to the system, whose pages cost as much as
@@ -42,7 +44,9 @@ def spawn(hello: dict[str, Any]) -> Child:
 def end(child: Child) -> None:
     """Kill it, if it still runs, and let go of it."""
     child.popen.kill()
-    child.popen.wait()
+    # One that hangs in a disk is ended when that answers.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.popen.wait(_KILL_S_MAX)
     for fd in (child.read, child.write, child.life, child.pidfd):
         os.close(fd)
 

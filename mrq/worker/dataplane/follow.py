@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -50,8 +51,13 @@ class Follower:
         self._known: dict[int, MapLocation] = {}
         self._addresses: dict[tuple[str, str], str] = {}
         self._unknown: set[tuple[str, str]] = set()
+        self._mistaken: deque[tuple[str, str]] = deque()  #: peers that aren't where they were said to be
         self._ask_at = 0.0
         threading.Thread(target=self._run, name=f"mrq-follow-{job}", daemon=True).start()
+
+    def ask_again(self, peer: tuple[str, str]) -> None:
+        """A peer isn't at its address: ask the store for it once more, and tell. From any thread."""
+        self._mistaken.append(peer)
 
     def resume(self) -> None:
         """Somebody wants to know."""
@@ -141,6 +147,10 @@ class Follower:
         if now >= self._ask_at:
             self._ask_at = now + _ASK_AGAIN_S
             ask |= self._unknown
+        while self._mistaken:
+            peer = self._mistaken.popleft()
+            if self._addresses.pop(peer, None) is not None:
+                ask.add(peer)
         told = []
         for peer in ask:
             try:

@@ -5,6 +5,8 @@ To it: `hello` once (who it is and what it binds), then
     gather      token, job, partition, maps
     cancel      token, job; forget: job
 From it: `ready` (address) or `refused` (error, message) once, then
+    alive       trouble: every two seconds; what is wrong with its serving, "" for nothing
+    mistaken    worker, boot: that isn't who listens at its address
     gathering   token, fraction, bytes
     gathered    token, sources
     failed      token, outcome
@@ -29,6 +31,8 @@ REFUSED: Final = "refused"
 GATHERING: Final = "gathering"
 GATHERED: Final = "gathered"
 FAILED: Final = "failed"
+ALIVE: Final = "alive"
+MISTAKEN: Final = "mistaken"
 
 #: Locations in one frame.
 _LOCATIONS_MAX: Final = 5000

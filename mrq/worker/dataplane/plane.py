@@ -37,6 +37,11 @@ _START_S_MAX: Final = 30.0
 #: Before another process is started: the first wait, the longest, and what makes the first one again.
 _RESPAWN_S: Final = (0.2, 5.0)
 _CALM_S: Final = 60.0
+#: Between two looks whether the process says something; after so many without a word, or that it serves, that
+#: is told, and after more it is ended and another is started.
+_LOOK_S: Final = 1.0
+_SILENT_LOOKS: Final = 10
+_UNWELL_LOOKS: Final = 30
 #: An attempt whose gathering has met so many deaths is given up.
 _DEATHS_MAX: Final = 3
 #: So many attempts that couldn't gather in a row, for no reason that the cluster knows, are no accident: the
@@ -118,6 +123,11 @@ class DataPlane:
         self._jobs: dict[str, _Job] = {}
         self._attempts: dict[str, _Attempt] = {}  #: by token
         self._lost = 0  #: in a row
+        self._looked_at = 0.0
+        self._silent = 0  #: looks since the process said something
+        self._unwell = 0  #: looks since it said that it serves
+        self._trouble = ""  #: as it was told last
+        self._notify: Callable[[str], None] = lambda trouble: None
 
     def start(self, timeout_s: float = _START_S_MAX) -> str:
         """Start serving; where it listens, with the port that the system chose.
@@ -149,6 +159,11 @@ class DataPlane:
         """Of the process; None while there is none."""
         child = self._child
         return child.pid if child is not None else None
+
+    def watch(self, notify: Callable[[str], None]) -> None:
+        """Be told what keeps it from serving, when that changes; "" for nothing. On the plane's own
+        thread."""
+        self._notify = notify
 
     def attach(self, sink: Callable[[object], None]) -> None:
         """Where events go."""
@@ -195,7 +210,7 @@ class DataPlane:
         try:
             while not self._closing:
                 now = time.monotonic()
-                timeout = None if self._respawn_at is None else max(0.0, self._respawn_at - now)
+                timeout = _LOOK_S if self._respawn_at is None else max(0.0, self._respawn_at - now)
                 for key, _ in self._selector.select(timeout):
                     if key.fd in self._selector.get_map():
                         key.data()
@@ -203,6 +218,7 @@ class DataPlane:
                     self._inbox.popleft()()
                 if self._respawn_at is not None and time.monotonic() >= self._respawn_at:
                     self._respawn()
+                self._look()
         except Exception as exc:
             self._broken = f"the worker's side of the data plane died: {type(exc).__name__}: {exc}"
             self._log(self._broken)
@@ -257,10 +273,41 @@ class DataPlane:
         if not any(a.job == name and not a.over for a in self._attempts.values()) and name in self._jobs:
             self._jobs[name].follower.pause()
 
+    def _look(self) -> None:
+        """Once a second: does the process say that it serves? Looks are counted, not seconds: where
+        everything stood still, the machine slept, it isn't the process that was silent."""
+        now = time.monotonic()
+        if self._child is None or now < self._looked_at + _LOOK_S:
+            return
+        self._looked_at = now
+        self._silent += 1
+        if self._silent >= _SILENT_LOOKS:
+            self._say_trouble(f"it has said nothing for {self._silent * _LOOK_S:.0f} s")
+        if self._trouble:
+            self._unwell += 1
+        if self._unwell >= _UNWELL_LOOKS:
+            self._died(self._trouble)
+
+    def _say_trouble(self, trouble: str) -> None:
+        first, self._trouble = bool(trouble) != bool(self._trouble), trouble
+        if not trouble:
+            self._unwell = 0
+        if first:
+            self._notify(f"the data plane doesn't serve: {trouble}" if trouble else "")
+
     # What the process says.
 
     def _hear(self, message: messages.Message) -> None:
+        self._silent = 0
         if message["op"] == messages.READY:
+            return
+        if message["op"] == messages.ALIVE:
+            self._say_trouble(str(message["trouble"]))
+            return
+        if message["op"] == messages.MISTAKEN:
+            peer = str(message["worker"]), str(message["boot"])
+            for job in self._jobs.values():
+                job.follower.ask_again(peer)
             return
         if message["op"] == messages.REFUSED:
             raise refusal(message)
@@ -295,7 +342,8 @@ class DataPlane:
         self._child = child
         self._reader = protocol.FrameReader()
         self._writer = protocol.FrameWriter(child.write)
-        self._started_at = time.monotonic()
+        self._started_at = self._looked_at = time.monotonic()
+        self._silent = self._unwell = 0
         self._selector.register(child.read, selectors.EVENT_READ, self._readable)
         self._selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._died("it ended"))
 

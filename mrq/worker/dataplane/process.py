@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Protocol
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from mrq.core import paths
 from mrq.core.model import MapLocation
@@ -16,6 +18,9 @@ from mrq.worker.dataplane import messages
 from mrq.worker.dataplane.gathering import Budget, Gathering, Wanted
 from mrq.worker.dataplane.places import Places
 
+#: Between two looks at how the server is.
+_ALIVE_S: Final = 2.0
+
 
 class Server(Protocol):
     """What serves this worker's outputs."""
@@ -23,6 +28,10 @@ class Server(Protocol):
     @property
     def address(self) -> str:
         """Where it listens."""
+        ...
+
+    def check(self) -> str:
+        """What is wrong with it; "" where nothing is."""
         ...
 
 
@@ -55,7 +64,10 @@ class Process:
         peers: PeerClient,
         addresses: Addresses,
         quota: Quota | None = None,
+        tidy: Callable[[], object] = lambda: None,
     ) -> None:
+        """`tidy` is called now and then: what peers no longer need is let go of."""
+        self._tidy = tidy
         self._quota = quota
         self._read = read
         self._write = write
@@ -72,11 +84,23 @@ class Process:
     def serve(self) -> None:
         """Until the pipe ends. Raises ProtocolError, OSError when the agent is gone or isn't one."""
         self._tell({"op": messages.READY, "address": self._server.address})
+        threading.Thread(target=self._say_how_it_is, name="mrq-alive", daemon=True).start()
         while True:
             message = protocol.read_frame(self._read)
             if message is None:
                 return
             self._hear(message)
+
+    def mistaken(self, worker: str, boot: str) -> None:
+        """Somebody else listens at a peer's address: ask again for it. From any thread."""
+        self._tell({"op": messages.MISTAKEN, "worker": worker, "boot": boot})
+
+    def _say_how_it_is(self) -> None:
+        """Again and again, as long as this process lives: silence tells, too."""
+        while True:
+            self._tell({"op": messages.ALIVE, "trouble": self._server.check()})
+            self._tidy()
+            time.sleep(_ALIVE_S)
 
     def _tell(self, message: messages.Message) -> None:
         with self._writing, contextlib.suppress(BrokenPipeError):  # then `serve` ends too

@@ -15,12 +15,13 @@ from zlib import crc32
 
 import grpc
 import pytest
+from calls_rig import KEY, challenge_of, signed
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from outputs_rig import JOB, output, path_of
 
-from mrq.adapters.grpc import options
+from mrq.adapters.grpc import options, vitals
 from mrq.adapters.grpc.auth import sign
 from mrq.adapters.grpc.client import GrpcPeers, dial_back, sees
 from mrq.adapters.grpc.server import FileServer
@@ -29,8 +30,8 @@ from mrq.core.paths import probe_path
 from mrq.errors import CorruptFileError, OperatorError, PeerUnreachableError, UsageError
 from mrq.proto import files_pb2 as pb
 
-KEY = b"the cluster's key"
 SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 QUICK = ((0.0, 0.01), (0.0, 0.01))
 
 
@@ -58,7 +59,7 @@ def channel(server: FileServer) -> Iterator[Any]:
 def ask(channel: Any, method: str, request: Any, key: bytes | None = KEY) -> Any:
     body = request.SerializeToString()
     parse = pb.SizesReply.FromString if method == options.SIZES else None
-    metadata = sign(key, method, body)
+    metadata = signed(channel, method, body, key)
     if method == options.FETCH:
         stream = channel.unary_stream(method, None, None)(body, timeout=5, metadata=metadata)
         return b"".join(stream)
@@ -194,7 +195,9 @@ def methods(server: FileServer) -> list[tuple[str, bool, bool]]:
 
         def reflect(**request: Any) -> Any:
             asked = iter([reflection_pb2.ServerReflectionRequest(**request)])
-            return next(iter(stub.ServerReflectionInfo(asked, metadata=sign(KEY, method, b""), timeout=5)))
+            return next(
+                iter(stub.ServerReflectionInfo(asked, metadata=signed(channel, method, b""), timeout=5))
+            )
 
         found = []
         for service in reflect(list_services="").list_services_response.service:
@@ -226,14 +229,23 @@ def test_every_method_but_healths_check_is_denied_without_the_key(
     with grpc.insecure_channel(server.address) as channel:
         status = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
         assert status.status == SERVING
-        every.remove(("/grpc.health.v1.Health/Check", False, False))
+        every.remove((vitals.CHECK, False, False))
+        every.append(("/mrq.v1.Files/Unheard", False, False))
+        challenge = challenge_of(channel)
         for name, streams_in, streams_out in every:
             kind = f"{'stream' if streams_in else 'unary'}_{'stream' if streams_out else 'unary'}"
             request: Any = iter([b""]) if streams_in else b""
             call = getattr(channel, kind)(name, None, None)
             with pytest.raises(grpc.RpcError) as caught:
-                list(call(request, timeout=5, metadata=sign(key, name, b"")))
+                list(call(request, timeout=5, metadata=sign(key, name, b"", challenge=challenge)))
             assert code_of(caught) is grpc.StatusCode.UNAUTHENTICATED, name
+
+
+def test_what_would_stay_open_is_served_to_nobody(channel: Any) -> None:
+    method = f"/{vitals.SERVICE}/Watch"
+    with pytest.raises(grpc.RpcError) as caught:
+        list(channel.unary_stream(method, None, None)(b"", timeout=5, metadata=signed(channel, method, b"")))
+    assert code_of(caught) is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_a_signature_is_of_one_request_and_one_method(channel: Any, root: Path) -> None:
@@ -243,25 +255,23 @@ def test_a_signature_is_of_one_request_and_one_method(channel: Any, root: Path) 
         with pytest.raises(grpc.RpcError) as caught:
             list(
                 channel.unary_stream(method, None, None)(
-                    body, timeout=5, metadata=sign(KEY, options.SIZES, mine)
+                    body, timeout=5, metadata=signed(channel, options.SIZES, mine)
                 )
             )
         assert code_of(caught) is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_health_answers_who_has_the_key(channel: Any) -> None:
+def test_health_answers_who_has_the_key_and_who_hasnt(server: FileServer, channel: Any) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
     for service in ("", options.SERVICE):
         request = health_pb2.HealthCheckRequest(service=service)
-        signed = sign(KEY, "/grpc.health.v1.Health/Check", request.SerializeToString())
-        assert stub.Check(request, metadata=signed, timeout=5).status == SERVING
-    watched = stub.Watch(
-        health_pb2.HealthCheckRequest(),
-        metadata=sign(KEY, "/grpc.health.v1.Health/Watch", b""),
-        timeout=5,
-    )
-    assert next(watched).status == SERVING
-    watched.cancel()
+        for metadata in ((), sign(KEY, vitals.CHECK, request.SerializeToString())):
+            assert stub.Check(request, metadata=metadata, timeout=5).status == SERVING
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Check(health_pb2.HealthCheckRequest(service="another"), timeout=5)
+    assert code_of(caught) is grpc.StatusCode.NOT_FOUND
+    server._health.set(serving=False)
+    assert stub.Check(health_pb2.HealthCheckRequest(), timeout=5).status == NOT_SERVING
 
 
 def test_rubbish_with_a_good_signature_is_refused(channel: Any) -> None:
@@ -269,7 +279,7 @@ def test_rubbish_with_a_good_signature_is_refused(channel: Any) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             list(
                 channel.unary_stream(method, None, None)(
-                    b"\xff\xff", timeout=5, metadata=sign(KEY, method, b"\xff\xff")
+                    b"\xff\xff", timeout=5, metadata=signed(channel, method, b"\xff\xff")
                 )
             )
         assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
@@ -328,7 +338,7 @@ def test_an_address_of_somebody_else_is_named(server: FileServer) -> None:
 def test_a_server_without_the_key_proves_nothing(root: Path) -> None:
     server = FileServer(root=str(root), worker="w1", boot="b1")
     server.start()
-    with pytest.raises(OperatorError, match="doesn't have the leader's cluster key"):
+    with pytest.raises(OperatorError, match="another cluster key than the leader"):
         dial_back(server.address, worker="w1", boot="b1", key=KEY)
     assert dial_back(server.address, worker="w1", boot="b1", key=None).worker == "w1"
     server.stop(0)
@@ -339,7 +349,7 @@ def test_a_server_without_the_key_proves_nothing(root: Path) -> None:
 
 def test_busy_is_waited_for(root: Path) -> None:
     location = output(root, sizes=(20 << 20,))
-    server = FileServer(root=str(root), worker="w1", boot="b1", threads=1, calls_max=1)
+    server = FileServer(root=str(root), worker="w1", boot="b1", calls_max=1)
     server.start()
     slow = GrpcPeers(lambda w, b: server.address, retry_s=())
     quick = GrpcPeers(lambda w, b: server.address, retry_s=())
@@ -523,7 +533,7 @@ def test_a_stream_that_is_left_lets_go_of_its_file(root: Path, channel: Any) -> 
     path = str(path_of(root, location))
     body = pb.FetchRequest(job=JOB, partition=0, outputs=[wire(location)]).SerializeToString()
     stream = channel.unary_stream(options.FETCH, None, None)(
-        body, timeout=10, metadata=sign(KEY, options.FETCH, body)
+        body, timeout=10, metadata=signed(channel, options.FETCH, body)
     )
     next(stream)
     assert path in open_files()

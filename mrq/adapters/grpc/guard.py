@@ -1,0 +1,251 @@
+"""The door of a data plane's server: who is let in, how long a call may hold what, and who is turned away.
+
+A call's metadata is looked at before anything waits for its body, on the server's own thread; who may not
+call is refused from a small pool, in no time. What is let in gets a thread, of which there is one for each
+call that may be under way; what is above is told "busy", and so is a peer (by its host's address) that has
+half of them. A body must come within seconds, a chunk be taken within a minute: else the call is ended, and
+whoever made it in good faith makes it again, or resumes.
+
+Only health's Check is served beside this (`vitals`).
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final
+
+from mrq.adapters.grpc import options
+from mrq.adapters.grpc.auth import (
+    AUTH_KEY,
+    CHALLENGE_KEY,
+    PROTOCOL,
+    PROTOCOL_KEY,
+    Refusal,
+    Ticket,
+    Verifier,
+    body_digest,
+)
+from mrq.adapters.grpc.vitals import Vitals
+from mrq.adapters.grpc.watchdog import Watchdog
+
+import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
+
+#: A body comes with its call; so long takes a network in trouble.
+BODY_S: Final = 5.0
+#: A chunk of 1 MiB is taken within this, or its reader resumes later.
+TAKEN_S: Final = 60.0
+#: Threads that refuse.
+_DOOR_THREADS: Final = 4
+
+_END: Final = object()
+
+_DENIED: Final = "this data plane wants the cluster key with every call; is `key` the same on both sides?"
+_REPLAYED: Final = "this very call was made before"
+_BUSY: Final = "busy: as many calls as may be are under way"
+_BUSY_PEER: Final = "busy: as many calls as one peer may make are under way"
+
+
+class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Every method is denied but to who may call it; `open_methods` look after themselves."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        vitals: Vitals,
+        *,
+        who: str,
+        open_methods: frozenset[str],
+        elsewhere: frozenset[str],
+        calls_max: int,
+        body_s: float = BODY_S,
+        taken_s: float = TAKEN_S,
+    ) -> None:
+        """`who` listens here, as people read it. What methods `elsewhere` do doesn't show how this server
+        is."""
+        self._elsewhere = elsewhere
+        self._verifier = verifier
+        self._vitals = vitals
+        self._who = who
+        self._open = open_methods
+        self._calls_max = calls_max
+        self._peer_max = max(1, calls_max // 2)
+        self._body_s, self._taken_s = body_s, taken_s
+        self._watchdog = Watchdog(min(body_s, taken_s))
+        self._door = ThreadPoolExecutor(_DOOR_THREADS, thread_name_prefix="mrq-door")
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._peers: Counter[str] = Counter()
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self._watchdog.close()
+        self._door.shutdown(wait=False, cancel_futures=True)
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """The handler behind all checks; None for a method that there isn't, to who may ask. On the server's
+        own thread."""
+        method: str = details.method
+        if method in self._open:
+            return continuation(details)
+        found = self._verifier.check(method, details.invocation_metadata)
+        if isinstance(found, Refusal):
+            return self._refuse(found, details.invocation_metadata)
+        handler = continuation(details)
+        if handler is None:
+            return None
+        with self._lock:
+            if self._calls >= self._calls_max:
+                return self._turn_away(grpc.StatusCode.RESOURCE_EXHAUSTED, _BUSY)
+            self._calls += 1
+        if handler.request_streaming:
+            return self._streaming(handler)
+        return self._single(handler, method, found)
+
+    # Turned away.
+
+    def _refuse(self, refusal: Refusal, metadata: Any) -> Any:
+        match refusal:
+            case Refusal.PROTOCOL if any(name == AUTH_KEY for name, _ in metadata):
+                its = next((value for name, value in metadata if name == PROTOCOL_KEY), "1")
+                return self._turn_away(
+                    grpc.StatusCode.UNAUTHENTICATED,
+                    f"worker {self._who} speaks protocol {PROTOCOL} between workers, and the caller {its}: "
+                    "install the same version of mrq on both",
+                )
+            case Refusal.STALE:
+                return self._turn_away(
+                    grpc.StatusCode.UNAUTHENTICATED,
+                    "call again with this challenge",
+                    (CHALLENGE_KEY, self._verifier.challenge),
+                )
+            case Refusal.ADDRESSEE:
+                return self._turn_away(
+                    grpc.StatusCode.FAILED_PRECONDITION, f"worker {self._who} listens here"
+                )
+            case Refusal.REPLAYED:
+                return self._turn_away(grpc.StatusCode.UNAUTHENTICATED, _REPLAYED)
+            case _:
+                return self._turn_away(grpc.StatusCode.UNAUTHENTICATED, _DENIED)
+
+    def _turn_away(self, code: Any, why: str, *more: tuple[str, bytes]) -> Any:
+        """A handler that refuses without waiting for a body."""
+
+        def refuse(requests: Iterator[bytes], context: Any) -> Any:
+            context.set_trailing_metadata(((PROTOCOL_KEY, str(PROTOCOL)), *more))
+            context.abort(code, why)
+
+        refuse.experimental_thread_pool = self._door  # type: ignore[attr-defined]
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+    # Let in.
+
+    def _single(self, handler: Any, method: str, ticket: Ticket) -> Any:
+        """A method with one request, which is awaited here, and not before."""
+        parse = handler.request_deserializer or bytes
+        behavior = handler.unary_stream if handler.response_streaming else handler.unary_unary
+        working = nullcontext if method in self._elsewhere else self._vitals.working
+
+        def request_of(requests: Iterator[bytes], context: Any) -> Any:
+            raw = self._body(requests, context, ticket)
+            try:
+                return parse(raw)
+            except Exception:  # noqa: BLE001 protobuf's DecodeError isn't the only one that parsers raise
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{method}: the request can't be parsed")
+
+        @functools.wraps(behavior)  # grpc reads attributes of it
+        def answer(requests: Iterator[bytes], context: Any) -> Any:
+            with self._held(context):
+                request = request_of(requests, context)
+                with working():
+                    return behavior(request, context)
+
+        @functools.wraps(behavior)
+        def stream(requests: Iterator[bytes], context: Any) -> Iterator[Any]:
+            with self._held(context):
+                yield from self._taken(behavior(request_of(requests, context), context), context)
+
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(stream, None, handler.response_serializer)
+        return grpc.stream_unary_rpc_method_handler(answer, None, handler.response_serializer)
+
+    def _streaming(self, handler: Any) -> Any:
+        """A method with a stream of requests: each must come as soon as a body."""
+
+        def coming(requests: Iterator[Any], context: Any) -> Iterator[Any]:
+            with self._watchdog.over(context, self._body_s) as watched:
+                while True:
+                    watched.waits()
+                    request = next(requests, None)
+                    watched.rests()
+                    if request is None:
+                        return
+                    yield request
+
+        behavior = handler.stream_stream if handler.response_streaming else handler.stream_unary
+
+        @functools.wraps(behavior)
+        def answer(requests: Iterator[Any], context: Any) -> Any:
+            with self._held(context):
+                return behavior(coming(requests, context), context)
+
+        @functools.wraps(behavior)
+        def stream(requests: Iterator[Any], context: Any) -> Iterator[Any]:
+            with self._held(context):
+                yield from self._taken(behavior(coming(requests, context), context), context)
+
+        parse, show = handler.request_deserializer, handler.response_serializer
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(stream, parse, show)
+        return grpc.stream_unary_rpc_method_handler(answer, parse, show)
+
+    @contextmanager
+    def _held(self, context: Any) -> Iterator[None]:
+        """One of the calls that may be under way, and of those that its peer may have."""
+        host = str(context.peer()).rpartition(":")[0]
+        with self._lock:
+            self._peers[host] += 1
+            many = self._peers[host] > self._peer_max
+        try:
+            if many:
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _BUSY_PEER)
+            yield
+        finally:
+            with self._lock:
+                self._calls -= 1
+                self._peers[host] -= 1
+                if not self._peers[host]:
+                    del self._peers[host]
+
+    def _body(self, requests: Iterator[bytes], context: Any, ticket: Ticket) -> bytes:
+        """The body that was signed. Aborts where it is another; the call is ended where none comes."""
+        with self._watchdog.over(context, self._body_s) as watched:
+            watched.waits()
+            raw = next(requests, None)
+        if raw is None:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a call has one request, of half a MiB at most")
+        assert raw is not None
+        if not hmac.compare_digest(body_digest(raw), ticket.body):
+            context.set_trailing_metadata(((PROTOCOL_KEY, str(PROTOCOL)),))
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "the body isn't the one that was signed")
+        return raw
+
+    def _taken(self, answers: Iterator[Any], context: Any) -> Iterator[Any]:
+        """Answers, each of which must be taken in time."""
+        with self._watchdog.over(context, self._taken_s) as watched:
+            while True:
+                with self._vitals.working():
+                    answer = next(answers, _END)
+                if answer is _END:
+                    return
+                watched.waits()
+                yield answer
+                watched.rests()
+
+
+assert options.SERVER  # see the import

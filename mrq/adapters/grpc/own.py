@@ -1,0 +1,72 @@
+"""A server's calls to itself: what a peer would find, through the same socket."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from mrq.adapters.grpc import options
+from mrq.adapters.grpc.auth import Peer
+from mrq.adapters.grpc.line import Line, refused_for
+from mrq.adapters.grpc.vitals import Vitals
+
+import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
+
+from mrq.proto import files_pb2 as pb
+
+#: With calls in its hands, and none of them getting on for so long, a server is stuck.
+STUCK_S: Final = 15.0
+#: So long "busy", or without an answer, is no burst any more.
+BUSY_S: Final = 30.0
+SILENT_S: Final = 10.0
+_CALL_S: Final = 3.0
+#: Where this host reaches what listens at every address.
+_HERE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104
+
+
+class Own:
+    """Asks one server who it is, again and again. One thread owns it."""
+
+    def __init__(self, address: str, vitals: Vitals, *, key: bytes | None, me: Peer) -> None:
+        host, _, port = address.rpartition(":")
+        self._vitals = vitals
+        self._line = Line(f"{_HERE.get(host, host)}:{port}", key=key, to=me)
+        self._busy_since: float | None = None
+        self._silent_since: float | None = None
+
+    def check(self) -> str:
+        """What is wrong; "" where nothing is."""
+        found = self._dial(time.monotonic())
+        stuck = self._vitals.stuck_s()
+        if stuck >= STUCK_S:
+            return f"its calls haven't got on for {stuck:.0f} s: does its disk answer?"
+        return found
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._line.close()
+
+    def _dial(self, began: float) -> str:
+        body = pb.DialRequest(nonce=bytes(16)).SerializeToString()
+        try:
+            self._line.unary(options.DIAL, body, pb.DialReply.FromString, timeout_s=_CALL_S)
+        except grpc.RpcError as exc:
+            return self._unanswered(exc, began)
+        except ValueError:  # grpc's, of a line that was closed: it is being stopped
+            return ""
+        self._busy_since = self._silent_since = None
+        return ""
+
+    def _unanswered(self, exc: Any, began: float) -> str:
+        now = time.monotonic()
+        if exc.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            self._silent_since = None
+            self._busy_since = self._busy_since if self._busy_since is not None else began
+            busy = now - self._busy_since
+            return f"as many calls as may be have been under way for {busy:.0f} s" if busy >= BUSY_S else ""
+        self._busy_since = None
+        self._silent_since = self._silent_since if self._silent_since is not None else began
+        silent = now - self._silent_since
+        if silent < SILENT_S:
+            return ""
+        return f"it hasn't answered its own calls for {silent:.0f} s: {refused_for(exc)}"
