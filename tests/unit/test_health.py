@@ -84,3 +84,21 @@ def test_the_environment_names_the_file_else_it_lies_in_the_folder(
     assert health.health_file(tmp_path) == tmp_path / "health"
     monkeypatch.setenv(health.HEALTH_FILE, "/elsewhere/pulse")
     assert health.health_file(tmp_path) == Path("/elsewhere/pulse")
+
+
+def test_a_role_that_ticks_and_cant_work_is_unhealthy_and_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "health"
+    pulse = health.Pulse(path)
+    pulse.tick()
+    assert checked(path)[0] == 0
+    pulse.trouble("the data plane doesn't serve: it has said nothing for 10 s")
+    pulse._due = 0.0
+    pulse.tick()
+    assert checked(path) == (1, "the data plane doesn't serve: it has said nothing for 10 s")
+    pulse.trouble("")
+    pulse._due = 0.0
+    pulse.tick()
+    assert checked(path)[0] == 0
+    path.write_text("what an older boot wrote")
+    health.Pulse(path).tick()
+    assert checked(path)[0] == 0
