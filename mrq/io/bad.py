@@ -10,7 +10,9 @@ import json
 import os
 from typing import Any
 
+from mrq.codec.columns import encode_column
 from mrq.core.model import ErrorReport
+from mrq.errors import DataError
 from mrq.io.output import PartInfo, PartWriter, output_format
 from mrq.io.render import text
 
@@ -28,7 +30,7 @@ class BadRecords:
         self._records: PartWriter | None = None
 
     def add(self, *, path: str, offset: int | None, key: Any, value: Any, error: ErrorReport) -> None:
-        """Keep one. Raises DataError for a value that can't be carried, DiskFullError, OutputError."""
+        """Keep one; a value that can't be carried as JSON, in bytes. Raises DiskFullError, OutputError."""
         if self._eyes is None or self._records is None:
             base = os.path.join(self._folder, self._stem)
             # One line of JSON in each record's value: a `lines` part.
@@ -37,13 +39,17 @@ class BadRecords:
         row = {
             "path": path,
             "offset": offset,
-            "key": text(key)[:_SHOWN_MAX],
-            "value": text(value)[:_SHOWN_MAX],
+            "key": _shown(key),
+            "value": _shown(value),
             "error": error.type,
             "message": error.message,
             "traceback": error.frames,
         }
         self._eyes.write([None], [json.dumps(row)])
+        try:
+            encode_column([value])
+        except DataError:  # such as a lone surrogate, which JSON's escapes can say
+            value = _as_json(value)
         self._records.write([key], [value])
 
     def close(self) -> list[tuple[str, PartInfo]]:
@@ -60,3 +66,19 @@ class BadRecords:
         for writer in (self._eyes, self._records):
             if writer is not None:
                 writer.discard()
+
+
+def _shown(value: Any) -> str:
+    """A key or value for eyes."""
+    try:
+        return text(value)[:_SHOWN_MAX]
+    except DataError:  # nested too deeply
+        return repr(value)[:_SHOWN_MAX]
+
+
+def _as_json(value: Any) -> bytes:
+    """What can't be carried, as the ASCII text that JSON has for it, or Python."""
+    try:
+        return json.dumps(value).encode()
+    except (TypeError, ValueError, RecursionError):
+        return ascii(value).encode()

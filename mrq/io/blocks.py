@@ -73,6 +73,16 @@ class RecordBlock:
         return keys[index], values[index]
 
     @property
+    def start(self) -> int:
+        """Where the block begins in its file."""
+        return int(self.offsets[0]) if self.offsets else 0
+
+    @property
+    def data_start(self) -> int:
+        """Where `data` begins in its file."""
+        return self.start
+
+    @property
     def data(self) -> bytes:
         """The raw whole lines. Raises InternalError for a format that has no lines."""
         raise InternalError(f"{self.path}: map_block was given a format without lines")
@@ -99,6 +109,16 @@ class LineBlock(RecordBlock):
     @property
     def data(self) -> bytes:
         return self._data
+
+    @property
+    def start(self) -> int:
+        """Where the block begins in its file."""
+        return self._start
+
+    @property
+    def data_start(self) -> int:
+        """Where `data` begins: behind a byte order mark."""
+        return self._start + self._lead
 
     @property
     def values(self) -> list[Any]:

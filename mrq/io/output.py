@@ -145,6 +145,11 @@ class OutputFormat:
         own = "" if self.name == "text" else f".{self.name}"
         return own if self.compression is None else f"{own}.{self.compression}"
 
+    def check(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        """Raise DataError for records that can't be written so; carried values always can as records."""
+        if self.name != "records":
+            _ENCODERS[self.name](keys, values)
+
     def open(self, path: str) -> PartWriter:
         """A writer of a new file. Raises OutputError when it exists or can't be made, UsageError when
         the compression's package is missing."""

@@ -24,6 +24,10 @@ _CHUNK: Final = 1024
 _WHOLE: Final = 2.0**53
 
 
+class WrongValue(DataError):
+    """A value that a built-in can't take. It is found when many are folded: not by the record at hand."""
+
+
 class BuiltIn:
     """A built-in reducer. `job.reduce` holds one where the class says `reduce = mrq.sum`."""
 
@@ -236,6 +240,9 @@ class _Extreme(Folding):
                     return value
         kind = family(values)
         if kind is None or kind == NONE:
+            for value in values:
+                if type(value) not in ATOMS:
+                    self.look(value)
             return self._pick(values, key=sort_key)
         return self._pick(values)
 
@@ -250,7 +257,7 @@ class _Extreme(Folding):
         try:
             sort_key(value)
         except DataError as exc:
-            raise DataError(
+            raise WrongValue(
                 f"mrq.{self.name} orders values as keys are ordered, and got {_shown(value)}: {exc}"
             ) from exc
 
@@ -382,7 +389,7 @@ def _number(value: Any, name: str) -> Any:
         plain = item()
         if type(plain) in _NUMBERS:
             return plain
-    raise DataError(f"mrq.{name} adds numbers, and got {_shown(value)}; yield an int or a float")
+    raise WrongValue(f"mrq.{name} adds numbers, and got {_shown(value)}; yield an int or a float")
 
 
 def _shown(value: Any) -> str:

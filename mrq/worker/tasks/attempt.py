@@ -105,7 +105,7 @@ class Attempt:
 
     def open_part(self) -> PartWriter:
         """The writer of this task's part. Raises OutputError, DiskFullError, OSError."""
-        form = self._format()
+        form = self.format
         writer = form.open(os.path.join(self.folder, part_name(self.order.index, form)))
         self._writers.append(writer)
         return writer
@@ -113,11 +113,13 @@ class Attempt:
     def close_part(self, writer: PartWriter) -> PartInfo:
         """Finish the part and stage it. Raises DiskFullError, OutputError."""
         info = writer.close()
-        name = part_name(self.order.index, self._format())
+        name = part_name(self.order.index, self.format)
         self._stage(name, name, info)
         return info
 
-    def _format(self) -> OutputFormat:
+    @property
+    def format(self) -> OutputFormat:
+        """What parts are written in."""
         return output_format(self.spec.output_format, self.spec.compression)
 
     def _stage(self, name: str, final: str, info: PartInfo) -> None:
@@ -131,8 +133,10 @@ class Attempt:
     def skip(self, record: Record, exc: BaseException) -> None:
         """Leave out a bad record, or raise JobError when it is one too many."""
         self.bad_records += 1
+        self.doing = None
         allowed = self.spec.skip_bad_records
         if self.bad_records > allowed:
+            self.at = lambda: record
             raise JobError(
                 f"{self.name} alone has more than the {allowed} bad records that skip_bad_records allows; "
                 f"the last one: {type(exc).__name__}"

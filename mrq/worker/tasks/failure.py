@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -31,7 +32,8 @@ _PULLS: Final = frozenset(
         "_stopped",
         "_chosen_by",
         "combine",
-        "checked_pairs",
+        "_built_in_groups",
+        "_carried",
     }
     | {"consume", "_add", "_count", "_gather", "_group", "_append", "_reduce_groups", "_reduce_careful"}
 )
@@ -94,6 +96,11 @@ def shortened(value: Any, limit: int = _RECORD_MAX) -> str:
     return text if len(text) <= limit else text[:limit] + "…"
 
 
+def group_named(key: Any) -> str:
+    """What is at hand, for people."""
+    return f"the group of the key {shortened(key, 200)}"
+
+
 def disk_full(exc: BaseException) -> bool:
     """Whether a full disk is behind it."""
     seen: BaseException | None = exc
@@ -141,7 +148,9 @@ def method_at_fault(job: type, kind: Kind, message: str) -> str:
     from mrq.job import source
 
     found = _METHOD.match(message)
-    names = [found[1]] if found is not None else _ANSWERS[kind] if "can't be" in message else ()
+    names: Sequence[str] = [found[1]] if found is not None else ()
+    if not names and ("can't be" in message or message.startswith("mrq.")):
+        names = _ANSWERS[kind]
     for name in names:
         function = source.function_of(getattr(job, name, None))
         if function is not None and source.is_users(function.__code__.co_filename):

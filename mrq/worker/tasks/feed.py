@@ -20,6 +20,7 @@ from mrq.job.base import defined
 from mrq.shuffle.collect import carried_pair
 from mrq.worker import page as pages
 from mrq.worker.tasks.attempt import Attempt
+from mrq.worker.tasks.careful import Counts, Found, Look, Looking, first_half, look_of
 from mrq.worker.tasks.failure import Record, too_deep
 from mrq.worker.tasks.values import called, given, returning
 
@@ -153,16 +154,18 @@ class Feed:
 
     def _run_careful(self) -> None:
         """Record by record: output is held until the record is through; a bad one leaves none."""
-        attempt = self._attempt
+        attempt, look = self._attempt, look_of(self._attempt)
         function = returning(attempt.job.map, "map")  # type: ignore[attr-defined]
         for block in self._blocks():
             keys, values = self._columns(block)
             for key, value in zip(keys, values, strict=True):
+                before = Counts(attempt)
                 try:
-                    held = checked_pairs(function(key, value))
+                    held = look(function(key, value))
                 except Exception as exc:  # noqa: BLE001 whatever the user's code raises
                     record = self._record()
                     assert record is not None
+                    before.restore()
                     attempt.skip(record, exc)
                 else:
                     self._sink.consume(iter(held))
@@ -191,12 +194,13 @@ class Feed:
                 f"{attempt.spec.input_format} has none; define map, or use text or jsonl"
             )
         self._whole = True
+        look = look_of(attempt)
         for block in self._blocks():
             data = block.data
-            attempt.page[pages.OFFSET] = _start(block)
+            attempt.page[pages.OFFSET] = block.start
             self.records += data.count(b"\n") + (data[-1:] not in (b"\n", b""))
             if attempt.order.careful:
-                self._careful_block(function, data)
+                self._careful_block(function, look, block)
                 continue
             found = called(function, "map_block", data)
             if isinstance(found, dict):
@@ -204,18 +208,27 @@ class Feed:
             else:
                 sink.consume(iter(given(found, "map_block")))
 
-    def _careful_block(self, function: Callable[[bytes], Any], data: bytes) -> None:
-        try:
-            found = called(function, "map_block", data)
-            if isinstance(found, dict):
-                found = list(found.items())
-            held = checked_pairs(given(found, "map_block"))
-        except Exception as exc:  # noqa: BLE001 whatever the user's code raises
-            record = self._record()
-            assert record is not None
-            self._attempt.skip(record, exc)
-        else:
-            self._sink.consume(iter(held))
+    def _careful_block(self, function: Callable[[bytes], Any], look: Look, block: RecordBlock) -> None:
+        """Halve what raises, at line ends, until each bad line is alone."""
+        attempt = self._attempt
+        left = [(block.data_start, block.data)]
+        while left:
+            start, data = left.pop()
+            before = Counts(attempt)
+            try:
+                found = called(function, "map_block", data)
+                held = look(found.items() if isinstance(found, dict) else given(found, "map_block"))
+            except Exception as exc:  # noqa: BLE001 whatever the user's code raises
+                before.restore()
+                if cut := first_half(data):
+                    left += [(start + cut, data[cut:]), (start, data[:cut])]
+                    continue
+                line = data.removesuffix(b"\n").removesuffix(b"\r")
+                offset = start if start > block.data_start else block.start
+                attempt.skip(Record(path=block.path, offset=offset, key=offset, value=line), exc)
+            else:
+                self._sink.consume(iter(held))
+            attempt.beat()
 
     def _record(self) -> Record | None:
         """The record that was handed out last; None between blocks and while held pairs are written."""
@@ -223,7 +236,7 @@ class Feed:
         if block is None or self._sink.writing:
             return None
         if self._whole:
-            offset = _start(block)
+            offset = block.start
             return Record(path=block.path, offset=offset, key=offset, value=block.data)
         index = len(block.values) - self._left.__length_hint__() - 1  # type: ignore[attr-defined]
         if not 0 <= index < len(block.values):
@@ -232,45 +245,26 @@ class Feed:
         return Record(path=block.path, offset=block.offsets[index], key=key, value=value)
 
 
-class Checking:
-    """A sink that carries nothing and refuses what can't be carried, pair by pair."""
-
-    emitted = 0
-    writing = False
-
-    def consume(self, pairs: Pairs) -> None:
-        """Check every pair. Raises DataError."""
-        for pair in pairs:
-            checked_pairs((pair,))
-
-    def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
-        """Check a dict's items. Raises DataError."""
-        checked_pairs(mapping.items())
-
-
 def locate(attempt: Attempt) -> None:
-    """Raise the DataError of the first record whose pairs can't be carried, with that record at hand.
+    """Raise the error of the first record with a pair that can't go its way, with that record at hand.
 
-    What a pair holds is looked at once a block, when its record is long gone: so after such an error the map
-    runs over its split once more, checking each pair. Returns if it finds nothing (the job isn't
-    deterministic): then the first error stands.
+    What a pair holds is looked at many at a time, when its record is long gone: so after such an error the
+    map runs over its split once more, looking at each pair by itself. Returns if it finds nothing (the job
+    isn't deterministic): then the first error stands.
     """
-    attempt.at = None
+    attempt.at, doing, attempt.doing = None, attempt.doing, None
+    error: Exception | None = None
     try:
-        Feed(attempt, Checking()).run()
+        Feed(attempt, Looking(look_of(attempt))).run()
+    except Found as found:
+        error = found.error
     except DataError:
         raise
     except Exception as exc:  # noqa: BLE001 not what was looked for, but for one
-        deep = too_deep(exc) if isinstance(exc, RecursionError) else None
-        if deep is not None:
-            raise deep from None
-        attempt.at = None
-
-
-def _start(block: RecordBlock) -> int:
-    """Where the block begins in its file."""
-    offsets = block.offsets
-    return int(offsets[0]) if offsets else 0
+        error = too_deep(exc) if isinstance(exc, RecursionError) else None
+    if error is not None:
+        raise error  # with its own cause
+    attempt.at, attempt.doing = None, doing
 
 
 def _raised_by_us(exc: BaseException) -> bool:
@@ -281,14 +275,3 @@ def _raised_by_us(exc: BaseException) -> bool:
         name = trace.tb_frame.f_globals.get("__name__", "")
         trace = trace.tb_next
     return name.startswith("mrq.shuffle.")
-
-
-def checked_pairs(found: Iterable[Any]) -> list[Pair]:
-    """All pairs of one record, each as it is carried. Raises what map raises, DataError."""
-    from mrq.codec.columns import encode_column
-
-    pairs = [carried_pair(pair) for pair in found]
-    if pairs:
-        encode_column([key for key, _ in pairs], keys=True)
-        encode_column([value for _, value in pairs])
-    return pairs

@@ -11,15 +11,16 @@ from mrq.core.model import TaskResult
 from mrq.errors import DataError
 from mrq.io.formats import PartWriter
 from mrq.job.base import Pair, defined
-from mrq.job.builtins import BuiltIn, Folding, Grouping
+from mrq.job.builtins import BuiltIn, Folding, Grouping, WrongValue
 from mrq.shuffle.block import BLOCK_RECORDS
 from mrq.shuffle.budget import column_cost
 from mrq.shuffle.collect import STEP_FIRST, STEP_MAX, Collector, FoldCollector, MapPlan, carried_pair
 from mrq.shuffle.collect_groups import GroupCollector
 from mrq.shuffle.fold import Combine
 from mrq.shuffle.mapfile import MapHeader
-from mrq.shuffle.partition import Partition, Ranges, by_function, by_hash
+from mrq.shuffle.partition import Partition, Ranges, by_hash
 from mrq.worker.tasks.attempt import Attempt
+from mrq.worker.tasks.careful import users_partition
 from mrq.worker.tasks.failure import shortened, too_deep
 from mrq.worker.tasks.feed import Feed, Pairs, locate
 from mrq.worker.tasks.values import Groups, returning
@@ -32,18 +33,26 @@ def run_map(attempt: Attempt) -> TaskResult:
     """The whole map. Raises what user code raises, and MrqErrors of the data and the disk."""
     try:
         return _map_only(attempt) if attempt.spec.reducers == 0 else _map(attempt)
-    except (DataError, RecursionError) as exc:
-        error = too_deep(exc) if isinstance(exc, RecursionError) else exc
-        if error is None:
-            raise
-        if attempt.record() is None and attempt.doing is None and not attempt.order.careful:
-            try:
-                locate(attempt)
-            except DataError as located:
-                raise located from None
-        if error is exc:
-            raise
-        raise error from None
+    except Exception as exc:
+        error = too_deep(exc) or exc if isinstance(exc, RecursionError) else exc
+        if attempt.order.careful or not _is_of_another_record(attempt, error):
+            if error is exc:
+                raise
+            raise error from None
+    locate(attempt)  # here, lest what it raises be shown as caused by the first
+    raise error
+
+
+def _is_of_another_record(attempt: Attempt, error: Exception) -> bool:
+    """Whether an error is about a pair of a record that isn't at hand any more, and that can be found."""
+    if isinstance(error, WrongValue):
+        return True
+    if attempt.record() is not None:
+        return False
+    if attempt.doing is None:
+        return isinstance(error, DataError)
+    own = isinstance(getattr(attempt.job, "reduce", None), BuiltIn)  # its combine looks at single values
+    return attempt.doing.startswith("partition of") or (own and attempt.doing.startswith("combine of"))
 
 
 def _map(attempt: Attempt) -> TaskResult:
@@ -102,23 +111,17 @@ def _collector(attempt: Attempt) -> Collector:
     reduce = getattr(job, "reduce", None)
     if isinstance(reduce, Folding):
         return FoldCollector(plan, reduce)
-    combine = combiner(attempt)
+    # A careful attempt does without: what it raises is of no record, and the reduce can leave the group out.
+    combine = None if order.careful else combiner(attempt)
     passes = isinstance(reduce, Grouping) and reduce.passes and combine is None
     return GroupCollector(plan, combine, paired=passes)
 
 
 def _partition(attempt: Attempt) -> Partition:
-    spec, job = attempt.spec, attempt.job
+    spec = attempt.spec
     if spec.boundaries is not None:
         return Ranges(spec.boundaries)
-    if defined(type(job), "partition"):
-        name = f"{type(job).__name__}.partition"
-
-        def failed(key: Any) -> None:
-            attempt.doing = f"partition of the key {shortened(key, 200)}"
-
-        return by_function(job.partition, spec.reducers, name, failed)  # type: ignore[attr-defined]
-    return by_hash(spec.reducers)
+    return users_partition(attempt) or by_hash(spec.reducers)
 
 
 def combiner(attempt: Attempt) -> Combine | None:

@@ -27,7 +27,7 @@ from mrq.shuffle.runs import Run, RunWriter
 from mrq.worker import page as pages
 from mrq.worker.order import MapSource
 from mrq.worker.tasks.attempt import Attempt
-from mrq.worker.tasks.failure import FetchFailed, Record, shortened
+from mrq.worker.tasks.failure import FetchFailed, Record, group_named, shortened
 from mrq.worker.tasks.values import Groups, returning
 
 _DIGEST_BITS: Final = 64
@@ -150,7 +150,17 @@ class Output:
         self._page = attempt.page
         self._beat = attempt.beat
         self._collect = attempt.collect
-        self._careful = attempt.order.careful
+        self._attempt = attempt
+
+    def _find(self, keys: list[Any], values: list[Any]) -> None:
+        """Tell which record can't be written: another group may be at hand by now."""
+        check = self._attempt.format.check
+        for key, value in zip(keys, values, strict=True):
+            try:
+                check([key], [value])
+            except DataError:
+                self._attempt.doing = group_named(key)
+                return
 
     def flush(self) -> None:
         """Write what is held. Raises DataError, DiskFullError, OutputError."""
@@ -164,8 +174,12 @@ class Output:
         self.limit = max(1, min(self.limit * 2, fits, _BATCH_RECORDS))
 
     def write(self, keys: list[Any], values: list[Any]) -> None:
-        """Write a block at once."""
-        self.writer.write(keys, values)
+        """Write a block at once. Raises DataError, having said whose group the result is of."""
+        try:
+            self.writer.write(keys, values)
+        except DataError:
+            self._find(keys, values)
+            raise
         self._page[pages.OUT] += len(keys)
         self._beat()
 
@@ -190,15 +204,15 @@ def _reduce(attempt: Attempt, reduce: Any, regions: list[Source], out: Output) -
     memory = spec.memory_bytes // 2 if spec.sort_values else spec.memory_bytes
     tick = attempt.beat if isinstance(reduce, BuiltIn) else attempt.tick  # only user code makes cycles
     merged = merge(regions, memory=memory, scratch=order.scratch, tick=tick, quota=attempt.quota)
-    if isinstance(reduce, Grouping) and reduce.passes and not spec.sort_values:
+    if isinstance(reduce, Grouping) and reduce.passes and not spec.sort_values and not order.careful:
         return _pass(merged, out)
     stream: Iterator[tuple[Any, Iterable[Any]]] = groups(merged)
-    if spec.sort_values:
-        stream = _with_sorted_values(groups(merged), memory=memory, attempt=attempt)
     function = reduce.reduce if isinstance(reduce, BuiltIn) else attempt.job.reduce  # type: ignore[attr-defined]
     attempt.at = None
     if order.careful:
-        return _reduce_careful(attempt, returning(function, "reduce"), stream, out)
+        return _reduce_careful(attempt, returning(function, "reduce"), stream, out, memory)
+    if spec.sort_values:
+        stream = _with_sorted_values(groups(merged), memory=memory, attempt=attempt)
     if isinstance(reduce, Grouping):
         return _built_in_groups(attempt, function, stream, out)
     return _reduce_groups(attempt, returning(function, "reduce"), stream, out)
@@ -308,6 +322,7 @@ def _reduce_careful(
     function: Callable[..., Iterable[Any]],
     stream: Iterable[tuple[Any, Iterable[Any]]],
     out: Output,
+    memory: int,
 ) -> int:
     """Group by group: output is held until the group is through; a bad one leaves none."""
     from mrq.codec.columns import encode_column
@@ -319,12 +334,16 @@ def _reduce_careful(
         kept: list[Any] = []
         source = iter(group)
         try:
-            given = function(key, opened.open(_keeping(source, kept)))
+            arranged: Iterable[Any] = _keeping(source, kept)
+            if attempt.spec.sort_values:
+                arranged = _sorted_values(key, group, arranged, memory, attempt)
+            given = function(key, opened.open(arranged))
             results = [carried_result(key, value) for value in given]
             keys, values = [result[0] for result in results], [result[1] for result in results]
             if results:
                 encode_column(keys, keys=True)
                 encode_column(values)
+                attempt.format.check(keys, values)
         except Exception as exc:  # noqa: BLE001 whatever the user's code raises
             kept.extend(islice(source, _BAD_VALUES_MAX - len(kept)))
             attempt.skip(Record(path=None, offset=None, key=key, value=kept), exc)
@@ -350,10 +369,21 @@ def _with_sorted_values(
 ) -> Iterator[tuple[Any, Iterable[Any]]]:
     """Each group with its values in the order of keys; those that don't fit are sorted on disk."""
     for key, group in stream:
-        if type(group) is list:
-            yield key, group if len(group) == 1 else _ordered(key, group)
-        else:
-            yield key, _sorted_on_disk(key, group, memory, attempt)
+        try:
+            found = _sorted_values(key, group, group, memory, attempt)
+        except DataError:
+            attempt.doing = group_named(key)
+            raise
+        yield key, found
+
+
+def _sorted_values(
+    key: Any, group: Any, values: Iterable[Any], memory: int, attempt: Attempt
+) -> Iterable[Any]:
+    """The values of one group in the order of keys; `group` is a list where it lies in memory."""
+    if type(group) is not list:
+        return _sorted_on_disk(key, values, memory, attempt)
+    return list(values) if len(group) == 1 else _ordered(key, list(values))
 
 
 def _ordered(key: Any, values: list[Any]) -> list[Any]:

@@ -12,10 +12,11 @@ from mrq.codec.columns import decode_column, encode_column
 from mrq.codec.order import same, sort_columns
 from mrq.codec.types import PLAIN_KEYS, carried_key
 from mrq.core.model import TaskResult
+from mrq.errors import DataError
 from mrq.shuffle.budget import column_cost
 from mrq.shuffle.collect import STEP_FIRST, STEP_MAX, check_pair
 from mrq.worker.tasks.attempt import Attempt
-from mrq.worker.tasks.feed import Feed, Pairs
+from mrq.worker.tasks.feed import Feed, Pairs, locate
 
 #: Keys of one map's sample, at most.
 SAMPLE_MAX: Final = 10_000
@@ -28,7 +29,15 @@ def run_sample(attempt: Attempt) -> TaskResult:
     sink = SampleSink(f"mrq-sample:{attempt.spec.seed}:{attempt.order.index}")
     feed = Feed(attempt, sink)
     feed.run()
-    sample = encode_column(sink.keys, keys=True)
+    error: DataError | None = None
+    try:
+        sample = encode_column(sink.keys, keys=True)
+    except DataError as exc:
+        error = exc
+    if error is not None:
+        if not attempt.order.careful:
+            locate(attempt)
+        raise error
     return attempt.result(
         records_in=feed.records,
         bytes_in=feed.bytes,

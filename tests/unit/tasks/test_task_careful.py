@@ -12,7 +12,7 @@ import pytest
 from tasks_rig import Rig, done
 
 import mrq
-from mrq.core.model import Kind, Status, TaskResult
+from mrq.core.model import Kind, Purpose, Status, TaskResult
 from mrq.io.formats import output_format
 from mrq.worker.order import MapSource
 
@@ -40,6 +40,7 @@ class Blocks(mrq.Job):
     reduce = mrq.sum
 
     def map_block(self, block: bytes) -> dict[str, int]:
+        self.counters["blocks"] += 1
         return {"sum": sum(map(int, block.split()))}
 
 
@@ -65,6 +66,14 @@ def careful(job: mrq.Job, folder: Path, data: bytes, allowed: int, **settings: A
     rig = Rig(job, folder, settings={"skip_bad_records": allowed, **settings})
     order = rig.map_order(42, data, careful=True)
     return rig, rig.run(order), order
+
+
+def sources(outcome: Any, order: Any) -> tuple[MapSource, ...]:
+    return (MapSource(map_index=42, digest=done(outcome).digest, path=order.output_path),)
+
+
+def reduced(rig: Rig, outcome: Any, order: Any) -> list[Any]:
+    return rig.part(done(rig.run(rig.order(Kind.REDUCE, 0, sources=sources(outcome, order)))))
 
 
 def test_bad_records_are_left_out_whole_and_kept(tmp_path: Path) -> None:
@@ -105,9 +114,201 @@ def test_what_cannot_be_carried_is_a_bad_record(tmp_path: Path) -> None:
     assert bad(rig, done(outcome), ".records") == [(4, "x")]
 
 
-def test_a_bad_block_is_a_bad_record(tmp_path: Path) -> None:
-    rig, outcome, _ = careful(Blocks(), tmp_path, DATA, 1)
-    assert bad(rig, done(outcome), ".records") == [(0, DATA)]
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("lead", [b"", BOM])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_bad_block_is_halved_until_its_bad_lines_are_alone(lead: bytes, end: bytes, tmp_path: Path) -> None:
+    lines = [b"%d" % n for n in range(300)]
+    for index in (0, 1, 150, 298, 299):
+        lines[index] = b"bad%d\r" % index
+    data = lead + b"\n".join(lines) + end
+    rig, outcome, order = careful(Blocks(), tmp_path, data, 5)
+    kept = bad(rig, done(outcome), ".records")
+    assert [value for _, value in kept] == [b"bad0", b"bad1", b"bad150", b"bad298", b"bad299"]
+    offsets = [0 if value == b"bad0" else data.index(value) for _, value in kept]
+    assert [key for key, _ in kept] == offsets
+    assert [row["offset"] for row in bad(rig, done(outcome), ".jsonl")] == offsets
+    total = sum(n for n in range(300) if n not in (0, 1, 150, 298, 299))
+    assert reduced(rig, outcome, order) == [("sum", total)]
+    assert done(outcome).counters == {"blocks": done(outcome).counters["blocks"]}
+
+
+def test_what_a_half_of_a_block_counted_in_vain_is_forgotten(tmp_path: Path) -> None:
+    _, outcome, _ = careful(Blocks(), tmp_path, b"1\nx\n3\n4\n", 1)
+    # The blocks 1, 3 and 4; x, and the larger ones with it, count for nothing.
+    assert done(outcome).counters == {"blocks": 3}
+
+
+def test_lines_of_map_block_needn_t_be_what_the_format_says(tmp_path: Path) -> None:
+    rig, outcome, order = careful(Blocks(), tmp_path, b"1\n2 3\nx\n4\n", 1, input_format="jsonl")
+    assert bad(rig, done(outcome), ".records") == [(6, b"x")]
+    assert reduced(rig, outcome, order) == [("sum", 10)]
+
+
+def pairs_of(self: Any, key: int, line: str) -> Iterator[Any]:
+    """`word:value`, the value as Python writes it."""
+    word, _, value = line.partition(":")
+    yield word, eval(value)
+
+
+#: What is found out when many pairs are looked at: a hook, and a bad value for it.
+FOLDS: list[tuple[Any, str]] = [
+    (mrq.sum, "'text'"),
+    (mrq.sum, "[1]"),
+    (mrq.mean, "None"),
+    (mrq.min, "[2]"),
+    (mrq.max, "{'a': 1}"),
+    (mrq.max, "(1, [2])"),
+    (mrq.top(2, key=lambda value: value + 0), "'text'"),
+    (mrq.top(2), "[1]"),
+    (mrq.bottom(2, key=lambda value: next(iter(()) if value == "text" else iter([value]))), "'text'"),
+]
+GOOD_LINES = [f"w{n % 3}:{n}" for n in range(12)]
+
+
+@pytest.mark.parametrize("memory", [64 << 20, 2000])
+@pytest.mark.parametrize(("reduce", "value"), FOLDS)
+@pytest.mark.parametrize("place", [0, 5, 12])
+def test_a_value_that_a_built_in_cannot_take_is_a_bad_record(
+    place: int, reduce: Any, value: str, memory: int, tmp_path: Path
+) -> None:
+    job = type("Folds", (mrq.Job,), {"map": pairs_of, "reduce": reduce})()
+    data = "\n".join([*GOOD_LINES[:place], f"w1:{value}", *GOOD_LINES[place:]]).encode()
+    rig = Rig(job, tmp_path, memory=memory, settings={"skip_bad_records": 1})
+    ordinary = rig.map(42, data)
+    assert ordinary.status is Status.FAILED
+    assert ordinary.error is not None
+    offset = data.index(f"w1:{value}".encode())
+    assert (ordinary.error.path, ordinary.error.offset) == ("input-1.txt", offset)
+    assert "w1" in ordinary.error.message + str(ordinary.error.record)
+    assert "/mrq/" not in ordinary.error.frames
+    order = rig.map_order(42, data, careful=True)
+    outcome = rig.run(order)
+    assert bad(rig, done(outcome), ".records") == [(offset, f"w1:{value}")]
+    (place_clean := tmp_path / "clean").mkdir()
+    clean = Rig(job, place_clean).whole("\n".join(GOOD_LINES).encode())
+    assert reduced(rig, outcome, order) == clean.pairs
+
+
+@pytest.mark.parametrize("reduce", [mrq.sum, mrq.collect, mrq.identity])
+@pytest.mark.parametrize("reducers", [2, 3])
+@pytest.mark.parametrize("answer", ["stop", "raise", -1, "'0'", None])
+def test_a_key_that_partition_cannot_place_is_a_bad_record(
+    answer: Any, reducers: int, reduce: Any, tmp_path: Path
+) -> None:
+    def partition(self: Any, key: str, n: int) -> Any:
+        if key != "bad":
+            return len(key) % n
+        if answer == "stop":
+            raise StopIteration
+        return {}["key"] if answer == "raise" else answer
+
+    job = type("Parts", (mrq.Job,), {"map": pairs_of, "reduce": reduce, "partition": partition})()
+    rig = Rig(job, tmp_path, reducers=reducers, settings={"skip_bad_records": 2})
+    data = b"a:1\nbad:2\nccc:3\nbad:4\n"
+    ordinary = rig.map(42, data)
+    assert ordinary.error is not None
+    assert (ordinary.error.path, ordinary.error.offset) == ("input-1.txt", 4)
+    assert "'bad'" in ordinary.error.message + str(ordinary.error.record)
+    outcome = rig.run(rig.map_order(42, data, careful=True))
+    assert bad(rig, done(outcome), ".records") == [(4, "bad:2"), (16, "bad:4")]
+
+
+def test_a_combine_that_raises_is_left_to_the_reduce(tmp_path: Path) -> None:
+    def add(self: Any, key: str, values: Iterator[int]) -> Iterator[int]:
+        yield sum(values)
+
+    job = type("Adds", (mrq.Job,), {"map": pairs_of, "combine": add, "reduce": add})()
+    rig = Rig(job, tmp_path, settings={"skip_bad_records": 1})
+    data = b"a:1\na:2\nb:'x'\nb:3\n"
+    assert rig.map(42, data).status is Status.FAILED
+    order = rig.map_order(42, data, careful=True)
+    outcome = rig.run(order)
+    assert done(outcome).bad_records == 0
+    reducing = rig.run(rig.order(Kind.REDUCE, 0, sources=sources(outcome, order), careful=True))
+    assert rig.part(done(reducing)) == [("a", 3)]
+    assert bad(rig, done(reducing), ".records") == [("b", ["x", 3])]
+
+
+@pytest.mark.parametrize("memory", [64 << 20, 30_000])
+@pytest.mark.parametrize("reduce", [mrq.identity, mrq.collect, lambda self, key, values: list(values)])
+def test_a_group_that_sort_values_cannot_order_is_left_out(reduce: Any, memory: int, tmp_path: Path) -> None:
+    def many(self: Any, key: int, line: str) -> Iterator[Any]:
+        for word in ("a", "b", "c"):
+            for n in range(500):
+                yield word, [n] if word == "b" and n == 400 else n
+
+    job = type("Sorts", (mrq.Job,), {"map": many, "reduce": reduce})()
+    settings = {"skip_bad_records": 1, "sort_values": True}
+    rig = Rig(job, tmp_path, memory=memory, settings=settings)
+    order = rig.map_order(42, b"x\n")
+    outcome = rig.run(order)
+    ordinary = rig.run(rig.order(Kind.REDUCE, 0, sources=sources(outcome, order)))
+    assert ordinary.error is not None
+    assert ordinary.error.record == "the group of the key 'b'"
+    found = rig.run(rig.order(Kind.REDUCE, 0, sources=sources(outcome, order), careful=True))
+    assert {key for key, _ in rig.part(done(found))} == {"a", "c"}
+    assert bad(rig, done(found), ".records") == [("b", [*range(400), [400], *range(401, 500)])]
+
+
+@pytest.mark.parametrize("job_format", ["text", "lines", "jsonl"])
+def test_what_the_output_cannot_say_is_a_bad_record(job_format: str, tmp_path: Path) -> None:
+    class MapOnly(mrq.Job):
+        def map(self, key: int, line: str) -> Iterator[Any]:
+            yield line, {1: "a", "1": "b"} if line == "bad" else {1: "a"}
+
+    settings = {"skip_bad_records": 1, "output_format": job_format}
+    rig = Rig(MapOnly(), tmp_path, settings=settings)
+    outcome = rig.run(rig.map_order(42, b"x\nbad\ny\n", careful=True))
+    ordinary = rig.map(42, b"x\nbad\ny\n")
+    if ordinary.status is Status.DONE:
+        assert done(outcome).bad_records == 0
+    else:
+        assert ordinary.error is not None
+        assert ordinary.error.offset == 2
+        assert bad(rig, done(outcome), ".records") == [(2, "bad")]
+
+
+def test_half_an_emoji_is_left_out_and_kept_as_json(tmp_path: Path) -> None:
+    class Text(mrq.Job):
+        reduce = mrq.count
+
+        def map(self, key: int, row: Any) -> Iterator[Any]:
+            yield row["text"], None
+
+    data = b'{"text": "fine"}\n{"text": "cut \\ud83d"}\n{"text": "fine"}\n'
+    rig, outcome, order = careful(Text(), tmp_path, data, 1, input_format="jsonl")
+    assert bad(rig, done(outcome), ".records") == [(17, b'{"text": "cut \\ud83d"}')]
+    assert "\\ud83d" in json.dumps(bad(rig, done(outcome), ".jsonl"))
+    assert reduced(rig, outcome, order) == [("fine", 2)]
+
+
+def test_counts_of_a_bad_record_go_with_it(tmp_path: Path) -> None:
+    class Counting(Numbers):
+        def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
+            self.counters["seen"] += 1
+            yield "sum", int(line)
+
+    _, outcome, _ = careful(Counting(), tmp_path, DATA, 2)
+    assert done(outcome).counters == {"seen": 3}
+
+
+def test_a_sample_of_keys_leaves_bad_records_out(tmp_path: Path) -> None:
+    class Sorted(mrq.Job):
+        reduce = mrq.identity
+
+        def map(self, key: int, line: str) -> Iterator[Any]:
+            yield [line] if line == "x" else line, 1
+
+    settings = {"skip_bad_records": 1, "purpose": Purpose.SAMPLE, "reducers": 0}
+    rig = Rig(Sorted(), tmp_path, settings=settings)
+    ordinary = rig.map(42, b"a\nx\nb\n")
+    assert ordinary.error is not None
+    assert (ordinary.error.offset, ordinary.error.record) == (2, "'x'")
+    result = done(rig.run(rig.map_order(42, b"a\nx\nb\n", careful=True)))
+    assert (result.bad_records, result.records_out) == (1, 2)
 
 
 def test_lines_that_are_no_json_are_bad_records(tmp_path: Path) -> None:

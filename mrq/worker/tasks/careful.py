@@ -1,0 +1,147 @@
+"""What is looked at in each pair before it is carried.
+
+A careful attempt does so, which finds a bad record while it is at hand and leaves it out; and whoever looks
+for the record that an error came from.
+
+An ordinary attempt looks at chunks and columns: what a pair holds when it is encoded, which partition its
+key goes to when all are dealt out, what a built-in makes of a value when many are folded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mrq.codec.columns import encode_column
+from mrq.core.model import Purpose
+from mrq.errors import DataError
+from mrq.job.base import defined
+from mrq.job.builtins import BuiltIn, WrongValue
+from mrq.shuffle.collect import carried_pair
+from mrq.shuffle.partition import Partition, by_function
+from mrq.worker.tasks.attempt import Attempt
+from mrq.worker.tasks.failure import shortened
+
+Pair = tuple[Any, Any]
+#: All pairs of one record -> the same as they are carried, each looked at.
+Look = Callable[[Iterable[Any]], list[Pair]]
+
+
+def look_of(attempt: Attempt) -> Look:
+    """What an attempt's task does with each pair, pair by pair. Raises what it raises, DataError."""
+    spec, job = attempt.spec, attempt.job
+    reduce = getattr(job, "reduce", None)
+    if spec.purpose is Purpose.SAMPLE:
+        return _carried
+    if not spec.reducers:
+        check = attempt.format.check
+
+        def written(found: Iterable[Any]) -> list[Pair]:
+            pairs = _carried(found)
+            check([key for key, _ in pairs], [value for _, value in pairs])
+            return pairs
+
+        return written
+    partition = users_partition(attempt)
+    built_in = reduce if isinstance(reduce, BuiltIn) else None
+
+    def sent(found: Iterable[Any]) -> list[Pair]:
+        pairs = _carried(found)
+        if partition is not None:
+            for key, _ in pairs:
+                partition([key])
+        if built_in is not None:
+            for key, value in pairs:
+                _look_at(attempt, built_in, key, value)
+        return pairs
+
+    return sent
+
+
+def users_partition(attempt: Attempt) -> Partition | None:
+    """The job's own partition, a column at a time, where there is one and it is asked at all."""
+    job, reducers = attempt.job, attempt.spec.reducers
+    if attempt.spec.boundaries is not None or reducers < 2 or not defined(type(job), "partition"):
+        return None
+
+    def failed(key: Any) -> None:
+        attempt.doing = f"partition of the key {shortened(key, 200)}"
+
+    name = f"{type(job).__name__}.partition"
+    return by_function(job.partition, reducers, name, failed)  # type: ignore[attr-defined]
+
+
+def _carried(found: Iterable[Any]) -> list[Pair]:
+    pairs = [carried_pair(pair) for pair in found]
+    if pairs:
+        encode_column([key for key, _ in pairs], keys=True)
+        encode_column([value for _, value in pairs])
+    return pairs
+
+
+def _look_at(attempt: Attempt, built_in: BuiltIn, key: Any, value: Any) -> None:
+    try:
+        built_in.look(value)
+    except WrongValue as exc:
+        raise DataError(f"{exc} (under the key {shortened(key, 200)})") from exc
+    except Exception:
+        attempt.doing = f"a value of the key {shortened(key, 200)}"
+        raise
+
+
+class Found(Exception):
+    """The error that was looked for; raised through whatever runs the map."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Looking:
+    """A sink that carries nothing, and looks at each pair by itself."""
+
+    emitted = 0
+    writing = False
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+
+    def consume(self, pairs: Iterable[Any]) -> None:
+        """Look at every pair. Raises Found."""
+        for pair in pairs:
+            try:
+                self._look((pair,))
+            except Exception as exc:
+                raise Found(exc) from None
+
+    def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
+        """Look at a dict's items. Raises Found."""
+        self.consume(mapping.items())
+
+
+class Counts:
+    """The user's counters as they were before a record: what it counted goes with it if it is left out."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._before = self._now()
+
+    def _now(self) -> Any:
+        counters = self._attempt.job.counters
+        return dict(counters) if isinstance(counters, dict) else counters
+
+    def restore(self) -> None:
+        """As before."""
+        counters = self._attempt.job.counters
+        if isinstance(counters, dict) and isinstance(self._before, dict):
+            counters.clear()
+            counters.update(self._before)
+
+
+def first_half(data: bytes) -> int:
+    """Where to cut whole lines in two, at the line end next to the middle; 0 for a single line."""
+    middle = len(data) // 2
+    cut = data.find(b"\n", middle) + 1
+    if 0 < cut < len(data):
+        return cut
+    return data.rfind(b"\n", 0, middle) + 1
