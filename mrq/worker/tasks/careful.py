@@ -111,7 +111,7 @@ class Looking:
         for pair in pairs:
             try:
                 self._look((pair,))
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001 whatever it is, it was looked for
                 raise Found(exc) from None
 
     def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:

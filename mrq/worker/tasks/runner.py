@@ -102,8 +102,6 @@ def _failed(attempt: Attempt, exc: BaseException) -> Outcome:
     doing = attempt.doing
     if doing is None and at is not None and at.path is None:
         doing = failure.group_named(at.key)
-    elif doing is not None and at is not None and at.path is not None:
-        doing = f"{doing}, from the record {failure.shortened(at.value, 200)}"
     error = replace(failure.report(exc, record=doing, at=at), peak_rss_bytes=peak_rss_bytes())
     if not error.frames:
         error = replace(
