@@ -30,6 +30,7 @@ from mrq.codec.types import (
     carried_key,
     nan_refusal,
     only_type,
+    shown,
     surrogate_refusal,
 )
 from mrq.errors import CorruptFileError, DataError
@@ -139,14 +140,19 @@ def _pack(value: Any, key: bool) -> bytes:
             return msgpack.ExtType(_EXT_INT, inner.to_bytes(size, "little", signed=True))
         return inner
 
+    errors = "strict"
+
     def pack(inner: Any) -> bytes:
-        data: bytes = msgpack.packb(
-            inner, strict_types=True, default=default, unicode_errors="surrogateescape"
-        )
+        data: bytes = msgpack.packb(inner, strict_types=True, default=default, unicode_errors=errors)
         return data
 
     try:
-        return pack(value)
+        try:
+            return pack(value)
+        except UnicodeEncodeError:
+            _check_names(value)
+            errors = "surrogateescape"
+            return pack(value)
     except UnicodeEncodeError as exc:
         raise surrogate_refusal(exc.object, key=key) from None
     except (ValueError, RecursionError, OverflowError) as exc:
@@ -154,6 +160,32 @@ def _pack(value: Any, key: bool) -> bytes:
         raise DataError(
             f"a {what} can't be carried: it is nested too deeply, or larger than 4 GiB ({exc})"
         ) from exc
+
+
+def _check_names(value: Any) -> None:
+    """Raise DataError for a dict with two keys that are the same bytes: one of them would be lost."""
+    if isinstance(value, dict):
+        seen: dict[Any, Any] = {}
+        for key in value:
+            name = _by_bytes(key)
+            if name in seen:
+                raise DataError(
+                    f"a dict can't be carried: its keys {shown(seen[name])} and {shown(key)} stand for "
+                    "the same bytes; make them one"
+                )
+            seen[name] = key
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for item in value:
+        _check_names(item)
+
+
+def _by_bytes(key: Any) -> Any:
+    """What a key of a dict is equal by: text by its bytes, apart from keys that are bytes."""
+    if isinstance(key, tuple):
+        return tuple(map(_by_bytes, key))
+    return ("", key.encode("utf-8", "surrogateescape")) if isinstance(key, str) else key
 
 
 def _ext(code: int, data: bytes) -> Any:

@@ -104,13 +104,13 @@ def _what(key: bool) -> str:
     return "key" if key else "value"
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, limit: int = 80) -> str:
     """Its repr, shortened, for messages. Raises nothing, whatever a user's __repr__ does."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 the error that is reported must not be hidden by another
         return f"an int of {value.bit_length():,} bits" if type(value) is int else "…"
-    return text if len(text) <= 80 else text[:77] + "…"
+    return text if len(text) <= limit else text[: limit - 3] + "…"
 
 
 def refusal(value: Any, *, key: bool) -> DataError:

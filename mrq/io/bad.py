@@ -11,13 +11,22 @@ import os
 from typing import Any
 
 from mrq.codec.columns import encode_column
+from mrq.codec.types import shown
 from mrq.core.model import ErrorReport
 from mrq.errors import DataError
 from mrq.io.output import PartInfo, PartWriter, output_format
-from mrq.io.render import text
+from mrq.io.render import json_text, text
 
 #: Of a record's text in the file for eyes; the other one holds it whole.
 _SHOWN_MAX = 10_000
+
+
+def _for_eyes(value: Any) -> str:
+    """As text, cut; what has none, as Python shows it."""
+    try:
+        return text(value)[:_SHOWN_MAX]
+    except DataError:
+        return shown(value, _SHOWN_MAX)
 
 
 class BadRecords:
@@ -39,8 +48,8 @@ class BadRecords:
         row = {
             "path": path,
             "offset": offset,
-            "key": _shown(key),
-            "value": _shown(value),
+            "key": _for_eyes(key),
+            "value": _for_eyes(value),
             "error": error.type,
             "message": error.message,
             "traceback": error.frames,
@@ -68,17 +77,13 @@ class BadRecords:
                 writer.discard()
 
 
-def _shown(value: Any) -> str:
-    """A key or value for eyes."""
-    try:
-        return text(value)[:_SHOWN_MAX]
-    except DataError:  # nested too deeply
-        return repr(value)[:_SHOWN_MAX]
-
-
 def _as_json(value: Any) -> bytes:
-    """What can't be carried, as the ASCII text that JSON has for it, or Python."""
+    """What can't be carried, as the text that JSON has for it, or Python."""
     try:
         return json.dumps(value).encode()
     except (TypeError, ValueError, RecursionError):
-        return ascii(value).encode()
+        pass
+    try:
+        return json_text(value).encode("utf-8", "backslashreplace")
+    except DataError:
+        return shown(value, _SHOWN_MAX).encode("utf-8", "backslashreplace")

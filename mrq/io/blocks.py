@@ -247,10 +247,10 @@ class JsonBlock(LineBlock):
 
     def _slow(self, offset: int, line: str) -> Any:
         """The value of a line with blanks around it, or why it has none."""
-        import json
+        from mrq.io.render import loads
 
         try:
-            return json.loads(line) if line.strip() else _BLANK
+            return loads(line) if line.strip() else _BLANK
         except (ValueError, RecursionError) as exc:
             shown = line if len(line) <= 100 else line[:100] + "…"
             raise InputError(f"{self.path}: the line at byte {offset} isn't JSON ({exc}): {shown!r}") from exc

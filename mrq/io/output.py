@@ -238,10 +238,9 @@ def _jsonl(keys: Sequence[Any], values: Sequence[Any]) -> bytes:
     try:
         return joined.encode("utf-8")
     except UnicodeEncodeError:
-        # Lone surrogates are within quotes; JSON can say them escaped.
-        return b"".join(
-            b"\\u%04x" % ord(c) if "\ud800" <= c <= "\udfff" else c.encode("utf-8") for c in joined
-        )
+        # They stand for bytes, which may happen to be UTF-8; the others JSON can say escaped, within quotes.
+        text = render.encode(joined).decode("utf-8", "surrogateescape")
+        return b"".join(b"\\u%04x" % ord(c) if "\udc80" <= c <= "\udcff" else c.encode() for c in text)
 
 
 _ENCODERS: Final = {"text": _text, "lines": _lines, "jsonl": _jsonl}
@@ -297,11 +296,9 @@ def _read_plain(piece: Piece, reading: Reading) -> Iterator[tuple[Any, Any]]:
 
 
 def _read_jsonl(piece: Piece, reading: Reading) -> Iterator[tuple[Any, Any]]:
-    import json
-
     for line in _lines_of(piece, reading):
         try:
-            record = json.loads(line)
+            record = render.loads(line)
             yield record["key"], record["value"]
         except (ValueError, KeyError, TypeError) as exc:
             raise DataError(f"{piece.path}: {line[:100]!r} isn't a record that jsonl wrote: {exc}") from exc

@@ -1,18 +1,23 @@
-"""Keys and values as text: what `text` and `lines` write.
+"""Keys and values as text: what `text`, `lines` and `jsonl` write.
 
 Strings as they are, bytes raw, None as nothing, everything else compact JSON (not ASCII-escaped, tuples
 as arrays, bytes inside as text, inf and nan as they are). The result is str in which bytes that are
 no UTF-8 stand as surrogates; encoding it with surrogateescape gives them back.
+
+What comes here is carried. JSON has fewer words than Python: keys of dicts become text, and where two of them
+would become the same the dict is refused, since a reader would get one of both. `jsonl_gives` is what a
+reader of jsonl gets.
 """
 
 from __future__ import annotations
 
 import json.encoder
 import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from mrq.codec.digits import decimal, whole
+from mrq.codec.types import DEPTH_MAX, NoneType, base_of, shown
 from mrq.errors import DataError
 
 _quote: Final[Callable[[str], str]] = json.encoder.encode_basestring
@@ -35,8 +40,9 @@ def _encoder(allow_nan: bool) -> Callable[[Any], str]:
 
 _fast: Final = _encoder(allow_nan=False)
 _fast_json: Final = _encoder(allow_nan=True)
-#: Deeper values are refused rather than left to the interpreter's stack.
-DEPTH_MAX: Final = 200
+_CONTAINERS: Final = frozenset({tuple, list, dict})
+#: Different keys of a dict that are all of one of these types have different names.
+_NAMED_APART: Final = frozenset({str, int, bool, NoneType})
 
 
 def column(values: Sequence[Any], kinds: set[type]) -> Sequence[str]:
@@ -54,7 +60,7 @@ def text(value: Any) -> str:
     if kind is str:
         return value  # type: ignore[no-any-return]
     if kind is int:
-        return _integer(value)
+        return decimal(value)
     if value is None:
         return ""
     if kind is bytes:
@@ -101,19 +107,7 @@ def _integers(values: Sequence[Any]) -> Sequence[str]:
             return list(map(repr, values))
         return list(map(dict(zip(few, map(repr, few), strict=True)).__getitem__, values))
     except ValueError:  # longer than sys.get_int_max_str_digits()
-        return list(map(_integer, values))
-
-
-def _integer(value: int) -> str:
-    try:
-        return repr(value)
-    except ValueError:
-        limit = sys.get_int_max_str_digits()
-        sys.set_int_max_str_digits(0)
-        try:
-            return repr(value)
-        finally:
-            sys.set_int_max_str_digits(limit)
+        return list(map(decimal, values))
 
 
 def _decoded(values: Sequence[Any]) -> Sequence[str]:
@@ -135,13 +129,40 @@ _UNIFORM: Final[dict[type, Callable[[Sequence[Any]], Sequence[str]]]] = {
 
 def _json(value: Any, fast: Callable[[Any], str], number: Callable[[float], str]) -> str:
     try:
-        return fast(value)
+        made = fast(value)
     except (TypeError, ValueError, RecursionError):
         return _slow(value, number, 0)
+    if "{" in made and not (_named_apart(value) and _strict(made)):
+        return _slow(value, number, 0)
+    return made
+
+
+def _strict(text: str) -> bool:
+    """Whether it has no surrogates. With them, names that differ may be the same bytes."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _named_apart(value: Any) -> bool:
+    """Whether it shows at a glance that all dicts in it have a name of its own for each key."""
+    items = value
+    if type(value) is dict:
+        kinds = set(map(type, value))
+        if len(kinds) > 1 or not kinds <= _NAMED_APART:
+            return False
+        items = value.values()
+    elif type(value) not in _CONTAINERS:
+        return True
+    return _CONTAINERS.isdisjoint(map(type, items)) or all(map(_named_apart, items))
 
 
 def _slow(value: Any, number: Callable[[float], str], depth: int) -> str:
-    """The general way: bytes, inf and nan, huge ints, odd keys of dicts, NumPy scalars."""
+    """The general way: bytes, inf and nan, huge ints, odd keys of dicts. Raises DataError."""
     if depth > DEPTH_MAX:
         raise DataError(
             f"a value nested more than {DEPTH_MAX} deep can't be written as text; flatten it, or use records"
@@ -153,27 +174,68 @@ def _slow(value: Any, number: Callable[[float], str], depth: int) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else "true" if value else "false"
     if isinstance(value, int):
-        return _integer(int(value))
+        return decimal(int(value))
     if isinstance(value, float):
         return number(value)
     if isinstance(value, list | tuple):
         return f"[{','.join([_slow(item, number, depth + 1) for item in value])}]"
-    if isinstance(value, Mapping):
-        pairs = [f"{_name(k, number, depth)}:{_slow(v, number, depth + 1)}" for k, v in value.items()]
-        return f"{{{','.join(pairs)}}}"
-    if type(value).__module__ == "numpy" and hasattr(value, "item"):
-        return _slow(value.item(), number, depth + 1)
-    raise DataError(
-        f"a value of type {type(value).__name__} can't be written as text; yield None, bool, int, float, "
-        "str, bytes, or tuples, lists and dicts of them"
-    )
+    if isinstance(value, dict):
+        names = [_name(key, number, depth) for key in value]
+        if len(set(map(encode, names))) < len(names):
+            raise _same_name(list(value), list(map(encode, names)))
+        items = [f"{k}:{_slow(v, number, depth + 1)}" for k, v in zip(names, value.values(), strict=True)]
+        return f"{{{','.join(items)}}}"
+    return _slow(base_of(value), number, depth)
 
 
 def _name(key: Any, number: Callable[[float], str], depth: int) -> str:
-    """A dict's key: text as such, anything else as the text of its JSON."""
+    """A dict's key: text as such, anything else as the text of its JSON. Quoted."""
     if isinstance(key, str | bytes):
         return _slow(key, number, depth + 1)
     return _quote(_slow(key, number, depth + 1))
+
+
+def _same_name(keys: list[Any], names: list[bytes]) -> DataError:
+    name = next(name for name in names if names.count(name) > 1)
+    first, second, *_ = (shown(key) for key, its in zip(keys, names, strict=True) if its == name)
+    return DataError(
+        f"a dict can't be written as JSON: its keys {first} and {second} have one name there; make its keys "
+        "of one type, or use the records format"
+    )
+
+
+def loads(text: str) -> Any:
+    """The value of a JSON text as mrq writes it: `json.loads`, and ints of any length. Raises ValueError,
+    RecursionError."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # more digits than Python converts
+        return json.loads(text, parse_int=whole)
+
+
+def jsonl_gives(value: Any) -> Any:
+    """What a reader gets of a carried key or value that was written to jsonl.
+
+    None, bools, ints, floats (inf and nan too) and text are what they were; bytes become text, those that
+    aren't UTF-8 as `surrogateescape` has them; tuples become lists, and keys of dicts their names: text as it
+    is, anything else as the text of its JSON. Text is taken by its bytes, here as everywhere.
+    """
+    kind = type(value)
+    if kind is bytes:
+        return value.decode("utf-8", "surrogateescape")
+    if kind is str:
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    if kind is list or kind is tuple:
+        return list(map(jsonl_gives, value))
+    if kind is dict:
+        return {_name_given(key): jsonl_gives(item) for key, item in value.items()}
+    return value
+
+
+def _name_given(key: Any) -> str:
+    return str(jsonl_gives(key if type(key) in (str, bytes) else json_text(key)))
 
 
 def encode(joined: str) -> bytes:

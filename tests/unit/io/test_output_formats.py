@@ -222,13 +222,17 @@ def test_deep_and_circular_values_are_refused(tmp_path: Path) -> None:
     writer.discard()
 
 
-def test_numpy_scalars_pass(tmp_path: Path) -> None:
-    class int64:
-        def item(self) -> int:
-            return 7
+def test_what_is_not_carried_is_decided_where_it_is_for_every_format(tmp_path: Path) -> None:
+    class Name(str):
+        pass
 
-    int64.__module__ = "numpy"
-    assert written(tmp_path / "p", "text", [(int64(), [int64()])]) == b"7\t[7]\n"
+    assert written(tmp_path / "p", "text", [("k", [Name("v"), bytearray(b"x")])]) == b'k\t["v","x"]\n'
+    for name in ("text", "jsonl", "records"):
+        writer = output_format(name).open(str(tmp_path / name))
+        with pytest.raises(DataError, match=r"a value of type set can't be carried: \{1\}; use sorted"):
+            writer.write([1], [[{1}]])
+            writer.close()
+        writer.discard()
 
 
 def test_a_writer_is_strict(tmp_path: Path) -> None:
