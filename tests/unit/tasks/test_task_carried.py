@@ -369,7 +369,7 @@ def test_values_that_a_reduce_changes_are_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("base", [Mapped, Listed, Split], ids=lambda base: base.__name__)
 def test_the_same_in_a_test(base: type[Changing], change: Any) -> None:
     job = type("Grouped", (Collected, base), {})(change=change)
-    found = mrq.testing.run(job, records=NUMBERS, memory_bytes=4 << 10)
+    found = mrq.testing.run(job, records=NUMBERS)
     halves = [frozen(change, range(N // 2)), frozen(change, range(N // 2, N))]  # a map each
     want = [(str(k), [value for half in halves for value in parity(half, k)]) for k in range(2)]
     assert untupled(found) == untupled(want)
