@@ -66,7 +66,7 @@ def _dispatch(
         return errors.DONE
     if name == "submit":
         return _submit(rest, None, console, signals, told)
-    parsed = flags.parse(flags.command(name).flags, rest)
+    parsed = flags.parse(flags.command(name).flags, rest, listed_by=f"mrq help {name}")
     if "help" in parsed.switches or name == "help":
         about = parsed.words[0] if name == "help" and parsed.words else None if name == "help" else name
         write_out(flags.help_text(about).encode())
@@ -88,9 +88,10 @@ def _submit(
     from mrq.cli.options import submit_options
     from mrq.cli.submit import submit
 
-    parsed = flags.parse(flags.SUBMIT_FLAGS, argv)
+    program = f"python {_script()}" if job is not None else "mrq submit"
+    parsed = flags.parse(flags.SUBMIT_FLAGS, argv, listed_by=f"{program} --help")
     if "help" in parsed.switches:
-        write_out(flags.help_text("submit").encode())
+        write_out(_submit_help(parsed, job, program).encode())
         return errors.DONE
     options = submit_options(parsed, with_ref=job is None)
     console.quiet = options.quiet
@@ -99,6 +100,28 @@ def _submit(
     from mrq.cli import remote
 
     return remote.submit(options, parsed, console, signals, told, job=job)
+
+
+def _script() -> str:
+    """The running program, as it was named: of `mrq.main` a job's own file."""
+    import sys
+
+    return sys.argv[0] or "job.py"
+
+
+def _submit_help(parsed: flags.Parsed, job: type[Job] | None, program: str) -> str:
+    """Of the job that is named, else of all. Raises JobDefinitionError for a JOB that is none."""
+    if job is None and not parsed.words:
+        return flags.help_text("submit")
+    from mrq.cli.jobhelp import job_text
+
+    if job is None:
+        from mrq.cli.options import ref_of
+        from mrq.job.load import load_job
+
+        program = f"{program} {parsed.words[0]}"
+        job = load_job(ref_of(list(parsed.words))).cls
+    return job_text(job, program)
 
 
 def _read(name: str, parsed: flags.Parsed) -> int:

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from mrq.client import Plan
     from mrq.core.model import JobSpec, Piece, Split
 
-#: Splits that are listed one by one; `-v` lists all.
+#: Splits that are listed one by one, unless all are asked for.
 _LISTED: Final = 20
 
 
-def plan_lines(plan: Plan, *, executors: int, every: bool = False) -> list[str]:
-    """The plan for people: files, splits, partitions, formats, notes."""
+def plan_lines(plan: Plan, *, executors: int, every: bool = False, listed_by: str = "-v") -> list[str]:
+    """The plan for people: files, splits, partitions, formats, notes. `listed_by`: the flags that list every
+    split, where it isn't asked for."""
     spec = plan.spec
     total = sum(split.length for split in spec.splits)
     largest = max((split.length for split in spec.splits), default=0)
@@ -28,7 +29,7 @@ def plan_lines(plan: Plan, *, executors: int, every: bool = False) -> list[str]:
     listed = spec.splits if every else spec.splits[:_LISTED]
     lines += [_split_line(split) for split in listed]
     if len(listed) < len(spec.splits):
-        lines.append(f"            … and {len(spec.splits) - len(listed):,} more (-v lists all)")
+        lines.append(f"            … and {len(spec.splits) - len(listed):,} more ({listed_by} lists all)")
     lines += [
         f"partitions  {_partitions(plan)}",
         f"output      {spec.output or 'printed'}, written as {spec.output_format}"

@@ -208,7 +208,7 @@ def command(name: str) -> Command:
     for each in COMMANDS:
         if each.name == name:
             return each
-    raise UsageError(f"there is no command {name!r}{_nearest(name, [c.name for c in COMMANDS])}")
+    raise UsageError(f"there is no command {name!r}{_nearest(name, [c.name for c in COMMANDS], 'mrq help')}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,10 +221,11 @@ class Parsed:
     switches: frozenset[str]  #: flags without value
 
 
-def parse(flags: Sequence[Flag], argv: Sequence[str]) -> Parsed:
+def parse(flags: Sequence[Flag], argv: Sequence[str], *, listed_by: str = "mrq submit --help") -> Parsed:
     """Take a command line apart: `-o OUT`, `-oOUT`, `--output OUT`, `--output=OUT`, `-qv`; `--` ends flags.
 
-    Raises UsageError for an unknown flag, a missing value, or a value where none belongs.
+    Raises UsageError for an unknown flag, a missing value, or a value where none belongs. `listed_by` is the
+    command that shows these flags.
     """
     by_name = {name: flag for flag in flags for name in (*flag.names, *((flag.off,) if flag.off else ()))}
     words: list[str] = []
@@ -243,7 +244,7 @@ def parse(flags: Sequence[Flag], argv: Sequence[str]) -> Parsed:
         name, attached = _split(token, by_name)
         flag = by_name.get(name)
         if flag is None:
-            raise UsageError(f"there is no flag {name}{_nearest(name, by_name)}")
+            raise UsageError(f"there is no flag {name}{_nearest(name, by_name, listed_by)}")
         if flag.value is None:
             switches -= {flag.key, f"no_{flag.key}"}  # of a switch and its opposite the last one counts
             switches.add(f"no_{flag.key}" if name == flag.off else flag.key)
@@ -282,12 +283,12 @@ def _value(flag: Flag, name: str, rest: list[str], by_name: dict[str, Flag]) -> 
     return rest.pop(0)
 
 
-def _nearest(name: str, names: Sequence[str] | dict[str, Flag]) -> str:
+def _nearest(name: str, names: Sequence[str] | dict[str, Flag], listed_by: str) -> str:
     """`; did you mean --reducers?`, or where the list is."""
     import difflib
 
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else "; `mrq help` lists what there is"
+    return f"; did you mean {close[0]}?" if close else f"; `{listed_by}` lists what there is"
 
 
 def help_text(name: str | None = None) -> str:

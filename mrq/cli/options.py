@@ -39,7 +39,7 @@ def submit_options(parsed: Parsed, *, with_ref: bool = True) -> Options:
     Raises UsageError.
     """
     words = list(parsed.words)
-    ref = _ref(words) if with_ref else ""
+    ref = ref_of(words) if with_ref else ""
     if not words:
         raise UsageError(
             "no INPUT is given: name files, folders, globs or URLs after the job, or - for standard input"
@@ -72,7 +72,7 @@ def submit_options(parsed: Parsed, *, with_ref: bool = True) -> Options:
     )
 
 
-def _ref(words: list[str]) -> str:
+def ref_of(words: list[str]) -> str:
     """Take JOB off the front. What is cheap to see about it is said here; loading says the rest."""
     if not words:
         raise UsageError("no JOB is given: mrq submit file.py INPUT... -o OUT")

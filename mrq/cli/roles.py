@@ -63,7 +63,7 @@ def line_of(role: Role, argv: Sequence[str]) -> RoleLine | None:
     from mrq.cli.console import write_out
 
     command = role_command(role)
-    parsed = parse(command.flags, argv)
+    parsed = parse(command.flags, argv, listed_by=f"python -m mrq.{role} --help")
     if "help" in parsed.switches:
         write_out(command_text(command).encode())
         return None

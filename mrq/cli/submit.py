@@ -113,7 +113,7 @@ def say_plan(plan: Plan, console: Console, *, executors: int) -> None:
     """`-v`: what is about to run."""
     from mrq.cli import dryrun
 
-    for line in dryrun.plan_lines(plan, executors=executors):
+    for line in dryrun.plan_lines(plan, executors=executors, listed_by="--dry-run -v"):
         console.line(line)
 
 

@@ -104,6 +104,17 @@ class Setting:
         """`--split-size`."""
         return "--" + self.name.replace("_", "-") if self.flag == "" else self.flag
 
+    @property
+    def word_for_none(self) -> str | None:
+        """What None is called where only text can be said; None: it can't be said there."""
+        return next((word for word in ("auto", "none", "hashed") if self._is_none(word)), None)
+
+    def _is_none(self, word: str) -> bool:
+        try:
+            return self.check(word) is None
+        except ValueError:
+            return False
+
     def checked(self, value: Any) -> Any:
         """The value that counts. Raises ValueError with a whole sentence, the same on every side."""
         try:

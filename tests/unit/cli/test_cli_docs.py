@@ -36,7 +36,7 @@ def test_every_flag_of_a_setting_is_in_its_table_with_its_default_and_its_word_f
         for each in (*flag.names, *((flag.off,) if flag.off else ())):
             assert f"`{each}" in left
         assert _plain(default) == {"True": "on", "False": "off"}.get(row.default, row.default)
-        assert _word_for_none(row) == (_plain(none) or None)
+        assert row.word_for_none == (_plain(none) or None)
     assert found == {}
 
 
@@ -64,13 +64,3 @@ def _rows(text, head):
 
 def _plain(cell):
     return cell.replace("`", "").replace('"', "")
-
-
-def _word_for_none(row):
-    for word in ("auto", "none", "hashed"):
-        try:
-            if row.checked(word) is None:
-                return word
-        except ValueError:
-            pass
-    return None

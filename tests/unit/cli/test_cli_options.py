@@ -135,7 +135,7 @@ BASE = ["m:J", "a", "-o", "out"]
         (["m:J", "b", "-o", "-", "--detach"], ["-o -", "--detach"]),
         ([*BASE, "-q", "-v"], ["-q", "-v"]),
         ([*BASE, "--reducer", "3"], ["no flag --reducer", "--reducers"]),
-        ([*BASE, "--xyzzy"], ["no flag --xyzzy", "mrq help"]),
+        ([*BASE, "--xyzzy"], ["no flag --xyzzy", "`mrq submit --help` lists"]),
         ([*BASE, "-3"], ["no flag -3"]),
         ([*BASE, "--overwrite=yes"], ["--overwrite takes no value"]),
     ],
