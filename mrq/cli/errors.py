@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mrq.cli import units
 from mrq.cli.console import Console, shown
+from mrq.cli.next_step import next_step
 from mrq.cli.wording import in_flags
-from mrq.errors import InternalError, Interrupted, NoInputFiles, UsageError
+from mrq.errors import NoInputFiles, UsageError
 
 if TYPE_CHECKING:
     from mrq.core.model import ErrorReport
@@ -62,10 +63,9 @@ def print_error(
         if len(reports) > 1:
             where = f"shown by {logs}" if logs else "in the same folder"
             console.error(f"  and {units.plural(len(reports) - 1, 'more failed attempt')}, {where}")
-    if isinstance(exc, InternalError):
-        console.error("This is a bug in mrq. Please report it with the lines above.")
-    elif job is not None and not isinstance(exc, UsageError | Interrupted):
-        console.error(f"To go on from what is done, with the same code and inputs: mrq retry {job}")
+    step = next_step(exc, reports[-1] if reports else None, job)
+    for line in step.splitlines() if step is not None else ():
+        console.error(line)
 
 
 def report_lines(report: ErrorReport, said: str = "", *, logs: str | None = None) -> list[str]:

@@ -67,7 +67,7 @@ def refuse_prompts() -> None:
 
     def refused_input(prompt: object = "", /) -> NoReturn:
         raise RuntimeError(
-            "input() in an executor has no terminal; pass it as a parameter (--set name=value)"
+            "input() in an executor has no terminal; pass what it would ask for as a parameter of the job"
         )
 
     sys.breakpointhook = refused_breakpoint

@@ -117,7 +117,7 @@ def timed_out(order: AttemptOrder, position: Sequence[int], stack: str, peak_rss
     error = ErrorReport(
         type=silence,
         message="no record was read or written and task.progress() wasn't called, so the attempt was killed; "
-        "--progress-timeout sets the time",
+        "the setting `progress_timeout` sets the time",
         frames=stack,
         peak_rss_bytes=peak_rss_bytes,
     )
@@ -226,7 +226,7 @@ def _line_at(path: str, offset: int, encoding: str | None) -> str | None:
 
 def _oom_hint(peak_bytes: int, oom: bool, budget_bytes: int) -> str:
     if oom:
-        return f"the kernel's OOM killer ran: less --memory (now {budget_bytes >> 20} MiB) or fewer executors"
+        return f"the kernel's OOM killer ran: less `memory` (now {budget_bytes >> 20} MiB) or fewer executors"
     limit = hints.memory_bytes()
     if limit and peak_bytes >= _NEAR * limit:
         return f"probably the OOM killer: the machine or container has {limit >> 20} MiB"

@@ -218,3 +218,41 @@ def test_quiet_prints_errors_only():
     console.line("one")
     console.error("two")
     assert stream.getvalue() == "two\n"
+
+
+def _report(kind, message="", **more):
+    return ErrorReport(type=kind, message=message, **more)
+
+
+@pytest.mark.parametrize(
+    ("report", "helps", "words"),
+    [
+        (_report("InputError", "in.txt: has changed since it was planned"), False, "submit the job again"),
+        (_report("InputError", "a.gz: ends before its stream does"), False, "Mend that input or"),
+        (_report("CorruptFileError", "block 3", path="a.records"), False, "Mend that input or"),
+        (_report("CorruptFileError", "a run fails its checksum"), True, "go on from what is done"),
+        (_report("InputError", "a: can't be read: Permission denied"), True, "Once it can be read"),
+        (_report("InputError", "a: reading failed: Input/output error"), True, "Once it can be read"),
+        (_report("DataError", "a value of type set can't be carried"), False, "Mend the job's code"),
+        (_report("JobError", "more than 3 bad records"), False, "Mend the job's code"),
+        (_report("killed by signal 9 (SIGKILL)"), True, "Mend the job's code, or give it other memory"),
+        (_report("exit code 3"), True, "Mend the job's code, or give it other memory"),
+        (_report("no progress for 600 s"), True, "--progress-timeout"),
+        (_report("ValueError", "x"), True, "Mend the job's code and submit it again"),
+        (_report("DiskFullError", "/tmp is full"), True, "To go on from what is done"),
+        (_report("OperatorError", "the worker went"), True, "To go on from what is done"),
+        (None, True, "To go on from what is done"),
+    ],
+)
+def test_a_retry_is_advised_only_where_it_can_help(report, helps, words):
+    failed = JobFailed("m-00000 failed", job="j-1", errors=[report] if report else [])
+    text = printed(failed, job="j-1")
+    assert words in text
+    assert ("mrq retry j-1" in text) is helps
+    assert "retry" not in printed(failed).replace("a retry", "")
+
+
+def test_a_job_that_isnt_deterministic_isnt_gone_on_with():
+    failed = JobFailed("the job is nondeterministic: m-00001 and other maps came out differently", job="j-1")
+    assert "Mend the job's code" in printed(failed, job="j-1")
+    assert "mrq retry" not in printed(failed, job="j-1")
