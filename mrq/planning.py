@@ -23,11 +23,12 @@ from mrq.core.model import JobSpec
 from mrq.core.pathmap import PathMap, split_pattern
 from mrq.core.splits import InputFile
 from mrq.errors import JobDefinitionError, UsageError, UsageTypeError, UsageValueError
-from mrq.io.formats import input_format, output_format
+from mrq.io.formats import InputFormat, input_format, output_format
 from mrq.io.plan import Draft, DraftInput, Plan, complete
 from mrq.io.streams import is_url
 from mrq.job import arguments, bundle, check, load, parameters, source
-from mrq.job.base import Job
+from mrq.job.base import Job, defined
+from mrq.job.settings import Settings
 from mrq.result import Result
 
 __all__ = ["Draft", "Path", "Plan", "Request", "complete", "draft", "job_id", "keyed", "plan", "request_of"]
@@ -72,12 +73,7 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
     typed = parameters.convert(cls, request.typed)
     values = parameters.values(cls, {**given, **request.parameters, **typed})
     arguments.check_values(cls, values)
-    in_format = input_format(chosen.input_format or "text")
-    output_format(chosen.output_format or "text", chosen.compression)  # refuses an unknown one here and now
-    if hasattr(cls, "map_block") and not in_format.lines:
-        raise UsageError(
-            f"{cls.__name__}.map_block takes lines of bytes; input format {in_format.name} has none"
-        )
+    in_format = check_formats(cls, chosen)
     map_only = not check.has_reduce(cls)
     if map_only and chosen.reducers:
         out = (
@@ -132,6 +128,15 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         allow_empty=chosen.allow_empty,
         code=built.data,
     )
+
+
+def check_formats(cls: type[Job], settings: Settings) -> InputFormat:
+    """The input format, if there are both, and map_block gets lines of it. Raises UsageError."""
+    found = input_format(settings.input_format or "text")
+    output_format(settings.output_format or "text", settings.compression)  # refuses an unknown one here
+    if defined(cls, "map_block") and not found.lines:
+        raise UsageError(f"{cls.__name__}.map_block takes lines of bytes; input format {found.name} has none")
+    return found
 
 
 def _refuse_paths(request: Request) -> None:

@@ -6,6 +6,7 @@ def test_words():
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
+from mrq.codec.types import shown
 from mrq.core.model import (
     AttemptId,
     JobSpec,
@@ -23,8 +25,10 @@ from mrq.core.model import (
     TaskResult,
     task_name,
 )
+from mrq.errors import JobError, UsageError
 from mrq.io.formats import output_format
-from mrq.job.base import Job, defined, parameter_values
+from mrq.job.base import Job, defined
+from mrq.job.settings import Settings
 from mrq.planning import iterable, keyed
 from mrq.worker import page as pages
 from mrq.worker.order import AttemptOrder, MapSource
@@ -37,42 +41,94 @@ _TOKEN: Final = "testing"  # noqa: S105 an attempt's id, no secret
 _MAPS: Final = 2
 
 
+#: Settings of a run that say how files are read, or how attempts are run again: there are none here.
+_NOT_TRIED: Final = frozenset(
+    {"input_format", "encoding", "inputs", "split_size", "all_files", "allow_empty"}
+    | {"backups", "max_failures", "max_losses", "max_worker_losses", "progress_timeout", "priority"}
+    | {"max_running"}
+)
+
+
 def run(job: Job | type[Job], records: Iterable[Any], *, reducers: int = 1, **overrides: Any) -> list[Any]:
     """(key, value) of every output record, part after part.
 
     `records` are what map gets as values (their keys are positions as in a text file: bytes before them),
-    or tuples of (key, value). With one reducer, the default, the result is in key order. `overrides` are
-    settings by name, as of `mrq.run`; the same checks run as at submit. Raises what the job's code raises, as
-    it is; JobDefinitionError; DataError.
+    or tuples of (key, value); for `map_block` lines, as str or bytes. With one reducer, the default, the
+    result is in key order. `overrides` are settings by name, as of `mrq.run`; the same checks run as at submit.
+    Each attempt gets a copy of the job as it was given, as executors make a new one.
+
+    Raises what the job's code raises, as it is; JobDefinitionError; DataError; UsageError for what can't be
+    tried here.
     """
+    from mrq.job import parameters
     from mrq.job.arguments import check_values
     from mrq.job.check import check
+    from mrq.planning import check_formats
 
     job = job() if isinstance(job, type) else job
+    for name in _NOT_TRIED.intersection(overrides):
+        raise UsageError(
+            f"mrq.testing.run can't try {name}: it takes records instead of files, and runs each task once; "
+            "give it to mrq.run"
+        )
     settings = check(type(job), {"reducers": reducers, **overrides})
-    check_values(type(job), parameter_values(job))
+    check_formats(type(job), settings)
+    values = parameters.validate(job)
+    check_values(type(job), values)
+    given = list(iterable(records, "records", "[line, line]"))
+    _check_records(type(job), settings, given)
     with tempfile.TemporaryDirectory(prefix="mrq-testing-") as folder:
         spec = JobSpec(
             job="testing",
             name=type(job).__name__,
             code="0" * 64,
             entry=f"{type(job).__module__}:{type(job).__qualname__}",
-            parameters=parameter_values(job),
+            parameters=values,
             inputs=("records",),
             splits=(),
             reducers=(settings.reducers or 1) if defined(type(job), "reduce") else 0,
-            input_format="records",
+            input_format="text" if defined(type(job), "map_block") else "records",
+            encoding=settings.encoding,
             output_format="records",
             sort_values=settings.sort_values,
             staging=folder,
             memory_bytes=settings.memory_bytes or _MEMORY,
-            skip_bad_records=0,
+            skip_bad_records=settings.skip_bad_records,
         )
-        return list(
-            _Run(job, spec, folder, settings.order == "total").results(
-                list(keyed(iterable(records, "records", "[line, line]")))
+        found = list(_Run(job, spec, folder, settings.order == "total").results(given))
+        if settings.output_format is not None:
+            form = output_format(settings.output_format)
+            form.check([key for key, _ in found], [value for _, value in found])
+        return found
+
+
+def _check_records(job: type[Job], settings: Settings, records: list[Any]) -> None:
+    """Raise UsageError for records that the job's own input format never gives."""
+    if defined(job, "map_block"):
+        for record in records:
+            if not isinstance(record, str | bytes):
+                raise UsageError(
+                    f"{job.__name__}.map_block gets whole lines: records must be lines, as str or bytes, not "
+                    f"{shown(record)}"
+                )
+            if (b"\n" if isinstance(record, bytes) else "\n") in record:  # type: ignore[operator]
+                raise UsageError(f"a record for map_block is one line, without its end: {shown(record)}")
+        return
+    wanted: type = str
+    if settings.input_format == "whole" or (settings.encoding is None and settings.input_format in _TEXT):
+        wanted = bytes
+    elif settings.input_format != "text":
+        return
+    for _, value in keyed(records):
+        if not isinstance(value, wanted):
+            raise UsageError(
+                f"{job.__name__} reads {settings.input_format or 'text'}"
+                f"{'' if settings.encoding else ' with encoding=None'}, so its map gets {wanted.__name__}: "
+                f"records must be {wanted.__name__}, not {shown(value)}"
             )
-        )
+
+
+_TEXT: Final = (None, "text")
 
 
 class _Run:
@@ -85,23 +141,33 @@ class _Run:
         self._total = total
         self._count = 0
 
-    def results(self, records: list[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-        splits = [self._split(part) for part in _cut(records)]
+    def results(self, records: list[Any]) -> Iterator[tuple[Any, Any]]:
+        lines = self._spec.input_format == "text"
+        splits = [self._split(part) for part in _cut(records if lines else list(keyed(records)))]
         if self._total and self._spec.reducers > 1:
             self._sample(splits)
         parts: list[TaskResult]
+        maps: list[TaskResult] = []
         if self._spec.reducers == 0:
             parts = [self._task(Kind.MAP, i, split=split)[0] for i, split in enumerate(splits)]
         else:
             sources = []
             for i, split in enumerate(splits):
                 result, path = self._task(Kind.MAP, i, split=split)
+                maps.append(result)
+                # A map that yields nothing writes no file.
+                path = path if result.bytes_out else ""
                 sources.append(MapSource(map_index=i, digest=result.digest, path=path))
             reduces = range(self._spec.reducers)
             parts = [self._task(Kind.REDUCE, i, sources=tuple(sources))[0] for i in reduces]
+        bad = sum(part.bad_records for part in [*maps, *parts])
+        if bad > self._spec.skip_bad_records:
+            raise JobError(f"{bad} records are bad, more than the {self._spec.skip_bad_records} allowed")
         form = output_format("records")
         for part in parts:
-            for file in part.files:
+            for file in part.files if part.records_out else ():
+                if file.final.startswith("_bad/"):
+                    continue
                 yield from form.read(os.path.join(self._folder, file.name))
 
     def _sample(self, splits: list[Split]) -> None:
@@ -113,20 +179,37 @@ class _Run:
         cuts = boundaries([sample for sample in samples if sample is not None], spec.reducers)
         self._spec = replace(spec, boundaries=tuple(cuts))
 
-    def _split(self, records: list[tuple[Any, Any]]) -> Split:
+    def _split(self, records: list[Any]) -> Split:
+        """A file with these records, as one split."""
         self._count += 1
         path = os.path.join(self._folder, f"input-{self._count}")
-        writer = output_format("records").open(path)
-        writer.write([key for key, _ in records], [value for _, value in records])
-        size = writer.close().bytes
+        if self._spec.input_format == "text":
+            with open(path, "wb") as file:
+                file.writelines(self._line(record) for record in records)
+        else:
+            writer = output_format("records").open(path)
+            writer.write([key for key, _ in records], [value for _, value in records])
+            writer.close()
         stat = os.stat(path)
+        size = stat.st_size
         piece = Piece(path="records", open=path, start=0, length=size, size=size, mtime_ns=stat.st_mtime_ns)
         return Split(index=self._count - 1, pieces=(piece,))
 
+    def _line(self, record: str | bytes) -> bytes:
+        if isinstance(record, str):
+            record = record.encode(self._spec.encoding or "utf-8", "surrogateescape")
+        return record + b"\n"
+
     def _task(
-        self, kind: Kind, index: int, split: Split | None = None, sources: tuple[MapSource, ...] = ()
+        self,
+        kind: Kind,
+        index: int,
+        split: Split | None = None,
+        sources: tuple[MapSource, ...] = (),
+        *,
+        careful: bool = False,
     ) -> tuple[TaskResult, str]:
-        """One attempt's result and where its map output lies. Raises the user's own error."""
+        """One task's result and where its map output lies. Raises the user's own error."""
         self._count += 1
         place = os.path.join(self._folder, f"{task_name(kind, index)}-{self._count}")
         os.makedirs(os.path.join(place, "scratch"))
@@ -144,16 +227,25 @@ class _Run:
             staging=os.path.join(place, "staged"),
             scratch=os.path.join(place, "scratch"),
             page_path=page_path,
+            careful=careful,
         )
-        attempt = Attempt(order, self._job, pages.open_page(page_path))
+        attempt = Attempt(order, self._fresh(), pages.open_page(page_path))
         try:
             return run_task(attempt), order.output_path
-        except BaseException:
+        except BaseException as exc:
             attempt.discard()
-            raise
+            if careful or not self._spec.skip_bad_records or not isinstance(exc, Exception):
+                raise
+        return self._task(kind, index, split, sources, careful=True)
+
+    def _fresh(self) -> Job:
+        """The job as it was given: what one attempt keeps in self the next one doesn't see."""
+        fresh = copy.copy(self._job)
+        vars(fresh).update(copy.deepcopy(dict(self._spec.parameters)))
+        return fresh
 
 
-def _cut(records: list[tuple[Any, Any]]) -> Iterator[list[tuple[Any, Any]]]:
+def _cut(records: list[Any]) -> Iterator[list[Any]]:
     size = max(1, -(-len(records) // _MAPS))
     stream = iter(records)
     while part := list(islice(stream, size)):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tasks_rig import LARGE, Rig, lines
 
 import mrq
 import mrq.testing
@@ -96,11 +98,11 @@ GIVEN_BACK: list[Callable[[Any, str, Any], Any]] = [
 ]
 
 
-@pytest.mark.parametrize("memory", [None, 30_000])
+@pytest.mark.parametrize("memory", [LARGE, 30_000])
 @pytest.mark.parametrize("sort_values", [False, True])
 @pytest.mark.parametrize("reduce", [*GIVEN_BACK, mrq.identity])
 def test_values_may_be_given_back_whatever_their_number(
-    reduce: Any, sort_values: bool, memory: int | None
+    reduce: Any, sort_values: bool, memory: int, tmp_path: Path
 ) -> None:
     """From 16 values on, results are taken in steps; with little memory groups are read from the disk."""
 
@@ -110,9 +112,10 @@ def test_values_may_be_given_back_whatever_their_number(
             yield name, value * 7 % int(n)
 
     hooks = {"map": pairs, "reduce": reduce}
-    job = mrq.Job.__class__("Given", (mrq.Job,), hooks, sort_values=sort_values)
+    job = type("Given", (mrq.Job,), hooks)()
     sizes = {"a": 1, "b": 15, "c": 16, "d": 17, "e": 3001}
-    found = mrq.testing.run(job(), records=[f"{k} {n}" for k, n in sizes.items()], memory_bytes=memory)
+    rig = Rig(job, tmp_path, memory=memory, settings={"sort_values": sort_values})
+    found = rig.whole(lines([f"{name} {n}" for name, n in sizes.items()])).pairs
     wanted = []
     for name, n in sizes.items():
         values = [value * 7 % n for value in range(n)]

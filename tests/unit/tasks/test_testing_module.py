@@ -9,7 +9,7 @@ import pytest
 
 import mrq
 import mrq.testing
-from mrq.errors import DataError, JobDefinitionError
+from mrq.errors import DataError, JobDefinitionError, JobError, UsageError
 
 
 class Words(mrq.Job):
@@ -89,3 +89,118 @@ def test_total_order_over_several_parts() -> None:
 
     lines = [f"{n * 37 % 100:02d}" for n in range(100)]
     assert [key for key, _ in mrq.testing.run(Ordered(), records=lines, reducers=4)] == sorted(lines)
+
+
+@pytest.mark.parametrize("reduce", [mrq.sum, mrq.collect, mrq.identity, mrq.top(1)])
+@pytest.mark.parametrize("records", [["", ""], ["", "a"], ["a", ""], ["", "", "a"]])
+def test_a_map_that_yields_nothing_is_fine(records: list[str], reduce: Any) -> None:
+    job = type("Quiet", (Words,), {"reduce": reduce})
+    wanted = [("a", [1] if reduce is mrq.collect else 1)] if "a" in records else []
+    assert mrq.testing.run(job(), records=records) == wanted
+    assert mrq.testing.run(job(), records=records, reducers=3) == wanted
+    assert mrq.testing.run(job(), records=records, reducers=3, **TOTAL) == wanted
+
+
+TOTAL: dict[str, Any] = {"order": "total"}
+
+
+def test_map_block_gets_whole_lines() -> None:
+    class Block(mrq.Job):
+        reduce = mrq.sum
+
+        def map_block(self, block: bytes) -> dict[bytes, int]:
+            assert block.endswith(b"\n")
+            return dict.fromkeys(block.split(), 1)
+
+    assert mrq.testing.run(Block(), records=["a b", b"a c", "\udcff"]) == [
+        (b"a", 2),
+        (b"b", 1),
+        (b"c", 1),
+        (b"\xff", 1),
+    ]
+    with pytest.raises(UsageError, match="records must be lines, as str or bytes, not"):
+        mrq.testing.run(Block(), records=[(1, "a")])
+    with pytest.raises(UsageError, match="is one line, without its end"):
+        mrq.testing.run(Block(), records=["a\nb"])
+    with pytest.raises(UsageError, match="map_block takes lines of bytes"):
+        mrq.testing.run(type("Wrong", (Block,), {}, input_format="whole")(), records=["a"])
+
+
+class Numbers(mrq.Job, skip_bad_records=2):
+    reduce = mrq.sum
+
+    def map(self, key: Any, line: str) -> Iterator[tuple[str, int]]:
+        yield "sum", int(line)
+
+
+def test_bad_records_are_left_out_up_to_the_bound() -> None:
+    assert mrq.testing.run(Numbers(), records=["1", "x", "2", "y", "3"]) == [("sum", 6)]
+    with pytest.raises(JobError, match="more than the 2"):
+        mrq.testing.run(Numbers(), records=["x", "1", "y", "z"])
+    with pytest.raises(ValueError, match="invalid literal"):
+        mrq.testing.run(Numbers(), records=["1", "x"], skip_bad_records=0)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "record", "said"),
+    [
+        ({"encoding": None}, "text", "with encoding=None, so its map gets bytes"),
+        ({"input_format": "text"}, b"bytes", "reads text, so its map gets str"),
+        ({"input_format": "text"}, 3, "records must be str, not 3"),
+        ({"input_format": "whole"}, "text", "reads whole, so its map gets bytes"),
+    ],
+)
+def test_records_that_the_input_format_never_gives_are_refused(
+    keywords: dict[str, Any], record: Any, said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        mrq.testing.run(type("Reads", (Words,), {}, **keywords)(), records=[record])
+
+
+@pytest.mark.parametrize("name", ["input_format", "encoding", "split_size", "max_failures", "backups"])
+def test_settings_that_cannot_be_tried_are_refused_by_name(name: str) -> None:
+    with pytest.raises(UsageError, match=f"mrq.testing.run can't try {name}"):
+        mrq.testing.run(Words(), records=["a"], **{name: None})
+
+
+def test_what_the_output_format_cannot_say_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Any, keys: Any, values: Any) -> None:
+        raise DataError(f"{self.name} has no word for {keys[0]}")
+
+    monkeypatch.setattr("mrq.io.output.OutputFormat.check", refuse)
+    with pytest.raises(DataError, match="jsonl has no word for a"):
+        mrq.testing.run(Words(), records=["a"], output_format="jsonl")
+    assert mrq.testing.run(Words(), records=["a"]) == [("a", 1)]
+    with pytest.raises(UsageError, match="unknown output format"):
+        mrq.testing.run(Words(), records=["a"], output_format="parquet!")
+
+
+def test_parameters_are_checked_and_copied() -> None:
+    class Listing(mrq.Job):
+        names: list[str] = []  # noqa: RUF012 a parameter's default, copied for each instance
+        reduce = mrq.count
+
+        def setup(self) -> None:
+            assert not self.names
+            assert not hasattr(self, "seen")
+            self.names.append("x")
+            self.seen = True
+
+        def map(self, key: Any, line: str) -> Iterator[Any]:
+            yield line, None
+
+    job = Listing()
+    assert mrq.testing.run(job, records=["a", "b", "a"]) == [("a", 2), ("b", 1)]
+    assert job.names == []
+    with pytest.raises(UsageError, match="parameter names of Listing must be list"):
+        mrq.testing.run(Listing(names=3), records=["a"])  # type: ignore[arg-type]
+
+
+def test_what_a_test_puts_into_the_job_stays() -> None:
+    class Asking(mrq.Job):
+        def map(self, key: Any, line: str) -> Iterator[Any]:
+            yield line, self.service(line)  # type: ignore[attr-defined]
+
+    job = Asking()
+    vars(job)["service"] = str.upper
+    assert mrq.testing.run(job, records=["a"]) == [("a", "A")]
