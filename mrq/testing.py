@@ -54,7 +54,8 @@ def run(job: Job | type[Job], records: Iterable[Any], *, reducers: int = 1, **ov
 
     `records` are what map gets as values (their keys are positions as in a text file: bytes before them),
     or tuples of (key, value); for `map_block` lines, as str or bytes. With one reducer, the default, the
-    result is in key order. `overrides` are settings by name, as of `mrq.run`; the same checks run as at submit.
+    result is in key order. `overrides` are settings by name, as of `mrq.run`; the same checks run as at
+    submit.
     Each attempt gets a copy of the job as it was given, as executors make a new one.
 
     Raises what the job's code raises, as it is; JobDefinitionError; DataError; UsageError for what can't be
