@@ -74,6 +74,8 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
     values = parameters.values(cls, {**given, **request.parameters, **typed})
     arguments.check_values(cls, values)
     in_format = check_formats(cls, chosen)
+    if chosen.as_of_now:
+        _refuse_as_of_now(request, in_format)
     map_only = not check.has_reduce(cls)
     if map_only and chosen.reducers:
         out = (
@@ -126,6 +128,7 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         split_bytes=chosen.split_bytes,
         all_files=chosen.all_files,
         allow_empty=chosen.allow_empty,
+        as_of_now=chosen.as_of_now,
         code=built.data,
     )
 
@@ -137,6 +140,26 @@ def check_formats(cls: type[Job], settings: Settings) -> InputFormat:
     if defined(cls, "map_block") and not found.lines:
         raise UsageError(f"{cls.__name__}.map_block takes lines of bytes; input format {found.name} has none")
     return found
+
+
+def _refuse_as_of_now(request: Request, form: InputFormat) -> None:
+    """Raise UsageError for what has no last whole line of now."""
+    if not form.lines:
+        raise UsageError(
+            f"`as_of_now=True` reads whole lines of files that are still written, and input format "
+            f"{form.name} has none; leave it out"
+        )
+    for spelled in request.inputs:
+        if spelled == "-":
+            raise UsageError(
+                "`as_of_now=True` is for files that are still written, and standard input is read to its "
+                "end; leave it out"
+            )
+        if is_url(spelled):
+            raise UsageError(
+                f"{spelled}: `as_of_now=True` reads files on a disk, of which it can be told whether they "
+                "grew or were replaced; leave it out, or give a path"
+            )
 
 
 def _refuse_paths(request: Request) -> None:

@@ -109,6 +109,10 @@ class Piece:
     mtime_ns: int  #: of the file when it was planned; 0 where the store has none
     #: Of the whole file on the disk, where a finished output's manifest says it: what is read must have it.
     crc32: int | None = None
+    #: Of a file that is still written, and read as it was when planned: it may grow, and be no other.
+    inode: int = 0
+    #: Bytes behind `size` that it had by then too: a line without its end.
+    unended: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

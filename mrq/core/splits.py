@@ -36,6 +36,8 @@ class InputFile:
     mtime_ns: int  #: 0 where the store has none
     splittable: bool  #: False: compressed, or a format that reads files whole
     crc32: int | None = None  #: as its manifest says, where it is part of a finished output
+    inode: int = 0  #: of a file that is still written, of which `size` is where its last whole line ends
+    unended: int = 0  #: bytes behind that: a line without its end
 
 
 def default_split_bytes(total_bytes: int) -> int:
@@ -112,6 +114,8 @@ def _piece(file: InputFile, start: int, length: int) -> Piece:
         size=file.size,
         mtime_ns=file.mtime_ns,
         crc32=file.crc32,
+        inode=file.inode,
+        unended=file.unended,
     )
 
 

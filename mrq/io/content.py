@@ -27,7 +27,7 @@ class Content(NamedTuple):
 
     def refusal(self, path: str, inside: str | None = None) -> str:
         """The sentence for people; `inside` is the compression that it was found in."""
-        if self.mend.startswith("--"):
+        if self.mend.startswith("`"):
             how = f"give {self.mend}"
         else:
             remote = path == "-" or "://" in path
@@ -37,7 +37,7 @@ class Content(NamedTuple):
                 first = f"{first}decompress it, then "
             how = f"{first}{self.mend.replace('FILE', name)}"
         what = f"{self.what} in {inside}" if inside else self.what
-        also = ' (or name an encoding, such as encoding="latin-1", to take its bytes as they are)'
+        also = ' (or name an encoding, such as `encoding="latin-1"`, to take its bytes as they are)'
         shown = "standard input" if path == "-" else path
         return f"{shown}: this is {what}, not lines of text: {how}{also if self.is_marked else ''}"
 
@@ -118,7 +118,7 @@ _TABLE: Final[tuple[tuple[bytes, Content], ...]] = (
     (b"\0\0\xfe\xff", _UTF32),
     (b"\xff\xfe", _UTF16),
     (b"\xfe\xff", _UTF16),
-    (b"MRQR", Content("a file of mrq's records", mend="--input-format records")),
+    (b"MRQR", Content("a file of mrq's records", mend='`input_format="records"`')),
     (b"PAR1", _PARQUET),
     (b"PARE", _PARQUET),
     (b"ARROW1\0\0", Content("an Arrow file", mend=_ARROW)),

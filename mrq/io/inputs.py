@@ -18,7 +18,7 @@ from mrq.errors import InputError
 from mrq.io import disk
 from mrq.io.compression import compression_of
 from mrq.io.search import Found, Search, identity, is_hidden
-from mrq.io.streams import filesystem, is_url
+from mrq.io.streams import difference, filesystem, is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ def _difference(piece: Piece) -> str | None:
     if is_url(piece.open):
         fs, path = filesystem(piece.open)
         try:
-            size, mtime_ns = int(fs.info(path).get("size") or 0), 0
+            size = int(fs.info(path).get("size") or 0)
         except OSError as exc:
             return f"{piece.path} can't be read any more: {exc}"
     else:
@@ -188,12 +188,9 @@ def _difference(piece: Piece) -> str | None:
             stat = os.stat(piece.open)
         except OSError as exc:
             return f"{piece.path} can't be read any more: {exc.strerror}"
-        size, mtime_ns = stat.st_size, stat.st_mtime_ns
-    if size != piece.size:
-        return f"{piece.path} had {piece.size} bytes and has {size} now"
-    if piece.mtime_ns and mtime_ns and mtime_ns != piece.mtime_ns:
-        return f"{piece.path} was written again since"
-    return None
+        changed = difference(piece, stat)
+        return f"{piece.path} ({changed})" if changed else None
+    return f"{piece.path} ({piece.size} bytes then, {size} now)" if size != piece.size else None
 
 
 _Found = Iterator[tuple[tuple[str, str], object, InputFile]]

@@ -72,6 +72,19 @@ def line_chunks(
             reported = upto
 
 
+def whole_lines(source: Source, size: int) -> int:
+    """Where the last line that has its end before byte `size` ends: how many bytes whole lines are."""
+    at = size
+    while at > 0:
+        start = max(0, at - BLOCK_BYTES)
+        source.seek(start)
+        found = source.read(at - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        at = start
+    return 0
+
+
 def _still_there(piece: Piece) -> None:
     """An empty file is opened too: it may have grown."""
     Source(piece).close()

@@ -62,6 +62,7 @@ class Draft:
     splittable: bool  #: the input format's word
     split_bytes: int | None
     all_files: bool = False  #: hidden names count too
+    as_of_now: bool = False  #: files that are still written are read to their last whole line of now
     allow_empty: bool = False  #: inputs without any file make an empty result
     #: Hidden ones that were left out where what only the client sees was sent.
     hidden_files: int = 0
@@ -95,6 +96,8 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
     found_here = finding is None
     if finding is None:
         finding = _vouched(draft, _find(draft))
+        if draft.as_of_now:
+            finding = _of_now(draft, finding)
     files = finding.files
     if not files and not draft.allow_empty and not any(map(_is_result, draft.inputs)):
         raise NoInputFiles(_nothing(draft, finding))
@@ -134,6 +137,14 @@ def _vouched(draft: Draft, finding: Finding) -> Finding:
     args = [(given.spelled, given.open) for given in draft.inputs if not given.is_sent]
     found = vouch(args, finding.files, finding.results)
     return replace(finding, files=found.files, notes=found.notes)
+
+
+def _of_now(draft: Draft, finding: Finding) -> Finding:
+    """With each file that is still written cut at its last whole line. Raises InputError."""
+    unseen = {given.open for given in draft.inputs if given.size is not None}
+    reading = Reading(lines=True, marks=draft.spec.refuses_marks)
+    files, notes = vetting.as_of_now(finding.files, reading, unseen)
+    return replace(finding, files=tuple(files), notes=(*finding.notes, *notes))
 
 
 def _notes(draft: Draft, finding: Finding) -> Iterator[str]:

@@ -134,15 +134,21 @@ class Source:
                 self._file = fs.open(path, "rb")
                 size = getattr(self._file, "size", None)
                 if size is not None and size != piece.size:
-                    raise InputError(_changed(piece, size))
+                    raise InputError(
+                        f"{piece.path}: changed since the job was planned ({piece.size} bytes then, "
+                        f"{size} now); run the job again"
+                    )
                 return
             self._fd = os.open(piece.open, os.O_RDONLY | os.O_CLOEXEC)
             stat = os.fstat(self._fd)
         except OSError as exc:
             raise InputError(f"{piece.path}: can't be read: {exc.strerror or exc}") from exc
-        if stat.st_size != piece.size or (piece.mtime_ns and stat.st_mtime_ns != piece.mtime_ns):
+        changed = difference(piece, stat)
+        if changed:
             self.close()
-            raise InputError(_changed(piece, stat.st_size))
+            raise InputError(
+                f"{piece.path}: changed since the job was planned ({changed}); run the job again"
+            )
 
     def _look(self, size: int, marks: bool) -> None:
         """Read as what it is. Raises InputError for what isn't text."""
@@ -306,10 +312,15 @@ class _UpToItsEnd:
         return data
 
 
-def _changed(piece: Piece, size: int) -> str:
-    if size != piece.size:
-        return (
-            f"{piece.path}: changed since the job was planned ({piece.size} bytes then, {size} now); "
-            "run the job again"
-        )
-    return f"{piece.path}: changed since the job was planned (same size, other time); run the job again"
+def difference(piece: Piece, stat: os.stat_result) -> str:
+    """How a file of this machine differs from what was planned; "" where it may be read."""
+    then, now = piece.size + piece.unended, stat.st_size
+    if piece.inode:
+        if stat.st_ino != piece.inode:
+            return "it is another file: it was replaced or rotated"
+        return f"{then} bytes then, {now} now: it was cut" if now < then else ""
+    if now > then and compression_of(piece.path) is None:
+        return f"{then} bytes then, {now} now; `as_of_now=True` reads text that is still written"
+    if now != then:
+        return f"{then} bytes then, {now} now"
+    return "same size, other time" if piece.mtime_ns and stat.st_mtime_ns != piece.mtime_ns else ""

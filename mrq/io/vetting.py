@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from mrq.core.model import Piece, Split
 from mrq.core.splits import InputFile
+from mrq.errors import InputError
+from mrq.io.lines import whole_lines
 from mrq.io.streams import Reading, Source
 
 
@@ -30,9 +33,70 @@ def of_text(
     ]
 
 
+def as_of_now(
+    files: Sequence[InputFile], reading: Reading, unseen: Collection[str]
+) -> tuple[list[InputFile], list[str]]:
+    """The files, those that may be still written as far as their last whole line; and what is to be said.
+
+    Compressed files, and parts of a finished output, are read as ever: no more is written to them. Raises
+    InputError where there are only compressed ones, or for what isn't text.
+    """
+    found = [
+        file if file.open in unseen or file.crc32 is not None else _of_now(file, reading) for file in files
+    ]
+    whole = [file.path for file in found if not file.splittable]
+    if whole and len(whole) == len(found):
+        raise InputError(
+            f"{whole[0]} is compressed, and `as_of_now=True` reads the whole lines of files that are still "
+            "written, which only plain text has: leave it out"
+        )
+    return found, list(_left_out(found))
+
+
+def _of_now(file: InputFile, reading: Reading) -> InputFile:
+    try:
+        stat = os.stat(file.open)
+    except OSError as exc:
+        raise InputError(f"{file.path}: can't be read: {exc.strerror}") from exc
+    if not file.splittable:
+        return file
+    size = stat.st_size
+    here = replace(file, size=size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)
+    with Source(_whole(here), reading) as source:
+        if source.compression is not None:
+            return replace(file, splittable=False)
+        end = whole_lines(source, size)
+    return replace(here, size=end, unended=size - end)
+
+
+def _left_out(files: Sequence[InputFile]) -> Iterator[str]:
+    """What is said of lines that have no end yet."""
+    unended = [file for file in files if file.unended]
+    for some, what in (
+        (
+            [file for file in unended if not file.size],
+            "its only line has no end yet, so nothing of it is read",
+        ),
+        ([file for file in unended if file.size], "its last line has no end yet, and is left out"),
+    ):
+        if some:
+            more = f" (as of {len(some) - 1:,} more)" if len(some) > 1 else ""
+            yield f"{some[0].path}: {what}{more}"
+
+
 def _compression(file: InputFile, reading: Reading) -> str | None:
-    whole = Piece(
-        path=file.path, open=file.open, start=0, length=file.size, size=file.size, mtime_ns=file.mtime_ns
-    )
-    with Source(whole, reading) as source:
+    with Source(_whole(file), reading) as source:
         return source.compression
+
+
+def _whole(file: InputFile) -> Piece:
+    return Piece(
+        path=file.path,
+        open=file.open,
+        start=0,
+        length=file.size,
+        size=file.size,
+        mtime_ns=file.mtime_ns,
+        inode=file.inode,
+        unended=file.unended,
+    )

@@ -47,6 +47,7 @@ class Settings:
     max_running: int | None = None
     all_files: bool = False  #: inputs with hidden names count too
     allow_empty: bool = False  #: inputs without any file make an empty result
+    as_of_now: bool = False  #: files that are still written are read to their last whole line of now
 
 
 class Keywords(TypedDict, total=False):
@@ -73,6 +74,7 @@ class Keywords(TypedDict, total=False):
     max_running: int | None
     all_files: bool
     allow_empty: bool
+    as_of_now: bool
 
 
 class Kind(enum.Enum):
@@ -302,6 +304,14 @@ _ROWS: Final = (
         kind=Kind.SWITCH,
         default="False",
         help="make an empty result where no file is in the inputs",
+    ),
+    Setting(
+        name="as_of_now",
+        field="as_of_now",
+        check=checks.boolean,
+        kind=Kind.SWITCH,
+        default="False",
+        help="read files that are still written, up to their last whole line of now",
     ),
     Setting(
         name="max_failures",

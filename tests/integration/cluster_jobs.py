@@ -130,3 +130,14 @@ class Strict(mrq.Job):
     def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
         word, _, count = line.partition("\t")
         yield word.encode("ascii").decode(), int(count)
+
+
+class Needs(mrq.Job):
+    """Fails as long as a file isn't there."""
+
+    there: str
+    reduce = mrq.sum
+
+    def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
+        assert os.path.exists(self.there)
+        yield line, 1

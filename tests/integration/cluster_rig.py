@@ -15,6 +15,7 @@ from typing import Any
 from mrq import profile
 from mrq.adapters.memory import MemoryBroker, MemoryQueues, MemoryStore, SystemClock
 from mrq.adapters.memory_leading import MemoryBlobs, MemoryClientLink, MemoryDesk, MemoryLease, MemoryRequests
+from mrq.client import local
 from mrq.cluster import ClusterEngine
 from mrq.core.election import ElectionConfig
 from mrq.core.machine_config import MachineConfig, ReduceStart
@@ -262,3 +263,16 @@ def cluster(folder: Path, *, workers: int = 1, **more: Any) -> Iterator[Cluster]
         for number in range(workers):
             made.worker(f"w{number}")
         yield made
+
+
+@contextlib.contextmanager
+def engine_of(kind: str, folder: Path) -> Iterator[Any]:
+    """An engine that runs jobs with `run` and `start`: "embedded", or of a "cluster" with one worker."""
+    if kind == "embedded":
+        with local(executors=2) as made:
+            yield made
+        return
+    with Cluster(folder) as rig:
+        rig.master()
+        rig.worker("w0")
+        yield rig.client()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from cluster_jobs import Count, CountOnly, First, Strict, Words
-from cluster_rig import Cluster
+from cluster_rig import engine_of
 
 import mrq
 from mrq.errors import MrqError
@@ -35,14 +35,8 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("engine")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MRQ_TMP", str(folder))
-        if request.param == "embedded":
-            with mrq.local(executors=2) as made:
-                yield made
-        else:
-            with Cluster(folder) as rig:
-                rig.master()
-                rig.worker("w0")
-                yield rig.client()
+        with engine_of(request.param, folder) as made:
+            yield made
 
 
 @pytest.fixture(scope="module")

@@ -160,8 +160,8 @@ def test_changed_says_what_changed(tree: Path) -> None:
     os.utime(tree / "b.txt", ns=(5, 5))
     (tree / "c.log").unlink()
     assert inputs.changed(pieces) == [
-        "a.txt had 5 bytes and has 18 now",
-        "b.txt was written again since",
+        "a.txt (5 bytes then, 18 now; `as_of_now=True` reads text that is still written)",
+        "b.txt (same size, other time)",
         "c.log can't be read any more: No such file or directory",
     ]
 
