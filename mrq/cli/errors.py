@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from mrq import errors as tree
 from mrq.cli import units
 from mrq.cli.console import Console, shown
 from mrq.cli.next_step import next_step
@@ -74,7 +75,9 @@ def report_lines(report: ErrorReport, said: str = "", *, logs: str | None = None
     lines: list[str] = []
     if report.frames and report.type not in _NOT_THE_CODE:
         lines += ["  " + shown(line) for line in report.frames.rstrip("\n").splitlines()]
-    what = f"{report.type}: {report.message}" if report.message else report.type
+    # What is ours to say is said in flags; the user's own messages stay as they are.
+    message = in_flags(report.message) if hasattr(tree, report.type) else report.message
+    what = f"{report.type}: {message}" if message else report.type
     if shown(what) not in said:
         lines += ["  " + line for line in shown(what).splitlines()]
     if report.record is not None:

@@ -62,3 +62,11 @@ def test_an_encoding_takes_its_bytes_as_they_are(shell):
     shell.write("in.txt", UTF16)
     ran = shell.submit("job.py", "in.txt", "-o", "-")
     assert (ran.code, ran.out) == (0, b"0\t8\n9\t3\n13\t1\n"), ran.err
+
+
+def test_advice_is_in_flags_wherever_it_is_said(shell):
+    shell.write("in.txt", b"MRQR\x01\0\0\0")
+    ran = shell.submit("wc.py", "in.txt", "-o", "out")
+    assert ran.code == 1
+    assert "give `--input-format records`" in ran.err
+    assert "input_format=" not in ran.err
