@@ -46,7 +46,7 @@ def test_settings_are_inherited_and_overridden() -> None:
     ("keywords", "said"),
     [
         ({"sort_value": True}, "no setting 'sort_value'; did you mean 'sort_values'?"),
-        ({"zzz": 1}, "no setting 'zzz'; there are all_files, allow_empty, backups,"),
+        ({"zzz": 1}, "no setting 'zzz'; there are all_files, allow_empty, as_of_now, backups,"),
         ({"sort_values": 1}, "sort_values must be True or False, not 1"),
         ({"order": "totl"}, "order must be one of total, hashed, not 'totl'; did you mean 'total'?"),
         ({"reducers": 0}, "reducers must be a number from 1 to 10,000, not 0"),
