@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import types
+import zlib
 
 import pytest
 
 from mrq.cli.app import run
 from mrq.core import rows
-from mrq.core.model import JobState
+from mrq.core.commit import Manifest, dump_manifest
+from mrq.core.model import JobState, StagedFile
 from mrq.errors import Interrupted, OperatorError, OutputError, UsageError
 from mrq.handle import Handle
 from mrq.planning import complete
@@ -38,8 +40,8 @@ class Result:
 
     job, output, output_format = "j-1", "/data/out", "text"
 
-    def __init__(self, parts=(), private=False):
-        self.parts, self.is_private = list(parts), private
+    def __init__(self, private=False):
+        self.parts, self.is_private = [], private
         self.counters = {"lines": 3}
         numbers = dict.fromkeys(Summary.__slots__, 0)
         self.summary = Summary(
@@ -284,9 +286,22 @@ def test_what_the_leader_refuses_is_told(engine, capfd, error):
     assert str(error) in mrq(capfd, "status", "j-2", "--cluster", "prod", expect=code)[1]
 
 
+def finished(folder):
+    """A finished output of one part."""
+    part = StagedFile(name="p", final="part-00000", records=1, bytes=4, crc32=zlib.crc32(b"a\t1\n"))
+    manifest = Manifest(
+        job="j-1", name="J", code="", parameters={}, inputs=(), input_files=1, input_bytes=1, format="text",
+        compression=None, reducers=1, counters={}, parts=(part,),
+    )  # fmt: skip
+    folder.mkdir()
+    (folder / "part-00000").write_bytes(b"a\t1\n")
+    (folder / "_SUCCESS").write_bytes(dump_manifest(manifest))
+    return str(folder)
+
+
 def test_wait_prints_a_result_without_out_and_ends_as_the_submit_would(engine, capfd, tmp_path):
-    (tmp_path / "part-00000").write_text("a\t1\n")
-    engine.outcome = Result([str(tmp_path / "part-00000")], private=True)
+    engine.outcome = Result(private=True)
+    engine.outcome.output = finished(tmp_path / "out")
     out, err = mrq(capfd, "wait", "j-1", "--cluster", "prod")
     assert out == "a\t1\n"
     assert "done in" in err
