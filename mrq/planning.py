@@ -84,7 +84,9 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
             else "leave reducers out of its class"
         )
         raise UsageError(f"{cls.__name__} has no reduce: its parts are its maps' outputs; {out}")
-    built = bundle.build(loaded)
+    # A class names what lies beside its file, a flag or an argument what lies in the current folder.
+    beside = os.getcwd() if "ship" in request.overrides else os.path.dirname(loaded.file)
+    built = bundle.build(loaded, [os.path.abspath(os.path.join(beside, path)) for path in chosen.ship])
     name = cls.__name__
     spec = JobSpec(
         job=job_id(name),

@@ -45,7 +45,7 @@ _MAPS: Final = 2
 _NOT_TRIED: Final = frozenset(
     {"input_format", "encoding", "inputs", "split_size", "all_files", "allow_empty"}
     | {"backups", "max_failures", "max_losses", "max_worker_losses", "progress_timeout", "priority"}
-    | {"max_running"}
+    | {"max_running", "ship"}
 )
 
 
@@ -67,12 +67,12 @@ def run(job: Job | type[Job], records: Iterable[Any], *, reducers: int = 1, **ov
     from mrq.planning import check_formats
 
     job = job() if isinstance(job, type) else job
+    settings = check(type(job), {"reducers": reducers, **overrides})
     for name in _NOT_TRIED.intersection(overrides):
         raise UsageError(
             f"mrq.testing.run can't try {name}: it takes records instead of files, and runs each task once; "
             "give it to mrq.run"
         )
-    settings = check(type(job), {"reducers": reducers, **overrides})
     check_formats(type(job), settings)
     values = parameters.validate(job)
     check_values(type(job), values)

@@ -76,7 +76,8 @@ def report_lines(report: ErrorReport, said: str = "", *, logs: str | None = None
     if report.frames and report.type not in _NOT_THE_CODE:
         lines += ["  " + shown(line) for line in report.frames.rstrip("\n").splitlines()]
     # What is ours to say is said in flags; the user's own messages stay as they are.
-    message = in_flags(report.message) if hasattr(tree, report.type) else report.message
+    ours = hasattr(tree, report.type) or report.type == "ModuleNotFoundError"  # to which a hint is added
+    message = in_flags(report.message) if ours else report.message
     what = f"{report.type}: {message}" if message else report.type
     if shown(what) not in said:
         lines += ["  " + line for line in shown(what).splitlines()]

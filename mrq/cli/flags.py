@@ -81,6 +81,7 @@ def of_setting(name: str) -> Flag:
         names=(row.long,) if row.short is None else (row.short, row.long),
         help=f"{row.help} (default: {_default(row.default)})",
         value=None if switch else row.value or row.kind.value,
+        many=row.kind is Kind.PATHS,
         off=f"--no-{row.long.removeprefix('--')}" if switch else None,
         setting=name,
     )

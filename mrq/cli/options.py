@@ -13,7 +13,7 @@ from typing import Any
 from mrq.cli.flags import SETTING_FLAGS, Parsed
 from mrq.config import EXECUTORS_MAX
 from mrq.errors import UsageError
-from mrq.job.settings import SETTINGS
+from mrq.job.settings import SETTINGS, Setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,12 +144,19 @@ def settings_of(parsed: Parsed) -> dict[str, Any]:
                 made[row.name] = True
             elif f"no_{flag.key}" in parsed.switches:
                 made[row.name] = False
+        elif flag.many:
+            if flag.key in parsed.lists:
+                made[row.name] = _checked(row, parsed.lists[flag.key], said)
         elif flag.key in parsed.values:
             text = parsed.values[flag.key]
-            value = row.typed(text)
-            try:
-                row.checked(value)
-            except ValueError as exc:
-                raise UsageError(f"{said} {text}: {exc}") from None
-            made[row.name] = value
+            made[row.name] = _checked(row, row.typed(text), f"{said} {text}")
     return made
+
+
+def _checked(row: Setting, value: Any, said: str) -> Any:
+    """The value itself, if it can be. Raises UsageError that begins with what was typed."""
+    try:
+        row.checked(value)
+    except ValueError as exc:
+        raise UsageError(f"{said}: {exc}") from None
+    return value

@@ -16,6 +16,7 @@ from mrq.job.settings import SETTINGS
 _ARGUMENTS: Final = {"overwrite": "--overwrite", "executors": "--executors", "output": "--output"}
 
 _OPTION: Final = re.compile(r"`(\w+)=([^`=]*)`")
+_QUOTES: Final = "\"'"
 #: An instance to be made, with what its parameters are left out.
 _INSTANCE: Final = re.compile(r"`[A-Za-z_]\w*\((\w+=…(?:, \w+=…)*)\)`")
 
@@ -35,7 +36,9 @@ def _flag(match: re.Match[str]) -> str:
         return f"`{long}`"
     if value == "False":
         return f"`--no-{long.removeprefix('--')}`"
-    return f"`{long} {value.strip(chr(34))}`"
+    if value.startswith("["):  # a flag for each
+        return "`" + " ".join(f"{long} {each.strip(_QUOTES)}" for each in value.strip("[]").split(", ")) + "`"
+    return f"`{long} {value.strip(_QUOTES)}`"
 
 
 def _sets(match: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -39,8 +39,8 @@ class Bundle:
     data: bytes
 
 
-def build(loaded: LoadedJob, *, size_max: int = SIZE_MAX) -> Bundle:
-    """The bundle of a loaded job.
+def build(loaded: LoadedJob, ship: Sequence[str] = (), *, size_max: int = SIZE_MAX) -> Bundle:
+    """The bundle of a loaded job, with the files and folders of `ship`, absolute.
 
     Raises JobDefinitionError for a file that can't be read, and above `size_max` bytes, naming the largest.
     """
@@ -48,7 +48,7 @@ def build(loaded: LoadedJob, *, size_max: int = SIZE_MAX) -> Bundle:
 
     from mrq.job import imports
 
-    found = imports.follow(loaded.file, loaded.module, loaded.root)
+    found = imports.follow(loaded.file, loaded.module, loaded.root, ship)
     data = pack(found.files, size_max=size_max)
     return Bundle(digest=hashlib.sha256(data).hexdigest(), entry=loaded.entry, data=data)
 

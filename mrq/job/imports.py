@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Final
@@ -44,13 +44,49 @@ class LocalFiles:
     packages: set[str] = field(default_factory=set)  #: outermost packages, taken whole
 
 
-def follow(file: str, module: str, root: str) -> LocalFiles:
+def follow(file: str, module: str, root: str, ship: Sequence[str] = ()) -> LocalFiles:
     """Everything local that `file` imports, at any depth and inside functions too, with whole packages.
 
-    Raises JobDefinitionError, with its line, for a file that isn't Python.
+    And the files and folders of `ship` (absolute), with what their own modules import: what lies below the
+    root keeps its place, anything else is found by its own name.
+
+    Raises JobDefinitionError, with its line, for a file that isn't Python, and for a path that isn't there or
+    can't be shipped under its name.
     """
     found = LocalFiles(root)
-    waiting = [(module, file)]
+    _follow(found, [(module, file)])
+    for path in ship:
+        _ship(found, path)
+    return found
+
+
+def _ship(found: LocalFiles, path: str) -> None:
+    """Add a file or a folder that no import statement names."""
+    if not os.path.exists(path):
+        raise JobDefinitionError(f"{path}, which should be shipped with the job, isn't there")
+    inside = path.startswith(found.root.rstrip(os.sep) + os.sep)
+    root = found.root if inside else os.path.dirname(path)
+    files = list(_files_below(path)) if os.path.isdir(path) else [path]
+    top = os.path.relpath(path, root).split(os.sep)[0].removesuffix(".py")
+    if is_python_s_or_ours(top):
+        raise JobDefinitionError(
+            f"{path} can't be shipped: executors would find it in the place of Python's own {top}; rename it"
+        )
+    of_it = LocalFiles(root, files={_name_in_bundle(root, each): each for each in files})
+    # An extension module is found by its file alone.
+    names = [os.path.relpath(each, root).removesuffix(".py") for each in files if each.endswith(".py")]
+    modules = [name.removesuffix("/__init__").replace(os.sep, ".") for name in names]
+    _follow(of_it, list(zip(modules, (each for each in files if each.endswith(".py")), strict=True)))
+    for name, file in of_it.files.items():
+        if os.path.realpath(found.files.setdefault(name, file)) != os.path.realpath(file):
+            raise JobDefinitionError(
+                f"{file} can't be shipped: {found.files[name]} is {name} to executors already; rename one"
+            )
+
+
+def _follow(found: LocalFiles, waiting: list[tuple[str, str]]) -> None:
+    """Add modules, and all that they import."""
+    root = found.root
     while waiting:
         name, path = waiting.pop()
         if name in found.modules:
@@ -62,7 +98,6 @@ def follow(file: str, module: str, root: str) -> LocalFiles:
             # A package's own __init__ runs first, and may import what its modules don't.
             wanted = [*_parents(name), *_imported(path, package)]
             waiting.extend(hit for target in wanted for hit in _resolve(root, target))
-    return found
 
 
 def _take(found: LocalFiles, name: str, path: str) -> None:

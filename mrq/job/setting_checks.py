@@ -7,6 +7,7 @@ at least 16M, not '1K'".
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -171,6 +172,17 @@ def encoding(value: Any) -> str:
 def total_order(value: Any) -> str | None:
     """The `order` that True or False stands for."""
     return "total" if boolean(value) else None
+
+
+def paths(value: Any) -> tuple[str, ...]:
+    """Paths, as they were given."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f'a list of paths, such as ["plugins"], not {value!r}')
+    made = tuple(os.fspath(path) if isinstance(path, os.PathLike) else path for path in value)
+    for path in made:
+        if not isinstance(path, str) or not path:
+            raise ValueError(f'a list of paths, such as ["plugins"], not one with {path!r}')
+    return made
 
 
 def later(value: Any) -> Any:

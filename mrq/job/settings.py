@@ -11,7 +11,7 @@ and one in docs/command-line.md. The flag, its `--no-` and every side's check fo
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
@@ -45,6 +45,7 @@ class Settings:
     progress_timeout_s: float | None = None
     priority: int = 0
     max_running: int | None = None
+    ship: tuple[str, ...] = ()  #: files and folders beside those that imports name, as given
     all_files: bool = False  #: inputs with hidden names count too
     allow_empty: bool = False  #: inputs without any file make an empty result
     as_of_now: bool = False  #: files that are still written are read to their last whole line of now
@@ -72,6 +73,7 @@ class Keywords(TypedDict, total=False):
     progress_timeout: float | str | None
     priority: int
     max_running: int | None
+    ship: Sequence[str]
     all_files: bool
     allow_empty: bool
     as_of_now: bool
@@ -85,6 +87,7 @@ class Kind(enum.Enum):
     SIZE = "SIZE"
     TIME = "TIME"
     WORD = "WORD"
+    PATHS = "PATH"  #: may be given more than once, and each counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,6 +379,14 @@ _ROWS: Final = (
         kind=Kind.COUNT,
         default="none",
         help="on a cluster: tasks of this job at once, at most",
+    ),
+    Setting(
+        name="ship",
+        field="ship",
+        check=checks.paths,
+        kind=Kind.PATHS,
+        default="none",
+        help="send a file or folder too that no import statement names; may be repeated",
     ),
 )
 

@@ -149,7 +149,27 @@ def with_source_paths(outcome: Outcome, code: str, source_root: str) -> Outcome:
     for copies in (code, short_path(code)):
         message = message.replace(f"{copies}/", f"{source_root.rstrip('/')}/")
         frames = frames.replace(f"{copies}/", f"{source_root.rstrip('/')}/")
+    if outcome.error.type in ("ModuleNotFoundError", "JobDefinitionError"):
+        message += _shipping_hint(message, source_root)
     return replace(outcome, error=replace(outcome.error, message=message, frames=frames))
+
+
+def _shipping_hint(message: str, source_root: str) -> str:
+    """What to do about a module that executors lack: an import that computes its name isn't followed."""
+    found = re.search(r"No module named '([\w.]+)'", message)
+    if found is None:
+        return ""
+    name = found[1].replace(".", "/")
+    for path in (f"{name}.py", name, f"{name.partition('/')[0]}.py", name.partition("/")[0]):
+        if os.path.exists(os.path.join(source_root, path)):
+            return (
+                f"; {path} lies beside the job's file, and executors get only what import statements name: "
+                f'ship it too, `ship=["{path}"]`'
+            )
+    return (
+        "; executors get what import statements name, and have the packages that are installed there: "
+        'a file of yours whose name is computed is sent by `ship=["PATH"]`'
+    )
 
 
 def as_text(error: ErrorReport) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,3 +101,39 @@ def test_an_empty_file_and_an_empty_result_are_inputs(engine: Any, tmp_path: Pat
     assert names(tmp_path / "three") == ["_SUCCESS"], "no split, no part"
     assert list(engine.run(Upper, [tmp_path / "three"], tmp_path / "four")) == []
     assert list(engine.run(Upper, mapped, tmp_path / "five")) == []
+
+
+COMPUTED = """
+import importlib
+
+import mrq
+
+class Computed(mrq.Job):
+    name: str
+
+    def map(self, key, line):
+        yield None, importlib.import_module(self.name).upper(line)
+"""
+
+
+def test_a_module_that_no_import_names_is_shipped_or_its_absence_told(
+    engine: Any, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = tmp_path / "jobs"
+    (jobs / "plugins").mkdir(parents=True)
+    (jobs / "computed_job.py").write_text(COMPUTED)
+    (jobs / "plugins" / "loud.py").write_text("from shout import upper\n")
+    (jobs / "shout.py").write_text("def upper(text):\n    return text.upper() + '!'\n")
+    monkeypatch.syspath_prepend(jobs)
+    sys.modules.pop("computed_job", None)  # of the other engine's test
+    made = importlib.import_module("computed_job").Computed
+    for name, said in (
+        ("plugins.loud", 'ship it too, `ship=["plugins'),
+        ("nowhere", 'is sent by `ship=["PATH"]`'),
+    ):
+        with pytest.raises(JobFailed) as caught:
+            engine.run(made(name=name), [source], tmp_path / "out")
+        assert "No module named" in str(caught.value)
+        assert said in str(caught.value)
+    done = engine.run(made(name="plugins.loud"), [source], tmp_path / "out", ship=[jobs / "plugins"])
+    assert [text for text, _ in done] == ["A B!", "B!"]

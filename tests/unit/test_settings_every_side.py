@@ -55,6 +55,7 @@ BAD: dict[Kind, tuple[tuple[Any, str | None], ...]] = {
         (float("inf"), None),
         (True, None),
     ),
+    Kind.PATHS: (("x", None), (3, None), ([1], None), ([""], None), (None, None)),
     Kind.WORD: (
         ("nonsense", "nonsense"),
         ("", ""),
@@ -90,6 +91,7 @@ GOOD: dict[Kind, tuple[tuple[Any, str | None], ...]] = {
     Kind.SIZE: (("64M", "64M"), (1 << 30, str(1 << 30)), ("1.5GiB", "1.5GiB")),
     Kind.TIME: (("10m", "10m"), (90, "90"), (0.5, "0.5s"), ("7d", "7d")),
     Kind.WORD: (),
+    Kind.PATHS: (([], None), ((), None)),
 }
 GOOD_OF: dict[str, tuple[tuple[Any, str | None], ...]] = {
     "reducers": ((12, "12"), (None, "auto"), ("auto", "auto")),
@@ -206,8 +208,9 @@ def test_what_cant_be_is_refused_in_the_same_words(
     assert said(sides.engine, row.name, value) == words
     assert said(sides.draft, row.name, value) == words
     assert said(sides.testing, row.name, value) == words
-    # Of an order a draft says only whether it is total; 0 reducers leave their number to the leader.
-    if row.field != "order" and not (row.name == "reducers" and value == 0):
+    # Of an order a draft says only whether it is total, what is shipped is in its code, and 0 reducers leave
+    # their number to the leader.
+    if row.field not in ("order", "ship") and not (row.name == "reducers" and value == 0):
         assert said(sides.leader, row.name, value) == words
     with pytest.raises(TypeError):
         sides.keyword(row.name, value)
@@ -235,7 +238,11 @@ def test_what_can_be_is_taken_from_every_side(
     }
     assert (local.total_order, local.split_bytes) == (sent.total_order, sent.split_bytes)
     submits._refuse_settings(sent)
-    assert sorted(sides.testing(row.name, value)) == [("a", 1), ("b", 1)]
+    if row.name in mrq.testing._NOT_TRIED:
+        with pytest.raises(UsageError, match=f"mrq.testing.run can't try {row.name}"):
+            sides.testing(row.name, value)
+    else:
+        assert sorted(sides.testing(row.name, value)) == [("a", 1), ("b", 1)]
     if row.long is not None and text is not None:
         assert resolve(Job, options(flag_of(row, text))) == chosen
 
@@ -250,6 +257,7 @@ def test_a_flag_switches_off_what_the_class_says(row: Setting, sides: Sides) -> 
         **dict.fromkeys(("order",), ("hashed",)),
         **dict.fromkeys(("compression", "max_running"), ("none",)),
         **dict.fromkeys(("input_format", "output_format"), ("text",)),
+        "ship": (),
         **dict.fromkeys(("reducers", "memory", "split_size", "max_failures", "progress_timeout"), ("auto",)),
     }
     default = getattr(resolve(Job), row.field)

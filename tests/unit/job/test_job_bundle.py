@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from mrq import planning
 from mrq.errors import CorruptFileError, DiskFullError, JobDefinitionError
 from mrq.job import bundle, imports
 from mrq.job.load import load_job
+from mrq.planning import Request
 
 JOB = """import mrq
 
@@ -246,3 +248,63 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(JobDefinitionError, match=r"can't read .*gone\.py, which the job needs"):
         bundle.pack({"gone.py": str(tmp_path / "gone.py")})
+
+
+def shipped(file: Path, *paths: Path) -> list[str]:
+    found = imports.follow(str(file), *imports.module_of(str(file)), [str(path) for path in paths])
+    return sorted(found.files)
+
+
+def test_what_no_import_names_can_be_shipped(tmp_path: Path) -> None:
+    root, other = tmp_path / "root", tmp_path / "other"
+    job = write(root / "job.py", JOB)
+    plugins = write(root / "plugins" / "a.py", "import helper\n").parent
+    write(plugins / "table.csv", "1,2\n")
+    write(plugins / ".hidden", "x")
+    write(plugins / "deep" / "b.py", "from plugins import a\n")
+    write(root / "helper.py")
+    far = write(other / "far.py", "import near\n")
+    write(other / "near.py")
+    write(other / "untouched.py")
+    package = write(other / "pack" / "__init__.py", "from . import inner\n").parent
+    write(package / "inner.py")
+    assert shipped(job) == ["job.py"]
+    inside = ["helper.py", "job.py", "plugins/a.py", "plugins/deep/b.py", "plugins/table.csv"]
+    assert shipped(job, plugins) == inside
+    assert shipped(job, plugins, plugins / "a.py", root / "helper.py") == inside
+    assert shipped(job, far) == ["far.py", "job.py", "near.py"]
+    assert shipped(job, package) == ["job.py", "pack/__init__.py", "pack/inner.py"]
+    assert shipped(job, plugins / "table.csv") == ["job.py", "plugins/table.csv"]
+
+
+def test_what_cant_be_shipped_is_refused_by_name(tmp_path: Path) -> None:
+    job = write(tmp_path / "root" / "job.py", JOB)
+    clash = write(tmp_path / "other" / "job.py", JOB)
+    for path, said in (
+        (tmp_path / "nope", "nope, which should be shipped with the job, isn't there"),
+        (write(tmp_path / "other" / "random.py"), "in the place of Python's own random; rename it"),
+        (clash, "is job.py to executors already; rename one"),
+        (write(tmp_path / "other" / "broken.py", "def f(:\n"), "broken.py:1: SyntaxError"),
+    ):
+        with pytest.raises(JobDefinitionError) as caught:
+            shipped(job, path)
+        assert said in str(caught.value)
+
+
+def test_a_class_ships_what_is_beside_its_file_an_argument_what_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyword = JOB.replace("mrq.Job", "mrq.Job, ship=['beside.py']")
+    job = write(tmp_path / "jobs" / "shipping_job.py", keyword)
+    write(tmp_path / "jobs" / "beside.py")
+    here = write(tmp_path / "here.py")
+    write(tmp_path / "in.txt", "a\n")
+    monkeypatch.chdir(tmp_path)
+    for overrides, name in (
+        ({}, "beside.py"),
+        ({"ship": ["here.py"]}, "here.py"),
+        ({"ship": [here]}, "here.py"),
+    ):
+        made = planning.draft(Request(ref=str(job), inputs=["in.txt"], overrides=overrides))
+        with zipfile.ZipFile(io.BytesIO(made.code)) as archive:
+            assert sorted(archive.namelist()) == sorted(["shipping_job.py", name])

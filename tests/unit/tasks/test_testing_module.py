@@ -157,7 +157,7 @@ def test_records_that_the_input_format_never_gives_are_refused(
         mrq.testing.run(type("Reads", (Words,), {}, **keywords)(), records=[record])
 
 
-@pytest.mark.parametrize("name", ["input_format", "encoding", "split_size", "max_failures", "backups"])
+@pytest.mark.parametrize("name", ["input_format", "encoding", "split_size", "max_failures", "max_running"])
 def test_settings_that_cannot_be_tried_are_refused_by_name(name: str) -> None:
     with pytest.raises(UsageError, match=f"mrq.testing.run can't try {name}"):
         mrq.testing.run(Words(), records=["a"], **{name: None})
