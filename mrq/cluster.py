@@ -17,7 +17,7 @@ import mrq
 from mrq import config, planning
 from mrq.core import wire
 from mrq.core.jobs import JobView
-from mrq.core.model import JobSpec
+from mrq.core.model import NO_LIMITS, JobSpec, Limits
 from mrq.core.pathmap import PathMap
 from mrq.errors import InputError, MrqError, OperatorError, UsageError
 from mrq.extra import needing_extra
@@ -30,7 +30,7 @@ from mrq.master.private import PrivateFolder
 from mrq.planning import Path, Request
 from mrq.ports import Blobs, ClientLink
 from mrq.remote import ship
-from mrq.remote.ask import Asker
+from mrq.remote.ask import Asker, retried
 from mrq.remote.fetch import fetch
 from mrq.remote.follow import Follower, summary_of
 from mrq.remote.here import Here
@@ -179,9 +179,15 @@ class ClusterEngine:
         self._follow(handle)
         return handle
 
-    def retry(self, job: str) -> Handle:
-        """Go on with a job that failed. Raises UsageError or InputError by name."""
-        self.ask("retry", job=job, reason="retried by the user")
+    def retry(
+        self,
+        job: str,
+        *,
+        limits: Limits = NO_LIMITS,
+    ) -> Handle:
+        """Go on with a job that failed, under other limits if some are given. Raises UsageError or InputError
+        by name."""
+        self.ask("retry", job=job, **retried(limits))
         return self.handle(job)
 
     def ask(self, op: str, **args: Any) -> Mapping[str, Any]:

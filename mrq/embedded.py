@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq import config, planning
-from mrq.core.model import JobSpec, JobState, Kind, Purpose, Slots, TaskResult
+from mrq.core.model import NO_LIMITS, JobSpec, JobState, Kind, Limits, Purpose, Slots, TaskResult
 from mrq.errors import InternalError, Interrupted, MrqError, OperatorError, UsageError
 from mrq.handle import Handle
 from mrq.master.jobfolder import Completion, JobFolder, make_root
@@ -174,18 +174,30 @@ class Engine:
             raise
         return handle
 
-    def retry(self, job: str) -> Handle:
-        """Go on with a job that failed or was killed. Raises UsageError or InputError by name."""
+    def retry(
+        self,
+        job: str,
+        *,
+        limits: Limits = NO_LIMITS,
+        old: str | None = None,
+    ) -> Handle:
+        """Go on with a job that failed or was killed, under other limits if some are given; `old` is what
+        MRQ_TMP was then, if it was another. Raises UsageError or InputError by name."""
+        from mrq.master.jobfolder import bring
         from mrq.master.recovery import recover
 
         if self._closed:
             raise UsageError(_CLOSED)
+        if old is not None:
+            bring(os.path.abspath(old), self.root, job)
         folder = JobFolder.reopen(self.root, job)
         sweep(self.root)  # of the engine that died: what this job doesn't need
         try:
             # A master that runs keeps its machine: the journal says all that is needed.
             alone = self._master is None
-            found = recover(folder, worker=_WORKER, boot=self._boot, now=time.monotonic(), restore=alone)
+            found = recover(
+                folder, worker=_WORKER, boot=self._boot, now=time.monotonic(), restore=alone, limits=limits
+            )
         except BaseException:
             folder.close()
             raise

@@ -109,6 +109,20 @@ SUBMIT_FLAGS: Final = (
     *SETTING_FLAGS,
 )
 
+#: What a retry may set anew.
+RETRY_FLAGS: Final = (
+    replace(
+        of_setting("skip_bad_records"), help="from now on leave out up to N records, those so far among them"
+    ),
+    replace(of_setting("max_failures"), help="from now on so many failures of one task fail the job"),
+    replace(of_setting("memory"), help="another budget of one executor, for what runs from now on"),
+    Flag(
+        names=("--from",),
+        value="OLD_TMP",
+        help="what MRQ_TMP was when the job ran; it is moved to where MRQ_TMP is now",
+    ),
+)
+
 COMMANDS: Final = (
     Command(
         name="submit",
@@ -123,7 +137,7 @@ COMMANDS: Final = (
         usage="mrq retry [JOB] [flags]",
         help="Go on with a job that failed or was killed, on its own stored code, keeping what is done.\n\n"
         "Without JOB, list the jobs that there are.",
-        flags=(RETRY_EXECUTORS, CLUSTER, DETACH, TIMEOUT, JSON, QUIET, VERBOSE, HELP),
+        flags=(*RETRY_FLAGS, RETRY_EXECUTORS, CLUSTER, DETACH, TIMEOUT, JSON, QUIET, VERBOSE, HELP),
     ),
     Command(
         name="jobs",

@@ -37,11 +37,15 @@ def next_step(exc: BaseException, report: ErrorReport | None, job: str | None) -
         if any(words in report.message for words in _UNREADABLE):
             return f"Once it can be read, {go_on}"
         return "Mend that input or leave it out, and submit the job again: a retry takes inputs as they were."
+    leave_out = ""
+    if report.path is not None:
+        leave_out = f"\nTo leave such records out instead: mrq retry {job} --skip-bad-records N"
     if report.type in _CODE:
-        return _SUBMIT
+        return _SUBMIT + leave_out
     if report.type.startswith(("killed by signal", "exit code")):
         return (
-            "Mend the job's code, or give it other memory, and submit it again.\n"
+            "Mend the job's code and submit it again, or give it other memory: "
+            f"mrq retry {job} --memory SIZE\n"
             f"If something outside the job ended it (a kill, memory that others took), {go_on}"
         )
     if report.type.startswith("no progress"):
@@ -49,4 +53,4 @@ def next_step(exc: BaseException, report: ErrorReport | None, job: str | None) -
             "Mend what hangs, or allow a longer silence (--progress-timeout), and submit the job again.\n"
             f"If it waited for something that is back, {go_on}"
         )
-    return f"{_SUBMIT}\nIf the cause has gone by itself (a service, a file), {go_on}"
+    return f"{_SUBMIT}{leave_out}\nIf the cause has gone by itself (a service, a file), {go_on}"

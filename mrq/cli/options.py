@@ -12,6 +12,7 @@ from typing import Any
 
 from mrq.cli.flags import SETTING_FLAGS, Parsed
 from mrq.config import EXECUTORS_MAX
+from mrq.core.model import Limits
 from mrq.errors import UsageError
 from mrq.job.settings import SETTINGS, Setting
 
@@ -131,6 +132,17 @@ def _overrides(parsed: Parsed) -> dict[str, Any]:
     if "overwrite" in parsed.switches:
         made["overwrite"] = True
     return made
+
+
+def limits_of(parsed: Parsed) -> Limits:
+    """What a retry sets anew. Raises UsageError."""
+    given = settings_of(parsed)
+    memory = given.get("memory")
+    return Limits(
+        skip_bad_records=given.get("skip_bad_records"),
+        max_failures=given.get("max_failures"),
+        memory_bytes=None if memory is None else SETTINGS["memory"].checked(memory),
+    )
 
 
 def settings_of(parsed: Parsed) -> dict[str, Any]:

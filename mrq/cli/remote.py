@@ -10,10 +10,11 @@ from mrq.cli import errors
 from mrq.cli.clusters import Remote, refuse_local, remote_of
 from mrq.cli.console import Console, print_json, write_out
 from mrq.cli.flags import Parsed
-from mrq.cli.options import Options
+from mrq.cli.options import Options, limits_of
 from mrq.cli.signals import Signals
 from mrq.cli.submit import Told, head, report, request_of, say_plan, show_plan, standard_input, watch
 from mrq.errors import Interrupted, MrqError, OperatorError, UsageError
+from mrq.remote.ask import retried
 
 if TYPE_CHECKING:
     from mrq.handle import Handle
@@ -105,9 +106,11 @@ def retry(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int
         raise UsageError(
             "-j is for a retry on this machine; a cluster's job keeps what it was submitted with"
         )
+    if "from" in parsed.values:
+        raise UsageError("--from is for a retry on this machine; a cluster keeps its jobs in its store")
     with remote_of(parsed, console, told) as engine:
         told.job = job
-        engine.ask("retry", job=job, reason="retried by the user")
+        engine.ask("retry", job=job, **retried(limits_of(parsed)))
         detach = "detach" in parsed.switches
         handle = engine.handle(job)
         if detach:

@@ -9,7 +9,7 @@ from mrq import config
 from mrq.cli import errors, leftovers, units
 from mrq.cli.console import Console, print_json, shown, write_out
 from mrq.cli.flags import Parsed
-from mrq.cli.options import executors
+from mrq.cli.options import executors, limits_of
 from mrq.cli.signals import Signals
 from mrq.errors import UsageError
 
@@ -30,9 +30,11 @@ def retry(parsed: Parsed, console: Console, signals: Signals, told: Any) -> int:
         from mrq.cli import remote
 
         return remote.retry(parsed, console, signals, told)
+    limits_of(parsed)  # refuses what is no limit before anything starts
     told.job = job
     with engine_of(count, console, signals) as engine:
-        result = run(lambda: engine.retry(job), engine, console, signals, told)
+        limits, old = limits_of(parsed), parsed.values.get("from")
+        result = run(lambda: engine.retry(job, limits=limits, old=old), engine, console, signals, told)
         told.output = result.output
         private = result.is_private
         if private and not json:
@@ -55,7 +57,7 @@ def _is_here(parsed: Parsed, job: str) -> bool:
     from mrq.cli import clusters
 
     here = os.path.isdir(os.path.join(config.temp_root(), "jobs", job.replace("/", "")))
-    if here and "cluster" not in parsed.values:
+    if (here or "from" in parsed.values) and "cluster" not in parsed.values:
         return True
     return clusters.is_local(parsed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -206,6 +207,8 @@ def run(
         signals.check()
         handle = start()
         told.job = handle.job
+        if os.environ.get("MRQ_TMP"):  # another shell may have another
+            told.where = f" --from {shlex.quote(os.path.dirname(engine.root))}"
         try:
             watch(handle, console, signals, stop=stop)
             result = handle.result(0)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mrq.core.model import AttemptId, Beat, JobSpec, Kind, Outcome, Role, TaskResult, WorkerHealth
+from mrq.core.model import (
+    NO_LIMITS,
+    AttemptId,
+    Beat,
+    JobSpec,
+    Kind,
+    Limits,
+    Outcome,
+    Role,
+    TaskResult,
+    WorkerHealth,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +138,13 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryRequested:
-    """A failed or cancelled job goes on: charges are forgiven, completed work is kept."""
+    """A failed or cancelled job goes on: charges are forgiven, completed work is kept.
+
+    One that goes on already only takes the limits.
+    """
 
     job: str
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,13 @@ from mrq.core import transitions
 from mrq.core.checked import Checked
 from mrq.core.digest import mix
 from mrq.core.model import (
+    NO_LIMITS,
     AttemptId,
     ErrorReport,
     JobSpec,
     JobState,
     Kind,
+    Limits,
     Role,
     StagedFile,
     Status,
@@ -188,9 +190,11 @@ class Job:
         "durations",
         "error",
         "errors",
+        "excused",
         "failures",
         "finished_at",
         "history",
+        "limits",
         "losses",
         "maps",
         "needs",
@@ -243,10 +247,26 @@ class Job:
         self.slowest: dict[Kind, tuple[float, int]] = dict.fromkeys(Kind, (0.0, -1))
         self.durations = {kind: Durations() for kind in Kind}
         self.needs = spec.needs
+        self.limits = NO_LIMITS  #: what a retry has set anew; `spec` has it
+        #: Maps that came out differently since a retry gave them other memory: once each, that is expected.
+        self.excused: set[int] = set()
         #: Who may claim its tasks, at so many changes of the workers: kept by `core.fitting`.
         self.takers: dict[Kind, tuple[Worker, ...] | None] = {}
         self.takers_at = -1
         self.timers: set[str] = set()  #: periodic timers that are armed: "m", "r" or "stall"
+
+    def limit(self, limits: Limits) -> None:
+        """Go on under what a retry has set anew."""
+        self.limits, self.spec = limits, limits.applied(self.spec)
+        self.needs = self.spec.needs
+        self.takers_at = -1
+
+    def excuses(self, index: int) -> bool:
+        """Whether a map may have come out differently because a retry gave it other memory; once a map."""
+        if self.limits.memory_bytes is None or index in self.excused:
+            return False
+        self.excused.add(index)
+        return True
 
     def table(self, kind: Kind) -> TaskTable:
         return self.maps if kind is Kind.MAP else self.reduces
@@ -426,6 +446,7 @@ class Job:
             self.maps.save(),
             self.reduces.save(),
             None if self.checked is None else self.checked.save(),
+            to_wire(self.limits),
         ]
 
     @classmethod
@@ -449,6 +470,8 @@ class Job:
         job.reduces.load(data[12])
         if len(data) > 13 and data[13] is not None:  # an earlier mrq checked nothing
             job.checked = Checked.load(data[13])
+        if len(data) > 14:
+            job.limits = from_wire(Limits, data[14])
         return job
 
 

@@ -9,7 +9,16 @@ from mrq.core.digest import MASK
 from mrq.core.fitting import takers
 from mrq.core.jobs import Job
 from mrq.core.machine_state import FORGET, STALL, STRAGGLERS, State
-from mrq.core.model import AttemptId, JobState, Kind, Purpose, Role, TaskResult, WorkerHealth
+from mrq.core.model import (
+    NO_LIMITS,
+    AttemptId,
+    JobState,
+    Kind,
+    Purpose,
+    Role,
+    TaskResult,
+    WorkerHealth,
+)
 from mrq.core.moves import (
     arm,
     arm_offer,
@@ -162,7 +171,12 @@ def on_cancel(state: State, event: e.CancelRequested) -> None:
 def on_retry(state: State, event: e.RetryRequested) -> None:
     """A failed or cancelled job goes on: charges are forgiven, completed work is kept."""
     job = state.jobs.get(event.job)
-    if job is None or job.state not in (JobState.FAILED, JobState.CANCELLED):
+    if job is None:
+        return
+    if event.limits != NO_LIMITS:
+        job.limit(event.limits.over(job.limits))
+        state.write_job(job)
+    if job.state not in (JobState.FAILED, JobState.CANCELLED):
         return
     job.move(JobState.RUNNING, "retry requested")
     job.error, job.finished_at = None, 0.0

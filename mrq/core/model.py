@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 
 class Kind(enum.Enum):
@@ -187,6 +187,43 @@ class JobSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a retry may set anew of a job; None leaves it."""
+
+    skip_bad_records: int | None = None
+    max_failures: int | None = None
+    memory_bytes: int | None = None
+
+    def applied(self, spec: JobSpec) -> JobSpec:
+        """The spec with these."""
+        return replace(
+            spec,
+            skip_bad_records=spec.skip_bad_records
+            if self.skip_bad_records is None
+            else self.skip_bad_records,
+            max_failures=self.max_failures or spec.max_failures,
+            memory_bytes=self.memory_bytes or spec.memory_bytes,
+        )
+
+    def over(self, older: Limits) -> Limits:
+        """These, and of older ones what they leave."""
+        return Limits(
+            skip_bad_records=older.skip_bad_records
+            if self.skip_bad_records is None
+            else self.skip_bad_records,
+            max_failures=self.max_failures or older.max_failures,
+            memory_bytes=self.memory_bytes or older.memory_bytes,
+        )
+
+
+NO_LIMITS: Final = Limits()
+
+
+def _given(value: int | None, otherwise: int | None) -> Any:
+    return otherwise if value is None else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptId:
     """Who an attempt is, everywhere: reports, beats, fetches, paths."""
 
@@ -209,6 +246,7 @@ class TaskMessage:
     not_worker: str | None = None  #: a worker that must not take it (backups, exclusions)
     careful: bool = False  #: skip_bad_records: an earlier attempt failed, so drop bad records in place
     needs: Needs = Needs()  #: a worker that lacks some of it mustn't take it
+    skip_bad_records: int | None = None  #: another bound than the spec's, after a retry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ def message(
         not_worker=not_worker,
         careful=trouble is not None and trouble.careful,
         needs=job.needs,
+        skip_bad_records=job.limits.skip_bad_records,
     )
 
 

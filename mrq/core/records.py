@@ -26,7 +26,7 @@ from mrq.core.events import AttemptClaimed
 from mrq.core.exchange import StoredJob
 from mrq.core.jobs import SUMMED, Job, TaskError
 from mrq.core.machine_state import BEAT, DIAL, FORGET, READY, State
-from mrq.core.model import Beat, Kind, Role, WorkerHealth
+from mrq.core.model import Beat, Kind, Limits, Role, WorkerHealth
 from mrq.core.moves import arm_offer, attach
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RESULT_FIELDS, RUNNING, Flight, TaskTable, Trouble
 from mrq.core.workers import Worker
@@ -108,7 +108,7 @@ def job_record(state: State, job: Job) -> bytes:
     plain = [getattr(job, name) for name in _PLAIN]
     plain[:_TIMES] = [at and at + shift for at in plain[:_TIMES]]
     errors = [wire.to_wire(error) for error in job.errors]
-    return wire.pack([VERSION, wire.VERSION, shift, plain, errors])
+    return wire.pack([VERSION, wire.VERSION, shift, plain, errors, wire.to_wire(job.limits)])
 
 
 def _before(at: float, updated: float) -> int | None:
@@ -155,9 +155,11 @@ def adopt(state: State, stored: StoredJob) -> bool:
 
 
 def _take_job(state: State, job: Job, stored: StoredJob) -> None:
-    version, wire_version, was, plain, errors = wire.unpack(stored.job_record or b"")
+    version, wire_version, was, plain, errors, *later = wire.unpack(stored.job_record or b"")
     if (version, wire_version) != (VERSION, wire.VERSION):
         raise ValueError(f"they are of version {version}.{wire_version}, not {VERSION}.{wire.VERSION}")
+    if later:  # an earlier mrq had none
+        job.limit(wire.from_wire(Limits, later[0]))
     shift = state.shift + state.wall
     job.state, job.error = stored.state, stored.error
     for at, (name, value) in enumerate(zip(_PLAIN, plain, strict=True)):

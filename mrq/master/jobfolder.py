@@ -10,6 +10,7 @@ that can be locked belongs to nobody.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -92,7 +93,10 @@ class JobFolder:
         known = sorted(os.listdir(f"{root}/jobs")) if os.path.isdir(f"{root}/jobs") else []
         if job not in known:
             have = ", ".join(known) if known else "none"
-            raise UsageError(f"no job {job!r} is kept in {root}/jobs (there: {have}); see mrq retry")
+            raise UsageError(
+                f"no job {job!r} is kept in {root}/jobs (there: {have}); if MRQ_TMP was another folder when "
+                f"it ran, name that: mrq retry {job} --from OLD_TMP"
+            )
         path = paths.job_folder(root, job)
         fd = _try_lock(path)
         if fd is None:
@@ -109,6 +113,13 @@ class JobFolder:
     def spec(self) -> JobSpec:
         """The job as submitted. Raises CorruptFileError."""
         return read_spec(self.path)
+
+    def keep_spec(self, spec: JobSpec) -> None:
+        """Replace the job's spec: what a retry has set anew. Raises OperatorError or DiskFullError."""
+        try:
+            self._write_aside("spec", wire.pack({"v": _VERSION, "spec": wire.to_wire(spec)}))
+        except OSError as exc:
+            raise disk.named(exc, self.path) from exc
 
     def code(self) -> bytes:
         """The job's own stored bundle."""
@@ -198,6 +209,48 @@ class JobFolder:
             with contextlib.suppress(OSError):
                 os.unlink(aside)
             raise
+
+
+def bring(old: str, root: str, job: str) -> None:
+    """Move a job's folder from what was MRQ_TMP, or the folder inside it, to `root`, where it goes on.
+
+    Raises UsageError when there is none, or its owner lives; OperatorError or DiskFullError.
+    """
+    own = os.path.basename(root)
+    places = (old, os.path.join(old, own), os.path.dirname(old))
+    source = next((found for place in places if os.path.isdir(found := f"{place}/jobs/{job}")), None)
+    if source is None or not job or "/" in job:
+        raise UsageError(f"--from {old}: no job {job!r} is kept there; it holds what MRQ_TMP was then")
+    target = paths.job_folder(root, job)
+    if os.path.realpath(source) == os.path.realpath(target):
+        return
+    if os.path.lexists(target):
+        raise UsageError(
+            f"job {job} is kept in {root}/jobs too: leave out --from, or `mrq clean {job}` first"
+        )
+    fd = _try_lock(source)
+    if fd is None:
+        raise UsageError(f"job {job} is still running (process {owner(source).get('pid', '?')})")
+    aside = f"{root}/moving-{job}"
+    try:
+        make_root(root)
+        try:
+            os.rename(source, target)
+        except OSError as exc:
+            if exc.errno != errno.EXDEV:
+                raise
+            shutil.rmtree(aside, ignore_errors=True)  # of a move that was killed
+            shutil.copytree(source, aside, symlinks=True)
+            os.rename(aside, target)
+            shutil.rmtree(source, ignore_errors=True)
+    except shutil.Error as exc:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise OperatorError(f"job {job} can't be copied from {source} to {root}: {exc}") from exc
+    except OSError as exc:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise disk.named(exc, root) from exc
+    finally:
+        os.close(fd)
 
 
 def read_spec(path: str) -> JobSpec:

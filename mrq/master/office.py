@@ -15,8 +15,9 @@ from difflib import get_close_matches
 from typing import Any, Final, Protocol
 
 from mrq.core import events as e
+from mrq.core import wire
 from mrq.core.answers import error_answer
-from mrq.core.model import JobState, WorkerHealth
+from mrq.core.model import NO_LIMITS, JobState, Limits, WorkerHealth
 from mrq.errors import MrqError, OperatorError, UsageError
 from mrq.job.setting_checks import nearest
 from mrq.master.archive import Archive
@@ -56,7 +57,7 @@ class Office:
         views: Views,
         archive: Archive,
         submits: Submits,
-        retry: Callable[[str], None],
+        retry: Callable[[str, Limits], None],
         logs: Logbook,
         shared: SharedRoot,
         slow: Callable[[Callable[[], None]], None],
@@ -187,7 +188,8 @@ class Office:
 
     def _go_on(self, args: _Answer) -> _Answer:
         job = str(args["job"])
-        self._retry(job)
+        told = args.get("limits")  # none from an earlier mrq
+        self._retry(job, NO_LIMITS if told is None else wire.from_wire(Limits, told))
         return {"state": JobState.RUNNING.value}
 
     def _order(self, args: _Answer, event: type, health: WorkerHealth) -> _Answer:

@@ -18,7 +18,17 @@ from mrq.core import paths
 from mrq.core.checked import Checked
 from mrq.core.machine import Machine
 from mrq.core.machine_config import MachineConfig
-from mrq.core.model import JobSpec, JobState, Kind, Purpose, StagedFile, TaskResult, TaskState
+from mrq.core.model import (
+    NO_LIMITS,
+    JobSpec,
+    JobState,
+    Kind,
+    Limits,
+    Purpose,
+    StagedFile,
+    TaskResult,
+    TaskState,
+)
 from mrq.errors import CorruptFileError, InputError, MrqError, UsageError
 from mrq.io import committer, inputs
 from mrq.io.committer import Staging
@@ -38,14 +48,23 @@ class Recovered:
     results: dict[tuple[Kind, int], TaskResult]
 
 
-def recover(folder: JobFolder, *, worker: str, boot: str, now: float, restore: bool = True) -> Recovered:
-    """Look through a job's folder. What is intact is given to this worker and boot.
+def recover(
+    folder: JobFolder,
+    *,
+    worker: str,
+    boot: str,
+    now: float,
+    restore: bool = True,
+    limits: Limits = NO_LIMITS,
+) -> Recovered:
+    """Look through a job's folder. What is intact is given to this worker and boot; the job goes on under
+    `limits`, which its folder keeps.
 
     Without `restore` the checkpoint is passed over: the machine that takes the job has others already.
 
     Raises InputError naming inputs that changed, or OutputError.
     """
-    spec = folder.spec()
+    spec = limits.applied(folder.spec())
     if spec.purpose is Purpose.SAMPLE:
         raise UsageError(f"job {spec.job} was only sampling keys for a total order: submit the job anew")
     changed = inputs.changed([piece for split in spec.splits for piece in split.pieces])
@@ -78,8 +97,10 @@ def recover(folder: JobFolder, *, worker: str, boot: str, now: float, restore: b
         for done in intact.values()
     ]
     view = machine.job(spec.job) if machine is not None else None
-    if view is not None and view.state in (JobState.FAILED, JobState.CANCELLED):
-        events.append(e.RetryRequested(job=spec.job))
+    if view is not None and (view.state in (JobState.FAILED, JobState.CANCELLED) or limits != NO_LIMITS):
+        events.append(e.RetryRequested(job=spec.job, limits=limits))
+    if limits != NO_LIMITS:
+        folder.keep_spec(spec)
     return Recovered(
         spec=spec,
         code=folder.code(),

@@ -19,7 +19,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.machine import Machine
 from mrq.core.machine_config import MachineConfig
-from mrq.core.model import JobSpec, JobState, Kind, Purpose, TaskResult
+from mrq.core.model import JobSpec, JobState, Kind, Limits, Purpose, TaskResult
 from mrq.errors import CorruptFileError, InputError, MrqError, OperatorError, UsageError
 from mrq.io import committer, inputs, owner
 from mrq.io.plan import sample_id
@@ -453,8 +453,8 @@ class Term:
         """Of the workers that take tasks."""
         return self._views.slots()
 
-    def _retry(self, job: str) -> None:
-        """Go on with a failed job. Raises UsageError, InputError, OutputError by name."""
+    def _retry(self, job: str, limits: Limits) -> None:
+        """Go on with a failed job under the limits given. Raises UsageError, InputError, OutputError."""
         state = self._views.state(job)
         past = self._archive.state(job) if state is None else None
         if state is None and past is None:
@@ -479,7 +479,7 @@ class Term:
                     f"{', '.join(changed[:5])}{more}; submit it anew"
                 )
             committer.reopen(spec, cluster=self._cluster)
-            self._master.settle(e.RetryRequested(job=job))
+            self._master.settle(e.RetryRequested(job=job, limits=limits))
         self._desk.tell(job, {"type": "resumed"})
 
     def _goes_on(self, job: str) -> bool:

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from mrq.core import wire
 from mrq.core.answers import raise_error
+from mrq.core.model import NO_LIMITS, Limits
 from mrq.errors import OperatorError
 from mrq.ports import ClientLink, ClientRequest
 
@@ -79,3 +81,9 @@ class Asker:
                     told = True
                     self._say(f"{exc}; trying again")
             self.closed.wait(_AGAIN_S)
+
+
+def retried(limits: Limits) -> dict[str, Any]:
+    """What a retry tells the leader; limits only where some are given, as an earlier mrq knows none."""
+    told: dict[str, Any] = {"reason": "retried by the user"}
+    return told if limits == NO_LIMITS else {**told, "limits": wire.to_wire(limits)}

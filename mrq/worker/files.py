@@ -57,6 +57,15 @@ class _Job:
     withdrawn: dict[int, int] = field(default_factory=dict)  #: map index -> the generation that was
     position: int = 0  #: in the stream of locations
 
+    def limited(self, message: TaskMessage) -> JobSpec:
+        """The spec under the limits that a retry may have set since it was read: the message has them."""
+        spec, skip = self.spec, message.skip_bad_records
+        skip = spec.skip_bad_records if skip is None else skip
+        memory = message.needs.memory_bytes or spec.memory_bytes
+        if (skip, memory) != (spec.skip_bad_records, spec.memory_bytes):
+            self.spec = replace(spec, skip_bad_records=skip, memory_bytes=memory)
+        return self.spec
+
 
 class JobFiles:
     """The jobs that this worker knows; owned by one thread, but for `find`."""
@@ -133,7 +142,7 @@ class JobFiles:
         """The order of a known job's attempt and the folder of its code. A reduce without `sources` reads the
         map outputs where the store's locations say that they lie. Raises MissingMaps, OperatorError."""
         job = self._jobs[message.job]
-        kind, index, spec = message.kind, message.index, job.spec
+        kind, index, spec = message.kind, message.index, job.limited(message)
         if sources is None:
             sources = self._sources(job) if kind is Kind.REDUCE else ()
         scratch = paths.scratch_path(self._root, spec.job, attempt)

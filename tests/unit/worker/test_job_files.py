@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from mrq.adapters.memory import MemoryStore
 from mrq.core import paths
 from mrq.core.exchange import Fence
-from mrq.core.model import JobSpec
+from mrq.core.model import AttemptId, JobSpec, Kind, Needs, Role, TaskMessage
 from mrq.job import bundle
 from mrq.worker.code_cache import CodeCache
 from mrq.worker.files import Found, JobFiles
@@ -55,3 +56,23 @@ def test_an_engines_agent_makes_none_and_takes_a_job_without_one_for_over(tmp_pa
     folder.rmdir()  # between the look and what follows from it
     assert engines.add(found)
     assert not folder.exists()
+
+
+def test_limits_of_a_retry_come_with_its_messages(tmp_path: Path) -> None:
+    mine = files(tmp_path, makes=True)
+    found = mine.find("j")
+    assert found is not None
+    mine.add(found)
+    message = TaskMessage(
+        job="j", kind=Kind.REDUCE, index=0, generation=1, role=Role.PRIMARY, role_number=1, publish_id="1-1"
+    )
+    attempt = AttemptId(generation=1, number=1, token="t")
+
+    def spec(message: TaskMessage) -> JobSpec:
+        return mine.order(message, attempt, ())[0].spec
+
+    before = spec(message)
+    assert spec(message) is before
+    other = replace(message, skip_bad_records=7, needs=Needs(memory_bytes=99 << 20))
+    assert (spec(other).skip_bad_records, spec(other).memory_bytes) == (7, 99 << 20)
+    assert spec(other) is spec(other)  # made once: it is packed once too
