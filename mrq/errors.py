@@ -57,6 +57,10 @@ class DiskFullError(OperatorError):
     """A disk ran out; the message names the folder, what was needed and what there was."""
 
 
+class WorkerFolderError(OperatorError):
+    """A folder of a worker's own is gone or can't be written: no fault of the job."""
+
+
 class PeerUnreachableError(OperatorError):
     """A worker's data plane doesn't answer, or not as one of ours: no fault of the reader."""
 

@@ -63,6 +63,10 @@ class Watcher(Protocol):
         """A beat was answered, or not."""
         ...
 
+    def unfit(self, why: str) -> None:
+        """This worker's own folders can't be used, nor made again. Said more than once."""
+        ...
+
 
 #: Events of the inbox that the loop itself handles.
 _OURS: Final = (_Forget, Looked, Gathering, Gathered, GatherFailed, CallerDied)
@@ -143,6 +147,7 @@ class AgentLoop:
             now=clock.monotonic,
             keep_logs=blobs is not None,
             quota=quota,
+            mend=self._mend,
         )
         self._starts = Starts(
             files=self._files,
@@ -360,6 +365,13 @@ class AgentLoop:
                 bytes=progress.bytes,
             )
         )
+
+    def _mend(self, job: str) -> str | None:
+        """Make a job's folders again; why that can't be, which isn't a job's affair: this worker's then."""
+        why = self._files.mend(job)
+        if why is not None and self._watcher is not None:
+            self._watcher.unfit(why)
+        return why
 
     def _drop(self, job: str) -> None:
         self._starts.forget(job)

@@ -19,11 +19,12 @@ import selectors
 import signal
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mrq.core import wire
 from mrq.core.model import ErrorReport, JobSpec, Kind, Outcome, Slots, Status
+from mrq.errors import WorkerFolderError
 from mrq.io import disk
 from mrq.worker import exits, logs, page, protocol, scratch
 from mrq.worker.debug import Fault
@@ -38,6 +39,7 @@ _START_S_MAX: Final = 60.0
 _GAP_S_MAX: Final = 5.0
 #: So many starts of an executor that fail in a row are no accident: the attempt is charged, so that it ends.
 _BAD_STARTS_MAX: Final = 3
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class _Stage(enum.Enum):
@@ -99,9 +101,12 @@ class Attempts:
         now: Callable[[], float],
         keep_logs: bool = False,
         quota: str = "",
+        mend: Callable[[str], str | None] = lambda job: None,
     ) -> None:
         """`keep_logs`: also those of attempts that went well, until `forget`. `quota` is the path of the page
-        of the disk's quota (`worker.quota`), if there is one."""
+        of the disk's quota (`worker.quota`), if there is one. `mend` makes a job's folders again; why it
+        couldn't."""
+        self._mend = mend
         self._quota = quota
         self._now = now
         self._kept = logs.Kept() if keep_logs else None
@@ -133,13 +138,22 @@ class Attempts:
         """Run an attempt; `code` is the folder of its job's bundle. Never raises for what it meets: that is
         the attempt's outcome."""
         try:
-            order, view = self._scratches.make(order)
+            order, view = self._made(order)
         except OSError as exc:
-            self._cannot_start(order, exc)
+            self._cannot_start(order, exc, folder=True)
             return
         running = _Running(order, code, fault, view, tuple(view), self._now())
         self._running[order.attempt.token] = running
         self._place(running)
+
+    def _made(self, order: AttemptOrder) -> tuple[AttemptOrder, memoryview[int]]:
+        """With its folder, for which the job's are made again if need be. Raises OSError."""
+        try:
+            return self._scratches.make(order)
+        except OSError as exc:
+            if exc.errno in _FULL or self._mend(order.spec.job) is not None:
+                raise
+        return self._scratches.make(order)
 
     def _place(self, running: _Running) -> None:
         """Give it to an executor that is free, or to the one of its code that has the least to do."""
@@ -422,6 +436,8 @@ class Attempts:
     def _finish(self, running: _Running, outcome: Outcome, *, reusable: bool) -> None:
         """Told. `reusable`: its executor lives, so nothing writes into its folders any more."""
         order = running.order
+        if outcome.disk:
+            outcome = self.mended(order.spec.job, outcome)
         logged = logs.size(order.log_path)
         if logged > logs.LOG_BYTES_MAX:
             logs.cap(order.log_path)
@@ -445,15 +461,29 @@ class Attempts:
             scratch.remove_output(order)
         self._ended(order.attempt.token, outcome)
 
+    def mended(self, job: str, outcome: Outcome) -> Outcome:
+        """Make a job's folders again, which failed an attempt; its outcome says so where that can't be."""
+        why = self._mend(job)
+        if why is None or outcome.error is None:
+            return outcome
+        return replace(outcome, error=replace(outcome.error, message=f"{outcome.error.message}; {why}"))
+
     def _packed_spec(self, spec: JobSpec) -> bytes:
         known = self._specs.get(spec.job)
         if known is None or known[0] is not spec:
             known = self._specs[spec.job] = spec, protocol.pack_spec(spec)
         return known[1]
 
-    def _cannot_start(self, order: AttemptOrder, exc: OSError) -> None:
+    def _cannot_start(self, order: AttemptOrder, exc: OSError, *, folder: bool = False) -> None:
         """No folder, or no process, for it."""
-        full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = exc.errno in _FULL
+        if folder and not full:
+            path = exc.filename or order.scratch
+            said = f"{path}, of this worker's own folders, can't be made: {exc.strerror}"
+            error = ErrorReport(type=WorkerFolderError.__name__, message=said)
+            outcome = Outcome(status=Status.LOST, error=error, started=False, disk=True)
+            self._ended(order.attempt.token, self.mended(order.spec.job, outcome))
+            return
         if full:
             message = str(disk.named(exc, order.scratch))
         else:

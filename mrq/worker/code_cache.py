@@ -14,9 +14,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from mrq.errors import DiskFullError, InternalError, OperatorError
+from mrq.errors import DiskFullError, InternalError, WorkerFolderError
 from mrq.io import disk
 from mrq.job import bundle
+from mrq.worker import folders
 
 #: Codes that no job uses and that are kept all the same.
 KEPT_MAX: Final = 4
@@ -72,14 +73,14 @@ class CodeCache:
 def unpack(data: bytes, folder: str, job: str) -> None:
     """A bundle into its folder, from any thread; nothing where it is there already.
 
-    Raises DiskFullError, OperatorError, and CorruptFileError for what isn't a bundle.
+    Raises DiskFullError, WorkerFolderError, and CorruptFileError for what isn't a bundle.
     """
     try:
-        os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+        folders.mend(os.path.dirname(folder), os.path.dirname(os.path.dirname(folder)))
         bundle.unpack(data, folder)
     except DiskFullError:
         raise
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk.named(exc, folder, len(data)) from exc
-        raise OperatorError(f"job {job}'s code can't be unpacked in {folder}: {exc.strerror}") from exc
+        raise WorkerFolderError(f"job {job}'s code can't be unpacked in {folder}: {exc.strerror}") from exc

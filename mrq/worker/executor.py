@@ -171,7 +171,7 @@ class Executor:
         try:
             self._capture.begin(order.log_path)
         except OSError as exc:
-            outcome = _no_log(exc, order.log_path)
+            outcome = _of_a_folder(exc, order, message["code"]) or _no_log(exc, order.log_path)
         else:
             try:
                 outcome = self._attempt(order, message)
@@ -197,7 +197,7 @@ class Executor:
             job = found(**order.spec.parameters)
             return tasks.run_attempt(order, job, view, self._share(order, message.get("quota")))
         except BaseException as exc:  # noqa: BLE001 - whatever user code raises, sys.exit too
-            return _failed(exc)
+            return _failed(exc, order, message["code"])
 
     def _share(self, order: AttemptOrder, path: str | None) -> Share | None:
         """Of the worker's disk quota; None where there is none. Raises OSError."""
@@ -286,23 +286,21 @@ def _act_up(fault: str | None) -> None:
 
 
 def _no_log(exc: OSError, path: str) -> Outcome:
-    import errno
-
     from mrq.core.model import ErrorReport, Outcome, Status
 
-    full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
-    return Outcome(
-        status=Status.DISK_FULL if full else Status.LOST,
-        error=ErrorReport(
-            type=type(exc).__name__, message=f"the attempt's log {path} can't be opened: {exc.strerror}"
-        ),
-    )
+    said = f"the attempt's log {path} can't be opened: {exc.strerror}"
+    return Outcome(status=Status.LOST, error=ErrorReport(type=type(exc).__name__, message=said))
 
 
-def _failed(exc: BaseException) -> Outcome:
-    """What went wrong outside a record: at import, in the constructor, or in the engine itself."""
+def _failed(exc: BaseException, order: AttemptOrder | None = None, code: str = "") -> Outcome:
+    """What went wrong outside a record: at import, in the constructor, in the worker's own folders, or in the
+    engine itself."""
     from mrq.core.model import ErrorReport, Outcome, Status
 
+    if order is not None:
+        found = _of_a_folder(exc, order, code)
+        if found is not None:
+            return found
     cause = exc.__cause__ or exc
     try:
         message = str(exc)
@@ -312,6 +310,22 @@ def _failed(exc: BaseException) -> Outcome:
         status=Status.FAILED,
         error=ErrorReport(type=type(cause).__name__, message=message, frames=_frames(cause)),
     )
+
+
+def _of_a_folder(exc: BaseException, order: AttemptOrder, code: str) -> Outcome | None:
+    """The outcome where a folder of the worker's own is behind it: it is full, gone, or can't be written."""
+    import errno
+
+    from mrq.core.model import ErrorReport, Outcome, Status
+    from mrq.io import disk
+    from mrq.worker import folders
+    from mrq.worker.tasks.runner import without_folder
+
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        error = ErrorReport(type=type(exc).__name__, message=str(disk.named(exc, order.log_path)))
+        return Outcome(status=Status.DISK_FULL, error=error)
+    why = folders.lost(order, exc, code)
+    return without_folder(why) if why is not None else None
 
 
 def _frames(exc: BaseException) -> str:

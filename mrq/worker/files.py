@@ -12,10 +12,10 @@ from typing import Final
 
 from mrq.core import paths
 from mrq.core.model import AttemptId, FetchFailure, JobSpec, Kind, MapLocation, TaskMessage
-from mrq.errors import MrqError
+from mrq.errors import DiskFullError, MrqError, WorkerFolderError
 from mrq.io import disk
 from mrq.ports import WorkerStore
-from mrq.worker import code_cache
+from mrq.worker import code_cache, folders
 from mrq.worker.code_cache import CodeCache
 from mrq.worker.order import AttemptOrder, MapSource
 
@@ -26,6 +26,8 @@ _OURS: Final = ("maps", "gathered", "scratch")
 _LOGS_KEPT: Final = 50
 #: What attempts write into.
 _FOLDERS: Final = ("maps", "scratch", "logs")
+#: What is made again on a worker that has its folder for itself.
+_MENDED: Final = (*_FOLDERS, "gathered")
 
 
 class MissingMaps(MrqError):
@@ -107,7 +109,12 @@ class JobFiles:
         Raises DiskFullError, and MrqError for code that is damaged or a store that's away.
         """
         spec = self._store.job(job)
-        if spec is None or not (self._makes or os.path.isdir(paths.job_folder(self._root, job))):
+        if spec is None:
+            return None
+        folder = paths.job_folder(self._root, job)
+        if not (self._makes or os.path.isdir(folder)):
+            if job in self._jobs:
+                raise WorkerFolderError(_removed(folder))
             return None
         code = self._codes.folder(spec.code)
         if not os.path.isdir(code):
@@ -125,12 +132,38 @@ class JobFiles:
             return False
         folder = paths.job_folder(self._root, spec.job)
         if self._makes:
-            with disk.naming(folder):
+            try:
                 for part in _FOLDERS:
                     os.makedirs(f"{folder}/{part}", mode=0o700, exist_ok=True)
+            except OSError as exc:
+                named = disk.named(exc, folder)
+                if isinstance(named, DiskFullError):
+                    raise named from exc
+                why = self.mend(spec.job)
+                if why is not None:
+                    raise WorkerFolderError(why) from exc
         self._logs.pop(folder, None)  # it goes on
         self._jobs[spec.job] = _Job(spec=replace(spec, splits=()), whole=spec, code=found.code)
         return True
+
+    def ready(self, job: str) -> bool:
+        """Is a job known, and its code still unpacked? Else it is to be looked up."""
+        known = self._jobs.get(job)
+        return known is not None and os.path.isdir(known.code)
+
+    def mend(self, job: str) -> str | None:
+        """Make a job's folders again that have vanished, or can't be written; why that can't be."""
+        folder = paths.job_folder(self._root, job)
+        if not os.path.isdir(self._root):
+            return _removed(self._root)
+        if not self._makes and not os.path.isdir(folder):
+            return _removed(folder)
+        try:
+            for part in _MENDED if self._makes else _FOLDERS:
+                folders.mend(f"{folder}/{part}", self._root)
+        except OSError as exc:
+            return f"{exc.filename or folder} can't be made again: {exc.strerror}"
+        return None
 
     def maps(self, job: str) -> int:
         """How many map tasks a known job has."""
@@ -234,6 +267,10 @@ class JobFiles:
 
     def _own_path(self, job: str, location: MapLocation) -> str:
         return paths.map_output_path(self._root, job, location.map_index, location.attempt)
+
+
+def _removed(folder: str) -> str:
+    return f"{folder} is gone: it was removed, or its disk went away, while a job ran in it"
 
 
 def _remove(folder: str) -> None:

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from mrq.errors import OperatorError
 from mrq.io import disk
+from mrq.worker import folders
 
 #: Lines of `children` before those of the dead are left out.
 _CHILDREN_MAX: Final = 256
@@ -123,13 +124,33 @@ class Home:
         with contextlib.suppress(OSError):
             os.utime(self._lock_fd)
 
+    def lost(self, *, quota: bool) -> str | None:
+        """Why this folder can't be worked in any more, whatever is made again below it; None where it can.
+        `quota`: there is a page that its processes share."""
+        if not self._is_mine():
+            return f"{self.path} was removed, or is another one now"
+        if quota and not os.path.isfile(f"{self.path}/quota"):
+            return f"{self.path}/quota was removed, which its processes share"
+        try:
+            folders.probe(self.path)
+        except OSError as exc:
+            return f"{self.path} can't be written: {exc.strerror}"
+        return None
+
+    def _is_mine(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._lock_fd), os.stat(f"{self.path}/lock"))
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Let go of the folder; what this boot worked with is removed."""
         if self._lock_fd < 0:
             return
-        for name in (*_OURS, "trash"):
-            shutil.rmtree(f"{self.path}/{name}", ignore_errors=True)
-        self._write_children(())
+        if self._is_mine():  # else another boot may work there by now
+            for name in (*_OURS, "trash"):
+                shutil.rmtree(f"{self.path}/{name}", ignore_errors=True)
+            self._write_children(())
         os.close(self._lock_fd)
         self._lock_fd = -1
 

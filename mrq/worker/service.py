@@ -133,6 +133,7 @@ class Service:
         self._turns = 0  #: of the loop
         self._notes: tuple[str, ...] = ()  #: of the broker and the like
         self._serving = ""  #: why the data plane doesn't serve
+        self._leaving = ""  #: why this worker drains by itself
         self._quota = Page(settings.quota_path, LOOKER) if settings.quota_path else None
         self._room = rooms.measure(home.path, settings.disk_quota)
         self._told: Mapping[str, object] = self._about()
@@ -185,7 +186,9 @@ class Service:
             self._over.set()
             self._pulse.stop()
             watch.join(self._settings.look_s)
-        return EXIT_REPLACED if self._replaced else EXIT_DONE
+        if self._replaced:
+            return EXIT_REPLACED
+        return EXIT_FAILED if self._leaving else EXIT_DONE
 
     def serves(self, trouble: str) -> None:
         """What keeps the data plane from serving, in a sentence; "": nothing (any more). From any thread."""
@@ -236,6 +239,18 @@ class Service:
             if order.number not in self._said_orders:
                 self._said_orders.add(order.number)
                 self._hear(order)
+
+    def unfit(self, why: str) -> None:
+        """Leave, by name: whatever starts this worker again gives it folders anew, or the reason why not."""
+        if self._leaving:
+            return
+        self._leaving = f"it can't work in its own folders: {why}"
+        self._say(
+            f"this worker leaves, for {self._leaving}; started again it makes them anew, or says why not"
+        )
+        self._pulse.trouble(self._leaving)
+        self._tell_about()
+        self.loop.drain(self._settings.drain_timeout_s)
 
     def _hear(self, order: Order) -> None:
         """Say what an order says to people."""
@@ -298,6 +313,9 @@ class Service:
 
     def _look(self) -> None:
         self._home.touch()
+        lost = self._home.lost(quota=bool(self._settings.quota_path))
+        if lost is not None:
+            self.unfit(lost)
         before = self._room
         granted = self._quota.granted if self._quota is not None else 0
         self._room = rooms.measure(self._home.path, self._settings.disk_quota, before)
@@ -322,6 +340,7 @@ class Service:
             room=self._room,
             notes=self._notes,
             serving=self._serving,
+            leaving=self._leaving,
         )
 
 

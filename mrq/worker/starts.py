@@ -10,7 +10,7 @@ from typing import Final
 
 from mrq.core import agent as a
 from mrq.core.model import ErrorReport, Kind, Outcome, Status
-from mrq.errors import DiskFullError, MrqError, OperatorError
+from mrq.errors import DiskFullError, MrqError, OperatorError, WorkerFolderError
 from mrq.worker.attempts import Attempts, Progress
 from mrq.worker.calls import Calls, Looked
 from mrq.worker.debug import DebugSwitch
@@ -56,7 +56,7 @@ class Starts:
     def start(self, command: a.Start) -> None:
         """Begin with one; what prevents it becomes its outcome."""
         job = command.message.job
-        if job in self._files:
+        if self._files.ready(job):
             self._prepare(command)
             return
         waiting = self._looking.setdefault(job, {})
@@ -110,7 +110,7 @@ class Starts:
                 error = exc
         for token, command in waiting.items():
             if error is not None:
-                self._fail(token, error)
+                self._fail(command, error)
             elif event.found is None:  # the job is over
                 self._end(token, Outcome(status=Status.SUPERSEDED, started=False))
             else:
@@ -127,9 +127,9 @@ class Starts:
                 command = self._gathering.pop(event.token)
                 self._gathered.add(event.token)
                 self._run(command, event.sources)
-            case GatherFailed():
-                del self._gathering[event.token]
-                self._end(event.token, event.outcome)
+            case GatherFailed(outcome=outcome):
+                job = self._gathering.pop(event.token).message.job
+                self._end(event.token, self._attempts.mended(job, outcome) if outcome.disk else outcome)
 
     def _prepare(self, command: a.Start) -> None:
         message, token = command.message, command.attempt.token
@@ -154,14 +154,19 @@ class Starts:
             self._end(token, Outcome(status=Status.FETCH_FAILED, fetch_failures=exc.failures, started=False))
             return
         except MrqError as exc:
-            self._fail(token, exc)
+            self._fail(command, exc)
             return
         self._tasks += 1
         due = self._debug is not None and self._tasks == self._debug.after + 1
         self._attempts.start(order, code, self._debug.fault if due and self._debug is not None else None)
 
-    def _fail(self, token: str, exc: MrqError) -> None:
-        full = isinstance(exc, DiskFullError)
+    def _fail(self, command: a.Start, exc: MrqError) -> None:
+        token, full = command.attempt.token, isinstance(exc, DiskFullError)
+        if isinstance(exc, WorkerFolderError):
+            error = ErrorReport(type=type(exc).__name__, message=str(exc))
+            outcome = Outcome(status=Status.LOST, error=error, started=False, disk=True)
+            self._end(token, self._attempts.mended(command.message.job, outcome))
+            return
         # A job's code that is damaged will stay so; a store that is away comes back.
         charged = not full and (not isinstance(exc, OperatorError) or self._attempts.bad_start())
         error = ErrorReport(type=type(exc).__name__, message=str(exc))

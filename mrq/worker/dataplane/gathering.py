@@ -26,7 +26,7 @@ from typing import Final
 from zlib import crc32
 
 from mrq.core.model import ErrorReport, FetchFailure, MapLocation, Outcome, Status
-from mrq.errors import CorruptFileError, DiskFullError, PeerUnreachableError
+from mrq.errors import CorruptFileError, DiskFullError, PeerUnreachableError, WorkerFolderError
 from mrq.io import disk
 from mrq.ports import PeerClient, RegionInfo
 from mrq.shuffle.bounded import Quota
@@ -443,11 +443,12 @@ def _broken_off(exc: BaseException, path: str) -> Outcome:
     if isinstance(exc, DiskFullError):
         error = ErrorReport(type="DiskFullError", message=str(exc))
         return Outcome(status=Status.DISK_FULL, error=error, started=False)
-    if isinstance(exc, OSError):
-        message = str(disk.named(exc, path))
-    else:
-        print("".join(traceback.format_exception(exc)), file=sys.stderr, flush=True)  # noqa: T201
-        message = f"gathering map outputs failed: {exc}"
+    if isinstance(exc, OSError):  # of the file that it makes: peers' troubles have names of their own
+        named = str(disk.named(exc, exc.filename or path))
+        error = ErrorReport(type=WorkerFolderError.__name__, message=named)
+        return Outcome(status=Status.LOST, error=error, started=False, disk=True)
+    print("".join(traceback.format_exception(exc)), file=sys.stderr, flush=True)  # noqa: T201
+    message = f"gathering map outputs failed: {exc}"
     error = ErrorReport(type=type(exc).__name__, message=message)
     return Outcome(status=Status.LOST, error=error, started=False)
 

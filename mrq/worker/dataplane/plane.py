@@ -330,7 +330,7 @@ class DataPlane:
                 raise protocol.ProtocolError(f"an agent doesn't know {other!r}")
 
     def _fail(self, token: str, outcome: Outcome) -> None:
-        if outcome.status is Status.LOST:
+        if outcome.status is Status.LOST and not outcome.disk:
             self._lost += 1
             outcome = replace(outcome, started=self._lost >= _LOST_MAX)
         self._cancel(token)

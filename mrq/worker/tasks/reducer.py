@@ -37,6 +37,9 @@ _BATCH_COST: Final = 1 << 20
 #: Values of a bad group that are kept beside it.
 _BAD_VALUES_MAX: Final = 1000
 
+#: Of a file that was a map's output, or lay in one's folder.
+_GONE: Final = (FileNotFoundError, NotADirectoryError, PermissionError, IsADirectoryError)
+
 
 def run_reduce(attempt: Attempt) -> TaskResult:
     """The whole reduce. Raises what user code raises, FetchFailed, and MrqErrors of the data and the disk."""
@@ -76,7 +79,7 @@ def open_sources(attempt: Attempt) -> tuple[list[Source], int]:
     for source in attempt.order.sources:
         try:
             found.append(Source(attempt, source, _region(attempt, source, gathered)))
-        except FileNotFoundError:
+        except _GONE:
             failures.append(_failure(source, "not_found"))
         except CorruptFileError:
             failures.append(_failure(source, "corrupt"))
@@ -135,7 +138,7 @@ class Source:
                 yield keys, values
         except CorruptFileError as exc:
             raise FetchFailed([_failure(self._source, "corrupt")]) from exc
-        except FileNotFoundError as exc:
+        except _GONE as exc:
             raise FetchFailed([_failure(self._source, "not_found")]) from exc
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from mrq.core.model import Kind, Outcome, Purpose, Status, TaskResult
+from mrq.core.model import ErrorReport, Kind, Outcome, Purpose, Status, TaskResult
+from mrq.errors import WorkerFolderError
 from mrq.job.base import Job, defined
 from mrq.shuffle.bounded import Quota
+from mrq.worker import folders
 from mrq.worker.order import AttemptOrder
 from mrq.worker.tasks import failure
 from mrq.worker.tasks.attempt import Attempt
@@ -21,14 +25,17 @@ def run_attempt(order: AttemptOrder, job: Job, page: memoryview[int], quota: Quo
     """Run one map, reduce or sampling map. Never raises for what user code did.
 
     `page` is the progress page as `worker.page.open_page` gives it; `quota` bounds runs and map outputs. The
-    outcome is DONE with a result, FAILED with the user's error, DISK_FULL, or FETCH_FAILED with the map
-    outputs that can't be read.
+    outcome is DONE with a result, FAILED with the user's error, DISK_FULL, FETCH_FAILED with the map outputs
+    that can't be read, or LOST where a folder of the worker's own is.
     """
     attempt = Attempt(order, job, page, quota)
     try:
         result = run_task(attempt)
     except failure.FetchFailed as exc:
         attempt.discard()
+        why = folders.lost(order, None)
+        if why is not None:  # not the map's output: what was gathered of it
+            return without_folder(why)
         return Outcome(status=Status.FETCH_FAILED, fetch_failures=exc.failures)
     except BaseException as exc:  # noqa: BLE001 SystemExit and KeyboardInterrupt of user code too
         outcome = _failed(attempt, exc)
@@ -89,7 +96,17 @@ def _run_task(attempt: Attempt) -> TaskResult:
     return run_map(attempt)
 
 
+def without_folder(why: str) -> Outcome:
+    """The worker's own disk is to blame: nothing is charged."""
+    error = ErrorReport(type=WorkerFolderError.__name__, message=why)
+    return Outcome(status=Status.LOST, error=error, started=False, disk=True)
+
+
 def _failed(attempt: Attempt, exc: BaseException) -> Outcome:
+    if not failure.disk_full(exc):
+        why = folders.lost(attempt.order, exc, _code_of(attempt.job))
+        if why is not None:
+            return without_folder(why)
     try:
         at = attempt.record()
     except Exception:  # noqa: BLE001 without a record the error is still an error
@@ -108,6 +125,12 @@ def _failed(attempt: Attempt, exc: BaseException) -> Outcome:
             error, frames=failure.method_at_fault(type(attempt.job), attempt.order.kind, error.message)
         )
     return Outcome(status=status, error=error if message is None else replace(error, message=message))
+
+
+def _code_of(job: Job) -> str:
+    """The file of a job's class, where that was unpacked by its worker; "" where it is the user's own."""
+    file = str(getattr(sys.modules.get(type(job).__module__), "__file__", None) or "")
+    return file if f"{os.sep}code{os.sep}" in file else ""
 
 
 @contextmanager

@@ -58,8 +58,10 @@ def test_a_code_is_released_by_its_last_job(tmp_path: Path, data: bytes) -> None
 def test_what_cannot_be_unpacked_is_named(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(CorruptFileError, match="damaged"):
         code_cache.unpack(b"rubbish", str(tmp_path / "code/c"), "j")
-    (tmp_path / "file").write_text("")
     with pytest.raises(OperatorError, match="job j's code can't be unpacked in"):
-        code_cache.unpack(data, str(tmp_path / "file/c"), "j")
+        code_cache.unpack(data, "/proc/none/code/c", "j")
+    (tmp_path / "file").write_text("in the place of a folder of ours, which is put aside")
+    code_cache.unpack(data, str(tmp_path / "file/c"), "j")
+    assert (tmp_path / "file/c/a.py").is_file()
     with pytest.raises(InternalError, match="isn't a bundle's digest"):
         CodeCache(str(tmp_path), dropped=lambda folder: None).folder("../x")

@@ -1,0 +1,93 @@
+"""Workers whose own folders vanish under a running job: nothing is charged, and the worker mends them or
+leaves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster_runs import ClusterRun, cluster_of, logs_of
+from docker_run import Run
+
+WORKER = "solo"
+FOLDERS = ("maps", "scratch", "logs", "gathered", "", "..", "../../code", "../../trash", "../../sentinel")
+
+
+@pytest.fixture(scope="module")
+def cluster(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterRun]:
+    """One worker: what it can't do nobody does."""
+    with cluster_of(run, tmp_path_factory.mktemp("folders"), workers=0) as made:
+        made.workers(WORKER, maps=2)
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _logs(cluster: ClusterRun) -> Iterator[None]:
+    with logs_of(cluster):
+        yield
+
+
+def home(cluster: ClusterRun, worker: str) -> Path:
+    return cluster.folder / f"root-{worker}" / "workers" / worker
+
+
+def broken(path: Path, how: str) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    if how == "file":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("in the place of a folder of ours")
+
+
+def mapped(cluster: ClusterRun, name: str, job: str) -> None:
+    """Until its first map is done and others run."""
+    cluster.until(lambda: len(cluster.began(name)) == 3, 60)
+    cluster.until(lambda: cluster.tasks(job)["m-00000"]["state"] == "completed")
+
+
+@pytest.mark.parametrize("how", ["removed", "file"])
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_that_vanishes_is_made_again_and_charges_nothing(
+    cluster: ClusterRun, folder: str, how: str
+) -> None:
+    name = f"{folder.strip('./') or 'job' + str(len(folder))}-{how}"
+    job = cluster.held(name, ["a", "b go", "c go"], "-R", "2")
+    mapped(cluster, name, job)
+    broken((home(cluster, WORKER) / "jobs" / job / folder).resolve(), how)
+    cluster.open(name)
+    cluster.mrq("wait", job, timeout_s=120)
+    assert cluster.result(name) == {"a": 1, "b": 1, "c": 1}
+    row = cluster.status(job)
+    assert (row["failures"], row["losses"], row["worker_losses"]) == (0, 0, 0), row["errors"]
+    (found,) = cluster.ask("workers", worker=WORKER)["workers"]
+    assert (found["health"], found["reason"]) == ("alive", "")
+
+
+def test_a_worker_whose_home_vanishes_leaves_by_name_and_comes_back(cluster: ClusterRun) -> None:
+    cluster.workers("homeless", maps=2)
+    cluster.ask("quarantine", worker=WORKER)
+    job = cluster.held("home", ["a", "b go", "c go"], "-R", "1")
+    mapped(cluster, "home", job)
+    shutil.rmtree(home(cluster, "homeless"))
+
+    def leaves() -> bool:
+        (row,) = cluster.ask("workers", worker="homeless")["workers"]
+        return row["health"] == "draining" and "can't work in its own folders" in row["reason"]
+
+    cluster.until(leaves)
+    assert "then it leaves" in cluster.ask("workers", worker="homeless")["workers"][0]["ends"]
+    cluster.ask("readmit", worker=WORKER)
+    cluster.open("home")
+    assert cluster.processes["homeless"].wait(90) == 1
+    assert "this worker leaves, for it can't work in its own folders" in cluster.log("homeless")
+    cluster.mrq("wait", job, timeout_s=120)
+    assert cluster.result("home") == {"a": 1, "b": 1, "c": 1}
+    row = cluster.status(job)
+    assert (row["failures"], row["losses"], row["worker_losses"]) == (0, 0, 0), row["errors"]
+    cluster.worker("homeless")
+    cluster.alive("homeless")
+    cluster.stop("homeless")
