@@ -466,7 +466,9 @@ class Attempts:
         why = self._mend(job)
         if why is None or outcome.error is None:
             return outcome
-        return replace(outcome, error=replace(outcome.error, message=f"{outcome.error.message}; {why}"))
+        said = outcome.error.message
+        message = why if "is gone" in said else f"{said}; {why}"  # what is gone lay in what is gone
+        return replace(outcome, error=replace(outcome.error, message=message))
 
     def _packed_spec(self, spec: JobSpec) -> bytes:
         known = self._specs.get(spec.job)

@@ -270,7 +270,10 @@ class JobFiles:
 
 
 def _removed(folder: str) -> str:
-    return f"{folder} is gone: it was removed, or its disk went away, while a job ran in it"
+    return (
+        f"{folder} is gone: it was removed, or its disk went away, while a job ran in it; leave what lies "
+        "below MRQ_TMP (or a worker's --root) alone while something runs"
+    )
 
 
 def _remove(folder: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -17,6 +18,7 @@ import pytest
 import redis
 from compose_project import REPOSITORY, Project, build_image, project, top
 from docker_run import DockerError, Run, docker
+from services import ensure_image
 
 from mrq.profile_files import read_secrets
 
@@ -281,3 +283,72 @@ def test_where_an_image_cant_be_pulled_the_failure_names_make_images(
             (tmp_path / file).write_text(text.replace(image, f"localhost:9/{image}"))
         with pytest.raises(DockerError, match="-fails-run-make-images"):
             made.compose("up", "-d")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", ["3.10", "4.0", "4.3"])
+def test_rabbitmq_opens_to_others_nothing_but_its_port(run: Run, tmp_path: Path, version: str) -> None:
+    """What nodes speak to each other by (epmd, distribution) would take the cookie for a key."""
+    build_image()
+    ensure_image(f"rabbitmq:{version}")
+    with project(run, tmp_path, owner=OWNER) as made:
+        override = tmp_path / "compose.override.yaml"
+        image = f"  rabbitmq: {{image: 'rabbitmq:{version}', "
+        override.write_text(override.read_text().replace("  rabbitmq: {", image, 1))
+        made.compose("up", "-d", "--wait", "rabbitmq", timeout_s=180)
+        (container,) = [each["ID"] for each in made.containers("rabbitmq")]
+        opened: dict[int, set[str]] = {}
+        for table in ("tcp", "tcp6"):
+            for line in docker("exec", container, "cat", f"/proc/net/{table}").splitlines()[1:]:
+                local, state = line.split()[1], line.split()[3]
+                if state == "0A":  # listens
+                    address, port = local.rsplit(":", 1)
+                    opened.setdefault(int(port, 16), set()).add(address)
+        loopback = {"0100007F", "0" * 24 + "01000000"}
+        assert 5672 in opened
+        assert 25672 in opened
+        assert {port for port, on in opened.items() if not on <= loopback} == {5672}, opened
+        told = docker("exec", container, "rabbitmqctl", "list_vhosts", "--quiet", "--no-table-headers")
+        assert told.split() == ["mrq"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_workers_that_come_back_with_each_others_addresses_lose_no_fetch(run: Run, tmp_path: Path) -> None:
+    """Stopped, and started again in another order, as after a machine's restart: names mean other
+    addresses."""
+    build_image()
+    with project(run, tmp_path, owner=OWNER) as made:
+        (tmp_path / "words.py").write_text(JOB)
+        (made.data / "in").mkdir()
+        for number in range(6):
+            (made.data / "in" / f"{number}.txt").write_text(f"word{number} and more\n" * 50)
+        made.compose("up", "-d", "--wait", "--scale", "worker=3", timeout_s=240)
+        flags = ("-R", "3", "--split-size", "1K", "--json")
+        first = submit_from_the_host(made, "data/in", "-o", "data/out-0", *flags)
+        assert first.returncode == 0, first.stderr + made.said()
+        _, *others = sorted((address_of(each["ID"]), each["ID"]) for each in made.containers("worker"))
+        before = dict(others)
+        for _, worker in others:
+            docker("stop", worker)
+        for _, worker in reversed(others):
+            docker("start", worker)
+        after = {address_of(worker): worker for _, worker in others}
+        assert after.keys() == before.keys()
+        assert after != before, "they were to change places"
+        made.compose("up", "-d", "--wait", "--no-recreate", "--scale", "worker=3", timeout_s=240)
+        for number in (1, 2, 3):
+            done = submit_from_the_host(made, "data/in", "-o", f"data/out-{number}", *flags)
+            assert done.returncode == 0, done.stderr + made.said()
+            row = json.loads(made.compose("run", "--rm", "-T", "mrq", "status", job_of(done), "--json"))
+            assert (row["errors"], row["reruns"], row["losses"]) == ([], 0, 0), row
+            assert parts(made.data / f"out-{number}") == parts(made.data / "out-0")
+
+
+def address_of(container: str) -> str:
+    shown = docker("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container)
+    return shown.strip()
+
+
+def job_of(done: subprocess.CompletedProcess[str]) -> str:
+    return str(json.loads(done.stdout)["job"])
