@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mrq.core.model import Split, TaskResult
 
@@ -19,16 +18,14 @@ _POLYNOMIAL: Final = 0xEDB88320
 _ONE: Final = 1 << 31
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrongPart:
+class WrongPart(NamedTuple):
     """A file whose bytes, as the maps read them, aren't those of its manifest."""
 
     path: str  #: as the user spelled it
     maps: tuple[int, ...]  #: that read it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class Checked(NamedTuple):
     """The pieces of one job that are to be checked, file after file, in the order of the maps."""
 
     files: tuple[tuple[str, int, int], ...]  #: (path as spelled, crc32 that it should have, number of pieces)

@@ -7,7 +7,6 @@ FEA1), the file must also end as that format does.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -27,6 +26,8 @@ class Content(NamedTuple):
 
     def refusal(self, path: str, inside: str | None = None) -> str:
         """The sentence for people; `inside` is the compression that it was found in."""
+        import shlex
+
         if self.mend.startswith("`"):
             how = f"give {self.mend}"
         else:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import stat as stats
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, NamedTuple
 
 from mrq.core.commit import Manifest, parse_manifest
 from mrq.core.model import StagedFile
@@ -31,8 +31,7 @@ _AGAIN: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class Finished(NamedTuple):
     """A folder with a manifest of ours."""
 
     folder: str  #: as it is opened: absolute, or a URL
@@ -40,8 +39,7 @@ class Finished:
     files: dict[str, StagedFile]  #: parts and bad records, by their names below the folder
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vouched:
+class Vouched(NamedTuple):
     """The files of an input, with what their manifests say of them."""
 
     files: tuple[InputFile, ...]
@@ -182,8 +180,7 @@ def _remote(url: str) -> bytes | None:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Meaning:
+class _Meaning(NamedTuple):
     """What a folder or a pattern stands for."""
 
     spelled: str  #: of its root

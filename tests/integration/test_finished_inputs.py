@@ -129,6 +129,17 @@ def test_a_record_that_is_bad_for_its_damage_fails_the_job_all_the_same(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_error_over_damaged_bytes_says_so(engine: Any, outputs: Path, tmp_path: Path) -> None:
+    shutil.copytree(outputs / "text-None", tmp_path / "in")
+    part = tmp_path / "in/part-00000"
+    with pytest.raises(JobFailed, match="ValueError") as found:
+        engine.run(Strict, [outputs / "in.txt"], tmp_path / "out")
+    assert "checksum" not in str(found.value)  # the error of the job is its own
+    flip(part, part.read_bytes().rindex(b"\t"))
+    with pytest.raises(JobFailed, match=r"ValueError.*part-00000: its bytes aren't those"):
+        engine.run(Strict, [tmp_path / "in"], tmp_path / "out", split_size=2000)
+
+
 def test_a_job_goes_on_once_its_input_is_mended(engine: Any, outputs: Path, tmp_path: Path) -> None:
     shutil.copytree(outputs / "text-None", tmp_path / "in")
     part = tmp_path / "in/part-00001"

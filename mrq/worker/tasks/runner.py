@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from mrq.core.model import ErrorReport, Kind, Outcome, Purpose, Status, TaskResult
-from mrq.errors import WorkerFolderError
+from mrq.errors import MrqError, WorkerFolderError
 from mrq.job.base import Job, defined
 from mrq.shuffle.bounded import Quota
 from mrq.worker import folders
@@ -120,6 +120,9 @@ def _failed(attempt: Attempt, exc: BaseException) -> Outcome:
     if doing is None and at is not None and at.path is None:
         doing = failure.group_named(at.key)
     error = replace(failure.report(exc, record=doing, at=at), peak_rss_bytes=peak_rss_bytes())
+    damage = _damage(attempt, at)
+    if damage:
+        error = replace(error, message=f"{error.message}; {damage}")
     if not error.frames:
         error = replace(
             error, frames=failure.method_at_fault(type(attempt.job), attempt.order.kind, error.message)
@@ -131,6 +134,21 @@ def _code_of(job: Job) -> str:
     """The file of a job's class, where that was unpacked by its worker; "" where it is the user's own."""
     file = str(getattr(sys.modules.get(type(job).__module__), "__file__", None) or "")
     return file if f"{os.sep}code{os.sep}" in file else ""
+
+
+def _damage(attempt: Attempt, at: failure.Record | None) -> str:
+    """What is wrong with the file of the record at hand, where that is part of a finished output; "" for
+    nothing: then the error is the job's own."""
+    split = attempt.order.split
+    for piece in split.pieces if split is not None and at is not None else ():
+        if piece.crc32 is not None and at is not None and piece.path == at.path:
+            from mrq.io.finished import damaged
+            from mrq.io.streams import Reading
+
+            with suppress(MrqError):
+                whole = replace(piece, start=0, length=piece.size)
+                return "" if Reading().crcs([whole]) == (piece.crc32,) else damaged(piece.path)
+    return ""
 
 
 @contextmanager
