@@ -21,7 +21,7 @@ from mrq import config
 from mrq.codec.types import carried, carried_key
 from mrq.core.model import JobSpec
 from mrq.core.pathmap import PathMap, split_pattern
-from mrq.core.splits import InputFile
+from mrq.core.splits import SETUP_BYTES_MIN, SPLIT_BYTES_MIN, InputFile
 from mrq.errors import JobDefinitionError, UsageError, UsageTypeError, UsageValueError
 from mrq.io.formats import InputFormat, input_format, output_format
 from mrq.io.plan import Draft, DraftInput, Plan, complete
@@ -128,6 +128,7 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         total_order=chosen.order == "total",
         splittable=in_format.splittable,
         split_bytes=chosen.split_bytes,
+        split_bytes_min=SETUP_BYTES_MIN if defined(cls, "setup") else SPLIT_BYTES_MIN,
         all_files=chosen.all_files,
         allow_empty=chosen.allow_empty,
         as_of_now=chosen.as_of_now,

@@ -15,10 +15,16 @@ from mrq.core.model import Piece, Split
 from mrq.errors import InternalError, UsageError
 
 MIB: Final = 1 << 20
-SPLIT_BYTES_MIN: Final = 4 * MIB
+#: A split of a large input: from 4 MiB, about 64 of them until it has grown to 64 MiB.
+LARGE_BYTES_MIN: Final = 4 * MIB
 SPLIT_BYTES_MAX: Final = 64 * MIB
-#: About this many splits until a split has grown to SPLIT_BYTES_MAX.
 SPLITS_WANTED: Final = 64
+#: A small input is cut into about 8, so that it is more than one core's work, and its progress is seen. A map
+#: of 64 KiB takes a few milliseconds, most of them its own start.
+SMALL_SPLITS_WANTED: Final = 8
+SPLIT_BYTES_MIN: Final = 64 << 10
+#: What each attempt of a job with `setup` should be worth: nobody knows what that loads.
+SETUP_BYTES_MIN: Final = 1 * MIB
 #: What opening a file is worth in bytes, so that thousands of tiny files don't end up in one split.
 FILE_COST_BYTES: Final = 16 << 10
 REDUCERS_MAX: Final = 10_000
@@ -40,11 +46,14 @@ class InputFile:
     unended: int = 0  #: bytes behind that: a line without its end
 
 
-def default_split_bytes(total_bytes: int) -> int:
-    """Bytes of a split for so much input: 4 to 64 MiB, a whole number of MiB."""
+def default_split_bytes(total_bytes: int, files: int = 1, least: int = SPLIT_BYTES_MIN) -> int:
+    """Bytes of a split for so much input in so many files: an eighth of what it costs, at least `least` and
+    at most what a large input has, which is 4 to 64 MiB, a whole number of MiB."""
     wanted = -(-total_bytes // SPLITS_WANTED)
     rounded = -(-wanted // MIB) * MIB
-    return min(max(rounded, SPLIT_BYTES_MIN), SPLIT_BYTES_MAX)
+    large = min(max(rounded, LARGE_BYTES_MIN), SPLIT_BYTES_MAX)
+    cost = total_bytes + files * FILE_COST_BYTES
+    return min(max(-(-cost // SMALL_SPLITS_WANTED), least), large)
 
 
 def default_reducers(total_bytes: int) -> int:
@@ -59,13 +68,15 @@ def default_reducers(total_bytes: int) -> int:
     return min(1000, max(64, -(-total_bytes // (32 * MIB))))
 
 
-def plan(files: Sequence[InputFile], split_bytes: int | None = None) -> tuple[Split, ...]:
+def plan(
+    files: Sequence[InputFile], split_bytes: int | None = None, *, least: int = SPLIT_BYTES_MIN
+) -> tuple[Split, ...]:
     """Splits that cover every byte of the files once, in order; none for no files.
 
-    `split_bytes` None takes `default_split_bytes` of the total. Raises UsageError below 1.
+    `split_bytes` None takes `default_split_bytes`, at least `least`. Raises UsageError below 1.
     """
     if split_bytes is None:
-        split_bytes = default_split_bytes(sum(file.size for file in files))
+        split_bytes = default_split_bytes(sum(file.size for file in files), len(files), least)
     if split_bytes < 1:
         raise UsageError(f"a split of {split_bytes} bytes makes no sense; the split size must be at least 1")
     splits: list[Split] = []

@@ -61,6 +61,7 @@ class Draft:
     total_order: bool
     splittable: bool  #: the input format's word
     split_bytes: int | None
+    split_bytes_min: int = cutting.SPLIT_BYTES_MIN  #: where the input decides
     all_files: bool = False  #: hidden names count too
     as_of_now: bool = False  #: files that are still written are read to their last whole line of now
     allow_empty: bool = False  #: inputs without any file make an empty result
@@ -102,13 +103,13 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
     if not files and not draft.allow_empty and not any(map(_is_result, draft.inputs)):
         raise NoInputFiles(_nothing(draft, finding))
     total = sum(file.size for file in files)
-    splits = cutting.plan(files, draft.split_bytes)
+    splits = cutting.plan(files, draft.split_bytes, least=draft.split_bytes_min)
     if found_here and input_format(spec.input_format).lines:
         reading = Reading(lines=True, marks=spec.refuses_marks)
         unseen = {given.open for given in draft.inputs if given.size is not None}
         files = tuple(vetting.of_text(files, splits, reading, unseen))
         finding = replace(finding, files=files)
-        splits = cutting.plan(files, draft.split_bytes)
+        splits = cutting.plan(files, draft.split_bytes, least=draft.split_bytes_min)
     reducers = 0 if draft.map_only else spec.reducers or cutting.default_reducers(total)
     spec = replace(spec, splits=splits, reducers=reducers)
     total_order = draft.total_order and reducers > 1 and bool(splits)
