@@ -455,7 +455,8 @@ class Engine:
         assert self._master is not None
         view = self._master.view(run.spec.job)
         assert view is not None
-        summary = summarize(run.spec, run.results, time.time() - run.started_at, view.failures + view.losses)
+        took, failed = time.time() - run.started_at, view.failures + view.losses
+        summary = summarize(run.spec, run.results, took, failed, dict.fromkeys(Kind, self.executors))
         result = Result(spec=run.spec, counters=view.counters, summary=summary, owner=self)
         self._let_go(run, view, drop_files=False)
         run.folder.remove()

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mrq.core.model import ErrorReport, JobSpec, StagedFile
-from mrq.core.summary import Summary, map_results, summarize
+from mrq.core.summary import Summary, map_results
 from mrq.errors import JobError, OutputError, UsageError
 from mrq.io.formats import output_format
+from mrq.io.idle import summarize
 
 __all__ = ["JobFailed", "Result", "Summary", "map_results", "summarize"]
 

@@ -133,10 +133,14 @@ def _extras(stage: Stage, meter: Meter) -> list[tuple[int, Span]]:
         extras.append((4, (f"{units.clock(left)} left", ("cyan",))))
     if stage.running:
         extras.append((0, (f"{stage.running:,} running", ())))
+    if stage.records:  # what running attempts have read counts: one map of minutes moves
+        extras.append((2, (f"{units.count(stage.records)} records", ())))
     if size:
         extras.append((3, (f"{units.size(size)}/s", ())))
     if records:
         extras.append((2, (f"{units.count(records)} records/s", ())))
+    if stage.bytes:
+        extras.append((3, (units.size(stage.bytes), ())))
     return extras
 
 

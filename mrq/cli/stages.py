@@ -28,20 +28,15 @@ def stages_of(view: JobView | None, job: str) -> list[Stage]:
 
 
 def _stage(name: str, view: JobView, counts: StageView, kind: Kind) -> Stage:
-    # Claimed ahead of its turn isn't running: only what an executor has begun has a phase.
-    running = [each for each in view.running if each.kind is kind and each.phase]
-    # A backup works on what its primary works on: the one that is further counts.
-    ahead: dict[int, float] = {}
-    for each in running:
-        ahead[each.index] = max(ahead.get(each.index, 0.0), min(1.0, each.fraction))
-    made = counts.completed + sum(ahead.values())
+    running, made, records, size = view.under_way(kind)
+    made += counts.completed
     return Stage(
         name=name,
         total=counts.total,
         done=counts.completed,
-        running=len(running),
+        running=running,
         failed=sum(1 for error in view.errors if error.kind is kind),
         fraction=min(1.0, made / counts.total) if counts.total else 1.0,
-        records=counts.records_in + sum(each.records for each in running),
-        bytes=counts.bytes_in + sum(each.bytes for each in running),
+        records=counts.records_in + records,
+        bytes=counts.bytes_in + size,
     )

@@ -282,7 +282,7 @@ def result_object(result: Result, told: Told, parts: list[str]) -> dict[str, Any
         "output": result.output,
         "parts": parts,
         "counters": result.counters,
-        "summary": asdict(result.summary),
+        "summary": {**asdict(result.summary), "idle": [in_flags(text) for text in result.summary.idle]},
         "error": None,
     }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from mrq.cli import units
 from mrq.cli.console import Console, shown
+from mrq.cli.wording import in_flags
 
 
 class SummaryLike(Protocol):
@@ -37,6 +39,8 @@ class SummaryLike(Protocol):
     def bad_records(self) -> int: ...
     @property
     def attempts_failed(self) -> int: ...  # or lost: each was run again
+    @property
+    def idle(self) -> Sequence[str]: ...  # that cores had nothing to do, in Python's words
 
 
 def summary_lines(summary: SummaryLike, *, output: str | None, parts: int) -> list[str]:
@@ -51,6 +55,7 @@ def summary_lines(summary: SummaryLike, *, output: str | None, parts: int) -> li
     if summary.slowest_task:
         tasks += f"; the slowest was {summary.slowest_task} with {units.duration(summary.slowest_seconds)}"
     lines.append(_row("tasks", tasks))
+    lines += [_row("idle", shown(in_flags(text))) for text in summary.idle]
     if summary.reduces > 1 and summary.skew > 0:
         lines.append(_row("skew", f"the largest partition is {summary.skew:.2f} times the mean"))
     spills = f"{units.plural(summary.spills, 'sorted run')} written to disk" if summary.spills else "none"

@@ -131,6 +131,25 @@ class JobView:
     updated_at: float
     finished_at: float
 
+    def under_way(self, kind: Kind) -> tuple[int, float, int, int]:
+        """(attempts, tasks' worth of work, records, bytes) of what runs.
+
+        Claimed ahead of its turn isn't running: only what an executor has begun has a phase. A backup works
+        on what its primary works on: the one that is further counts.
+        """
+        attempts = [each for each in self.running if each.kind is kind and each.phase]
+        ahead: dict[int, RunningView] = {}
+        for each in attempts:
+            known = ahead.get(each.index)
+            if known is None or (known.fraction, known.records) < (each.fraction, each.records):
+                ahead[each.index] = each
+        return (
+            len(attempts),
+            sum(min(1.0, each.fraction) for each in ahead.values()),
+            sum(each.records for each in ahead.values()),
+            sum(each.bytes for each in ahead.values()),
+        )
+
 
 #: Fields of a result that are summed over winners.
 SUMMED: Final = (

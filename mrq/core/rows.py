@@ -25,7 +25,7 @@ class StageRow(TypedDict):
     queued: int
     running: int
     completed: int
-    records_in: int
+    records_in: int  #: consumed so far, by running attempts too
     bytes_in: int
     records_out: int
     bytes_out: int
@@ -233,8 +233,11 @@ def status_row(
         **job_row(spec, view, epoch_s=epoch_s),
         inputs=list(spec.inputs),
         stages=[
-            _stage(name, stage)
-            for name, stage in (("map", view.maps), ("reduce", view.reduces))
+            _stage(name, stage, view, kind)
+            for name, stage, kind in (
+                ("map", view.maps, Kind.MAP),
+                ("reduce", view.reduces, Kind.REDUCE),
+            )
             if stage.total or name == "map"
         ],
         attempts=attempts,
@@ -272,7 +275,8 @@ def attempt_row(job: str, view: RunningView, *, epoch_s: float, paused: bool = F
     )
 
 
-def _stage(name: str, view: StageView) -> StageRow:
+def _stage(name: str, view: StageView, job: JobView, kind: Kind) -> StageRow:
+    _, _, records, size = job.under_way(kind)
     return StageRow(
         name=name,
         total=view.total,
@@ -280,8 +284,8 @@ def _stage(name: str, view: StageView) -> StageRow:
         queued=view.queued,
         running=view.running,
         completed=view.completed,
-        records_in=view.records_in,
-        bytes_in=view.bytes_in,
+        records_in=view.records_in + records,
+        bytes_in=view.bytes_in + size,
         records_out=view.records_out,
         bytes_out=view.bytes_out,
         bad_records=view.bad_records,

@@ -29,6 +29,7 @@ class Summary:
     bad_records: int
     attempts_failed: int
     peak_rss_bytes: int = 0  #: resident memory of the largest task's executor; 0 if unknown
+    idle: tuple[str, ...] = ()  #: that cores had nothing to do, and what would use them; one sentence each
 
 
 def map_results(results: Mapping[tuple[Kind, int], TaskResult]) -> list[tuple[int, TaskResult]]:

@@ -15,10 +15,10 @@ from mrq.core import commands as c
 from mrq.core import wire
 from mrq.core.jobs import JobView, TaskView
 from mrq.core.model import JobSpec, JobState, Kind, Purpose, TaskResult
-from mrq.core.summary import summarize
 from mrq.errors import InternalError, MrqError, OperatorError
 from mrq.io import committer, owner
 from mrq.io.committer import Staging
+from mrq.io.idle import summarize
 from mrq.master.loop import Master
 from mrq.master.news import News
 from mrq.master.shared import SharedRoot
@@ -169,7 +169,8 @@ class ClusterKeeper:
         if state is JobState.DONE and view is not None:
             failed = view.failures + view.losses
             took = time.time() - spec.created_at
-            entry["summary"] = asdict(summarize(spec, results or {}, took, failed))
+            slots = {kind: self.submits.slots_of(kind, spec.max_running) for kind in Kind}
+            entry["summary"] = asdict(summarize(spec, results or {}, took, failed, slots))
             entry["spec"] = wire.to_wire(replace(spec, splits=()))
             entry["output"] = spec.output_open
         self.news.tell(shown_id(spec.job), entry)

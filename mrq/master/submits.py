@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import mrq
 from mrq.core import wire
-from mrq.core.model import JobSpec, Needs
+from mrq.core.model import JobSpec, Kind, Needs
 from mrq.core.needs import distributions, lacking
 from mrq.core.paths import check_job_id
 from mrq.errors import MrqError, OperatorError, OutputError, UsageError
@@ -54,8 +54,8 @@ class Taking(Protocol):
         """Of each worker that is there and has said so: distribution -> version."""
         ...
 
-    def slots(self) -> int:
-        """Tasks that the workers that are there run at once."""
+    def slots(self, kind: Kind | None = None) -> int:
+        """Tasks that the workers that are there run at once: all, or those of one kind."""
         ...
 
 
@@ -140,6 +140,11 @@ class Submits:
         plan = complete(self._shared.placed(draft))
         self._of_output(committer.check, plan)
         return {"finding": wire.to_wire(plan.finding), "slots": self._taking.slots()}
+
+    def slots_of(self, kind: Kind, most: int | None) -> int:
+        """Tasks of a kind that run at once, of a job with `most` at once."""
+        there = self._taking.slots(kind)
+        return there if most is None else min(there, most)
 
     def _unsent(self, draft: Draft) -> dict[str, Any]:
         """The answer where the client must send what isn't seen here; nothing where it may be planned. Raises

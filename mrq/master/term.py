@@ -449,9 +449,9 @@ class Term:
         """Of each living worker that has said so."""
         return self._views.packages()
 
-    def slots(self) -> int:
+    def slots(self, kind: Kind | None = None) -> int:
         """Of the workers that take tasks."""
-        return self._views.slots()
+        return self._views.slots(kind)
 
     def _retry(self, job: str, limits: Limits) -> None:
         """Go on with a failed job under the limits given. Raises UsageError, InputError, OutputError."""

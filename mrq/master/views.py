@@ -188,9 +188,12 @@ class Views:
             if worker in alive and heard.about.get("packages")
         ]
 
-    def slots(self) -> int:
-        """Of the workers that take tasks."""
-        return sum(w.slots.total for w in self._all_workers() if w.health is WorkerHealth.ALIVE)
+    def slots(self, kind: Kind | None = None) -> int:
+        """Of the workers that take tasks: all, or those for one kind of tasks."""
+        there = [w.slots for w in self._all_workers() if w.health is WorkerHealth.ALIVE]
+        if kind is None:
+            return sum(each.total for each in there)
+        return sum(each.map if kind is Kind.MAP else each.reduce for each in there)
 
     def waits_for(self, spec: JobSpec, view: JobView | None = None) -> str | None:
         """Why nothing of a job runs, in a sentence; None when something does, or it is over."""

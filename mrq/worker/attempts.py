@@ -498,10 +498,10 @@ class Attempts:
 
 
 def _progress(position: tuple[int, ...]) -> Progress:
-    done, total, phase = position[page.BYTES], position[page.TOTAL], position[page.PHASE]
+    (records, done), total, phase = page.consumed(position), position[page.TOTAL], position[page.PHASE]
     return Progress(
         fraction=min(max(done / total, 0.0), 1.0) if total > 0 else 0.0,
         phase=page.PHASES[phase] if 0 <= phase < len(page.PHASES) else "",
-        records=position[page.RECORDS],
+        records=records,
         bytes=done,
     )

@@ -141,3 +141,14 @@ class Needs(mrq.Job):
     def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
         assert os.path.exists(self.there)
         yield line, 1
+
+
+class Slow(mrq.Job):
+    """Takes its time over each record."""
+
+    seconds: float
+    reduce = mrq.sum
+
+    def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
+        time.sleep(self.seconds)
+        yield line, 1

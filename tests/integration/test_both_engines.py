@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_jobs import Gated, Upper, Words
+from cluster_jobs import Gated, Slow, Sorted, Upper, Words
 from cluster_rig import Cluster, until
 
 import mrq
+from mrq.core.model import Kind
 from mrq.errors import NoInputFiles, OutputError
 from mrq.result import JobFailed
 
@@ -22,12 +23,12 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     """Runs jobs with `run` and `start`."""
     monkeypatch.setenv("MRQ_TMP", str(tmp_path))
     if request.param == "embedded":
-        with mrq.local(executors=1) as made:
+        with mrq.local(executors=2) as made:
             yield made
     else:
         with Cluster(tmp_path) as rig:
             rig.master()
-            rig.worker("w0")
+            rig.worker("w0", slots=2)
             yield rig.client()
 
 
@@ -137,3 +138,51 @@ def test_a_module_that_no_import_names_is_shipped_or_its_absence_told(
         assert said in str(caught.value)
     done = engine.run(made(name="plugins.loud"), [source], tmp_path / "out", ship=[jobs / "plugins"])
     assert [text for text, _ in done] == ["A B!", "B!"]
+
+
+def test_one_map_of_one_block_moves_and_the_summary_says_that_a_core_was_idle(
+    engine: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.txt").write_text("".join(f"line {i:03}\n" for i in range(80)))
+    handle = engine.start(Slow(seconds=0.05), [tmp_path / "slow.txt"], tmp_path / "out")
+    seen: list[int] = []
+    told: list[int] = []
+
+    def look() -> bool:
+        view = handle.view()
+        if view is not None:
+            running, made, records, size = view.under_way(Kind.MAP)
+            if running:
+                seen.append(records)
+                assert abs(made - records / 80) < 0.05
+                assert abs(size - records * 9) <= 9
+        if hasattr(engine, "ask") and not handle.done():
+            told.append(engine.ask("status", job=handle.job)["stages"][0]["records_in"])
+        return bool(handle.done())
+
+    until(look, 60)
+    between = sorted({records for records in seen if 0 < records < 80})
+    assert len(between) > 1, "it moves while its only block is at hand"
+    assert seen == sorted(seen)
+    if told:
+        assert {records for records in told if 0 < records < 80}, "mrq status says it too"
+    summary = handle.result(30).summary
+    assert summary.idle == ('1 map for 2 cores: `split_size="360"` makes one for each',)
+
+
+def test_small_inputs_are_more_than_one_map(engine: Any, tmp_path: Path) -> None:
+    (tmp_path / "small.txt").write_text("word and word\n" * 40_000)
+    files = [tmp_path / f"{i:02}.txt" for i in range(60)]
+    for file in files:
+        file.write_text("word\n")
+    found = engine.run(Words, [tmp_path / "small.txt"], tmp_path / "one", reducers=1)
+    assert found.summary.maps == 8
+    assert dict(found) == {"word": "80000", "and": "40000"}
+    found = engine.run(Words, files, tmp_path / "sixty", reducers=1)
+    assert found.summary.maps > 4
+    assert dict(found) == {"word": "60"}
+    found = engine.run(Words, [tmp_path / "small.txt"], tmp_path / "two", reducers=1, split_size="1M")
+    assert found.summary.maps == 1
+    sorted_ = engine.run(Sorted, [tmp_path / "small.txt", *files], tmp_path / "three", reducers=4)
+    assert [key for key, _ in sorted_] == sorted(key for key, _ in sorted_)
+    assert found.summary.records_in == 40_000

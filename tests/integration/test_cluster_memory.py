@@ -415,7 +415,7 @@ def test_a_refused_out_is_named_as_it_was_spelled(one: Cluster, tmp_path: Path) 
     client = one.client(paths=((str(tmp_path / "here"), str(there)),))
     inputs = [tmp_path / "here/taken/x.txt"]
     for out, told in (
-        ("taken", "exists; choose another"),
+        ("taken", "isn't a finished result of mrq"),
         ("taken/x.txt/sub", f": {tmp_path}/here/taken/x.txt isn't"),
     ):
         spelled = os.path.relpath(tmp_path / "here" / out)

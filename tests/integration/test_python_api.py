@@ -282,7 +282,7 @@ print(len(list(mrq.run(WordCount, [Path("in.txt")], Path("out")))))
         ("mrq.run(WordCount())", "give inputs or records=[…], and not both"),
         ("mrq.run(WordCount(), ['in.txt'], reducer=4)", "no setting 'reducer'; did you mean 'reducers'?"),
         ("mrq.run(WordCount(), ['nope'])", "nope: no such file or directory"),
-        ("mrq.run(WordCount(), ['in.txt'], '.')", "exists; choose another output"),
+        ("mrq.run(WordCount(), ['in.txt'], '.')", "isn't a finished result of mrq"),
     ],
 )
 def test_wrong_calls_are_refused_by_name(folder: Path, call: str, message: str) -> None:

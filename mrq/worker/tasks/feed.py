@@ -109,6 +109,7 @@ class Feed:
             yield block
             self._block = None
             self.bytes += block.bytes
+            page[pages.BLOCK_RECORDS] = 0
             page[pages.RECORDS] = self.records
             page[pages.BYTES] = self.bytes
             page[pages.OUT] = self._sink.emitted
@@ -118,9 +119,18 @@ class Feed:
         values = block.values  # before keys: a text block makes both at once
         keys, offsets = block.keys, block.offsets
         self.records += len(values)
-        self._left = left = iter(offsets)
-        store = partial(setitem, self._attempt.page, pages.OFFSET)
-        if offsets is keys:
+        page = self._attempt.page
+        slot, first, last = pages.OFFSET, -1, len(values) - 1
+        left: Iterator[int] = iter(offsets)
+        if offsets and offsets[0] != offsets[-1]:
+            first, last = offsets[0], offsets[-1] - offsets[0]
+        elif offsets:  # they have one offset: then the index says how far it is
+            page[pages.OFFSET], slot, left = offsets[0], pages.BLOCK_AT, iter(range(len(values)))
+        page[pages.BLOCK_START], page[pages.BLOCK_SPAN], page[pages.BLOCK_AT] = first, last, 0
+        page[pages.BLOCK_BYTES], page[pages.BLOCK_RECORDS] = block.bytes, len(values)
+        self._left = left
+        store = partial(setitem, page, slot)
+        if offsets is keys and slot == pages.OFFSET:
             return filterfalse(store, left), values
         return compress(keys, map(not_, map(store, left))), values
 

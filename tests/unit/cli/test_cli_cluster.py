@@ -44,9 +44,8 @@ class Result:
         self.parts, self.is_private = [], private
         self.counters = {"lines": 3}
         numbers = dict.fromkeys(Summary.__slots__, 0)
-        self.summary = Summary(
-            **{**numbers, "seconds": 1.0, "skew": 1.0, "largest_partition": None, "slowest_task": None}
-        )
+        others = {"largest_partition": None, "slowest_task": None, "idle": ()}
+        self.summary = Summary(**{**numbers, "seconds": 1.0, "skew": 1.0, **others})
 
 
 class Engine:
