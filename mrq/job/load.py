@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import zlib
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Final, TypeGuard
+from typing import Final, TypeGuard
 
 from mrq.errors import JobDefinitionError
 from mrq.job import imports, source
@@ -258,7 +259,7 @@ def _no_pyc() -> Iterator[None]:
 def _choose(module: ModuleType, file: str, name: str) -> type[Job]:
     """The class named, or the only job of the file. Raises JobDefinitionError."""
     shown = source.short_path(file)
-    own = {
+    own: dict[str, type[Job]] = {
         key: value
         for key, value in vars(module).items()
         if _is_job(value) and value.__module__ == module.__name__ and value.__qualname__ == key
@@ -270,7 +271,7 @@ def _choose(module: ModuleType, file: str, name: str) -> type[Job]:
         plain = [v.__name__ for v in own_classes if v.__module__ == module.__name__]
         hint = f"; should {plain[0]} derive from it (class {plain[0]}(mrq.Job):)?" if len(plain) == 1 else ""
         raise JobDefinitionError(f"{shown} has no class that derives from mrq.Job{hint}")
-    able = {k: v for k, v in own.items() if any(defined(v, hook) for hook in _MAPS)} or own
+    able = _to_run(own)
     if len(able) > 1:
         names = sorted(able)
         raise JobDefinitionError(
@@ -279,7 +280,16 @@ def _choose(module: ModuleType, file: str, name: str) -> type[Job]:
     return next(iter(able.values()))
 
 
-def _named(module: ModuleType, name: str, shown: str, own: dict[str, Any]) -> type[Job]:
+def _to_run(own: dict[str, type[Job]]) -> dict[str, type[Job]]:
+    """The jobs of a file, without those that are there to derive from: abstract ones, those that others of
+    the file derive from, and those without a map; all of them if none is left."""
+    bases = {base for cls in own.values() for base in cls.__mro__[1:]}
+    made = {name: cls for name, cls in own.items() if not inspect.isabstract(cls)} or own
+    able = {name: cls for name, cls in made.items() if any(defined(cls, hook) for hook in _MAPS)} or made
+    return {name: cls for name, cls in able.items() if cls not in bases} or able
+
+
+def _named(module: ModuleType, name: str, shown: str, own: dict[str, type[Job]]) -> type[Job]:
     found: object = module
     for part in name.split("."):
         found = getattr(found, part, None)

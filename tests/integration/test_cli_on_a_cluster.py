@@ -190,6 +190,11 @@ def test_a_failed_job_shows_its_frames_its_logs_and_how_to_go_on(
     assert "-j is for a retry on this machine" in err
     _, err = shell("retry", job, expect=1)
     assert "that is a bad line" in err
+    _, err = shell("retry", job, "--from", "/tmp", expect=2)  # which means this machine
+    assert f"no job {job!r} is kept there" in err
+    _, err = shell("retry", job, "--skip-bad-records", "1", "--memory", "20M")
+    assert "1 record left out" in err
+    assert b"".join(words(folder, "out").values()) == b"a\t1\n"
 
 
 def test_ctrl_c_cancels_the_job_and_nothing_is_left(one: Cluster, shell: Shell, folder: Path) -> None:

@@ -98,6 +98,37 @@ def test_a_base_without_map_is_not_in_the_way(tmp_path: Path) -> None:
     assert load_job(str(write(tmp_path / "withbase.py", text))).cls.__name__ == "Real"
 
 
+MAPS = "    def map(self, key, line):\n        yield line, 1\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # A base with a map, what derives from it, and an abstract one.
+        f"class Base(mrq.Job):\n{MAPS}\nclass Leaf(Base):\n    reduce = mrq.sum\n",
+        f"class Base(mrq.Job):\n{MAPS}\nclass Middle(Base):\n    n: int = 1\n\n"
+        "class Leaf(Middle):\n    n = 2\n",
+        "class Base(mrq.Job, abc.ABC):\n    @abc.abstractmethod\n    def map(self, key, line): ...\n\n"
+        f"class Leaf(mrq.Job):\n{MAPS}",
+        "class Base(mrq.Job):\n    def map(self, key, line):\n        raise NotImplementedError\n\n"
+        f"class Leaf(Base):\n{MAPS}",
+    ],
+)
+def test_bases_and_abstract_classes_are_no_jobs(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "basejob.py"
+    file.write_text("import abc\nimport mrq\n\n" + text)
+    assert load_job(str(file)).cls.__name__ == "Leaf"
+    assert load_job(f"{file}:Base").cls.__name__ == "Base"
+
+
+def test_two_leaves_are_two_jobs_without_their_base(tmp_path: Path) -> None:
+    file = tmp_path / "leavesjob.py"
+    leaves = "class One(Base):\n    pass\n\nclass Two(Base):\n    pass\n"
+    file.write_text(f"import mrq\n\nclass Base(mrq.Job):\n{MAPS}\n{leaves}")
+    with pytest.raises(JobDefinitionError, match="has 2 jobs: One, Two; name one"):
+        load_job(str(file))
+
+
 def test_no_job_in_the_file(tmp_path: Path) -> None:
     file = write(tmp_path / "nojob.py", "class Counter:\n    pass\n")
     assert (
