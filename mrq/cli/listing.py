@@ -11,6 +11,7 @@ from mrq.cli.flags import Parsed
 from mrq.cli.signals import Signals
 from mrq.cli.submit import Told, head, watch
 from mrq.cli.tables import Page
+from mrq.cli.wording import in_flags
 from mrq.core.rows import AttemptRow, ErrorRow, JobRow, StatusRow, TaskRow, filled
 from mrq.errors import UsageError
 
@@ -121,9 +122,9 @@ def status_page(page: Page, row: StatusRow) -> None:
         [
             ("job", f"{row['job']} ({row['name']})"),
             ("state", row["state"] + (f", {'took' if over else 'for'} {took}" if took else "")),
-            ("waits", row["waits_for"] or ""),
-            ("notes", "; ".join(row["notes"])),
-            ("error", row["error"] or ""),
+            ("waits", in_flags(row["waits_for"] or "")),
+            ("notes", in_flags("; ".join(row["notes"]))),
+            ("error", in_flags(row["error"] or "")),
             ("submitted", _ago(row["submitted_at"], now)),
             ("priority", f"{row['priority']}" if row["priority"] else ""),
             ("input", ", ".join(row["inputs"][:5]) + (" …" if len(row["inputs"]) > 5 else "")),

@@ -16,6 +16,8 @@ from mrq.job.settings import SETTINGS
 _ARGUMENTS: Final = {"overwrite": "--overwrite", "executors": "--executors", "output": "--output"}
 
 _OPTION: Final = re.compile(r"`(\w+)=([^`=]*)`")
+#: The name of a setting alone.
+_NAME: Final = re.compile(r"`(\w+)`")
 _QUOTES: Final = "\"'"
 #: An instance to be made, with what its parameters are left out.
 _INSTANCE: Final = re.compile(r"`[A-Za-z_]\w*\((\w+=…(?:, \w+=…)*)\)`")
@@ -23,7 +25,12 @@ _INSTANCE: Final = re.compile(r"`[A-Za-z_]\w*\((\w+=…(?:, \w+=…)*)\)`")
 
 def in_flags(text: str) -> str:
     """`overwrite=True` as `--overwrite`; what is no argument of a run stays as it is."""
-    return _INSTANCE.sub(_sets, _OPTION.sub(_flag, text))
+    return _INSTANCE.sub(_sets, _NAME.sub(_named, _OPTION.sub(_flag, text)))
+
+
+def _named(match: re.Match[str]) -> str:
+    row = SETTINGS.get(match[1])
+    return f"`{row.long}`" if row is not None and row.long is not None else match[0]
 
 
 def _flag(match: re.Match[str]) -> str:

@@ -189,7 +189,7 @@ def _displaces(fs: FileSystem, staging: Staging, overwrite: bool, inputs: Sequen
 
 
 def _exists(staging: Staging) -> OutputError:
-    return OutputError(f"{staging.output} exists; choose another output, or replace it with --overwrite")
+    return OutputError(f"{staging.output} exists; choose another output, or replace it with `overwrite=True`")
 
 
 def _within(path: str, folder: str) -> bool:

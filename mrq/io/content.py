@@ -136,7 +136,7 @@ _TABLE: Final[tuple[tuple[bytes, Content], ...]] = (
         b"Obj\x01",
         Content(
             "an Avro file",
-            mend="convert it: pip install fastavro; fastavro FILE > NEW.jsonl (for --input-format jsonl)",
+            mend='convert it: pip install fastavro; fastavro FILE > NEW.jsonl (for `input_format="jsonl"`)',
         ),
     ),
     (b"PK\x03\x04", _ZIP),

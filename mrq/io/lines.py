@@ -33,7 +33,7 @@ def line_encoding(name: str) -> str:
     if not newline_is_a_byte(found):
         raise InputError(
             f"text in {name} can't be read by lines, since a newline isn't the single byte 10 there; "
-            "convert the files (iconv -t UTF-8), or read them with --input-format whole and decode in map"
+            'convert the files (iconv -t UTF-8), or read them with `input_format="whole"` and decode in map'
         )
     return found
 

@@ -163,7 +163,7 @@ def _check_header(head: bytes, path: str) -> None:
     if head[:4] != _HEADER[:4]:
         raise InputError(
             f"{path}: not a file of the records format (it begins with {head[:4]!r}); "
-            "choose another --input-format"
+            "choose another `input_format`"
         )
     if head != _HEADER:
         raise InputError(f"{path}: records of version {head[4:5]!r}; this mrq reads version {VERSION}")

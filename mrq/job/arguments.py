@@ -70,7 +70,7 @@ def _check_taken(job: type[Job]) -> None:
                 right = f"reduce = {_quoted(whole)}"
         raise JobDefinitionError(
             f"{source.place(file, node.lineno)}: `reduce = {text}` has the default of the parameter "
-            f"{node.id}, whatever --set {node.id}=… says: the body of a class runs once; write `{right}`"
+            f"{node.id}, whatever {node.id} is given: the body of a class runs once; write `{right}`"
         )
 
 
@@ -88,7 +88,7 @@ def _check_defaults(job: type[Job], hook: str) -> None:
                 where = source.place(function.__code__.co_filename, node.lineno)
                 raise JobDefinitionError(
                     f"{where}: {hook} takes the default of the parameter {node.id} as a default argument, "
-                    f"whatever --set {node.id}=… says; use self.{node.id} inside instead"
+                    f"whatever {node.id} is given; use self.{node.id} inside instead"
                 )
 
 

@@ -321,7 +321,7 @@ def _unfit(needs: Needs, taking: list[WorkerView]) -> str:
     if all(0 < has < needs.memory_bytes for has in memory):
         return (
             f"it asks for {asked}, and the largest worker has {max(memory) >> 20:,} MiB; ask for less "
-            "(--memory), or add a larger one"
+            "(`memory`), or add a larger one"
         )
     missing = [lacking(needs, w.packages) if w.packages is not None else [] for w in taking]
     counts = {module: sum(module not in found for found in missing) for module, _ in needs.packages}

@@ -117,7 +117,7 @@ def timed_out(order: AttemptOrder, position: Sequence[int], stack: str, peak_rss
     error = ErrorReport(
         type=silence,
         message="no record was read or written and task.progress() wasn't called, so the attempt was killed; "
-        "the setting `progress_timeout` sets the time",
+        "`progress_timeout` sets the time",
         frames=stack,
         peak_rss_bytes=peak_rss_bytes,
     )

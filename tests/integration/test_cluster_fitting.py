@@ -53,7 +53,7 @@ def test_a_job_runs_only_on_workers_that_it_fits_or_waits_by_name(
     handle = client.start(Words, [source], tmp_path / "huge", memory="900G", **cut)
     reason = (
         f"no worker can run {handle.job}: it asks for 921,600 MiB an executor, and the largest worker has "
-        "4,096 MiB; ask for less (--memory), or add a larger one"
+        "4,096 MiB; ask for less (`memory`), or add a larger one"
     )
     started.until(lambda: client.ask("status", job=handle.job)["waits_for"] == reason)
     started.until(lambda: f"note: {reason}" in started.said)

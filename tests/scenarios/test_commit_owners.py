@@ -43,7 +43,9 @@ def test_a_second_living_job_is_refused_by_the_first_ones_name(tmp_path: Path) -
     assert not out.exists()
     finish(first)
     assert os.listdir(tmp_path) == ["out"]
-    with pytest.raises(OutputError, match="exists; choose another output, or replace it with --overwrite"):
+    with pytest.raises(
+        OutputError, match="exists; choose another output, or replace it with `overwrite=True`"
+    ):
         committer.prepare(str(out), "second")
     finish(committer.prepare(str(out), "second", True))
     assert committer.read_manifest(str(out)).job == "second"

@@ -356,6 +356,7 @@ def test_the_command_line_says_the_same_of_class_and_flag(
         ("leave out `backups=False`", "leave out `--no-backups`"),
         ("`Grep(pattern=…, n=…)`", "`--set pattern=… --set n=…`"),
         ('`compression="gz"`', "`--compress gz`"),
+        ("choose another `input_format`, not `reduce`", "choose another `--input-format`, not `reduce`"),
         ("write `reduce = mrq.sum`", "write `reduce = mrq.sum`"),
         ("`x=1` and `yield key, a=b`", "`x=1` and `yield key, a=b`"),
     ],

@@ -38,7 +38,7 @@ def submit(folder: Path, body: str, **typed: str) -> None:
         ("n: int = 3\nreduce = mrq.bottom(n)\n", 'write `reduce = mrq.bottom("n")`'),
         ("n: int = 3\nreduce = mrq.top(n, key=itemgetter(0))\n", 'mrq.top("n", key=itemgetter(0))'),
         ("n: int = 3\nreduce = mrq.top(n + 1)\n", "return mrq.top(self.n + 1)(key, values)`"),
-        ("n: int = 3\nreduce = mrq.top(int(n))\n", "the default of the parameter n, whatever --set n=… says"),
+        ("n: int = 3\nreduce = mrq.top(int(n))\n", "the default of the parameter n, whatever n is given"),
         (
             "field: int = 0\nreduce = mrq.top(3, key=itemgetter(field))\n",
             "key=itemgetter(self.field))(key, val",
