@@ -5,10 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mrq.core import transitions
-from mrq.core.checked import Checked
 from mrq.core.digest import mix
 from mrq.core.model import (
     NO_LIMITS,
@@ -28,6 +27,9 @@ from mrq.core.model import (
 from mrq.core.tasks import STATES, TaskTable
 from mrq.core.wire import from_wire, to_wire
 from mrq.core.workers import Worker
+
+if TYPE_CHECKING:
+    from mrq.core.checked import Checked
 
 _SAMPLE_MAX: Final = 257
 
@@ -193,6 +195,15 @@ class Durations:
         return self.values[len(self.values) // 2] if self.values else 0.0
 
 
+def _checked(spec: JobSpec) -> Checked | None:
+    """What is to be checked of a job's inputs; what does it is imported only where there is something."""
+    if all(piece.crc32 is None for split in spec.splits for piece in split.pieces):
+        return None
+    from mrq.core.checked import Checked
+
+    return Checked.of(spec.splits)
+
+
 class Job:
     """All that the leader holds of one job. Its splits aren't among it: workers read those."""
 
@@ -243,7 +254,7 @@ class Job:
         totals: Mapping[Kind, list[int]],
     ) -> None:
         self.spec = replace(spec, splits=())
-        self.checked = Checked.of(spec.splits)  #: inputs that are parts of a finished output
+        self.checked = _checked(spec)  #: inputs that are parts of a finished output
         self.history = history
         self.state = JobState.PENDING
         self.error: str | None = None
@@ -488,6 +499,8 @@ class Job:
         job.maps.load(data[11])
         job.reduces.load(data[12])
         if len(data) > 13 and data[13] is not None:  # an earlier mrq checked nothing
+            from mrq.core.checked import Checked
+
             job.checked = Checked.load(data[13])
         if len(data) > 14:
             job.limits = from_wire(Limits, data[14])

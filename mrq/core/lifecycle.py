@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.checked import WrongPart
 from mrq.core.digest import MASK
 from mrq.core.fitting import takers
 from mrq.core.jobs import Job
@@ -40,6 +41,9 @@ from mrq.core.shuffle_rules import (
     verify_recovered,
 )
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, TaskTable, pack_result
+
+if TYPE_CHECKING:
+    from mrq.core.checked import WrongPart
 
 
 def on_submitted(state: State, event: e.JobSubmitted) -> None:

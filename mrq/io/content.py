@@ -10,10 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-#: Bytes from the beginning, and from the end, that `look` decides by; a tar says so at byte 257.
-HEAD_BYTES: Final = 512
-TAIL_BYTES: Final = 16
-
 
 class Content(NamedTuple):
     """One kind of data that isn't lines of text."""
@@ -44,10 +40,10 @@ class Content(NamedTuple):
 
 
 def look(head: bytes, marks: bool = True) -> Content | None:
-    """What begins with `head`, its first `HEAD_BYTES` (or all there are); None for text.
+    """What begins with `head`, its first `streams.HEAD_BYTES` (or all there are); None for text.
 
-    Where the answer has `ends`, it counts only if that is true of the last `TAIL_BYTES`. Without `marks` byte
-    order marks aren't looked at.
+    Where the answer has `ends`, it counts only if that is true of the last `streams.TAIL_BYTES`. Without `marks`
+    byte order marks aren't looked at.
     """
     if head.startswith(_BEGINNINGS):
         for magic, found in _TABLE:

@@ -18,7 +18,6 @@ from mrq.errors import InputError, NoInputFiles
 from mrq.io import vetting
 from mrq.io.compression import compression_of
 from mrq.io.earlier import is_result
-from mrq.io.finished import vouch
 from mrq.io.formats import input_format
 from mrq.io.inputs import Finding, find_all, hidden_note
 from mrq.io.seen import Seen
@@ -135,6 +134,10 @@ def _find(draft: Draft) -> Finding:
 
 def _vouched(draft: Draft, finding: Finding) -> Finding:
     """With what the manifests of finished outputs say. Raises InputError."""
+    if not vetting.may_be_finished([given.open for given in draft.inputs], finding.files, finding.results):
+        return finding
+    from mrq.io.finished import vouch
+
     args = [(given.spelled, given.open) for given in draft.inputs if not given.is_sent]
     found = vouch(args, finding.files, finding.results)
     return replace(finding, files=found.files, notes=found.notes)

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mrq.codec.checksum import crc32
 from mrq.core.model import Piece
 from mrq.errors import InputError
-from mrq.io import content
 from mrq.io.compression import Decompressing, compression_of
+
+if TYPE_CHECKING:
+    from mrq.io.content import Content
 
 #: Compressed data in compressed data, and so on: deeper is no honest file (some never end).
 _NESTED_MAX: Final = 4
+#: Bytes from the beginning, and from the end, that tell what a file is; a tar says so at byte 257.
+HEAD_BYTES: Final = 512
+TAIL_BYTES: Final = 16
 #: Bytes of a step where bytes are only summed up.
 _STEP: Final = 1 << 20
 
@@ -152,6 +157,8 @@ class Source:
 
     def _look(self, size: int, marks: bool) -> None:
         """Read as what it is. Raises InputError for what isn't text."""
+        from mrq.io import content  # here, for what plans a job mostly opens nothing
+
         named, self.compression = self.compression, None
         head = self._beginning()
         found = content.look(head, marks)
@@ -182,22 +189,22 @@ class Source:
         """The first bytes, which are still to be read."""
         if self._fd >= 0 and self.compression is None:
             try:
-                return os.pread(self._fd, content.HEAD_BYTES, 0)
+                return os.pread(self._fd, HEAD_BYTES, 0)
             except OSError as exc:
                 raise InputError(f"{self.path}: reading failed: {exc.strerror or exc}") from exc
-        head = self.read(content.HEAD_BYTES)
+        head = self.read(HEAD_BYTES)
         self._read = _Again(head, self._read).read
         return head
 
     def _end(self, size: int) -> bytes:
         """The last bytes of an uncompressed file, of which only the beginning was read."""
-        at = max(0, size - content.TAIL_BYTES)
+        at = max(0, size - TAIL_BYTES)
         try:
             if self._file is None:
-                return os.pread(self._fd, content.TAIL_BYTES, at)
+                return os.pread(self._fd, TAIL_BYTES, at)
             before = self._file.tell()
             self._file.seek(at)
-            tail: bytes = self._file.read(content.TAIL_BYTES)
+            tail: bytes = self._file.read(TAIL_BYTES)
             self._file.seek(before)
         except OSError as exc:
             raise InputError(f"{self.path}: reading failed: {exc.strerror or exc}") from exc
@@ -293,9 +300,7 @@ class _Again:
 class _UpToItsEnd:
     """Passes on what begins as something else than text, and refuses it if it also ends so."""
 
-    def __init__(
-        self, read: Callable[[int], bytes], begun: content.Content, path: str, compression: str
-    ) -> None:
+    def __init__(self, read: Callable[[int], bytes], begun: Content, path: str, compression: str) -> None:
         self._next = read
         self._begun = begun
         self._path = path
@@ -306,7 +311,7 @@ class _UpToItsEnd:
         """Up to `n` bytes. Raises InputError at the end."""
         data = self._next(n)
         if data:
-            self._tail = (self._tail + data[-content.TAIL_BYTES :])[-content.TAIL_BYTES :]
+            self._tail = (self._tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
         elif self._begun.ends is not None and self._begun.ends(self._tail):
             raise InputError(self._begun.refusal(self._path, self._compression))
         return data

@@ -9,8 +9,22 @@ from dataclasses import replace
 from mrq.core.model import Piece, Split
 from mrq.core.splits import InputFile
 from mrq.errors import InputError
+from mrq.io.earlier import SUCCESS
 from mrq.io.lines import whole_lines
-from mrq.io.streams import Reading, Source
+from mrq.io.streams import Reading, Source, is_url
+
+
+def may_be_finished(opens: Sequence[str], files: Sequence[InputFile], results: Sequence[str]) -> bool:
+    """Is there a mark of a finished output beside a file, or in a folder of which all was taken? URLs may
+    have any."""
+    folders = {os.path.dirname(file.open) for file in files}
+    return (
+        bool(results)
+        or any(map(is_url, opens))
+        or any(
+            os.path.basename(folder) == "_bad" or os.path.lexists(f"{folder}/{SUCCESS}") for folder in folders
+        )
+    )
 
 
 def of_text(

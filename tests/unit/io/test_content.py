@@ -22,9 +22,9 @@ import zstandard
 import mrq
 from mrq.core.model import Piece, Split
 from mrq.errors import InputError
-from mrq.io.content import TAIL_BYTES, look
+from mrq.io.content import look
 from mrq.io.formats import input_format, output_format
-from mrq.io.streams import Reading
+from mrq.io.streams import TAIL_BYTES, Reading
 from mrq.planning import Plan, Request, plan
 
 TEXT = b"".join(b"line %d of a text\n" % n for n in range(400))
@@ -84,7 +84,7 @@ REFUSED = {
     "sqlite": (b"SQLite format 3\0" + TEXT, ["SQLite"]),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + TEXT, ["HDF5"]),
     "npy": (b"\x93NUMPY\x01\0" + TEXT, ["NumPy"]),
-    "records": (b"MRQR\x01\0\0\0" + TEXT, ["records", "--input-format records"]),
+    "records": (b"MRQR\x01\0\0\0" + TEXT, ["records", 'give `input_format="records"`']),
 }
 
 #: Honest text that looks like one of them at first.
@@ -284,9 +284,9 @@ def test_whole_takes_any_bytes(name: str, tmp_path: Path) -> None:
 
 def test_our_own_records_are_told(tmp_path: Path) -> None:
     data = _records(tmp_path)
-    with pytest.raises(InputError, match="--input-format records"):
+    with pytest.raises(InputError, match='give `input_format="records"`'):
         planned(str(tmp_path / "some.records"))
-    with pytest.raises(InputError, match="--input-format records"):
+    with pytest.raises(InputError, match='give `input_format="records"`'):
         read(data, str(tmp_path / "some.records"))
 
 
