@@ -42,8 +42,8 @@ class Content(NamedTuple):
 def look(head: bytes, marks: bool = True) -> Content | None:
     """What begins with `head`, its first `streams.HEAD_BYTES` (or all there are); None for text.
 
-    Where the answer has `ends`, it counts only if that is true of the last `streams.TAIL_BYTES`. Without `marks`
-    byte order marks aren't looked at.
+    Where the answer has `ends`, it counts only if that is true of the last `streams.TAIL_BYTES`.
+    Without `marks` byte order marks aren't looked at.
     """
     if head.startswith(_BEGINNINGS):
         for magic, found in _TABLE:
