@@ -285,7 +285,7 @@ def test_where_an_image_cant_be_pulled_the_failure_names_make_images(
             made.compose("up", "-d")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("version", ["3.10", "4.0", "4.3"])
 def test_rabbitmq_opens_to_others_nothing_but_its_port(run: Run, tmp_path: Path, version: str) -> None:
     """What nodes speak to each other by (epmd, distribution) would take the cookie for a key."""
@@ -304,10 +304,9 @@ def test_rabbitmq_opens_to_others_nothing_but_its_port(run: Run, tmp_path: Path,
                 if state == "0A":  # listens
                     address, port = local.rsplit(":", 1)
                     opened.setdefault(int(port, 16), set()).add(address)
-        loopback = {"0100007F", "0" * 24 + "01000000"}
         assert 5672 in opened
         assert 25672 in opened
-        assert {port for port, on in opened.items() if not on <= loopback} == {5672}, opened
+        assert {port for port, on in opened.items() if not all(map(is_loopback, on))} == {5672}, opened
         told = docker("exec", container, "rabbitmqctl", "list_vhosts", "--quiet", "--no-table-headers")
         assert told.split() == ["mrq"]
 
@@ -343,6 +342,11 @@ def test_workers_that_come_back_with_each_others_addresses_lose_no_fetch(run: Ru
             row = json.loads(made.compose("run", "--rm", "-T", "mrq", "status", job_of(done), "--json"))
             assert (row["errors"], row["reruns"], row["losses"]) == ([], 0, 0), row
             assert parts(made.data / f"out-{number}") == parts(made.data / "out-0")
+
+
+def is_loopback(address: str) -> bool:
+    """Of /proc/net/tcp: in the byte order of the machine. 127.0.0.11 is Docker's name server."""
+    return address.endswith("7F") if len(address) == 8 else address == "0" * 24 + "01000000"
 
 
 def address_of(container: str) -> str:
