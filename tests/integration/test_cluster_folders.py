@@ -3,13 +3,20 @@ leaves."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster_runs import ClusterRun, cluster_of, logs_of
 from docker_run import Run
+
+from mrq import health
 
 WORKER = "solo"
 FOLDERS = ("maps", "scratch", "logs", "gathered", "", "..", "../../code", "../../trash", "../../sentinel")
@@ -91,3 +98,32 @@ def test_a_worker_whose_home_vanishes_leaves_by_name_and_comes_back(cluster: Clu
     cluster.worker("homeless")
     cluster.alive("homeless")
     cluster.stop("homeless")
+
+
+def test_a_data_plane_that_hangs_is_seen_by_everybody_and_started_again(cluster: ClusterRun) -> None:
+    """By the operator, the container's healthcheck and the log; then it serves again."""
+    pulse = cluster.folder / "pulse"
+    cluster.worker("mute", MRQ_HEALTH_FILE=str(pulse))
+    cluster.alive("mute")
+
+    def planes() -> list[int]:
+        found = []
+        for pid in cluster.tree("mute"):
+            with contextlib.suppress(OSError):
+                if b"mrq.worker.dataplane" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
+
+    def row() -> Mapping[str, Any]:
+        return dict(cluster.ask("workers", worker="mute")["workers"][0])
+
+    (before,) = planes()
+    os.kill(before, signal.SIGSTOP)
+    cluster.until(lambda: "the data plane doesn't serve: it has said nothing" in row()["reason"], 60)
+    assert "started anew" in row()["ends"]
+    assert "the data plane doesn't serve" in cluster.log("mute")
+    cluster.until(lambda: "the data plane doesn't serve" in str(health.failing(pulse, now=time.time())))
+    cluster.until(lambda: before not in planes() and planes(), 90)
+    cluster.until(lambda: row()["reason"] == "", 60)
+    cluster.until(lambda: health.failing(pulse, now=time.time()) is None)
+    cluster.stop("mute")
