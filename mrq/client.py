@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mrq.io.disk import working_folder
 from mrq.job import bundle
 from mrq.job.base import Job
 from mrq.planning import Path, Plan, Request, plan
@@ -42,7 +43,7 @@ def connect(cluster: str | None = None, *, timeout_s: float | None = None) -> Cl
             timeout_s = seconds(timeout_s)
         except ValueError as exc:
             raise UsageValueError(f"timeout_s must be {exc}") from None
-    cwd, name = os.getcwd(), cluster
+    cwd, name = working_folder(), cluster
     if cluster is not None and os.path.isfile(cluster):
         cwd, name = os.path.dirname(os.path.abspath(cluster)), None
     choice = profile.choose(name, env=os.environ, cwd=cwd, named_by="mrq.connect")

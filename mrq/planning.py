@@ -23,6 +23,7 @@ from mrq.core.model import JobSpec
 from mrq.core.pathmap import PathMap, split_pattern
 from mrq.core.splits import SETUP_BYTES_MIN, SPLIT_BYTES_MIN, InputFile
 from mrq.errors import JobDefinitionError, UsageError, UsageTypeError, UsageValueError
+from mrq.io.disk import working_folder
 from mrq.io.formats import InputFormat, input_format, output_format
 from mrq.io.plan import Draft, DraftInput, Plan, complete
 from mrq.io.streams import is_url
@@ -62,6 +63,7 @@ def draft(request: Request, paths: PathMap | None = None, *, max_failures: int =
 
     Raises UsageError and its kind.
     """
+    working_folder()  # code and paths start there
     with source.ONE_BY_ONE:
         return _draft(request, paths, max_failures)
 
@@ -85,7 +87,7 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         )
         raise UsageError(f"{cls.__name__} has no reduce: its parts are its maps' outputs; {out}")
     # A class names what lies beside its file, a flag or an argument what lies in the current folder.
-    beside = os.getcwd() if "ship" in request.overrides else os.path.dirname(loaded.file)
+    beside = working_folder() if "ship" in request.overrides else os.path.dirname(loaded.file)
     built = bundle.build(loaded, [os.path.abspath(os.path.join(beside, path)) for path in chosen.ship])
     name = cls.__name__
     spec = JobSpec(
@@ -123,7 +125,7 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
     return Draft(
         spec=spec,
         inputs=tuple(_input(spelled, request.stdin, paths) for spelled in request.inputs),
-        cwd=os.getcwd(),
+        cwd=working_folder(),
         map_only=map_only,
         total_order=chosen.order == "total",
         splittable=in_format.splittable,
@@ -198,7 +200,7 @@ def _input(spelled: str, stdin: InputFile | None, paths: PathMap | None) -> Draf
 def _opened(spelled: str, paths: PathMap | None) -> str:
     """The absolute path, or pattern, that a spelled one is opened as."""
     if paths is None:
-        return os.path.join(os.getcwd(), spelled)
+        return os.path.join(working_folder(), spelled)
     folder, pattern = split_pattern(spelled)
     here = os.path.abspath(folder)
     return (

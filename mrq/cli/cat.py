@@ -98,7 +98,7 @@ def manifest_lines(manifest: Manifest) -> list[str]:
         f"result     {units.plural(records, 'record')}, {units.size(size)}, {manifest.format}{packed}",
     ]
     lines += _table("parameters", manifest.parameters) + _table("counters", manifest.counters)
-    return lines + _files("parts", manifest.parts) + _files("bad records", manifest.bad)
+    return lines + _files(f"parts ({len(manifest.parts):,})", manifest.parts) + _bad(manifest.bad)
 
 
 def _moment(at: float) -> str:
@@ -118,7 +118,13 @@ def _files(title: str, files: Sequence[StagedFile]) -> list[str]:
         f"crc32 {file.crc32:08x}"
         for file in files
     ]
-    return [f"{title} ({len(files):,})", *lines] if lines else []
+    return [title, *lines] if lines else []
+
+
+def _bad(files: Sequence[StagedFile]) -> list[str]:
+    """The files with bad records: each record is in two, for eyes and to be read again."""
+    records = sum(file.records for file in files if file.final.endswith(".jsonl"))
+    return _files(f"bad records ({records:,}, in {units.plural(len(files), 'file')})", files)
 
 
 def _plain(value: Any) -> str:

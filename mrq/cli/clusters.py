@@ -11,6 +11,7 @@ from mrq.cli.console import Console, shown
 from mrq.cli.flags import Parsed
 from mrq.cli.wording import in_flags
 from mrq.errors import UsageError
+from mrq.io.disk import working_folder
 
 if TYPE_CHECKING:
     from mrq.cli.submit import Told
@@ -69,11 +70,11 @@ def is_local(parsed: Parsed) -> bool:
     from mrq import profile_find
 
     said = any(os.environ.get(each) for each in _VARIABLES)
-    if not said and not profile_find.may_choose(os.environ, os.getcwd()):
+    if not said and not profile_find.may_choose(os.environ, working_folder()):
         return True
     from mrq import profile
 
-    return profile.choose(None, env=os.environ, cwd=os.getcwd()).name == profile.LOCAL
+    return profile.choose(None, env=os.environ, cwd=working_folder()).name == profile.LOCAL
 
 
 def profile_for(parsed: Parsed) -> Profile:
@@ -81,7 +82,7 @@ def profile_for(parsed: Parsed) -> Profile:
     from mrq import profile
 
     given = {"timeout_s": parsed.values["timeout"]} if "timeout" in parsed.values else {}
-    return profile.load(parsed.values.get("cluster"), flags=given, env=os.environ, cwd=os.getcwd())
+    return profile.load(parsed.values.get("cluster"), flags=given, env=os.environ, cwd=working_folder())
 
 
 def refuse_local(parsed: Parsed, command: str) -> None:

@@ -14,6 +14,7 @@ from mrq.cli.flags import SETTING_FLAGS, Parsed
 from mrq.config import EXECUTORS_MAX
 from mrq.core.model import Limits
 from mrq.errors import UsageError
+from mrq.io.disk import working_folder
 from mrq.job.settings import SETTINGS, Setting
 
 
@@ -87,7 +88,7 @@ def ref_of(words: list[str]) -> str:
         try:
             os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
-            raise UsageError(f"there is no job file {path} (looked in {os.getcwd()})") from None
+            raise UsageError(f"there is no job file {path} (looked in {working_folder()})") from None
         except OSError as exc:
             raise UsageError(
                 f"the job file {path} can't be reached by user {os.getuid()}: {exc.strerror}"

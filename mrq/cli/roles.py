@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from mrq.cli.flags import HELP, Command, Flag, command_text, parse
 from mrq.errors import MrqError, UsageError
+from mrq.io.disk import working_folder
 from mrq.profile_keys import KEYS, For, Kind
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def line_of(role: Role, argv: Sequence[str]) -> RoleLine | None:
     keys = {key.flag.removeprefix("--").replace("-", "_"): key.name for key in KEYS}
     flags = {keys[name]: value for name, value in parsed.values.items() if name != "cluster"}
     flags |= {keys[name]: "true" for name in parsed.switches if name in keys}
-    found = profile.load(parsed.values.get("cluster"), flags=flags, env=os.environ, cwd=os.getcwd())
+    found = profile.load(parsed.values.get("cluster"), flags=flags, env=os.environ, cwd=working_folder())
     found.services()
     return RoleLine(profile=found, init="init" in parsed.switches)
 

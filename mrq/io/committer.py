@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -177,7 +178,10 @@ def _displaces(fs: FileSystem, staging: Staging, overwrite: bool, inputs: Sequen
     foreign = refusal(fs, out, shown)
     if not overwrite:
         raise foreign or _exists(staging)
-    for place, what in ((os.getcwd(), "the working directory"), (os.path.expanduser("~"), "your home")):
+    places = [(os.path.expanduser("~"), "your home")]
+    with suppress(FileNotFoundError):  # it is gone: nothing holds it
+        places.insert(0, (os.getcwd(), "the working directory"))
+    for place, what in places:
         if _within(os.path.realpath(place), out):
             raise OutputError(f"{shown} holds {what} and can't be replaced; choose another output")
     for path in inputs:

@@ -7,10 +7,21 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mrq.errors import DiskFullError, MrqError, OutputError
+from mrq.errors import DiskFullError, MrqError, OutputError, UsageError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def working_folder() -> str:
+    """The folder that relative paths start at. Raises UsageError where it doesn't exist any more."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError as exc:
+        raise UsageError(
+            "the working directory doesn't exist any more: it was removed, or made anew under its name; cd "
+            "to one that does (`cd .` if it is there again)"
+        ) from exc
 
 
 def free_bytes(path: str) -> int:

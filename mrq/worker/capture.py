@@ -21,7 +21,9 @@ class Capture:
         #: The log at hand, for tracebacks that C code writes when the process dies.
         self.fd = os.dup2(null, high + 1, inheritable=False)
         os.close(null)
-        self._folder = os.getcwd()
+        self._folder = "/"
+        with contextlib.suppress(FileNotFoundError):  # it was removed under a job that runs
+            self._folder = os.getcwd()
         self._streams: tuple[io.TextIOWrapper, ...] = ()
 
     def begin(self, path: str) -> None:

@@ -113,6 +113,9 @@ class Feed:
             page[pages.RECORDS] = self.records
             page[pages.BYTES] = self.bytes
             page[pages.OUT] = self._sink.emitted
+        # All that begins in the split was read: that is its length, also where the record before reaches
+        # beyond it and nothing begins in it.
+        self.bytes = attempt.order.split.length
 
     def _columns(self, block: RecordBlock) -> tuple[Iterator[Any], list[Any]]:
         """Keys that store their record's position as they are handed out, and values."""

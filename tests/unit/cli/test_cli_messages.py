@@ -1,5 +1,6 @@
 """What is said of results and failures."""
 
+import dataclasses
 import io
 
 import pytest
@@ -262,3 +263,24 @@ def test_a_job_that_isnt_deterministic_isnt_gone_on_with():
     failed = JobFailed("the job is nondeterministic: m-00001 and other maps came out differently", job="j-1")
     assert "Mend the job's code" in printed(failed, job="j-1")
     assert "mrq retry" not in printed(failed, job="j-1")
+
+
+def test_bad_records_are_counted_and_not_their_files():
+    from mrq.cli.cat import manifest_lines
+    from mrq.core.commit import Manifest
+    from mrq.core.model import StagedFile
+
+    def file(name, records):
+        return StagedFile(name=name, final=name, records=records, bytes=9, crc32=1)
+
+    bad = [("_bad/m-00000.jsonl", 3), ("_bad/m-00000.records", 3), ("_bad/r-00001.jsonl", 2)]
+    bad += [("_bad/r-00001.records", 2)]
+    manifest = Manifest(
+        job="j", name="J", code="c", parameters={}, inputs=("in",), input_files=1, input_bytes=1,
+        format="text", compression=None, reducers=1, counters={},
+        parts=(file("part-00000", 7),), bad=tuple(file(*each) for each in bad),
+    )  # fmt: skip
+    lines = manifest_lines(manifest)
+    assert "parts (1)" in lines
+    assert "bad records (5, in 4 files)" in lines
+    assert not any(line.startswith("bad") for line in manifest_lines(dataclasses.replace(manifest, bad=())))
