@@ -52,10 +52,11 @@ def check_values(job: type[Job], values: Mapping[str, Any]) -> None:
 def _check_taken(job: type[Job]) -> None:
     """Refuse `n: int = 3; reduce = mrq.top(n)`."""
     owner = next(base for base in job.__mro__ if "reduce" in vars(base))
-    file, body = _body(owner)
-    if body is None:
+    found = source.class_of(owner)
+    if found is None:
         return
-    made = [node for node in body if "reduce" in _targets(node)]
+    file = found[0]
+    made = [node for node in found[1].body if "reduce" in _targets(node)]
     if not made or not isinstance(made[-1], ast.Assign | ast.AnnAssign) or made[-1].value is None:
         return
     whole = made[-1].value
@@ -90,21 +91,6 @@ def _check_defaults(job: type[Job], hook: str) -> None:
                     f"{where}: {hook} takes the default of the parameter {node.id} as a default argument, "
                     f"whatever {node.id} is given; use self.{node.id} inside instead"
                 )
-
-
-def _body(owner: type) -> tuple[str, list[ast.stmt] | None]:
-    """A class's file and the statements of its body; None without source."""
-    try:
-        file, line = inspect.getsourcefile(owner), inspect.getsourcelines(owner)[1]
-    except (OSError, TypeError):
-        return "", None
-    tree = source.tree_of_file(file) if file is not None else None
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.ClassDef) and node.name == owner.__name__:
-            lines = (node.lineno, *(d.lineno for d in node.decorator_list))
-            if line in lines:
-                return str(file), node.body
-    return str(file), None
 
 
 def _targets(node: ast.stmt) -> list[str]:
@@ -164,8 +150,5 @@ def _with_self(node: ast.expr, owner: type) -> str:
 
 
 def _at(job: type[Job]) -> str:
-    try:
-        file, line = inspect.getsourcefile(job), inspect.getsourcelines(job)[1]
-    except (OSError, TypeError):
-        return ""
-    return f"{source.place(file, line)}: " if file else ""
+    where = source.place_of_class(job)
+    return f"{where}: " if where else ""

@@ -109,11 +109,8 @@ def _own_names(job: type[Job]) -> set[str]:
 
 
 def _where(job: type[Job]) -> str:
-    try:
-        file, line = inspect.getsourcefile(job), inspect.getsourcelines(job)[1]
-    except (OSError, TypeError):
-        return ""
-    return f"{source.place(file, line)}: " if file else ""
+    where = source.place_of_class(job)
+    return f"{where}: " if where else ""
 
 
 def _at(hook: Any) -> str:
