@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
-from mrq.codec.types import shown
+from mrq.codec.types import carried, shown
 from mrq.core.model import (
     AttemptId,
     JobSpec,
@@ -76,7 +76,8 @@ def run(job: Job | type[Job], records: Iterable[Any], *, reducers: int = 1, **ov
     check_formats(type(job), settings)
     values = parameters.validate(job)
     check_values(type(job), values)
-    given = list(iterable(records, "records", "[line, line]"))
+    # Each as it was when it came: a generator may refill what it has yielded.
+    given = list(map(carried, iterable(records, "records", "[line, line]")))
     _check_records(type(job), settings, given)
     with tempfile.TemporaryDirectory(prefix="mrq-testing-") as folder:
         spec = JobSpec(

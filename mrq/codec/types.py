@@ -160,20 +160,25 @@ def carried(value: Any) -> Any:
     copied, and so is what lies in them, at any depth; subclasses become their base, NumPy scalars Python's,
     bytearray and memoryview bytes. Raises DataError for everything else, and for what is nested too deeply.
     """
+    return value if type(value) in ATOMS else carried_other(value)
+
+
+def carried_other(value: Any) -> Any:
+    """`carried` of what is no atom."""
     kind = type(value)
-    if kind in ATOMS:
-        return value
-    if kind is tuple:
+    if kind is tuple or kind is list:
         for item in value:
-            if type(item) not in ATOMS:
+            inner = type(item)
+            if inner is not str and inner is not int and inner not in ATOMS:
                 break
         else:
-            return value
-    elif kind is list:
-        if ATOMS.issuperset(map(type, value)):
+            return value if kind is tuple else value.copy()
+    elif kind is dict:
+        for name, item in value.items():
+            if (type(name) is not str and type(name) not in ATOMS) or type(item) not in ATOMS:
+                break
+        else:
             return value.copy()
-    elif kind is dict and ATOMS.issuperset(map(type, value)) and ATOMS.issuperset(map(type, value.values())):
-        return value.copy()
     return _within_stack(value, False)
 
 

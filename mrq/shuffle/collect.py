@@ -19,7 +19,7 @@ from itertools import compress, islice, repeat
 from operator import is_not, not_
 from typing import Any, Final
 
-from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key, shown
+from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key, carried_other, shown
 from mrq.errors import DataError
 from mrq.shuffle.aggregate import FoldTable
 from mrq.shuffle.block import Frame, frames
@@ -210,8 +210,12 @@ class FoldCollector(Collector):
             self._other(*check_pair(pair))
             odd = odd_sum = 0
             for key, value in islice(pairs, self._step):
-                if value is one:
+                try:
                     held = get(key)  # an eighth faster than get(key, 0)
+                except TypeError:  # such as a bytearray: its bytes can be a key
+                    key = carried_key(key)
+                    held = get(key)
+                if value is one:
                     if held is not None:
                         sums[key] = held + one
                     elif type(key) is str:
@@ -219,7 +223,6 @@ class FoldCollector(Collector):
                     else:
                         self._add_to(key, one)
                 elif type(value) is int:
-                    held = get(key)
                     if held is not None:
                         sums[key] = held + value
                     else:
@@ -253,7 +256,11 @@ class FoldCollector(Collector):
             get = sums.get
             self._add_to(check_pair(pair)[0], 1)
             for key, _ in islice(pairs, self._step):
-                held = get(key)
+                try:
+                    held = get(key)
+                except TypeError:  # such as a bytearray: its bytes can be a key
+                    key = carried_key(key)
+                    held = get(key)
                 if held is not None:
                     sums[key] = held + 1
                 elif type(key) is str:
@@ -280,7 +287,7 @@ class FoldCollector(Collector):
                     if type(value) in ATOMS:
                         kind = type(value)
                     else:
-                        value = carried(value)
+                        value = carried_other(value)
                 lists[key].append(value)
                 append(value)
             self._emitted += len(column)

@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from typing import Any, Final
 
 from mrq.codec.order import sort_columns
-from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key, only_type
+from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried_key, carried_other, only_type
 from mrq.shuffle.aggregate import ENTRY, LIST
 from mrq.shuffle.budget import PAIR_HELD, column_cost
 from mrq.shuffle.collect import Collector, MapPlan, Pair, carried_pair
@@ -64,7 +64,7 @@ class GroupCollector(Collector):
                     if type(value) in ATOMS:
                         kind = type(value)
                     else:
-                        value = carried(value)
+                        value = carried_other(value)
                 lists[key].append(value)
                 append(value)
             self._charge_lists(column)
@@ -90,7 +90,7 @@ class GroupCollector(Collector):
                     if type(value) in ATOMS:
                         kind = type(value)
                     else:
-                        value = carried(value)
+                        value = carried_other(value)
                 add_key(key)
                 add_value(value)
             self._keys += keys

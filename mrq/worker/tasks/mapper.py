@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key
+from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried_key, carried_other
 from mrq.core.model import TaskResult
 from mrq.errors import DataError
 from mrq.io.formats import PartWriter
@@ -152,7 +152,7 @@ def combiner(attempt: Attempt) -> Combine | None:
                         "combine yielded an mrq.Pair; it must yield values of the group's own key: "
                         "`yield value`"
                     )
-                yield carried(value)
+                yield carried_other(value)
         except Exception:
             attempt.doing = f"combine of the key {shortened(key, 200)}"
             raise
@@ -189,7 +189,7 @@ class PartSink:
                     if type(value) in ATOMS:
                         kind = type(value)
                     else:
-                        value = carried(value)
+                        value = carried_other(value)
                 add_key(key)
                 add_value(value)
             self.emitted += len(keys)

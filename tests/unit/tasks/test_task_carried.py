@@ -65,7 +65,7 @@ def frozen(change: Callable[[Any, int], Any], numbers: Iterable[int]) -> list[An
 class Changing(mrq.Job):
     """Yields one row over and over, under two keys, and clears it once it goes on."""
 
-    change: Any
+    change = staticmethod(refilled)
 
     def setup(self) -> None:
         self.row: list[Any] = []
@@ -115,6 +115,12 @@ MAPS = [Mapped, Listed, Split, Block]
 EACH_MAP = pytest.mark.parametrize("base", MAPS, ids=lambda base: base.__name__)
 
 
+def changing(change: Any, *bases: type) -> Changing:
+    """A job of these classes that changes its row so."""
+    job: Changing = type("Changes", bases, {"change": staticmethod(change)})()
+    return job
+
+
 def parity(values: list[Any], which: int) -> list[Any]:
     return values[which::2]
 
@@ -130,7 +136,7 @@ def untupled(pairs: list[Any]) -> list[Any]:
 def test_rows_of_every_map_reach_reduce_as_they_were(
     base: type[Changing], change: Any, memory: int, tmp_path: Path
 ) -> None:
-    job = type("Grouped", (Collected, base), {})(change=change)
+    job = changing(change, Collected, base)
     ran = Rig(job, tmp_path, memory=memory).whole(lines(NUMBERS))
     want = frozen(change, range(N))
     assert untupled(ran.pairs) == untupled([("0", parity(want, 0)), ("1", parity(want, 1))])
@@ -140,7 +146,7 @@ def test_rows_of_every_map_reach_reduce_as_they_were(
 @MEMORIES
 @EACH
 def test_rows_of_a_sort_are_as_they_were(change: Any, memory: int, tmp_path: Path) -> None:
-    job = type("Sorted", (Passed, Mapped), {})(change=change)
+    job = changing(change, Passed, Mapped)
     ran = Rig(job, tmp_path, memory=memory).whole(lines(NUMBERS))
     want = frozen(change, range(N))
     expected = [("0", value) for value in parity(want, 0)] + [("1", value) for value in parity(want, 1)]
@@ -153,7 +159,7 @@ def test_rows_of_a_sort_are_as_they_were(change: Any, memory: int, tmp_path: Pat
 def test_rows_of_a_map_only_job_are_as_they_were(
     base: type[Changing], change: Any, output_format: str, tmp_path: Path
 ) -> None:
-    rig = Rig(base(change=change), tmp_path, settings={"output_format": output_format})
+    rig = Rig(changing(change, base), tmp_path, settings={"output_format": output_format})
     found = rig.whole(lines(NUMBERS)).pairs
     expected = form(output_format).open(str(tmp_path / "expected"))
     expected.write([str(n % 2) for n in range(N)], frozen(change, range(N)))
@@ -223,6 +229,46 @@ def test_keys_are_as_they_were_where_they_can_change(tmp_path: Path) -> None:
         else:
             assert keys[::2] == [f"{n:03d}" for n in range(N)]
             assert keys[1::2] == [f'["{n:03d}",1]' for n in range(N)]
+
+
+@pytest.mark.parametrize("reduce", ["sum", "count", "max", "collect", "identity"])
+def test_buffers_are_keys_by_their_bytes(reduce: str, tmp_path: Path) -> None:
+    class Buffers(mrq.Job):
+        def map_split(self, records: Iterator[Any]) -> Iterator[Any]:
+            buffer = bytearray(1)
+            for _, line in records:
+                buffer[:] = line[-1].encode()
+                yield buffer, 1
+                buffer[:] = b"x"
+                yield (memoryview(line[-1].encode()), 1.5), 1
+
+    job = type("Job", (Buffers,), {"reduce": getattr(mrq, reduce)})()
+    ran = Rig(job, tmp_path).whole(lines(NUMBERS))
+    assert {key for key, _ in ran.pairs} == {
+        key for digit in range(10) for key in (b"%d" % digit, (b"%d" % digit, 1.5))
+    }
+
+
+@pytest.mark.parametrize("reduce", ["sum", "count", "max", "collect", "identity"])
+@pytest.mark.parametrize(
+    ("key", "use"), [([1], "tuple"), ({1: 2}, "sorted"), ({1}, "sorted"), (("a", [1]), "tuple")]
+)
+def test_keys_that_can_be_none_are_refused_at_their_record(
+    reduce: str, key: Any, use: str, tmp_path: Path
+) -> None:
+    class Bad(mrq.Job):
+        def map(self, offset: int, line: str) -> Iterator[Any]:
+            yield (key if line == "77" else line), 1
+
+    job = type("Job", (Bad,), {"reduce": getattr(mrq, reduce)})()
+    outcome = Rig(job, tmp_path).map(0, lines(NUMBERS))
+    assert outcome.status is Status.FAILED
+    assert (
+        f"a key of type {type(key[1] if type(key) is tuple else key).__name__} can't be"
+        in outcome.error.message
+    )
+    assert use in outcome.error.message
+    assert outcome.error.record == "'77'"
 
 
 @pytest.mark.parametrize("reduce", ["collect", "identity"])
@@ -368,7 +414,7 @@ def test_values_that_a_reduce_changes_are_its_own(tmp_path: Path) -> None:
 @EACH
 @pytest.mark.parametrize("base", [Mapped, Listed, Split], ids=lambda base: base.__name__)
 def test_the_same_in_a_test(base: type[Changing], change: Any) -> None:
-    job = type("Grouped", (Collected, base), {})(change=change)
+    job = changing(change, Collected, base)
     found = mrq.testing.run(job, records=NUMBERS)
     halves = [frozen(change, range(N // 2)), frozen(change, range(N // 2, N))]  # a map each
     want = [(str(k), [value for half in halves for value in parity(half, k)]) for k in range(2)]
