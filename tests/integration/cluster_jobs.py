@@ -152,3 +152,11 @@ class Slow(mrq.Job):
     def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
         time.sleep(self.seconds)
         yield line, 1
+
+
+class Exits(mrq.Job):
+    """Takes its executor down at the first record."""
+
+    def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
+        os._exit(3)
+        yield line, 1

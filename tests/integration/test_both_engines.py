@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_jobs import Gated, Slow, Sorted, Upper, Words
+from cluster_jobs import Exits, Gated, Slow, Sorted, Upper, Words
 from cluster_rig import Cluster, until
 
 import mrq
@@ -186,3 +186,11 @@ def test_small_inputs_are_more_than_one_map(engine: Any, tmp_path: Path) -> None
     sorted_ = engine.run(Sorted, [tmp_path / "small.txt", *files], tmp_path / "three", reducers=4)
     assert [key for key, _ in sorted_] == sorted(key for key, _ in sorted_)
     assert found.summary.records_in == 40_000
+
+
+@pytest.mark.parametrize(("losses", "times"), [(1, "once"), (2, "2 times")])
+def test_deaths_of_executors_are_borne_as_often_as_the_job_says(
+    engine: Any, source: Path, losses: int, times: str
+) -> None:
+    with pytest.raises(JobFailed, match=rf"m-00000 killed its executor {times}: exit code 3"):
+        engine.run(Exits, [source], max_losses=losses)
