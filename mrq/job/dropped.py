@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Mapping
-from types import FunctionType
+from collections.abc import Iterator, Mapping
+from types import CellType, FunctionType
 from typing import Final
 
 from mrq.errors import JobDefinitionError
@@ -48,7 +48,8 @@ def check(job: type[Job]) -> None:
     for hook in _MAKE:
         function = source.function_of(inspect.getattr_static(job, hook, None))
         if function is not None and defined(job, hook):
-            _check_returns(hook, function)
+            for each in (function, *_decorated(hook, function)):
+                _check_returns(hook, each)
     for hook in _DO:
         function = source.function_of(inspect.getattr_static(job, hook, None))
         if function is not None and defined(job, hook):
@@ -65,6 +66,22 @@ def _at(function: FunctionType) -> str:
     return f"{source.place_of(function)}: " if source.place_of(function) else ""
 
 
+def _decorated(hook: str, function: FunctionType) -> Iterator[FunctionType]:
+    """The method of that name that a decorator without functools.wraps calls."""
+    for cell in function.__closure__ or ():
+        inner = cell.cell_contents if _is_filled(cell) else None
+        if isinstance(inner, FunctionType) and inner.__name__ == hook:
+            yield inner
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:  # of a name that isn't bound yet
+        return False
+    return True
+
+
 def _check_returns(hook: str, function: FunctionType) -> None:
     """Refuse `return [pairs]` in a method that also yields."""
     tree = source.tree_of(function)
@@ -78,7 +95,7 @@ def _check_returns(hook: str, function: FunctionType) -> None:
         where = source.place(function.__code__.co_filename, node.lineno)
         raise JobDefinitionError(
             f"{where}: `return {_short(text)}`: {hook} yields, so Python drops what it returns; "
-            f"write `{_yielded(hook, node.value, _short(text))}` and a bare `return` after it"
+            f"write {_yielded(hook, node.value, _short(text))} and a bare `return` after it"
         )
 
 
@@ -91,13 +108,17 @@ def _gives(value: ast.expr | None) -> bool:
 
 def _yielded(hook: str, value: ast.expr, text: str) -> str:
     """The statement that gives what was to be returned."""
+    if isinstance(value, ast.List | ast.ListComp | ast.GeneratorExp | ast.Set | ast.SetComp):
+        return f"`yield from {text}`"
     if isinstance(value, ast.Tuple):
-        return f"yield {text}"
+        return f"`yield {text}`"
     if hook == "map_block" and isinstance(value, ast.Dict | ast.DictComp):
-        return f"yield from {text}.items()"
+        return f"`yield from {text}.items()`"
+    if hook.startswith("map"):
+        return f"`yield from {text}`"
     if isinstance(value, ast.Constant | ast.BinOp | ast.UnaryOp | ast.JoinedStr | ast.Dict | ast.Compare):
-        return f"yield {text}"
-    return f"yield from {text}"
+        return f"`yield {text}`"
+    return f"`yield {text}` (or `yield from {text}` if it holds several)"
 
 
 def _check_alone(hook: str, function: FunctionType) -> None:
