@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import grid_code as code
-from grid_cases import Case
+from grid_cases import BUILT_IN, Case
 from grid_jobs import SPLIT_BYTES, TOP, conf, data_of, record_of, seeds
 
 Pair = tuple[Any, Any]
