@@ -84,7 +84,10 @@ def _lost(job: Job, table: TaskTable, index: int, error: ErrorReport | None) -> 
     job.losses += 1
     if table.losses[index] < job.spec.max_losses:
         return None
-    return _sentence(table, index, f"killed its executor {_times(table.losses[index])}", error)
+    # An executor's end is told in words ("killed by signal 9"); an error's name means that none was begun.
+    began = error is None or not error.type.isidentifier()
+    what = "killed its executor" if began else "couldn't be begun"
+    return _sentence(table, index, f"{what} {_times(table.losses[index])}", error)
 
 
 def _worker_lost(job: Job, table: TaskTable, index: int, attempt: Attempt) -> str | None:

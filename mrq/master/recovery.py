@@ -8,6 +8,7 @@ files can't say (generations, attempt numbers, charges). Where the two differ, t
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -73,6 +74,12 @@ def recover(
         raise InputError(
             f"job {spec.job} can't go on: its input changed since it was submitted: {shown}; submit it anew"
         )
+    code = folder.code()
+    if hashlib.sha256(code).hexdigest() != spec.code:
+        raise CorruptFileError(
+            f"job {spec.job} can't go on: the code kept in {folder.path}/code.bundle isn't what was "
+            "submitted (its sha256 is another); submit the job anew"
+        )
     staging = committer.reopen(spec)
     journalled = {(done.kind, done.index): done for done in folder.journal()}
     intact = {task: done for task, done in journalled.items() if _intact(folder, spec, done)}
@@ -103,7 +110,7 @@ def recover(
         folder.keep_spec(spec)
     return Recovered(
         spec=spec,
-        code=folder.code(),
+        code=code,
         staging=staging,
         machine=machine,
         events=tuple(events),

@@ -7,6 +7,7 @@ last few; then it is removed, and whoever holds executors of it is told.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from mrq.errors import DiskFullError, InternalError, WorkerFolderError
+from mrq.errors import CorruptFileError, DiskFullError, InternalError, WorkerFolderError
 from mrq.io import disk
 from mrq.job import bundle
 from mrq.worker import folders
@@ -71,10 +72,17 @@ class CodeCache:
 
 
 def unpack(data: bytes, folder: str, job: str) -> None:
-    """A bundle into its folder, from any thread; nothing where it is there already.
+    """A bundle into its folder, which is named by its digest, from any thread; nothing where it is there
+    already.
 
-    Raises DiskFullError, WorkerFolderError, and CorruptFileError for what isn't a bundle.
+    Raises DiskFullError, WorkerFolderError, and CorruptFileError for what isn't the bundle of that name.
     """
+    named, found = os.path.basename(folder), hashlib.sha256(data).hexdigest()
+    if found != named:
+        raise CorruptFileError(
+            f"the code of job {job} isn't what its name says: what is kept as {named} has the sha256 "
+            f"{found}; submit the job again"
+        )
     try:
         folders.mend(os.path.dirname(folder), os.path.dirname(os.path.dirname(folder)))
         bundle.unpack(data, folder)

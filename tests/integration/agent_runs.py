@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import threading
 import time
@@ -110,7 +111,7 @@ class AgentRun:
         spec = JobSpec(
             job=job,
             name="T",
-            code=f"digest-of-{job}",
+            code=hashlib.sha256(data).hexdigest(),
             entry=f"{job}_job:T",
             parameters={},
             inputs=("in.txt",),

@@ -367,7 +367,7 @@ def test_damaged_code_is_named(tmp_path: Path) -> None:
         run.publish()
         told = run.outcome()
         assert told.error is not None
-        assert "bundle is damaged" in told.error.message
+        assert "code of job j isn't what its name says" in told.error.message
 
 
 def test_reduce_orders_longer_than_a_pipe_arrive(tmp_path: Path) -> None:

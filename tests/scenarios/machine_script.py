@@ -243,7 +243,8 @@ class Script:
         """The attempt ended otherwise; each message is a different error."""
         fetch = more.pop("fetch", ())
         started, disk = more.pop("started", True), more.pop("disk", False)
-        error = ErrorReport(type="ValueError", message=message or claim.attempt.token, **more)
+        kind = "killed by signal 9 (SIGKILL)" if status is Status.LOST and started else "ValueError"
+        error = ErrorReport(type=more.pop("type", kind), message=message or claim.attempt.token, **more)
         failures = tuple(FetchFailure(map_index=i, generation=g, reason=r) for i, g, r in fetch)
         self.report(
             claim,

@@ -98,6 +98,14 @@ def test_a_lost_executor_charges_losses_and_three_are_poison():
     assert s.error().startswith("m-00000 killed its executor 3 times")
 
 
+def test_what_could_not_be_begun_says_so():
+    """A bundle that isn't what its name says has killed no executor."""
+    s = running(max_failures=1)
+    for _ in range(3):
+        attempt(s, "m0", "w1", Status.LOST, type="CorruptFileError", message="the code isn't what it says")
+    assert s.error() == "m-00000 couldn't be begun 3 times: CorruptFileError: the code isn't what it says"
+
+
 def test_a_loss_before_an_executor_had_started_charges_nothing():
     s = running()
     for _ in range(5):
