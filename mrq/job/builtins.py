@@ -108,6 +108,12 @@ class Grouping(BuiltIn):
     #: Gives back every pair as it came: the engine needn't look at groups.
     passes = False
 
+    @property
+    def counts_on_order(self) -> bool:
+        """Among values that it takes for equal the first is meant: with sort_values nothing may be left out
+        before they are in order."""
+        return False
+
     def reduce(self, key: Any, values: Iterator[Any]) -> Iterable[Any]:
         """The results of one group."""
         raise NotImplementedError
@@ -359,6 +365,10 @@ class _Top(Grouping):
         return found
 
     combine = reduce
+
+    @property
+    def counts_on_order(self) -> bool:
+        return self._key is not None
 
     def look(self, value: Any) -> None:
         self._chosen_by(value)

@@ -16,7 +16,7 @@ from itertools import combinations, product
 SEED = 9
 
 FOLDS = ("sum", "count", "min", "max", "mean")
-CHOOSING = ("top", "bottom", "top_key", "bottom_key")
+CHOOSING = ("top", "bottom", "top_key", "bottom_key", "top_named")
 BUILT_IN = (*FOLDS, *CHOOSING, "identity", "collect")
 USERS = ("generator", "list", "values", "iterator", "pair", "early", "unread", "nothing", "refilled")
 
@@ -31,7 +31,7 @@ DIMENSIONS: Mapping[str, tuple[str, ...]] = {
     "partition": ("no", "yes"),
     "reducers": ("1", "2", "3"),
     "memory": ("plenty", "tiny"),
-    "bad": ("none", "allowed", "map", "line", "value", "partition", "reduce"),
+    "bad": ("none", "allowed", "map", "line", "reduce"),
     "keys": ("few", "mixed", "rest", "one", "tuple", "int"),
     "values": ("ones", "int", "number", "atom", "rest", "place", "large", "pieces", "nested"),
     "input": ("text", "jsonl", "records", "whole"),
@@ -49,7 +49,6 @@ TRIPLES = (
     ("reduce", "sort_values", "order"),
     ("reduce", "sort_values", "memory"),
     ("reduce", "map", "bad"),
-    ("reduce", "keys", "order"),
     ("map", "gives", "bad"),
 )
 
@@ -123,6 +122,7 @@ RULES = (
     Rule(("map", "values"), lambda m, v: m == "map_block" and v == "place"),
     Rule(("reduce", "reducers"), lambda r, n: r == "none" and n != "1"),
     # What isn't there to be bad.
+    Rule(("bad", "map"), lambda b, m: b == "map" and m == "map_block"),
     Rule(("bad", "input"), lambda b, i: b == "line" and i != "jsonl"),
     Rule(("bad", "map"), lambda b, m: b == "line" and m != "map"),
     Rule(("bad", "gives"), lambda b, g: b != "none" and g == "nothing"),
@@ -136,6 +136,7 @@ RULES = (
     # A test's records come from no file.
     Rule(("engine", "map"), lambda e, m: e == "testing" and m == "map_block"),
     Rule(("engine", "bad"), lambda e, b: e == "testing" and b != "none"),
+    Rule(("engine", "gives"), lambda e, g: e == "testing" and g == "nothing"),
     Rule(("engine", "encoding"), lambda e, n: e == "testing" and n != "utf-8"),
     Rule(("engine", "packed"), lambda e, p: e == "testing" and p != "none"),
     Rule(("engine", "shape"), lambda e, s: e == "testing" and s == "cut"),

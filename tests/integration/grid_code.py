@@ -113,8 +113,9 @@ def of_line(conf: Conf, line: Any) -> tuple[int, Any]:
 
 
 def lines(data: bytes) -> list[bytes]:
-    found = data.split(b"\n")
-    return [line.removesuffix(b"\r") for line in (found[:-1] if not found[-1] else found)]
+    """Lines without their ends, LF or CRLF; what the last one has before no LF is its own."""
+    *found, last = data.split(b"\n")
+    return [*(line.removesuffix(b"\r") for line in found), *([last] if last else [])]
 
 
 def of_record(conf: Conf, key: Any, value: Any) -> Iterator[Pair]:

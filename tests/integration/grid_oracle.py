@@ -110,7 +110,7 @@ def records_of(case: Case, number: int, file: list[int]) -> list[tuple[int, Reco
         return [(0, (number, seed, record_of(case, seed))) for seed in file]
     made, at = [], 0
     for line in _lines(data):
-        body = line.removesuffix(b"\n").removesuffix(b"\r")
+        body = line.removesuffix(b"\r\n").removesuffix(b"\n")
         if case.input == "text" or body.strip():
             made.append((at, (number, at, _value(case, body))))
         at += len(line)
@@ -144,8 +144,8 @@ def mapped(case: Case, task: list[Record], path_of: Any, expected: Expected) -> 
     if case.map == "map_split":
         shown = [(path_of(key) if case.input == "whole" else key, value) for _, key, value in task]
         return _given(case, code.of_split(asked, shown))
-    if case.map == "map_block" and case.bad in ("none", "allowed"):
-        block = b"".join(value + b"\n" for _, _, value in task)
+    if case.map == "map_block" and case.bad not in ("map", "value", "partition"):
+        block = b"\n".join(value for _, _, value in task)
         return _given(case, code.of_block(asked, block)) if task else []
     made: list[Pair] = []
     for number, key, value in task:

@@ -132,6 +132,8 @@ def combiner(attempt: Attempt) -> Combine | None:
     if isinstance(reduce, BuiltIn):
         if not isinstance(reduce, Grouping) or not reduce.combines:
             return None
+        if attempt.spec.sort_values and reduce.counts_on_order:
+            return None
         function = reduce.combine
     elif defined(type(job), "combine"):
         function = job.combine  # type: ignore[attr-defined]

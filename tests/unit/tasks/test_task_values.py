@@ -126,3 +126,16 @@ def test_values_may_be_given_back_whatever_their_number(
 def test_values_may_be_returned_lazily() -> None:
     assert run(lambda self, key, values: map(str, values))[:2] == [("a", "1"), ("a", "1")]
     assert run(lambda self, key, values: iter(values))[:2] == [("a", 1), ("a", 1)]
+
+
+class FirstOfEquals(mrq.Job, sort_values=True):
+    """Of values that the key takes for equal the first counts: in order, with sort_values."""
+
+    reduce = mrq.top(1, key=len)
+
+    def map(self, key, line):  # type: ignore[no-untyped-def]
+        yield "k", line
+
+
+def test_the_first_of_equals_is_the_first_in_order_also_where_maps_combine() -> None:
+    assert mrq.testing.run(FirstOfEquals, records=["c", "a", "d", "e"]) == [("k", "a")]
