@@ -136,7 +136,6 @@ RULES = (
     # A test's records come from no file.
     Rule(("engine", "map"), lambda e, m: e == "testing" and m == "map_block"),
     Rule(("engine", "bad"), lambda e, b: e == "testing" and b != "none"),
-    Rule(("engine", "gives"), lambda e, g: e == "testing" and g == "nothing"),
     Rule(("engine", "encoding"), lambda e, n: e == "testing" and n != "utf-8"),
     Rule(("engine", "packed"), lambda e, p: e == "testing" and p != "none"),
     Rule(("engine", "shape"), lambda e, s: e == "testing" and s == "cut"),

@@ -186,7 +186,7 @@ def write_module(folder: Path, name: str, cases: Sequence[Case]) -> Path:
 
 def seeds(case: Case) -> list[list[int]]:
     """The records of each file: numbers that say everything else about them."""
-    made, at = [], 0
+    made, at = [], 3 if case.shape == "single" else 0  # record 0 has no pair
     for count in SHAPES[case.shape]:
         made.append(list(range(at, at + count)))
         at += count

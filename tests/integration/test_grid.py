@@ -210,9 +210,10 @@ def _tested(case: Case, reference: str) -> list[str]:
         for _, (_, key, value) in oracle.records_of(case, number, file):
             records.append((f"in-{key}" if case.input == "whole" else key, value))
     reducers = {} if case.reduce == "none" else {"reducers": int(case.reducers)}
-    found = mrq.testing.run(
-        job, records, **reducers, memory_bytes=TINY_BYTES if case.memory == "tiny" else None
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        if case.memory == "tiny":
+            patch.setattr(mrq.testing, "_MEMORY", TINY_BYTES)
+        found = mrq.testing.run(job, records, **reducers)
     return list(_different(_of_test(case, records), found))
 
 
