@@ -31,7 +31,7 @@ DIMENSIONS: Mapping[str, tuple[str, ...]] = {
     "partition": ("no", "yes"),
     "reducers": ("1", "2", "3"),
     "memory": ("plenty", "tiny"),
-    "bad": ("none", "allowed", "map", "line", "reduce"),
+    "bad": ("none", "allowed", "map", "line", "value", "partition", "reduce"),
     "keys": ("few", "mixed", "rest", "one", "tuple", "int"),
     "values": ("ones", "int", "number", "atom", "rest", "place", "large", "pieces", "nested"),
     "input": ("text", "jsonl", "records", "whole"),
@@ -122,7 +122,6 @@ RULES = (
     Rule(("map", "values"), lambda m, v: m == "map_block" and v == "place"),
     Rule(("reduce", "reducers"), lambda r, n: r == "none" and n != "1"),
     # What isn't there to be bad.
-    Rule(("bad", "map"), lambda b, m: b == "map" and m == "map_block"),
     Rule(("bad", "input"), lambda b, i: b == "line" and i != "jsonl"),
     Rule(("bad", "map"), lambda b, m: b == "line" and m != "map"),
     Rule(("bad", "gives"), lambda b, g: b != "none" and g == "nothing"),

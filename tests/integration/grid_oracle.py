@@ -150,8 +150,6 @@ def mapped(case: Case, task: list[Record], path_of: Any, expected: Expected) -> 
     made: list[Pair] = []
     for number, key, value in task:
         broken = case.bad == "line" and isinstance(value, bytes)
-        if case.map == "map" and case.hooks == "yes" and not broken:
-            expected.counters[f"in {number}"] += 1
         place = path_of(key) if case.input == "whole" else key
         try:
             if case.map == "map_block":
@@ -167,7 +165,9 @@ def mapped(case: Case, task: list[Record], path_of: Any, expected: Expected) -> 
                     code.refuse_key(found_key)
         except code.Bad:
             expected.bad.append((place, value))
-            continue
+            continue  # and counts nothing
+        if case.map == "map" and case.hooks == "yes":
+            expected.counters[f"in {number}"] += 1
         made += _given(case, found)
     return made
 

@@ -25,6 +25,8 @@ import zstandard
 from cluster_rig import Cluster
 from grid_cases import Case, cases, refused, uncovered
 from grid_jobs import settings, source, write_inputs, write_module
+from process_cluster import process_cluster
+from services import Broker, Redis
 
 import mrq
 from mrq import planning
@@ -38,6 +40,8 @@ from mrq.result import Result
 TINY_BYTES = 24 << 10
 #: Jobs of one file: few enough that it is parsed quickly.
 MODULE_SIZE = 12
+#: Each engine's cases are so many tests, of some seconds each.
+SHARES = 5
 UNPACK: dict[str, Callable[[bytes], bytes]] = {
     "none": lambda data: data,
     "gz": gzip.decompress,
@@ -239,8 +243,21 @@ def local(runner: Runner) -> Iterator[Engine]:
         yield engine
 
 
-def chosen(engine: str, share: int = 0, shares: int = 1) -> list[Case]:
-    return [case for case in cases() if case.engine == engine][share::shares]
+@pytest.fixture(scope="module")
+def client(runner: Runner) -> Iterator[ClusterEngine]:
+    """Of a master and two workers with real executors, in this process."""
+    with pytest.MonkeyPatch.context() as patch, Cluster(runner.folder) as made:
+        patch.setattr("mrq.master.submits._refuse_settings", lambda draft: None)  # of so little memory
+        made.master()
+        for number in range(2):
+            made.worker(f"w{number}")
+        yield made.client()
+
+
+def chosen(engine: str, share: int | None = None) -> list[Case]:
+    """The cases of an engine, or a share of them."""
+    some = [case for case in cases() if case.engine == engine]
+    return some if share is None else some[share::SHARES]
 
 
 def report(failures: dict[Case, list[str]], count: int) -> None:
@@ -255,9 +272,9 @@ def test_every_legal_pair_of_choices_is_in_a_case() -> None:
     assert not list(uncovered(cases()))
 
 
-@pytest.mark.parametrize("share", range(4))
+@pytest.mark.parametrize("share", range(SHARES))
 def test_on_one_machine(share: int, runner: Runner, local: Engine) -> None:
-    some = chosen("local", share, 4)
+    some = chosen("local", share)
     report(runner.failures(some, runner.on(local)), len(some))
 
 
@@ -266,13 +283,24 @@ def test_inside_a_test(runner: Runner) -> None:
     report(runner.failures(some, _tested), len(some))
 
 
-def test_on_a_cluster(runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    some = chosen("cluster")
-    with Cluster(tmp_path) as made:
+@pytest.mark.parametrize("share", range(SHARES))
+def test_on_a_cluster(share: int, runner: Runner, client: ClusterEngine) -> None:
+    some = chosen("cluster", share)
+    report(runner.failures(some, runner.on(client)), len(some))
+
+
+def test_on_a_cluster_of_processes(
+    runner: Runner, rabbitmq: Broker, redis_server: Redis, tmp_path: Path
+) -> None:
+    """Over RabbitMQ, Redis and gRPC; each worker has a folder of its own."""
+    some = [case for case in chosen("cluster") if case.memory == "plenty"][::6]
+    with process_cluster(rabbitmq, redis_server, tmp_path) as made:
         made.master()
         for number in range(2):
             made.worker(f"w{number}")
-        report(runner.failures(some, runner.on(made.client())), len(some))
+        client = made.client()
+        made.workers_ready(client, 2)
+        report(runner.failures(some, runner.on(client)), len(some))
 
 
 def test_what_cannot_go_together_is_refused_by_name(runner: Runner, local: Engine) -> None:

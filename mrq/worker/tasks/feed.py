@@ -236,7 +236,7 @@ class Feed:
                 if cut := first_half(data):
                     left += [(start + cut, data[cut:]), (start, data[:cut])]
                     continue
-                line = data.removesuffix(b"\n").removesuffix(b"\r")
+                line = data.removesuffix(b"\r\n").removesuffix(b"\n")
                 offset = start if start > block.data_start else block.start
                 attempt.skip(Record(path=block.path, offset=offset, key=offset, value=line), exc)
             else:
