@@ -179,6 +179,8 @@ class Agent(Following):
         item = Item(token=token, message=message, deliveries=deliveries, offered=offered)
         item.delivered_at = self._now
         self._items[token] = item
+        if message.alone:
+            self._alone[token] = None
         (self._offers if offered else self._fresh).append(token)
 
     def _claim_answered(self, event: ClaimAnswered) -> None:
@@ -220,7 +222,7 @@ class Agent(Following):
         item = self._items.get(event.token)
         if item is not None and item.phase is Phase.STARTED:
             item.fraction, item.part = event.fraction, event.phase or item.part
-            item.records, item.bytes = event.records, event.bytes
+            item.records, item.bytes, item.at = event.records, event.bytes, event.at
 
     def _attempt_ended(self, event: AttemptEnded) -> None:
         item = self._items.get(event.token)
@@ -277,7 +279,7 @@ class Agent(Following):
                     if order.token in self._items:
                         self._doom(self._items[order.token], Status.SUPERSEDED)
                 case OfferOrder():
-                    if self._takes(order.message.kind):
+                    if (self._has_room if order.message.alone else self._takes)(order.message.kind):
                         self._add(order.message, [], offered=True)
                 case DropJobOrder():
                     self._drop(order.job)

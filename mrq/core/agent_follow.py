@@ -69,7 +69,7 @@ class Following(Items):
             item = self._items.get(token)
             if item is None or item.phase is not Phase.WAITING or item.claim_open:
                 continue
-            if not self._takes(item.message.kind):
+            if not (self._has_room if item.message.alone else self._takes)(item.message.kind):
                 self._out.extend(GiveBack(delivery=delivery) for delivery in item.deliveries)
                 self._remove(item)
 
@@ -134,7 +134,7 @@ class Following(Items):
         for token in [t for t in self._later if (self._items[t].ask_at or 0.0) <= self._now]:
             item = self._items[token]
             # One that may be recorded is asked whatever the room: it may be ours already.
-            if item.claim_open or self._room(item.message.kind, item.message.job):
+            if item.claim_open or self._may_ask(item):
                 del self._later[token]
                 self._ask(item)
             else:
@@ -152,8 +152,9 @@ class Following(Items):
                 item = self._items.get(token)
                 if item is None:
                     continue
-                if item.message.kind in full or not self._room(item.message.kind, item.message.job):
-                    full.add(item.message.kind)
+                if item.message.kind in full or not self._may_ask(item):
+                    if not item.message.alone:
+                        full.add(item.message.kind)
                     kept.append(token)
                 else:
                     self._ask(item)

@@ -60,6 +60,7 @@ class Item:
     part: str = ""  #: phase of the work, as shown
     records: int = 0
     bytes: int = 0
+    at: str = ""
 
 
 HELD: Final = frozenset({Phase.ASKED, Phase.CLAIMED, Phase.STARTED})
@@ -86,6 +87,7 @@ def line(item: Item) -> RunningAttempt:
         phase=item.part if item.phase is not Phase.CLAIMED else "",
         records=item.records,
         bytes=item.bytes,
+        at=item.at,
     )
 
 
@@ -100,6 +102,7 @@ class Items:
         self._fresh: deque[str] = deque()  #: WAITING, to be claimed as soon as there is room
         self._offers: deque[str] = deque()  #: … offered to this worker alone: they come first
         self._later: dict[str, None] = {}  #: WAITING with `ask_at`
+        self._alone: dict[str, None] = {}  #: those that run alone, from the offer to the report's answer
         self._ready: dict[Kind, deque[str]] = {Kind.MAP: deque(), Kind.REDUCE: deque()}
         self._ended: dict[str, None] = {}
         self._running: dict[Kind, dict[str, None]] = {Kind.MAP: {}, Kind.REDUCE: {}}  #: STARTED
@@ -235,6 +238,7 @@ class Items:
         self._move(item, Phase.ENDED)
         self._ended.pop(item.token, None)
         self._later.pop(item.token, None)
+        self._alone.pop(item.token, None)
         del self._items[item.token]
 
     # Capacity.
@@ -245,7 +249,19 @@ class Items:
         return not self.draining and self._health in (WorkerHealth.ALIVE, WorkerHealth.SUSPECT)
 
     def _takes(self, kind: Kind) -> bool:
+        """May new work of the kind come in? Nothing may beside a task that is to run alone: so its turn comes
+        once what is here has ended."""
+        return self._has_room(kind) and not self._alone
+
+    def _has_room(self, kind: Kind) -> bool:
         return self.takes and not (kind is Kind.MAP and self._disk_full)
+
+    def _may_ask(self, item: Item) -> bool:
+        """May it be claimed now?"""
+        if not item.message.alone:
+            return not self._alone and self._room(item.message.kind, item.message.job)
+        others = (each for each in self._items.values() if each is not item)
+        return all(each.phase is Phase.WAITING and not each.claim_open for each in others)
 
     def _set_credit(self) -> None:
         if not self._connected:

@@ -80,6 +80,7 @@ class AttemptProgressed:
     phase: str
     records: int
     bytes: int
+    at: str = ""  #: the record at hand, of one that runs alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

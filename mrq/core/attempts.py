@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mrq.core import events as e
+from mrq.core.alone import is_by_itself, note_death, note_lost
 from mrq.core.charges import CHARGES
 from mrq.core.charging import avoid, charge, settle_blame
 from mrq.core.jobs import Job
@@ -66,6 +67,7 @@ def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Even
             return None
         # The claim gave the role to another: the holder's worker is gone, or has a newer boot.
         detach(state, table, index, holder, AttemptState.ENDED, kill_it=True)
+        note_lost(state, holder.worker, holder.boot)
         error = charge(state, job, table, index, holder, Status.WORKER_LOST, None, started=True)
         if error is not None:
             fail_job(state, job, error)
@@ -89,6 +91,7 @@ def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Even
 
 def lose_worker(state: State, worker: Worker, status: Status) -> None:
     """A boot is gone: what it ran goes back to idle, and so do its completed maps if still needed."""
+    alone = is_by_itself(state, worker)
     for token, (name, kind, index, role) in list(worker.held.items()):
         job = state.jobs.get(name)
         table = job.table(kind) if job is not None else None
@@ -99,7 +102,7 @@ def lose_worker(state: State, worker: Worker, status: Status) -> None:
         if job is None or table is None or attempt is None or attempt.id.token != token:
             state.workers.release(worker, token)
             continue
-        end_attempt(state, job, table, index, attempt, Outcome(status=status))
+        end_attempt(state, job, table, index, attempt, Outcome(status=status), alone=alone)
     for job in list(state.active.values()):
         lose_boot(state, job, worker.worker, worker.boot)
     worker.killed.clear()
@@ -111,6 +114,8 @@ def reboot(state: State, worker: Worker, boot: str) -> None:
     state.workers.take_out(worker)
     worker.old_boots = [*worker.old_boots, worker.boot][-8:]
     was = worker.live
+    if was is not WorkerHealth.DEAD:
+        note_death(state, worker)
     worker.live = WorkerHealth.DEAD
     lose_worker(state, worker, Status.WORKER_LOST)
     worker.boot, worker.seq, worker.beat_at = boot, -1, state.now
@@ -180,9 +185,17 @@ def _not_conserved(state: State, job: Job, table: TaskTable, index: int, attempt
 
 
 def end_attempt(
-    state: State, job: Job, table: TaskTable, index: int, attempt: Attempt, outcome: Outcome
+    state: State,
+    job: Job,
+    table: TaskTable,
+    index: int,
+    attempt: Attempt,
+    outcome: Outcome,
+    *,
+    alone: bool = False,
 ) -> None:
-    """A live attempt ended without a result: charge it, then go on with the other role or from idle."""
+    """A live attempt ended without a result: charge it, then go on with the other role or from idle. `alone`:
+    nothing else ran on its worker, which was lost."""
     flight = table.flights[index]
     status = Status.FAILED if outcome.status is Status.DONE else outcome.status
     to = AttemptState.ENDED if status in (Status.UNLISTED, Status.WORKER_LOST) else AttemptState.REPORTED
@@ -198,6 +211,7 @@ def end_attempt(
         outcome.error,
         started=outcome.started,
         disk=outcome.disk,
+        alone=alone,
     )
     if error is None and status is Status.FETCH_FAILED and table.kind is Kind.REDUCE:
         if any(f.reason == "unreachable" for f in outcome.fetch_failures):

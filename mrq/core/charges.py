@@ -19,7 +19,7 @@ class Account(enum.Enum):
 
     FAILURES = "failures"  #: JobSpec.max_failures
     LOSSES = "losses"  #: JobSpec.max_losses: poison
-    WORKER_LOSSES = "worker losses"  #: JobSpec.max_worker_losses, on distinct workers
+    WORKER_LOSSES = "worker losses"  #: JobSpec.max_worker_losses, each boot once
     NOTHING = "nothing"
 
 
@@ -56,7 +56,8 @@ CHARGES: Final[Mapping[Status, Charge]] = {
         account=Account.WORKER_LOSSES,
         blames_worker=False,
         backs_off=False,
-        note="a wide bound, counted in distinct workers",
+        note="a wide bound, counted by boot; from the second on the task runs alone on its worker, and three "
+        "losses alone are poison",
     ),
     Status.UNLISTED: Charge(
         account=Account.NOTHING,

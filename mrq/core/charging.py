@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mrq.core import commands as c
+from mrq.core.alone import count, lost_with
 from mrq.core.charges import CHARGES, Account
 from mrq.core.fitting import others_take
 from mrq.core.jobs import Job, TaskError
@@ -28,6 +29,7 @@ def charge(
     *,
     started: bool,
     disk: bool = False,
+    alone: bool = False,
 ) -> str | None:
     """Charge what the table says. Returns why the job fails, if a bound is reached."""
     rule = CHARGES[status]
@@ -40,7 +42,7 @@ def charge(
     if started and rule.account is Account.LOSSES:
         return _lost(job, table, index, error)
     if started and rule.account is Account.WORKER_LOSSES:
-        bound = _worker_lost(job, table, index, attempt)
+        bound = _worker_lost(state, job, table, index, attempt, alone=alone)
         return bound or _uncharged(state, table, index, status, error)
     if not started or rule.account is Account.NOTHING:
         return _uncharged(state, table, index, status, error)
@@ -90,16 +92,26 @@ def _lost(job: Job, table: TaskTable, index: int, error: ErrorReport | None) -> 
     return _sentence(table, index, f"{what} {_times(table.losses[index])}", error)
 
 
-def _worker_lost(job: Job, table: TaskTable, index: int, attempt: Attempt) -> str | None:
+def _worker_lost(
+    state: State, job: Job, table: TaskTable, index: int, attempt: Attempt, *, alone: bool
+) -> str | None:
+    """Each boot counts once. Lost with a worker that ran nothing else, it has shown what it does."""
     trouble = table.troubled(index)
-    if trouble.workers_lost is None:
-        trouble.workers_lost = []
+    count(state, trouble, attempt.worker, attempt.boot, alone=alone)
     job.worker_losses += 1
-    if attempt.worker not in trouble.workers_lost:
-        trouble.workers_lost.append(attempt.worker)
-    if len(trouble.workers_lost) < job.spec.max_worker_losses:
+    lost = lost_with(trouble)
+    at = f", last heard of at {attempt.at}" if attempt.at else ""
+    if alone and trouble.lost_alone >= state.config.alone_losses_max:
+        what = (
+            f"took its worker down {_times(trouble.lost_alone)} while nothing else ran there{at}; "
+            f"it was lost with {', '.join(lost)}. A record of it kills the whole worker, or takes more "
+            "memory than the worker has"
+        )
+        return _sentence(table, index, what, None)
+    if len(lost) < job.spec.max_worker_losses:
         return None
-    return _sentence(table, index, f"was lost with {len(trouble.workers_lost)} different workers", None)
+    boots = "boot of a worker" if len(lost) == 1 else "boots of workers"
+    return _sentence(table, index, f"was lost with {len(lost)} {boots} ({', '.join(lost)}){at}", None)
 
 
 def _disk_failed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mrq.core import events as e
+from mrq.core.alone import note_death
 from mrq.core.attempts import end_attempt, lose_worker, reboot
 from mrq.core.charging import quarantine
 from mrq.core.disks import watch
@@ -117,6 +118,7 @@ def _progress(state: State, worker: Worker, running: RunningAttempt) -> None:
     attempt.updated_at = table.updated_at[running.index] = state.now
     attempt.fraction, attempt.phase = running.fraction, running.phase
     attempt.records, attempt.bytes = running.records, running.bytes
+    attempt.at = running.at or attempt.at
 
 
 def _adopt(state: State, job: Job, table: TaskTable, worker: Worker, running: RunningAttempt) -> bool:
@@ -206,6 +208,8 @@ def die(state: State, worker: Worker, status: Status) -> None:
     """A worker is gone, with what it ran and what lies on its disk."""
     if worker.live is WorkerHealth.DEAD:
         return
+    if status is Status.WORKER_LOST:
+        note_death(state, worker)
     state.workers.take_out(worker)
     worker.live = WorkerHealth.DEAD
     state.workers.refresh(worker)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mrq.core import commands as c
 from mrq.core import events as e
+from mrq.core.alone import keep_again
 from mrq.core.digest import MASK
 from mrq.core.fitting import takers
 from mrq.core.jobs import Job
@@ -310,6 +311,8 @@ def on_restored(state: State, event: e.Restored) -> None:
     """The first event after a load by a new leader."""
     state.incarnation = max(state.incarnation + 1, event.incarnation)
     state.beats_from = state.now
+    if not event.embedded:
+        keep_again(state)
     for job in state.jobs.values():
         if job.active:
             for table in (job.maps, job.reduces):
@@ -357,7 +360,7 @@ def _restore_flights(state: State, table: TaskTable, job: Job, embedded: bool) -
             take_back(state, table, index, "the master was restarted")
         elif table.state[index] == QUEUED:
             flight = table.flights[index]
-            if takers(state, job, table.kind) is not None:
+            if flight.alone or takers(state, job, table.kind) is not None:
                 # It isn't for the queue, and nobody's offer: taken back soon, unless it was claimed before.
                 flight.offered_to = flight.offered_to or ""
                 arm_offer(state, table, index, Role.PRIMARY)

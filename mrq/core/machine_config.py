@@ -62,6 +62,11 @@ class MachineConfig:
     backup_same_worker: bool = False
     straggler_check_s: float = 1.0
     errors_kept: int = 20  #: a job's latest, for people
+    # Tasks that were lost with workers; the bound of all such losses is `JobSpec.max_worker_losses`.
+    alone_after: int = 2  #: so many boots: from then on the task runs alone on its worker
+    alone_losses_max: int = 3  #: lost so often while it ran alone: poison
+    storm_s: float = 20.0  #: … unless another boot was lost in so long before, for reasons of its own
+    alone_share: float = 0.5  #: of the workers at most run one task alone; but one always may
 
     @classmethod
     def for_embedded(cls) -> MachineConfig:

@@ -56,6 +56,8 @@ class State:
         self.fitted_at = -1  #: changes of the workers when queued tasks were looked over last
         self.fit_due = False  #: … and they will be again
         self.disks_watched = False  #: workers are full, which is looked at from time to time
+        #: (when, WORKER/BOOT) of the boots that were lost lately; not of those that ran one task alone.
+        self.lost_boots: list[tuple[float, str]] = []
         self.timers: list[Timer] = []
         #: (due, job, index, publish id) of published tasks, in order.
         self.unclaimed: dict[Kind, deque[Unclaimed]] = {kind: deque() for kind in Kind}

@@ -247,6 +247,7 @@ class TaskMessage:
     careful: bool = False  #: skip_bad_records: an earlier attempt failed, so drop bad records in place
     needs: Needs = Needs()  #: a worker that lacks some of it mustn't take it
     skip_bad_records: int | None = None  #: another bound than the spec's, after a retry
+    alone: bool = False  #: it was lost with others: its worker runs nothing else beside it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,6 +351,7 @@ class RunningAttempt:
     phase: str = ""  #: "mapping", "shuffling" or "reducing"
     records: int = 0
     bytes: int = 0
+    at: str = ""  #: the record at hand, of one that runs alone: whoever outlives its worker can name it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,7 @@ def message(
         careful=trouble is not None and trouble.careful,
         needs=job.needs,
         skip_bad_records=job.limits.skip_bad_records,
+        alone=flight.alone,
     )
 
 

@@ -54,7 +54,7 @@ _PLAIN: Final = (
 )
 _TIMES: Final = 4
 
-#: Of a flight: all but the attempts.
+#: Of a flight: all but the attempts. What was added since stands last: a record of before has less.
 _FLIGHT: Final = (
     "primary_number",
     "backup_number",
@@ -65,6 +65,7 @@ _FLIGHT: Final = (
     "backup_publish_id",
     "backup_offered_to",
     "last_number",
+    "alone",
 )
 _TROUBLE: Final = Trouble.__slots__
 
@@ -199,9 +200,9 @@ def _take_task(job: Job, table: TaskTable, index: int, row: list[Any], shift: fl
             table.boot[index] = number
     if len(row) > 16:
         if row[16] is not None:
-            table.flights[index] = Flight(**dict(zip(_FLIGHT, row[16], strict=True)))
+            table.flights[index] = Flight(**dict(zip(_FLIGHT, row[16], strict=False)))
         if row[17] is not None:
-            table.trouble[index] = Trouble(**dict(zip(_TROUBLE, row[17], strict=True)))
+            table.trouble[index] = Trouble(**dict(zip(_TROUBLE, row[17], strict=False)))
     if code == QUEUED and index not in table.flights:
         raise ValueError(f"{table.name(index)} is queued without a flight")
 

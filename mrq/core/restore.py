@@ -36,6 +36,7 @@ def dump(state: State) -> bytes:
         "rate_from": state.rate_from,
         "fit": [state.fitted_at, state.fit_due],
         "disks": state.disks_watched,
+        "lost": state.lost_boots,
     }
     return wire.pack([MAGIC, VERSION, wire.VERSION, body])
 
@@ -78,4 +79,5 @@ def _rebuild(body: dict[str, Any], now: float, config: MachineConfig | None) -> 
     state.rate_from = body["rate_from"]
     state.fitted_at, state.fit_due = body["fit"]
     state.disks_watched = body["disks"]
+    state.lost_boots = [(at, boot) for at, boot in body.get("lost", ())]
     return state

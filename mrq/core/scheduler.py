@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from mrq.core import alone
 from mrq.core import commands as c
 from mrq.core.fitting import is_offered, look_later, next_taker, others_take, takers
 from mrq.core.jobs import Job
@@ -25,6 +26,7 @@ _RATE_S: Final = 0.25
 
 def fill(state: State) -> None:
     """Hand out tasks until each kind's window is full, maps first."""
+    alone.look_over(state)
     look_later(state)
     for kind in (Kind.MAP, Kind.REDUCE):
         if not state.totals[kind][IDLE]:
@@ -110,13 +112,15 @@ def _may_begin(state: State, job: Job, kind: Kind) -> bool:
 
 def hand_out(state: State, job: Job, table: TaskTable, index: int) -> bool:
     """Publish a task, or offer it where not every worker may have it. False: it waits a little."""
+    if alone.is_wanted(state, table, index):
+        return _hand_out_alone(state, job, table, index)
     among, worker = takers(state, job, table.kind), None
     trouble = table.trouble.get(index)
     if trouble is not None and trouble.avoid and others_take(state, job, table.kind, trouble.avoid):
         worker = state.workers.pick(table.kind, trouble.avoid, among)
         if worker is None and trouble.waits < _AVOID_WAITS:
             trouble.waits += 1
-            state.timer(_AVOID_WAIT_S, READY, table.job, table.kind.value, index, table.generation[index])
+            _wait(state, table, index)
             return False
     if worker is None and among is not None:
         worker = next_taker(state, job, table.kind, among)
@@ -132,6 +136,24 @@ def hand_out(state: State, job: Job, table: TaskTable, index: int) -> bool:
     if table.kind is Kind.REDUCE and not job.maps.done:
         arm(state, job, STALL, None, state.config.stall_after_s)
     return True
+
+
+def _hand_out_alone(state: State, job: Job, table: TaskTable, index: int) -> bool:
+    """Offer a task to a worker that is to run nothing else beside it. False: it waits a little."""
+    worker = alone.worker_for(state, job, table, index)
+    if worker is None:
+        _wait(state, table, index)
+        return False
+    flight = _queue(state, job, table, index, "offered, to run alone")
+    flight.offered_to, flight.alone = worker.worker, True
+    alone.keep(state, worker, table, index)
+    offer(state, job, table, index, Role.PRIMARY, worker, None)
+    return True
+
+
+def _wait(state: State, table: TaskTable, index: int) -> None:
+    """An idle task may be handed out again after a while."""
+    state.timer(_AVOID_WAIT_S, READY, table.job, table.kind.value, index, table.generation[index])
 
 
 def _queue(state: State, job: Job, table: TaskTable, index: int, why: str) -> Flight:
@@ -170,7 +192,13 @@ def offer_due(state: State, name: str, what: str, index: int, generation: int) -
         if flight.backup is None and flight.backup_offered_to is not None:
             end_role(state, table, index, Role.BACKUP)
     elif table.state[index] == QUEUED and flight.offered_to is not None:
-        if takers(state, job, table.kind) is None:
+        worker = state.workers.all.get(flight.offered_to)
+        if flight.alone and worker is not None and alone.waits(worker, table, index):
+            alone.clear(state, worker)
+            offer(state, job, table, index, Role.PRIMARY, worker, None)
+        elif flight.alone:
+            take_back(state, table, index, f"{flight.offered_to} didn't claim it")
+        elif takers(state, job, table.kind) is None:
             flight.offered_to = None
             _republish(state, job, table, index, flight)
         else:

@@ -32,7 +32,7 @@ def _back_up(state: State, job: Job, table: TaskTable) -> None:
         if allowed <= 0 or state.now - table.started_at[index] < limit:
             return  # the rest was claimed later
         flight = table.flights[index]
-        if flight.backup_number or flight.primary is None:
+        if flight.backup_number or flight.primary is None or flight.alone:
             continue
         if state.now - flight.primary.claimed_at < limit:
             continue

@@ -57,6 +57,7 @@ class Attempt:
     records: int = 0
     bytes: int = 0
     state: AttemptState = AttemptState.RUNNING
+    at: str = ""  #: the record at hand, of one that runs alone
 
     def move(self, state: AttemptState) -> None:
         """Raises IllegalTransition for a pair that the table doesn't have."""
@@ -79,6 +80,7 @@ class Flight:
     backup_publish_id: str = ""
     backup_offered_to: str | None = None
     last_number: int = 0  #: the highest attempt number seen
+    alone: bool = False  #: its worker runs nothing else beside it (`core.alone`)
 
     def attempts(self) -> list[Attempt]:
         """The claimed attempts that are live."""
@@ -91,7 +93,7 @@ class Trouble:
 
     retries: int = 0  #: that backed off, for the exponent
     fingerprints: list[int] | None = None  #: hashes of errors seen
-    workers_lost: list[str] | None = None  #: distinct
+    workers_lost: list[str] | None = None  #: WORKER/BOOT, of each boot that it was lost with
     avoid: list[str] | None = None  #: workers not to give it to again
     failed_on: list[str] | None = None  #: workers to be blamed if it completes elsewhere
     waits: int = 0  #: times it waited for a worker that isn't avoided
@@ -104,6 +106,7 @@ class Trouble:
     unreachable: list[int] | None = None  #: distinct reducers that couldn't reach this map's output
     unreachable_all: int = 0
     deaths: int = 0  #: of messages
+    lost_alone: int = 0  #: boots that it was lost with while nothing else ran there
 
 
 def pack_result(result: TaskResult) -> bytes:
@@ -364,9 +367,10 @@ class TaskTable:
         """Tasks with a backup that is authorised. Looks only at the oldest that run."""
         n = 0
         for index in self.running:
-            if not self.flights[index].backup_number:
+            flight = self.flights[index]
+            if not flight.backup_number and not flight.alone:
                 break
-            n += 1
+            n += bool(flight.backup_number)
         return n
 
     def take(self) -> int:
@@ -403,7 +407,7 @@ class TaskTable:
         self.recount()
         self.flights = {i: _load_flight(f) for i, f in data[6]}
         self.running = OrderedDict.fromkeys(data[7])
-        self.trouble = {i: Trouble(**dict(zip(Trouble.__slots__, t, strict=True))) for i, t in data[8]}
+        self.trouble = {i: Trouble(**dict(zip(Trouble.__slots__, t, strict=False))) for i, t in data[8]}
         self.heads = dict(data[9])
 
 
@@ -417,7 +421,7 @@ def _save_flight(flight: Flight) -> list[Any]:
 
 
 def _load_flight(row: list[Any]) -> Flight:
-    flight = Flight(**dict(zip(Flight.__slots__, row, strict=True)))
+    flight = Flight(**dict(zip(Flight.__slots__, row, strict=False)))  # of before there were all of them
     for role in ("primary", "backup"):
         data = getattr(flight, role)
         if data is not None:

@@ -68,6 +68,8 @@ class Worker:
     killed: dict[str, int] = field(default_factory=dict)  #: token -> seq of the beat it was killed at
     #: What its boot was offered as one of few that may, by task, with the generation; looked over as more is.
     offers: dict[tuple[str, Kind, int], int] = field(default_factory=dict)
+    #: The one task, with its generation, that it is kept for (`core.alone`).
+    alone: tuple[str, Kind, int, int] | None = None
 
     @property
     def health(self) -> WorkerHealth:
@@ -89,7 +91,7 @@ class Worker:
     def takes(self) -> bool:
         """May it be given tasks?"""
         good = self.live is WorkerHealth.ALIVE and self.reached
-        return good and not self.draining and not self.quarantined
+        return good and not self.draining and not self.quarantined and self.alone is None
 
     @property
     def may_claim(self) -> bool:
@@ -117,7 +119,7 @@ class Worker:
 class Workers:
     """All workers, with totals and the free ones kept up to date."""
 
-    __slots__ = ("all", "capacity", "changes", "free", "noted", "out", "quarantined", "total", "used")
+    __slots__ = ("all", "capacity", "changes", "free", "kept", "noted", "out", "quarantined", "total", "used")
 
     def __init__(self) -> None:
         self.all: dict[str, Worker] = {}
@@ -127,6 +129,7 @@ class Workers:
         self.free: dict[Kind, dict[str, None]] = {Kind.MAP: {}, Kind.REDUCE: {}}
         self.out: set[str] = set()  #: counted in the totals
         self.quarantined: dict[str, None] = {}
+        self.kept: dict[str, None] = {}  #: each for one task, that runs alone there
         self.changes = 0  #: grows whenever somebody comes, goes, or is another
         self.noted = -1  #: `changes` when `note` looked last
 
@@ -169,6 +172,20 @@ class Workers:
         self.total += sign * worker.slots.total
         self.used[Kind.MAP] += sign * worker.used_map
         self.used[Kind.REDUCE] += sign * worker.used_reduce
+
+    def keep(self, worker: Worker, task: tuple[str, Kind, int, int]) -> None:
+        """It takes this task alone."""
+        self.take_out(worker)
+        worker.alone = task
+        self.kept[worker.worker] = None
+        self.put_in(worker)
+
+    def let_go(self, worker: Worker) -> None:
+        """It takes any task again."""
+        self.take_out(worker)
+        worker.alone = None
+        self.kept.pop(worker.worker, None)
+        self.put_in(worker)
 
     def hold(self, worker: Worker, token: str, held: Held) -> None:
         """A worker claimed an attempt."""
@@ -222,8 +239,9 @@ class Workers:
             word = [w.draining, w.quarantined, w.old_boots]
             word += [pack_any(w.about), w.reached, w.dial, w.dials, w.trouble, w.released]
             marks = [list(w.strikes.items()), list(w.killed.items())]
-            noted = [w.why, w.seen.value if w.seen is not None else None, w.since]
-            rows.append([w.worker, w.boot, *beat, *word, held, *marks, offers, *noted])
+            noted: list[Any] = [w.why, w.seen.value if w.seen is not None else None, w.since]
+            kept = [w.alone[0], w.alone[1].value, *w.alone[2:]] if w.alone is not None else None
+            rows.append([w.worker, w.boot, *beat, *word, held, *marks, offers, *noted, kept])
         return [rows, [list(self.free[kind]) for kind in Kind], self.changes]
 
     def load(self, data: list[Any]) -> None:
@@ -240,6 +258,10 @@ class Workers:
             if len(row) > 21:  # a checkpoint of before there were these has none
                 w.why, w.since = row[21], row[23]
                 w.seen = WorkerHealth(row[22]) if row[22] is not None else None
+            if len(row) > 24 and row[24] is not None:
+                job, kind, index, generation = row[24]
+                w.alone = (job, Kind(kind), index, generation)
+                self.kept[name] = None
             for token, job, kind, index, role in row[17]:
                 w.held[token] = (job, Kind(kind), index, Role(role))
                 if kind == Kind.MAP.value:

@@ -363,6 +363,7 @@ class AgentLoop:
                 phase=progress.phase,
                 records=progress.records,
                 bytes=progress.bytes,
+                at=progress.at,
             )
         )
 

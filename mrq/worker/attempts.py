@@ -84,6 +84,7 @@ class Progress:
     phase: str
     records: int
     bytes: int
+    at: str = ""  #: the record at hand, of one that runs alone
 
 
 class Attempts:
@@ -244,7 +245,7 @@ class Attempts:
             position = tuple(running.view)
             if position != running.position:
                 running.position, running.moved_at = position, now
-                self._progressed(running.order.attempt.token, _progress(position))
+                self._progressed(running.order.attempt.token, _progress(running.order, position))
             logs.cap(running.order.log_path)
             line.executor.sample_rss()
             due = min(due, self._watch_silence(line, running, now))
@@ -497,11 +498,12 @@ class Attempts:
         self._ended(order.attempt.token, Outcome(status=status, error=error, started=started))
 
 
-def _progress(position: tuple[int, ...]) -> Progress:
+def _progress(order: AttemptOrder, position: tuple[int, ...]) -> Progress:
     (records, done), total, phase = page.consumed(position), position[page.TOTAL], position[page.PHASE]
     return Progress(
         fraction=min(max(done / total, 0.0), 1.0) if total > 0 else 0.0,
         phase=page.PHASES[phase] if 0 <= phase < len(page.PHASES) else "",
         records=records,
         bytes=done,
+        at=exits.at_hand(order, position) if order.alone else "",
     )

@@ -221,6 +221,15 @@ def with_record(error: ErrorReport, order: AttemptOrder, position: Sequence[int]
     return replace(error, record=text, path=piece.path, offset=offset)
 
 
+def at_hand(order: AttemptOrder, position: Sequence[int]) -> str:
+    """The record that the page says is at hand, in words; "" before the first."""
+    found = with_record(ErrorReport(type="", message=""), order, position)
+    if found.path is None:
+        return found.record or ""
+    where = f"offset {found.offset} of {found.path}"
+    return f"{found.record} ({where})" if found.record else where
+
+
 def _line_at(path: str, offset: int, encoding: str | None) -> str | None:
     """The line at an offset of a plain local file, shortened; None where there is none to read."""
     if "://" in path:

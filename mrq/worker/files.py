@@ -194,6 +194,7 @@ class JobFiles:
             log_path=paths.log_path(self._root, spec.job, kind, index, attempt),
             page_path=f"{scratch}/page",
             careful=message.careful,
+            alone=message.alone,
         )
         return order, job.code
 

@@ -36,3 +36,4 @@ class AttemptOrder:
     log_path: str = ""  #: where stdout, stderr and logging of user code go
     page_path: str = ""  #: the progress page (`worker.page`)
     careful: bool = False  #: skip_bad_records: hold each record's output until it is through
+    alone: bool = False  #: nothing else runs on this worker; its progress names the record at hand

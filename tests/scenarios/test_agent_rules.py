@@ -677,3 +677,98 @@ def test_a_map_isnt_claimed_ahead_of_a_reduce_that_holds_the_only_slot() -> None
     assert a.GiveBack(delivery=delivery) in s.wait(1.5)
     s.do(a.AttemptEnded(token=reduce, outcome=DONE))
     assert s.deliver(1)[1]
+
+
+def alone(index: int = 7) -> OfferOrder:
+    return OfferOrder(number=1, message=replace(message(index), alone=True))
+
+
+def ends(s: Script, token: str) -> list[Any]:
+    out = s.do(a.AttemptEnded(token=token, outcome=DONE))
+    return [*out, *s.do(a.ReportAnswered(token=token, answer=ReportAnswer.RECORDED))]
+
+
+def test_what_is_to_run_alone_waits_for_what_runs_and_nothing_new_comes_in() -> None:
+    s = Script()
+    _, running = s.started(0)
+    s.orders = (alone(),)
+    out = s.wait(1.1)
+    assert of(a.Claim, out) == []
+    assert {x.credit for x in of(a.SetCredit, out)} == {0}
+    delivery, _, out = s.deliver(1)  # it was on its way
+    assert of(a.GiveBack, out) == [a.GiveBack(delivery=delivery)]
+    out = s.do(a.AttemptEnded(token=running, outcome=DONE))
+    assert of(a.Claim, out) == [], "its report isn't answered yet"
+    (claim,) = of(a.Claim, s.do(a.ReportAnswered(token=running, answer=ReportAnswer.RECORDED)))
+    assert claim.request.message.index == 7
+    token = claim.request.token
+    assert of(a.Start, s.answer(token, Answer.NEW))
+    delivery, _, out = s.deliver(2)
+    assert of(a.GiveBack, out) == [a.GiveBack(delivery=delivery)]
+    assert not of(a.SetCredit, s.wait(20.0)), "however long it takes"
+    out = ends(s, token)
+    assert all(x.credit > 0 for x in of(a.SetCredit, out))
+    assert len(of(a.SetCredit, out)) == 2
+    assert of(a.Claim, s.deliver(3)[2])
+
+
+def test_unclaimed_deliveries_and_offers_go_back_once_for_what_is_to_run_alone() -> None:
+    s = Script(slots=Slots(map=1, reduce=1, total=2))
+    s.started(0)
+    delivery, _, _ = s.deliver(1)
+    s.orders = (OfferOrder(number=1, message=message(5)), replace(alone(), number=2))
+    out = s.wait(1.1)
+    assert of(a.GiveBack, out) == [a.GiveBack(delivery=delivery)]
+    assert [item.message.index for item in s.agent._items.values()] == [0, 7]
+
+
+def test_a_claim_that_may_be_recorded_is_settled_before_anything_runs_alone() -> None:
+    s = Script()
+    _, token, _ = s.deliver(0)
+    s.do(a.ClaimFailed(token=token))
+    s.orders = (alone(),)
+    claims = of(a.Claim, s.wait(2.3))
+    assert {x.request.message.index for x in claims} == {0}
+    s.answer(token, Answer.SAME)
+    assert {x.request.message.index for x in of(a.Claim, ends(s, token))} == {7}
+
+
+def test_an_offer_to_run_alone_that_its_leader_doesnt_renew_holds_nobody_up() -> None:
+    s = Script()
+    _, running = s.started(0)
+    s.orders = (alone(),)
+    s.wait(1.1)
+    s.orders = ()
+    out = s.wait(16.0)
+    assert all(x.credit > 0 for x in of(a.SetCredit, out))
+    assert of(a.Claim, s.deliver(1)[2])
+    ends(s, running)
+
+
+def test_two_that_are_to_run_alone_do_so_one_after_the_other() -> None:
+    s = Script()
+    s.orders = (alone(7), replace(alone(8), number=2))
+    (first,) = of(a.Claim, s.wait(1.1))
+    s.answer(first.request.token, Answer.NEW)
+    (second,) = of(a.Claim, ends(s, first.request.token))
+    assert [x.request.message.index for x in (first, second)] == [7, 8]
+
+
+def test_a_draining_worker_takes_nothing_to_run_alone() -> None:
+    s = Script()
+    s.do(a.DrainRequested())
+    s.orders = (alone(),)
+    assert of(a.Claim, s.wait(3.0)) == []
+    assert not s.agent._items
+
+
+def test_what_runs_alone_says_in_its_beats_which_record_is_at_hand() -> None:
+    s = Script()
+    s.orders = (alone(),)
+    (claim,) = of(a.Claim, s.wait(1.1))
+    token = claim.request.token
+    s.answer(token, Answer.NEW)
+    s.do(a.AttemptStarted(token=token))
+    s.do(a.AttemptProgressed(token=token, fraction=0.5, phase="mapping", records=3, bytes=9, at="'x'"))
+    s.wait(1.1)
+    assert [x.at for x in s.beats[-1].running] == ["'x'"]

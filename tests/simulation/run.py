@@ -1,4 +1,5 @@
 """Run many seeds on all cores: `python tests/simulation/run.py --seeds 10000`, or `--replay SEED` for one.
+`--kind deadly` has tasks that take their worker down, `--kind storm` many kills in a short time.
 
 Prints each failing seed, and at the end how many events there were, which faults struck how often, and
 how fast it went. Exit code 1 if a seed failed.
@@ -14,7 +15,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from sim_world import World
+from sim_workers import KINDS, check, world_of
 
 CHUNK = 100
 
@@ -37,13 +38,14 @@ class Tally:
         self.failed += other.failed
 
 
-def run_chunk(first_last: tuple[int, int]) -> Tally:
+def run_chunk(chunk: tuple[str, int, int]) -> Tally:
     """Some seeds in this process."""
+    kind, first, last = chunk
     tally = Tally()
-    for seed in range(*first_last):
-        world = World(seed)
+    for seed in range(first, last):
+        world = world_of(kind, seed)
         try:
-            world.run()
+            check(kind, world.run())
         except Exception as exc:
             tally.failed.append((seed, f"{type(exc).__name__}: {exc}"))
         tally.seeds += 1
@@ -54,12 +56,12 @@ def run_chunk(first_last: tuple[int, int]) -> Tally:
     return tally
 
 
-def replay(seed: int) -> int:
+def replay(kind: str, seed: int) -> int:
     """One seed with its whole log."""
-    world = World(seed, log=True)
+    world = world_of(kind, seed, log=True)
     code = 0
     try:
-        world.run()
+        check(kind, world.run())
     except Exception as exc:
         code = 1
         world.note(f"{type(exc).__name__}: {exc}")
@@ -73,13 +75,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--kind", choices=KINDS, default="all")
     parser.add_argument("--replay", type=int)
     parser.add_argument("-j", "--processes", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     if options.replay is not None:
-        return replay(options.replay)
+        return replay(options.kind, options.replay)
     last = options.first + options.seeds
-    chunks = [(at, min(at + CHUNK, last)) for at in range(options.first, last, CHUNK)]
+    size = CHUNK if options.kind == "all" else CHUNK // 10
+    chunks = [(options.kind, at, min(at + size, last)) for at in range(options.first, last, size)]
     total, begun, shown = Tally(), time.monotonic(), 0.0
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
         for tally in pool.imap_unordered(run_chunk, chunks):

@@ -44,6 +44,8 @@ class Oracle:
 
     specs: dict[str, JobSpec] = field(default_factory=dict)
     nondeterministic: set[str] = field(default_factory=set)
+    deadly: set[str] = field(default_factory=set)  #: jobs with a task that takes its worker down
+    alone: dict[Task, set[tuple[str, str]]] = field(default_factory=dict)  #: boots that took it to run alone
     cancelled: set[str] = field(default_factory=set)
     rows: dict[Task, c.WriteTask] = field(default_factory=dict)
     jobs: dict[str, JobState] = field(default_factory=dict)
@@ -233,7 +235,9 @@ class Oracle:
             good = count(Status.DISK_FULL) >= 3
         elif "for want of disk" in error:
             good = self.no_room(spec)
-        elif "different workers" in error:
+        elif "took its worker down" in error:
+            good = len(self.alone.get(task, ())) >= 3
+        elif "was lost with" in error:
             good = self.attempts[task] >= spec.max_worker_losses
         else:
             good = False
@@ -256,6 +260,8 @@ class Oracle:
             state, _ = self.over[job]
             if state is not JobState.DONE:
                 continue
+            if job in self.deadly:
+                raise Broken(f"{job} is done, though a task of it never ends well")
             needed = [(Kind.REDUCE, i) for i in range(spec.reducers)]
             needed += [] if spec.reducers else [(Kind.MAP, i) for i in range(len(spec.splits))]
             for kind, index in needed:

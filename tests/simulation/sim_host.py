@@ -220,6 +220,9 @@ class Host:
         job = world.jobs[message.job]
         if not world.plan.fits(job.spec, self.number):
             raise Broken(f"{self.worker} runs {message.job}, which it has no room for")
+        beside = [each.message for each in self.running.values()]
+        if beside and (message.alone or any(each.alone for each in beside)):
+            raise Broken(f"{self.worker} runs {message} beside {beside}, and one of them is to run alone")
         fate = world.fate(job, message)
         seconds = job.seconds * self.slowness * world.rng.uniform(0.5, 1.5)
         if fate is not Status.DONE:
@@ -299,6 +302,9 @@ class Host:
 
     def _finish(self, made: Running) -> None:
         if made.over or self._later(self._finish, made):
+            return
+        if self.world.jobs[made.message.job].deadly == (made.message.kind, made.message.index):
+            self.world.taken_down(self, made.message)
             return
         if made.fate is Status.DONE:
             self._end(made, Outcome(status=Status.DONE, result=self._result(made)))

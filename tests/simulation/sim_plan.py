@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from mrq.core.machine_config import MachineConfig
-from mrq.core.model import JobSpec, Piece, Slots, Split
+from mrq.core.model import JobSpec, Kind, Piece, Slots, Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,7 @@ class JobPlan:
     nondeterministic: float  #: chance that a map's output differs from the others'
     poison: int | None  #: a map that always fails
     cancel_at: float | None
+    deadly: tuple[Kind, int] | None = None  #: a task that takes its worker down with it, whenever it runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,8 @@ class Plan:
     masters: int
     faults: Faults
     chaos_s: float
+    kills: tuple[float, ...] = ()  #: when some worker is killed with -9, whatever else strikes
+    rolling: bool = False  #: … one after the other, rather than any
     limit_s: float = 1500.0  #: of virtual time: not over by then is a deadlock
 
     def fits(self, spec: JobSpec, worker: int) -> bool:
@@ -93,11 +96,83 @@ def draw(seed: int) -> Plan:
         quota=quota,
         beat_s=0.5 if embedded else 1.0,
         mortal=0 if workers > 1 and rng.random() < 0.5 else None,
-        jobs=tuple(_sized(seed, _job(rng, n, embedded)) for n in range(1 if embedded else count)),
+        jobs=_deadly(
+            seed,
+            tuple(_sized(seed, _job(rng, n, embedded)) for n in range(1 if embedded else count)),
+            embedded,
+        ),
         masters=rng.randint(1, 3),
         faults=replace(_faults(rng), full_every_s=full_every_s),
         chaos_s=rng.choice((0.0, 10.0, 20.0, 30.0, 30.0)),
     )
+
+
+def storm(seed: int) -> Plan:
+    """Ten workers of which fifteen are killed with -9 within 20 s, while good jobs run: none may fail."""
+    rng = Random(f"storm {seed}")
+    slots = _slots(rng, embedded=False)
+    jobs = tuple(_good(rng, n, maps=rng.choice((12, 30, 60)), reduces=rng.choice((2, 5))) for n in range(2))
+    rolling = rng.random() < 0.5
+    first = rng.uniform(1.0, 20.0)
+    kills = [first + (n * 20 / 15 if rolling else rng.uniform(0.0, 20.0)) for n in range(15)]
+    return replace(
+        _calm(seed, jobs, workers=10, slots=slots), masters=2, kills=tuple(sorted(kills)), rolling=rolling
+    )
+
+
+def deadly(seed: int) -> Plan:
+    """Few workers, a job with a task that takes its worker down whenever it runs, and good jobs beside it."""
+    rng = Random(f"deadly jobs {seed}")
+    maps, reduces = rng.choice((1, 4, 12)), rng.choice((0, 1, 3))
+    kind = Kind.REDUCE if reduces and rng.random() < 0.3 else Kind.MAP
+    index = rng.randrange(reduces if kind is Kind.REDUCE else maps)
+    bad = replace(_good(rng, 0, maps=maps, reduces=reduces), deadly=(kind, index))
+    good = tuple(_good(rng, n, maps=rng.choice((3, 12)), reduces=rng.choice((0, 2))) for n in range(1, 3))
+    return _calm(seed, (bad, *good), workers=rng.choice((1, 1, 2, 3, 5)), slots=_slots(rng, embedded=False))
+
+
+def _good(rng: Random, n: int, *, maps: int, reduces: int) -> JobPlan:
+    made = _job(rng, n, embedded=False)
+    spec = replace(
+        made.spec,
+        splits=tuple(_split(i) for i in range(maps)),
+        reducers=reduces,
+        max_running=rng.choice((None, None, 2)),
+        memory_bytes=1,
+    )
+    seconds = rng.choice((0.03, 0.5, 2.0, 6.0, 15.0))
+    return replace(made, spec=spec, seconds=seconds, nondeterministic=0.0, poison=None, cancel_at=None)
+
+
+def _calm(seed: int, jobs: tuple[JobPlan, ...], *, workers: int, slots: Slots) -> Plan:
+    return Plan(
+        seed=seed,
+        config=MachineConfig(),
+        workers=workers,
+        slots=slots,
+        slowness=(1.0,) * workers,
+        memory=(0,) * workers,
+        quota=(0,) * workers,
+        beat_s=1.0,
+        mortal=None,
+        jobs=jobs,
+        masters=1,
+        faults=calm(_faults(Random("calm"))),
+        chaos_s=0.0,
+    )
+
+
+def _deadly(seed: int, jobs: tuple[JobPlan, ...], embedded: bool) -> tuple[JobPlan, ...]:
+    """In every tenth cluster a task takes its worker down. Of a generator of its own."""
+    rng = Random(f"deadly {seed}")
+    at = rng.randrange(len(jobs))
+    spec = jobs[at].spec
+    if embedded or rng.random() > 0.1 or not spec.splits:
+        return jobs
+    kind = Kind.REDUCE if spec.reducers and rng.random() < 0.3 else Kind.MAP
+    index = rng.randrange(spec.reducers if kind is Kind.REDUCE else len(spec.splits))
+    made = replace(jobs[at], deadly=(kind, index), seconds=min(jobs[at].seconds, 0.5))
+    return (*jobs[:at], made, *jobs[at + 1 :])
 
 
 def _slots(rng: Random, embedded: bool) -> Slots:

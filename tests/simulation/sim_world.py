@@ -79,6 +79,8 @@ class World:
         for job in self.plan.jobs:
             self.jobs[job.spec.job] = job
             self.oracle.specs[job.spec.job] = job.spec
+            if job.deadly is not None:
+                self.oracle.deadly.add(job.spec.job)
             if job.nondeterministic:
                 self.oracle.nondeterministic.add(job.spec.job)
             self.at(job.at, self.leader.submit, job.spec)
@@ -94,6 +96,8 @@ class World:
             self.at(self.rng.expovariate(1 / self.faults.lost_every_s), self._strike_data)
         if self.faults.full_every_s:
             self.at(self.rng.expovariate(1 / self.faults.full_every_s), self._strike_disks)
+        for at in self.plan.kills:
+            self.at(at, self._kill)
         if self.plan.chaos_s:
             self.at(self.plan.chaos_s, self._calm)
         self._until(self._ended, self.plan.limit_s)
@@ -200,6 +204,9 @@ class World:
         answer, event = self.claims.claim(request)
         if event is not None:
             self.oracle.claimed(event)
+            if request.message.alone:
+                task = (event.job, event.kind, event.index)
+                self.oracle.alone.setdefault(task, set()).add((event.worker, event.boot))
             if event.role is Role.BACKUP:
                 self.faults_seen["backup claimed"] += 1
         self.note("claim", request.token, request.message.kind.value, request.message.index, answer.answer)
@@ -246,6 +253,25 @@ class World:
                     return host.outputs.get((job, location.map_index, location.attempt.token), "not_found")
                 newer = True
         return "not_found" if newer else "unreachable"
+
+    def taken_down(self, host: Host, message: TaskMessage) -> None:
+        """A task kills its whole worker, which is started again."""
+        self.faults_seen["taken down alone" if message.alone else "taken down"] += 1
+        self.note("taken down", host.worker, host.boot, message.job, message.kind.value, message.index)
+        host.die()
+        self.at(self.rng.choice((0.5, 3.0)), self.boot, host.number)
+
+    def _kill(self) -> None:
+        """kill -9 of some worker."""
+        living = [h for h in self.hosts if h.alive]
+        if living:
+            host = self.rng.choice(living)
+            if self.plan.rolling:
+                host = min(living, key=lambda h: (h.number - self.faults_seen["killed"]) % self.plan.workers)
+            self.faults_seen["killed"] += 1
+            self.note("killed", host.worker, host.boot)
+            host.die()
+            self.at(self.rng.choice((0.5, 3.0, 8.0)), self.boot, host.number)
 
     def boot(self, number: int) -> None:
         """Start a worker process, unless a living one has the id."""

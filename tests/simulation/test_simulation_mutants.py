@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sim_checks import Broken
+from sim_workers import check, world_of
 from sim_world import World
 
 from mrq.adapters import memory_leading
@@ -291,6 +292,62 @@ def an_unanswered_batch_is_made_anew(patch: Patch) -> None:
     patch.setattr(outbox.Outbox, "_ask", ask)
 
 
+def nobody_runs_alone(patch: Patch) -> None:
+    patch.setattr(scheduler.alone, "is_wanted", lambda *args: False)
+
+
+def others_run_beside_what_runs_alone(patch: Patch) -> None:
+    patch.setattr(agent.Agent, "_may_ask", lambda self, item: self._room(item.message.kind, item.message.job))
+
+
+def a_worker_goes_on_taking_what_is_delivered(patch: Patch) -> None:
+    """What is to run alone would wait for ever."""
+    patch.setattr(agent.Agent, "_takes", lambda self, kind: self._has_room(kind))
+    patch.setattr(
+        agent.Agent,
+        "_may_ask",
+        lambda self, item: (
+            self._room(item.message.kind, item.message.job)
+            if not item.message.alone
+            else sum(self._held.values()) == 0
+        ),
+    )
+
+
+def workers_count_once(patch: Patch) -> None:
+    """As it was: distinct workers, so that few of them are tried for ever."""
+    real = charging.count
+
+    def count(state: Any, trouble: Any, worker: str, boot: str, *, alone: bool) -> None:
+        real(state, trouble, worker, "", alone=alone)
+
+    patch.setattr(charging, "count", count)
+
+
+def a_loss_in_a_storm_is_poison(patch: Patch) -> None:
+    patch.setattr(scheduler.alone, "_shows", lambda *args: True)
+
+
+def a_loss_beside_others_is_poison(patch: Patch) -> None:
+    real = charging.count
+
+    def count(state: Any, trouble: Any, worker: str, boot: str, *, alone: bool) -> None:
+        real(state, trouble, worker, boot, alone=True)
+
+    patch.setattr(charging, "count", count)
+
+
+def a_takeover_publishes_what_is_to_run_alone(patch: Patch) -> None:
+    real = records._take_task
+
+    def take(job: Any, table: Any, index: int, row: Any, shift: float) -> None:
+        real(job, table, index, row, shift)
+        if index in table.flights:
+            table.flights[index].alone = False
+
+    patch.setattr(records, "_take_task", take)
+
+
 MUTANTS: list[Callable[[Patch], None]] = [
     stale_generations_may_report,
     superseded_holders_may_report,
@@ -324,6 +381,16 @@ MUTANTS: list[Callable[[Patch], None]] = [
     an_unanswered_batch_is_made_anew,
 ]
 
+#: Those that only workers' deaths show, by the kind of world.
+OF_WORKERS: list[tuple[str, Callable[[Patch], None]]] = [
+    ("deadly", nobody_runs_alone),
+    ("deadly", others_run_beside_what_runs_alone),
+    ("deadly", a_worker_goes_on_taking_what_is_delivered),
+    ("deadly", workers_count_once),
+    ("storm", a_loss_in_a_storm_is_poison),
+    ("deadly", a_loss_beside_others_is_poison),
+]
+
 #: Where to begin with those that few seeds notice: none of the first 400 does.
 FIRST = {what_only_some_may_run_stays_on_the_queue: 800, what_a_worker_says_is_said_once: 6380}
 
@@ -338,3 +405,16 @@ def test_a_broken_rule_is_caught(mutant: Callable[[Patch], None], monkeypatch: P
         except (Broken, MrqError, AssertionError, KeyError, ValueError):
             return
     pytest.fail(f"{SEEDS} seeds didn't notice")
+
+
+@pytest.mark.parametrize(("kind", "mutant"), OF_WORKERS, ids=lambda each: getattr(each, "__name__", each))
+def test_a_broken_rule_of_workers_deaths_is_caught(
+    kind: str, mutant: Callable[[Patch], None], monkeypatch: Patch
+) -> None:
+    mutant(monkeypatch)
+    for seed in range(SEEDS // 4):
+        try:
+            check(kind, world_of(kind, seed).run())
+        except (Broken, MrqError, AssertionError, KeyError, ValueError):
+            return
+    pytest.fail(f"{SEEDS // 4} seeds didn't notice")

@@ -1,0 +1,176 @@
+"""Tasks that run alone on their worker, because they were lost with others before.
+
+A record can take its whole worker down: it has the machine run out of memory, or kills every process of its
+user. Which of the tasks that ran there it was in can't be seen, and a worker may be killed for reasons of its
+own. So what was lost with two boots is handed out alone: it is offered to one worker, which then takes
+nothing else, ends what it has, and claims it once there is nothing beside it (`core.agent_items`). Good tasks
+run through, and what is lost three times in this way has shown by itself what it does.
+
+- The worker is one that the task was lost with least often, so that a machine that always dies doesn't make
+  poison of it; among those, one that holds few map outputs: they would go with it.
+- Where workers die one after another for reasons of their own, as when all of them are killed, nothing is
+  shown: a loss alone counts unless another boot was lost shortly before (`MachineConfig.storm_s`) that ran
+  neither this task nor another one alone. What all losses are bound by holds all the same.
+- Some workers are always left to the others (`MachineConfig.alone_share`), but where there is only one.
+- A reduce waits until all maps are there, and a reduce that waits for maps is taken back from the worker:
+  it might be waiting for this very map.
+- The leader takes the worker out of its totals meanwhile; nothing in the store says it.
+"""
+
+from __future__ import annotations
+
+from mrq.core.fitting import takers
+from mrq.core.jobs import Job
+from mrq.core.machine_state import State, stable_hash
+from mrq.core.model import Kind
+from mrq.core.moves import take_back
+from mrq.core.tasks import QUEUED, TaskTable, Trouble
+from mrq.core.workers import Worker
+
+
+def is_wanted(state: State, table: TaskTable, index: int) -> bool:
+    """Is this task to run alone, the next time?"""
+    trouble = table.trouble.get(index)
+    return trouble is not None and len(trouble.workers_lost or ()) >= state.config.alone_after
+
+
+def worker_for(state: State, job: Job, table: TaskTable, index: int) -> Worker | None:
+    """Whom to offer a task that runs alone; None: it has to wait."""
+    kind, kept = table.kind, len(state.workers.kept)
+    everybody = len(state.workers.out) + kept
+    if kept >= max(1, int(everybody * state.config.alone_share)):
+        return None
+    if kind is Kind.REDUCE and not job.maps.done:
+        return None
+    among = takers(state, job, kind)
+    there = state.workers.all.values() if among is None else among
+    able = [w for w in there if w.takes and w.own(kind) and not (w.full and kind is Kind.MAP)]
+    lost, name = lost_with(table.troubled(index)), table.name(index)
+
+    def harm(w: Worker) -> tuple[int, int, int, int]:
+        # At last by chance: workers that are killed one after the other mustn't be chosen in that very order.
+        dice = stable_hash(f"{name}/{table.generation[index]}/{w.worker}/{w.boot}")
+        return lost.count(w.worker), _outputs(state, w), len(w.held), dice
+
+    return min(able, key=harm, default=None)
+
+
+def lost_with(trouble: Trouble) -> list[str]:
+    """The workers that a task was lost with, one for each boot."""
+    return [entry.rpartition("/")[0] or entry for entry in trouble.workers_lost or ()]
+
+
+def is_by_itself(state: State, worker: Worker) -> bool:
+    """Does a worker run one task alone, and nothing else?"""
+    if len(worker.held) != 1:
+        return False
+    name, kind, index, _ = next(iter(worker.held.values()))
+    job = state.jobs.get(name)
+    flight = job.table(kind).flights.get(index) if job is not None else None
+    return flight is not None and flight.alone
+
+
+def note_death(state: State, worker: Worker) -> None:
+    """A worker is lost with all that it holds, unless what it ran alone may be the reason."""
+    if not is_by_itself(state, worker):
+        note_lost(state, worker.worker, worker.boot)
+
+
+def note_lost(state: State, worker: str, boot: str) -> None:
+    """A boot was lost, for whatever reason."""
+    since, name = state.now - state.config.storm_s, _boot(worker, boot)
+    state.lost_boots = [each for each in state.lost_boots if each[0] >= since and each[1] != name]
+    state.lost_boots.append((state.now, name))
+
+
+def count(state: State, trouble: Trouble, worker: str, boot: str, *, alone: bool) -> None:
+    """A task was lost with a boot, each of which counts once; `alone`: nothing else ran there."""
+    name = _boot(worker, boot)
+    trouble.workers_lost = [*(each for each in trouble.workers_lost or () if each != name), name]
+    trouble.lost_alone += alone and _shows(state, trouble)
+
+
+def _boot(worker: str, boot: str) -> str:
+    return f"{worker}/{boot}"
+
+
+def _shows(state: State, trouble: Trouble) -> bool:
+    """Does the loss of a worker that ran one task alone say something of that task? Not in a storm."""
+    since = state.now - state.config.storm_s
+    own = trouble.workers_lost or ()
+    return all(at < since or boot in own for at, boot in state.lost_boots)
+
+
+def _outputs(state: State, worker: Worker) -> int:
+    """Map outputs on a worker that would have to be made again."""
+    found = 0
+    for job in state.active.values():
+        number = job.boot_number.get((worker.worker, worker.boot))
+        if number in job.maps.heads:
+            found += sum(1 for _ in job.maps.held_by(number))
+    return found
+
+
+def keep(state: State, worker: Worker, table: TaskTable, index: int) -> None:
+    """From now on a worker is kept for one task."""
+    state.workers.keep(worker, (table.job, table.kind, index, table.generation[index]))
+    worker.offers[table.job, table.kind, index] = table.generation[index]
+    clear(state, worker)
+
+
+def waits(worker: Worker, table: TaskTable, index: int) -> bool:
+    """Has a worker that is kept for a task something to end before?"""
+    return bool(worker.held) and worker.alone == (table.job, table.kind, index, table.generation[index])
+
+
+def clear(state: State, worker: Worker) -> None:
+    """Reduces that wait for maps would hold a worker for ever that one of those maps is waiting for."""
+    for name, kind, index, _ in list(worker.held.values()):
+        job = state.jobs.get(name)
+        flight = job.reduces.flights.get(index) if job is not None and kind is Kind.REDUCE else None
+        if job is None or flight is None or job.maps.done:
+            continue
+        if all(attempt.phase != "reducing" for attempt in flight.attempts()):
+            take_back(state, job.reduces, index, f"a task is to run alone on {worker.worker}")
+
+
+def look_over(state: State) -> None:
+    """Let go of workers whose task is over, or was taken back; an offer that was lost with its worker is made
+    anew at once."""
+    for name in list(state.workers.kept):
+        worker = state.workers.all.get(name)
+        if worker is None or worker.alone is None:
+            state.workers.kept.pop(name, None)
+        elif not _holds(state, worker):
+            job, kind, index, generation = worker.alone
+            state.workers.let_go(worker)
+            table = state.active[job].table(kind) if job in state.active else None
+            if table is not None and table.generation[index] == generation and table.state[index] == QUEUED:
+                take_back(state, table, index, f"{name} is gone before it could run it alone")
+
+
+def _holds(state: State, worker: Worker) -> bool:
+    """Is the task that a worker is kept for offered to it still, or running there?"""
+    assert worker.alone is not None
+    name, kind, index, generation = worker.alone
+    job = state.active.get(name)
+    flight = job.table(kind).flights.get(index) if job is not None else None
+    if job is None or flight is None or job.table(kind).generation[index] != generation:
+        return False
+    if job.table(kind).state[index] == QUEUED:
+        return flight.offered_to == worker.worker and (name, kind, index) in worker.offers
+    primary = flight.primary
+    return primary is not None and (primary.worker, primary.boot) == (worker.worker, worker.boot)
+
+
+def keep_again(state: State) -> None:
+    """After a takeover: the workers that the predecessor kept, by what is offered or runs."""
+    for job in state.active.values():
+        for table in (job.maps, job.reduces):
+            for index, flight in table.flights.items():
+                if not flight.alone:
+                    continue
+                name = flight.primary.worker if flight.primary is not None else flight.offered_to
+                worker = state.workers.all.get(name or "")
+                if worker is not None and worker.takes:
+                    keep(state, worker, table, index)
