@@ -7,7 +7,8 @@ nothing else, ends what it has, and claims it once there is nothing beside it (`
 run through, and what is lost three times in this way has shown by itself what it does.
 
 - The worker is one that the task was lost with least often, so that a machine that always dies doesn't make
-  poison of it; among those, one that holds few map outputs: they would go with it.
+  poison of it; among those, one that holds few map outputs: they would go with it. Where that one is busy for
+  long, one that has nothing to do.
 - Where workers die one after another for reasons of their own, as when all of them are killed, nothing is
   shown: a loss alone counts unless another boot was lost shortly before (`MachineConfig.storm_s`) that ran
   neither this task nor another one alone. What all losses are bound by holds all the same.
@@ -42,17 +43,24 @@ def worker_for(state: State, job: Job, table: TaskTable, index: int) -> Worker |
         return None
     if kind is Kind.REDUCE and not job.maps.done:
         return None
-    among = takers(state, job, kind)
-    there = state.workers.all.values() if among is None else among
-    able = [w for w in there if w.takes and w.own(kind) and not (w.full and kind is Kind.MAP)]
-    lost, name = lost_with(table.troubled(index)), table.name(index)
+    able = _able(state, job, kind)
+    trouble, name = table.troubled(index), table.name(index)
+    lost = lost_with(trouble)
 
-    def harm(w: Worker) -> tuple[int, int, int, int]:
+    waited, trouble.waits = trouble.waits > 0, 0
+
+    def harm(w: Worker) -> tuple[bool, int, int, int, int]:
         # At last by chance: workers that are killed one after the other mustn't be chosen in that very order.
         dice = stable_hash(f"{name}/{table.generation[index]}/{w.worker}/{w.boot}")
-        return lost.count(w.worker), _outputs(state, w), len(w.held), dice
+        return waited and bool(w.held), lost.count(w.worker), _outputs(state, w), len(w.held), dice
 
     return min(able, key=harm, default=None)
+
+
+def _able(state: State, job: Job, kind: Kind) -> list[Worker]:
+    among = takers(state, job, kind)
+    there = state.workers.all.values() if among is None else among
+    return [w for w in there if w.takes and w.own(kind) and not (w.full and kind is Kind.MAP)]
 
 
 def lost_with(trouble: Trouble) -> list[str]:
@@ -118,9 +126,12 @@ def keep(state: State, worker: Worker, table: TaskTable, index: int) -> None:
     clear(state, worker)
 
 
-def waits(worker: Worker, table: TaskTable, index: int) -> bool:
-    """Has a worker that is kept for a task something to end before?"""
-    return bool(worker.held) and worker.alone == (table.job, table.kind, index, table.generation[index])
+def waits(state: State, job: Job, worker: Worker, table: TaskTable, index: int) -> bool:
+    """Has a worker that is kept for a task something to end before, and nobody else has nothing to do?"""
+    table.troubled(index).waits += 1
+    if not worker.held or worker.alone != (table.job, table.kind, index, table.generation[index]):
+        return False
+    return all(w.held for w in _able(state, job, table.kind))
 
 
 def clear(state: State, worker: Worker) -> None:

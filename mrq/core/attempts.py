@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mrq.core import events as e
-from mrq.core.alone import is_by_itself, note_death, note_lost
+from mrq.core.alone import is_by_itself, is_wanted, note_death, note_lost
 from mrq.core.charges import CHARGES
 from mrq.core.charging import avoid, charge, settle_blame
 from mrq.core.jobs import Job
@@ -72,6 +72,9 @@ def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Even
         if error is not None:
             fail_job(state, job, error)
             return None
+        if is_wanted(state, table, index):
+            _not_beside_others(state, table, event)
+            return None
         state.write_task(table, index)  # with what was charged
     # Boots are heard of in order by their beats alone: a boot that isn't the worker's is an older one, or
     # a newer one whose first beat got lost, and its next beat will tell.
@@ -87,6 +90,16 @@ def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Even
             return None
     arm_stragglers(state, job, table)
     return made
+
+
+def _not_beside_others(state: State, table: TaskTable, event: _Event) -> None:
+    """The message of a task that is to run alone from now on was claimed once more, by a worker that runs
+    others beside it."""
+    kill(state, state.workers.all.get(event.worker), table, event.index, event.attempt)
+    if table.flights[event.index].attempts():
+        end_role(state, table, event.index, event.role)
+    else:
+        take_back(state, table, event.index, "it is to run alone")
 
 
 def lose_worker(state: State, worker: Worker, status: Status) -> None:

@@ -193,7 +193,7 @@ def offer_due(state: State, name: str, what: str, index: int, generation: int) -
             end_role(state, table, index, Role.BACKUP)
     elif table.state[index] == QUEUED and flight.offered_to is not None:
         worker = state.workers.all.get(flight.offered_to)
-        if flight.alone and worker is not None and alone.waits(worker, table, index):
+        if flight.alone and worker is not None and alone.waits(state, job, worker, table, index):
             alone.clear(state, worker)
             offer(state, job, table, index, Role.PRIMARY, worker, None)
         elif flight.alone:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mrq.core.alone import is_wanted
 from mrq.core.fitting import takers
 from mrq.core.jobs import Job
 from mrq.core.lifecycle import arm_stragglers
@@ -32,7 +33,7 @@ def _back_up(state: State, job: Job, table: TaskTable) -> None:
         if allowed <= 0 or state.now - table.started_at[index] < limit:
             return  # the rest was claimed later
         flight = table.flights[index]
-        if flight.backup_number or flight.primary is None or flight.alone:
+        if flight.backup_number or flight.primary is None or flight.alone or is_wanted(state, table, index):
             continue
         if state.now - flight.primary.claimed_at < limit:
             continue

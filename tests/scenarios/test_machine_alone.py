@@ -239,6 +239,33 @@ def test_it_gets_no_backup_and_others_do() -> None:
     s.done(claim)
 
 
+def test_a_message_that_comes_again_isnt_run_beside_others() -> None:
+    """The second loss shows by another worker's claim of the same message, before its beats are missed."""
+    s = with_workers()
+    s.submit(maps=1, reducers=0)
+    s.claim("m0", "w1")
+    lose(s, "w1")
+    s.claim("m0", "w2")
+    again = s.claim("m0", "w3")
+    assert again.attempt.token in s.killed()
+    (offer,) = s.offered()
+    assert offer.message.alone
+    assert offer.message.generation > again.message.generation
+    assert s.done(again) == [], "it is no longer live"
+
+
+def test_a_worker_that_is_busy_for_long_isnt_waited_for_where_another_has_nothing_to_do() -> None:
+    s = with_workers("w1", "w2")
+    s.submit("k", maps=1, reducers=0)
+    s.claim("k/m0", "w2")
+    s.submit(maps=1, reducers=0)
+    assert lost_twice(s).worker == "w2", "it was never lost there"
+    (offer,) = [x for x in s.offered(s.advance(11)) if x.message.alone]
+    assert offer.worker == "w1"
+    s.done(taken(s, offer))
+    assert s.state() is JobState.COMMITTING
+
+
 def test_a_retry_forgives_it() -> None:
     s = with_workers()
     s.submit(maps=1)

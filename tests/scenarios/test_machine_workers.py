@@ -80,7 +80,7 @@ def test_a_kill_is_repeated_only_now_and_then():
     assert orders == 2
 
 
-def test_losing_workers_has_a_wide_bound_on_distinct_workers():
+def test_losing_workers_has_a_wide_bound_of_boots():
     s = Script(MachineConfig(dead_after_s=6))
     s.join(*(f"w{i}" for i in range(4)))
     s.submit(maps=1, max_worker_losses=3)
@@ -88,7 +88,7 @@ def test_losing_workers_has_a_wide_bound_on_distinct_workers():
         s.claim("m0", f"w{i}")
         s.workers[f"w{i}"].silent = True
         s.advance(8)
-    assert s.error() == "m-00000 was lost with 3 different workers"
+    assert s.error() == "m-00000 was lost with 3 boots of workers (w0, w1, w2)"
     assert s.view().failures == 0
 
 

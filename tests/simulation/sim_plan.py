@@ -111,7 +111,8 @@ def storm(seed: int) -> Plan:
     """Ten workers of which fifteen are killed with -9 within 20 s, while good jobs run: none may fail."""
     rng = Random(f"storm {seed}")
     slots = _slots(rng, embedded=False)
-    jobs = tuple(_good(rng, n, maps=rng.choice((12, 30, 60)), reduces=rng.choice((2, 5))) for n in range(2))
+    jobs = tuple(_good(rng, n, maps=rng.choice((6, 12, 24)), reduces=rng.choice((0, 2))) for n in range(2))
+    jobs = tuple(replace(job, seconds=rng.choice((0.5, 6.0, 15.0))) for job in jobs)
     rolling = rng.random() < 0.5
     first = rng.uniform(1.0, 20.0)
     kills = [first + (n * 20 / 15 if rolling else rng.uniform(0.0, 20.0)) for n in range(15)]

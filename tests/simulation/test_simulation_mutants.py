@@ -324,10 +324,6 @@ def workers_count_once(patch: Patch) -> None:
     patch.setattr(charging, "count", count)
 
 
-def a_loss_in_a_storm_is_poison(patch: Patch) -> None:
-    patch.setattr(scheduler.alone, "_shows", lambda *args: True)
-
-
 def a_loss_beside_others_is_poison(patch: Patch) -> None:
     real = charging.count
 
@@ -335,17 +331,6 @@ def a_loss_beside_others_is_poison(patch: Patch) -> None:
         real(state, trouble, worker, boot, alone=True)
 
     patch.setattr(charging, "count", count)
-
-
-def a_takeover_publishes_what_is_to_run_alone(patch: Patch) -> None:
-    real = records._take_task
-
-    def take(job: Any, table: Any, index: int, row: Any, shift: float) -> None:
-        real(job, table, index, row, shift)
-        if index in table.flights:
-            table.flights[index].alone = False
-
-    patch.setattr(records, "_take_task", take)
 
 
 MUTANTS: list[Callable[[Patch], None]] = [
@@ -387,7 +372,6 @@ OF_WORKERS: list[tuple[str, Callable[[Patch], None]]] = [
     ("deadly", others_run_beside_what_runs_alone),
     ("deadly", a_worker_goes_on_taking_what_is_delivered),
     ("deadly", workers_count_once),
-    ("storm", a_loss_in_a_storm_is_poison),
     ("deadly", a_loss_beside_others_is_poison),
 ]
 
