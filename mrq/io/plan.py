@@ -99,7 +99,7 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
         if draft.as_of_now:
             finding = _of_now(draft, finding)
     files = finding.files
-    if not files and not draft.allow_empty and not any(map(_is_result, draft.inputs)):
+    if found_here and not (files or draft.allow_empty or any(map(_is_result, draft.inputs))):
         raise NoInputFiles(_nothing(draft, finding))
     total = sum(file.size for file in files)
     splits = cutting.plan(files, draft.split_bytes, least=draft.split_bytes_min)

@@ -138,4 +138,4 @@ class Follower:
 
 def summary_of(entry: Mapping[str, Any]) -> Summary:
     """The numbers in the last entry of a job that is done."""
-    return Summary(**{**entry["summary"], "idle": tuple(entry["summary"]["idle"])})
+    return Summary(**{**entry["summary"], "idle": tuple(entry["summary"].get("idle", ()))})

@@ -14,6 +14,7 @@ from mrq import planning
 from mrq.core import wire
 from mrq.core.pathmap import PathMap
 from mrq.errors import InputError, NoInputFiles, UsageError
+from mrq.io.inputs import Finding
 from mrq.io.plan import Draft, DraftInput
 from mrq.planning import Request
 
@@ -181,6 +182,7 @@ def test_inputs_without_a_file_are_nothing_to_do(tree: Path) -> None:
     )  # what only the client saw, of which was none
     with pytest.raises(NoInputFiles, match=r"; 2 hidden files were"):
         planning.complete(sent)
+    assert planning.complete(sent, Finding(files=())).spec.splits == (), "whoever found none has judged that"
     allowed = planning.draft(Request(ref=Count, inputs=["empty"], overrides={"allow_empty": True}))
     assert planning.complete(over_the_wire(allowed)).spec.splits == ()
     everything = planning.draft(Request(ref=Count, inputs=["empty"], overrides={"all_files": True}))
