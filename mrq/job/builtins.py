@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Final
 
-from mrq.codec.types import ATOMS
+from mrq.codec.types import ATOMS, carried, shown
 from mrq.errors import DataError, UsageTypeError, UsageValueError
 
 #: Values of a group that are folded at once, where a reduce of a user's own calls a built-in.
@@ -380,7 +380,7 @@ class _Top(Grouping):
         if self._key is None:
             return sort_key(value)
         try:
-            by = self._key(value)
+            by = self._key(carried(value))  # its own copy, which it may change
         except StopIteration as exc:
             raise RuntimeError(
                 f"the key of {self!r} raised StopIteration; was next() called on an empty iterator?"
@@ -403,9 +403,7 @@ def _number(value: Any, name: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    text = text if len(text) <= 80 else text[:77] + "…"
-    return f"{text} ({type(value).__name__})"
+    return f"{shown(value)} ({type(value).__name__})"
 
 
 _INT: Final = frozenset({int})

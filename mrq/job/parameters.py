@@ -9,7 +9,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from mrq.errors import UsageError
+from mrq.codec.types import base_of, shown
+from mrq.errors import DataError, UsageError
 from mrq.job.base import REQUIRED, Job, Parameter, parameter_values
 from mrq.job.setting_checks import nearest
 
@@ -262,6 +263,8 @@ _SIMPLE: Final[Mapping[type, Callable[[str], Any]]] = {
 
 # ---- values given in Python ----
 
+#: Of an int that `_SUCCESS` and `--set` can say.
+_INT_BITS_MAX: Final = 14_000
 _SCALARS: Final[tuple[type[Any], ...]] = (int, float, str, bytes)
 
 
@@ -269,6 +272,11 @@ def _carried(value: Any) -> Any:
     """`value` in plain carried types. Raises ValueError naming the type and what to write."""
     if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int) and value.bit_length() > _INT_BITS_MAX:
+        raise ValueError(
+            f"{shown(value)} has more digits than the 4,300 that Python converts to text and back; give "
+            "it as str or bytes"
+        )
     for base in _SCALARS:
         if isinstance(value, base) and not _is_enum(value):
             return value if type(value) is base else base(value)
@@ -278,8 +286,11 @@ def _carried(value: Any) -> Any:
         return list(map(_carried, value))
     if isinstance(value, dict):
         return {_carried(k): _carried(v) for k, v in value.items()}
-    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
-        return _carried(value.item())
+    if type(value).__module__ == "numpy":
+        try:
+            return base_of(value)
+        except DataError as exc:
+            raise ValueError(str(exc)) from exc
     name = type(value).__name__
     instead = "value.value" if _is_enum(value) else _INSTEAD.get(name)
     advice = f"give {instead}" if instead else "use None, bool, int, float, str, bytes, tuple, list or dict"

@@ -11,6 +11,7 @@ from typing import Any
 
 from mrq.codec.hashing import partition_column
 from mrq.codec.order import NONE, family, sort_key
+from mrq.codec.types import shown
 from mrq.errors import DataError
 from mrq.shuffle.fold import Columns
 
@@ -69,14 +70,9 @@ def _checked(number: Any, key: Any, partitions: int, name: str) -> int:
     if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < partitions:
         return int(number)
     raise DataError(
-        f"{name}({_short(key)}, {partitions}) returned {_short(number)}; it must return an int "
+        f"{name}({shown(key)}, {partitions}) returned {shown(number)}; it must return an int "
         f"from 0 to {partitions - 1}, as in `return zlib.crc32(key.encode()) % n`"
     )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
 
 
 class Ranges:

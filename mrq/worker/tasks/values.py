@@ -9,6 +9,7 @@ from sys import getrefcount
 from types import CodeType, GeneratorType
 from typing import Any, Final
 
+from mrq.codec.types import shown
 from mrq.errors import DataError
 
 _REFUSED: Final = (str, bytes, bytearray, dict, tuple, set, frozenset)
@@ -237,6 +238,4 @@ def _drawn(found: Iterable[Any]) -> Iterator[Any]:
 
 
 def _described(found: Any) -> str:
-    text = repr(found)
-    text = text if len(text) <= 80 else text[:77] + "…"
-    return f"{text} (a {type(found).__name__})"
+    return f"{shown(found)} (a {type(found).__name__})"

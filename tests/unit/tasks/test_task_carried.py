@@ -541,3 +541,71 @@ def test_a_sample_holds_keys_as_they_were(tmp_path: Path) -> None:
     result = done(rig.map(0, lines(NUMBERS)))
     assert result.sample is not None
     assert decode_column(result.sample) == [b"%03d" % n for n in range(N)]
+
+
+@MEMORIES
+def test_a_key_function_may_change_what_it_is_given(memory: int, tmp_path: Path) -> None:
+    class Best(mrq.Job):
+        reduce = mrq.top(2, key=lambda row: row.pop())
+
+        def map(self, key: int, line: str) -> Iterator[Any]:
+            yield 1, [0, int(line)]
+
+    ran = Rig(Best(), tmp_path, memory=memory).whole(lines(NUMBERS))
+    assert ran.pairs == [(1, [0, N - 1]), (1, [0, N - 2])]
+
+
+HUGE = 10**5000
+
+
+@pytest.mark.parametrize(
+    ("result", "reduce", "message"),
+    [
+        ([(1, HUGE, 2)], None, "map yielded … (a tuple of 3)"),
+        ([HUGE], None, "map yielded an int of 16,610 bits (a int)"),
+        ({HUGE: 1}, None, "map returned … (a dict)"),
+        ([(1, [HUGE])], mrq.sum, "mrq.sum adds numbers, and got … (list)"),
+        ([(1, {HUGE})], None, "a value of type set can't be carried: …"),
+    ],
+)
+def test_what_is_too_long_to_show_is_refused_all_the_same(
+    result: Any, reduce: Any, message: str, tmp_path: Path
+) -> None:
+    class Gives(mrq.Job):
+        def map(self, key: int, line: str) -> Any:
+            return result
+
+    job = type("Job", (Gives,), {"reduce": reduce})()
+    outcome = Rig(job, tmp_path).map(0, b"x\n")
+    assert outcome.status is Status.FAILED
+    assert message in outcome.error.message
+    assert "runner.py" not in outcome.error.frames
+
+
+def test_a_partition_that_is_wrong_at_a_long_key_says_so(tmp_path: Path) -> None:
+    class Parted(mrq.Job):
+        reduce = mrq.count
+
+        def map(self, key: int, line: str) -> Iterator[Any]:
+            yield HUGE, 1
+
+        def partition(self, key: Any, n: int) -> int:
+            return n
+
+    outcome = Rig(Parted(), tmp_path, reducers=2).map(0, b"x\n")
+    assert outcome.status is Status.FAILED
+    assert "partition(an int of 16,610 bits, 2) returned 2; it must return an int" in outcome.error.message
+
+
+def test_a_parameter_that_is_too_long_is_refused_by_name() -> None:
+    class Added(mrq.Job):
+        n: int = 1
+
+        def map(self, key: Any, value: Any) -> Iterator[Any]:
+            yield key, self.n
+
+    assert mrq.testing.run(Added(n=10**4000), records=["x"]) == [(0, 10**4000)]
+    with pytest.raises(
+        mrq.MrqError, match="parameter n of Added: an int of 16,610 bits has more digits than"
+    ):
+        mrq.testing.run(Added(n=HUGE), records=["x"])

@@ -254,3 +254,18 @@ def test_mrq_imports_no_numpy_of_its_own() -> None:
         "sys.exit('numpy' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_parameters_are_scalars_and_no_arrays() -> None:
+    import mrq.testing
+
+    class Takes(mrq.Job):
+        n: int
+
+        def map(self, key: Any, value: Any) -> Iterator[Any]:
+            yield key, self.n
+
+    assert mrq.testing.run(Takes(n=np.int64(7)), records=["x"]) == [(0, 7)]  # type: ignore[arg-type]
+    for value in (np.array(7), np.array([7]), np.void(b"7"), np.timedelta64(7, "ns")):
+        with pytest.raises(mrq.MrqError, match=r"parameter n of Takes: .* can't be carried"):
+            mrq.testing.run(Takes(n=value), records=["x"])
