@@ -8,7 +8,7 @@ over the defaults; docs/configuration.md says it for people. `choose` finds out 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -280,12 +280,24 @@ def _check_names(file: File) -> None:
     known = [*BY_NAME, "cluster", "profiles"]
     for name in file.top:
         if name not in known:
-            raise UsageError(f"{file.where(name)}: there is no setting {name!r}{nearest(name, known)}")
+            raise UsageError(f"{file.where(name)}: there is no setting {name!r}{_instead(name, known)}")
     for profile, values in file.profiles.items():
         for name in values:
             if name not in BY_NAME:
                 where = file.where(name, f"profiles.{profile}")
-                raise UsageError(f"{where}: there is no setting {name!r}{nearest(name, BY_NAME)}")
+                raise UsageError(f"{where}: there is no setting {name!r}{_instead(name, BY_NAME)}")
+
+
+def _instead(name: str, known: Iterable[str]) -> str:
+    """The nearest setting of a cluster, or where a job's is said."""
+    from mrq.job.settings import SETTINGS
+
+    row = SETTINGS.get(name)
+    if row is None or row.long is None:
+        return nearest(name, known)
+    return (
+        f" of a cluster: it is a job's, a class keyword, an argument of mrq.run, or {row.long} of mrq submit"
+    )
 
 
 def _check_urls(values: Mapping[str, tuple[Any, str]], choice: Choice) -> None:

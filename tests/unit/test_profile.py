@@ -121,6 +121,8 @@ def test_half_a_profile_is_refused_with_its_place(there):
     ("text", "said"),
     [
         ("prefx = 'a'", r"mrq.toml:1: there is no setting 'prefx'; did you mean 'prefix'\?"),
+        ("memory = '1G'", r"mrq.toml:1: there is no setting 'memory' of a cluster: it is a job's"),
+        ("[profiles.p]\nmax_losses = 1", r"'max_losses' of a cluster: .* or --max-losses of mrq submit"),
         ("[profile.p]\n", r"mrq.toml:1: there is no setting 'profile'; did you mean 'profiles'\?"),
         (
             "\n[profiles.p]\nprefix='x'\nmap_slot = 2",
