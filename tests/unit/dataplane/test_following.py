@@ -149,6 +149,21 @@ def test_an_address_that_isnt_known_yet_is_asked_for_again(rig: Rig) -> None:
         time.sleep(0.005)
 
 
+def test_a_peer_that_isnt_where_it_was_said_to_be_is_asked_for_again(rig: Rig) -> None:
+    """Told even if the store says the same: what its name means may have changed."""
+    rig.store.entries += [(location(0), False)]
+    rig.becomes(location(0))
+    for address in ("w1:2", "w1:2"):
+        rig.store.addresses["w1", "w1b"] = address
+        rig.peers.clear()
+        rig.follower.ask_again(("w1", "w1b"))
+        deadline = time.monotonic() + 10
+        while rig.peers != {("w1", "w1b"): address}:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    rig.follower.ask_again(("nobody", "b"))  # whom nobody has told of
+
+
 def test_paused_it_asks_nothing(rig: Rig) -> None:
     rig.follower.pause()
     time.sleep(0.1)

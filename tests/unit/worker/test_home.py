@@ -139,3 +139,32 @@ def test_a_folder_that_was_swept_under_a_newcomer_is_made_again(
     found = take(tmp_path, wait_s=5)
     assert os.path.exists(f"{found.path}/lock")
     found.close()
+
+
+def test_a_home_that_is_lost_is_named(tmp_path: Path) -> None:
+    mine = take(tmp_path)
+    path = Path(mine.path)
+    assert mine.lost(quota=False) is None
+    assert "quota was removed" in str(mine.lost(quota=True))
+    (path / "quota").touch()
+    assert mine.lost(quota=True) is None
+    for name in ("jobs", "code", "trash", "children", "sentinel"):  # are made again where they are needed
+        assert mine.lost(quota=True) is None, name
+    path.rename(tmp_path / "away")
+    assert f"{path} was removed, or is another one now" in str(mine.lost(quota=False))
+    (tmp_path / "away").rename(path)
+    assert mine.lost(quota=False) is None
+    mine.close()
+
+
+def test_what_another_boot_has_made_anew_is_left_alone(tmp_path: Path) -> None:
+    old = take(tmp_path)
+    Path(old.path).rename(tmp_path / "away")
+    new = take(tmp_path)
+    kept = Path(new.path) / "jobs/j/maps"
+    kept.mkdir(parents=True)
+    assert old.lost(quota=False) is not None
+    old.close()
+    assert kept.is_dir()
+    assert new.lost(quota=False) is None
+    new.close()
