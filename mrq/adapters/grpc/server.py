@@ -31,8 +31,6 @@ _CALLS_MAX: Final = 64
 #: that hangs.
 _READS_MAX: Final = 8
 _READ_WAIT_S: Final = 30.0
-#: Threads of the server beside those of calls: refusals, probes.
-_SPARE: Final = 64
 _NONCE: Final = (16, 64)
 #: Looks at disks for `Sees`, at once, and how long another waits for its turn: a disk that hangs holds up so
 #: many threads, and no more.
@@ -78,7 +76,6 @@ class FileServer:
             self._pool,
             interceptors=(self._guard,),
             options=options.SERVER,
-            maximum_concurrent_rpcs=calls_max + _SPARE,
         )
         me = _Identity(worker=worker, boot=boot, root=root, sentinel=sentinel, key=key or b"")
         self._health = vitals.Health("", options.SERVICE)

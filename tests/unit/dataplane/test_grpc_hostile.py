@@ -108,6 +108,24 @@ def test_calls_that_are_half_open_with_the_key_are_ended(
     wait_for(lambda: not server._guard._calls)
 
 
+def test_a_flood_of_calls_without_the_key_leaves_nothing_behind(
+    server: FileServer, peers: GrpcPeers, root: Path
+) -> None:
+    location = output(root)
+    flood = [HalfOpen(server.address) for _ in range(8)]
+    for _ in range(40):
+        for each in flood:
+            each.begin(options.FETCH)
+    for _ in range(20):
+        assert peers.sizes(JOB, 0, [location])[0] is not None
+    for each in flood:
+        wait_for(lambda each=each: len(each.ends()) == 40, 60)
+        assert set(each.ends()) == {grpc.StatusCode.UNAUTHENTICATED}
+        each.close()
+    assert (server._guard._calls, server._guard._peers) == (0, {})
+    assert server.check() == ""
+
+
 def test_one_peer_holds_half_of_the_calls_at_most(server: FileServer, half: HalfOpen) -> None:
     challenge = challenge_of(half.channel)
     calls = [
