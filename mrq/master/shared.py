@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -28,6 +29,8 @@ READ_BYTES_MAX: Final = 1 << 20
 #: The part that stands for `_SUCCESS`.
 _MANIFEST: Final = -1
 _SHOWN: Final = 12
+#: What a folder is called that a job has, as `planning.job_id` makes them.
+_OURS: Final = re.compile(r"[a-z0-9-]+-[0-9a-f]{8}")
 
 
 class SharedRoot:
@@ -110,15 +113,16 @@ class SharedRoot:
     def sweep(self, known: Callable[[], Collection[str]], until: float) -> None:
         """Remove what belongs to jobs that nobody knows any more, unless it was changed after `until`, in
         seconds since the epoch: a store that lost its data knows nothing of jobs that are done, whose results
-        are still read. `known` is asked after the folders were listed, so that what a new job makes meanwhile
-        isn't among them. Raises OperatorError."""
+        are still read. What isn't named as a job is somebody else's, if the root is a folder that is used for
+        other things too. `known` is asked after the folders were listed, so that what a new job makes
+        meanwhile isn't among them. Raises OperatorError."""
         found: list[tuple[str, str]] = []
         for kind in ("inputs", "results"):
             with contextlib.suppress(OSError):
                 found += [(name, f"{self.root}/{kind}/{name}") for name in os.listdir(f"{self.root}/{kind}")]
         there = known()
         for name, path in found:
-            if name not in there and not name.startswith(".") and _changed_at(path) < until:
+            if name not in there and _OURS.fullmatch(name) and _changed_at(path) < until:
                 shutil.rmtree(path, ignore_errors=True)
 
 

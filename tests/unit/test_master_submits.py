@@ -138,21 +138,38 @@ def test_a_pattern_is_seen_where_it_matches(tmp_path: Path) -> None:
 def test_what_no_job_wants_is_swept_and_a_new_jobs_inputs_are_not(tmp_path: Path) -> None:
     shared = SharedRoot(str(tmp_path))
     shared.prepare()
-    for name in ("inputs/old", "results/old", "results/kept", "results/.kept.mrq", "results/young"):
+    old, kept, young = "j-0000000a", "j-0000000b", "j-0000000c"
+    for name in (
+        f"inputs/{old}",
+        f"results/{old}",
+        f"results/{kept}",
+        f"results/.{kept}.mrq",
+        f"results/{young}",
+    ):
         (tmp_path / name).mkdir()
-        if not name.endswith("young"):
+        if not name.endswith(young):
             os.utime(tmp_path / name, (1000.0, 1000.0))
 
     def known() -> set[str]:
         (tmp_path / "inputs/new").mkdir()  # after the folders were listed
-        return {"kept"}
+        return {kept}
 
     shared.sweep(known, until=2000.0)
-    kept = sorted(path.name for path in (tmp_path / "results").iterdir())
-    assert kept == [".kept.mrq", "kept", "young"], (
-        "a store that lost its data doesn't know what is still read"
-    )
+    left = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert left == [f".{kept}.mrq", kept, young], "a store that lost its data doesn't know what is still read"
     assert [path.name for path in (tmp_path / "inputs").iterdir()] == ["new"]
+
+
+def test_what_is_not_named_as_a_job_is_never_swept(tmp_path: Path) -> None:
+    """A shared root that is somebody's folder, with inputs and results of other programs in it."""
+    shared = SharedRoot(str(tmp_path))
+    shared.prepare()
+    for name in ("inputs/2024", "inputs/logs", "results/thesis", "results/a-b", "results/Sort-12ab34cd"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.txt").touch()
+        os.utime(tmp_path / name, (1000.0, 1000.0))
+    shared.sweep(set, until=2000.0)
+    assert len(list(tmp_path.glob("*/*/mine.txt"))) == 5
 
 
 def test_clients_know_a_sampling_by_the_job_that_it_is_for() -> None:
