@@ -308,3 +308,14 @@ def test_the_current_stage_is_the_first_that_is_not_complete():
     a, b = Stage(name="map", total=0), Stage(name="reduce", total=2, done=1)
     assert progress.current([a, b]) is b
     assert progress.current([a]) is a
+
+
+def test_what_a_running_map_has_read_is_shown_before_it_is_done():
+    stage = Stage(name="map", total=1, running=1, fraction=0.25, records=1234, bytes=5 << 20)
+    meter = Meter()
+    meter.add(stage, 1.0)
+    line = "".join(text for text, _ in stage_spans(stage, meter, 79))
+    assert " 0/1 " in line
+    for shown in ("1 running", "1.2k records", "5.0 MiB"):
+        assert shown in line
+        assert shown in progress.plain_line([stage], {"map": meter})
