@@ -6,7 +6,6 @@ Every value can be overridden where the role is made; nothing here is read at im
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import Final
 
 #: A worker's beat: every second, suspect at 5, dead at 15.
@@ -32,5 +31,9 @@ MEMORY_BYTES_MIN: Final = 16 << 20
 
 def temp_root() -> str:
     """`MRQ_TMP/mrq-UID`: the one folder of all temporary data. Not created here."""
-    base = os.environ.get("MRQ_TMP") or tempfile.gettempdir()
+    base = os.environ.get("MRQ_TMP")
+    if not base:
+        import tempfile  # executors, which import this module, have no need of it
+
+        base = tempfile.gettempdir()
     return os.path.join(os.path.abspath(base), f"mrq-{os.getuid()}")

@@ -62,6 +62,18 @@ def test_importing_mrq_loads_little() -> None:
     assert run.stdout == "[]\n"
 
 
+def test_a_class_with_settings_loads_little_more() -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(mrq.__file__).parent.parent)!r}); import mrq\n"
+        "class J(mrq.Job, sort_values=True, memory='64M'):\n    n: int = 1\nJ()\n"
+        f"print([m for m in {HEAVY!r} + ('tempfile',) if m in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert run.stdout == "['dataclasses', 'inspect']\n"
+
+
 TYPED = """
 import mrq
 
