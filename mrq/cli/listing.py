@@ -33,7 +33,7 @@ def jobs(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
         return list_kept("json" in parsed.switches)
     with remote_of(parsed, console, told, headline=False) as engine:
         answer = engine.ask("jobs")
-    rows = [filled(JobRow, row) for row in answer["jobs"]]
+    rows = in_order([filled(JobRow, row) for row in answer["jobs"]])
     if "json" in parsed.switches:
         print_json(
             {**head(told, "listed", errors.DONE), "jobs": rows, "now": answer.get("now"), "error": None}
@@ -45,12 +45,16 @@ def jobs(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
     return errors.DONE
 
 
+def in_order(rows: list[JobRow]) -> list[JobRow]:
+    """Those that run first, then the latest: for people and for --json alike."""
+    return sorted(rows, key=lambda row: (row["state"] in _OVER, -row["submitted_at"]))
+
+
 def jobs_table(page: Page, rows: list[JobRow], now: float) -> None:
-    """Jobs, a line each, those that run first and then the latest."""
+    """Jobs, a line each."""
     if not rows:
         page.line("no jobs: none was submitted lately")
         return
-    ordered = sorted(rows, key=lambda row: (row["state"] in _OVER, -row["submitted_at"]))
     page.table(
         ("JOB", "STATE", "MAPS", "REDUCES", "RUNNING", "PRIORITY", "AGE", "TOOK", "OUT"),
         [
@@ -65,7 +69,7 @@ def jobs_table(page: Page, rows: list[JobRow], now: float) -> None:
                 _age(row["started_at"], row["finished_at"] or now),
                 row["output"] or "",
             )
-            for row in ordered
+            for row in rows
         ],
         right=("MAPS", "REDUCES", "RUNNING", "PRIORITY", "AGE", "TOOK"),
     )

@@ -30,8 +30,11 @@ def logs(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
             return errors.DONE
         if not chosen:
             console.line(f"nothing was printed by {task[0] if task else 'any attempt'} of {job}")
+        silent = 0
         for row in chosen:
-            _print(engine, row, console)
+            silent += not _print(engine, row, console, named=bool(task))
+        if silent:
+            console.line(f"{silent:,} that went well printed nothing")
     return errors.DONE
 
 
@@ -58,9 +61,12 @@ def _order(row: LogRow) -> tuple[int, int]:
     return row["generation"], row["number"]
 
 
-def _print(engine: Remote, row: LogRow, console: Console) -> None:
-    """One attempt's log, a headline before it."""
+def _print(engine: Remote, row: LogRow, console: Console, *, named: bool) -> bool:
+    """One attempt's log, a headline before it; False where there is nothing to say: it went well, printed
+    nothing, and wasn't asked for by name."""
     text, whole = _text(engine, row)
+    if not text and whole and row["status"] == "done" and not named:
+        return False
     attempt = f"attempt {row['generation']}.{row['number']}"
     console.line(console.style(f"{row['task']} {attempt} on {row['worker']}: {row['status']}", "bold"))
     if not whole:
@@ -70,6 +76,7 @@ def _print(engine: Remote, row: LogRow, console: Console) -> None:
         console.line("it printed nothing")
     lines = "".join(f"{shown(line)}\n" for line in text.splitlines())
     write_out(lines.encode("utf-8", "backslashreplace"))
+    return True
 
 
 def _text(engine: Remote, row: LogRow) -> tuple[str, bool]:

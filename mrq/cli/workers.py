@@ -34,7 +34,7 @@ def workers(parsed: Parsed, console: Console, signals: Signals, told: Told) -> i
         )
     with remote_of(parsed, console, told, headline=False) as engine:
         answer = engine.ask("workers", **({"worker": parsed.words[0]} if parsed.words else {}))
-    rows = [filled(WorkerRow, row) for row in answer["workers"]]
+    rows = in_order([filled(WorkerRow, row) for row in answer["workers"]])
     now = float(answer.get("now", 0.0))
     if "json" in parsed.switches:
         print_json(
@@ -77,6 +77,18 @@ def _order(parsed: Parsed, console: Console, told: Told) -> int:
     return errors.DONE
 
 
+def in_order(rows: list[WorkerRow]) -> list[WorkerRow]:
+    """The living by name, then the dead, the latest first: for people and for --json alike."""
+    return sorted(
+        rows,
+        key=lambda row: (
+            row["health"] == "dead",
+            row["last_beat_s"] * (row["health"] == "dead"),
+            row["worker"],
+        ),
+    )
+
+
 def workers_table(page: Page, rows: list[WorkerRow], leader: str, now: float) -> None:
     """Workers, a line each, and below them why some don't simply take tasks, and how that ends."""
     if leader:
@@ -98,11 +110,11 @@ def workers_table(page: Page, rows: list[WorkerRow], leader: str, now: float) ->
                 units.age(row["last_beat_s"]),
                 row["address"],
             )
-            for row in sorted(rows, key=lambda row: row["worker"])
+            for row in rows
         ],
         right=("MAP", "REDUCE", "DONE", "OUTPUTS", "DISK", "BEAT"),
     )
-    told = [row for row in sorted(rows, key=lambda row: row["worker"]) if row["reason"]]
+    told = [row for row in rows if row["reason"]]
     if told:
         page.line()
     for row in told[:_REASONS_LISTED]:

@@ -147,6 +147,10 @@ def describe_import_error(exc: BaseException, file: str) -> str:
     said = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
     if isinstance(exc, MrqError):
         said = str(exc)  # ours says all by itself
+    elif isinstance(exc, ModuleNotFoundError):
+        in_executor = os.environ.get("MRQ_EXECUTOR") == "1"
+        machine = "which runs a worker's executor" if in_executor else "where this command runs"
+        said += f" on {os.uname().nodename}, {machine}"
     if frame is None:
         return f"{short_path(file)}: {said}"
     return f"{place(*frame)}: {said}: `{line_text(*frame)}`"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import threading
 import time
@@ -327,8 +328,11 @@ class Link:
                 self._connect()
         elif self._stale >= _STALE_LOOKS and not self._hung:
             self._hung = True
+            who = (self._parameters.client_properties or {}).get("connection_name", "mrq")
             self._notices.say(
-                self._name, f"this process's loop has hung for {_STALE_LOOKS} s: gave up its connection"
+                self._name,
+                f"the loop of {who} (process {os.getpid()} on {os.uname().nodename}) has hung for "
+                f"{_STALE_LOOKS} s, so it gave up its connection to RabbitMQ until it moves again",
             )
             if self._connection is not None and self._connection.is_open:
                 self._connection.close(200, "the process's loop hangs")

@@ -439,7 +439,9 @@ def test_jobs_are_whole_in_a_pipe_and_take_what_is_missing_as_zero(engine, capfd
     assert first.endswith(JOB["output"])
     assert "\x1b" not in out
     assert err == ""
-    assert json.loads(mrq(capfd, "jobs", "--cluster", "prod", "--json")[0])["jobs"][0]["maps"] == 0
+    told = json.loads(mrq(capfd, "jobs", "--cluster", "prod", "--json")[0])["jobs"]
+    assert [row["job"] for row in told] == [JOB["job"], "done-1"], "the order of the table"
+    assert told[1]["maps"] == 0
     engine.answers["jobs"] = {"jobs": []}
     assert "no jobs" in mrq(capfd, "jobs", "--cluster", "prod")[0]
 
@@ -547,6 +549,17 @@ UNWELL = {
 }
 
 
+def test_the_living_stand_before_the_dead_and_the_latest_of_those_first(engine, capfd):
+    """Also where workers are made anew under other names."""
+    dead = [{**UNWELL, "worker": f"a{n}", "health": "dead", "last_beat_s": 100.0 - n} for n in range(3)]
+    engine.answers["workers"] = {"leader": "m1", "workers": [*dead, UNWELL, WORKER], "now": 1010.0}
+    out, _ = mrq(capfd, "workers", "--cluster", "prod")
+    names = ["worker-1", "worker-2", "a2", "a1", "a0"]
+    assert [line.split()[0] for line in out.splitlines()[2:7]] == names
+    told = json.loads(mrq(capfd, "workers", "--cluster", "prod", "--json")[0])
+    assert [row["worker"] for row in told["workers"]] == names
+
+
 def test_a_worker_that_isnt_well_says_why_since_when_and_how_it_ends(engine, capfd):
     engine.answers["workers"] = {"leader": "m1", "workers": [WORKER, UNWELL], "now": 1010.0}
     out, _ = mrq(capfd, "workers", "--cluster", "prod")
@@ -591,6 +604,18 @@ def test_logs_are_those_of_failed_attempts_unless_a_task_is_named(engine, capfd)
     assert engine.asked[-1] == ("logs", {"job": "j-1", "task": "m-00002"})
     told = json.loads(mrq(capfd, "logs", "j-1", "m-00002", "--json", "--cluster", "prod")[0])
     assert [(each["text"], each["whole"]) for each in told["logs"]] == [("well\n", True)]
+
+
+def test_logs_of_a_good_job_that_printed_nothing_are_one_line(engine, capfd):
+    engine.answers["logs"] = {"logs": [log(f"m-{n:05d}", 1, "done") for n in range(120)]}
+    out, err = mrq(capfd, "logs", "j-1", "--cluster", "prod")
+    assert (out, err) == ("", "120 that went well printed nothing\n")
+    engine.answers["logs"]["logs"][7] = log("m-00007", 1, "done", tail="said\n")
+    out, err = mrq(capfd, "logs", "j-1", "--cluster", "prod")
+    assert out == "said\n"
+    assert err.splitlines() == ["m-00007 attempt 1.1 on w1: done", "119 that went well printed nothing"]
+    engine.answers["logs"] = {"logs": [log("m-00003", 1, "done")]}
+    assert "it printed nothing" in mrq(capfd, "logs", "j-1", "m-00003", "--cluster", "prod")[1]
 
 
 def test_config_shows_settings_with_their_sources(engine, capfd, tmp_path, monkeypatch):

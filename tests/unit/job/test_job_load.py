@@ -164,7 +164,9 @@ def test_errors_in_the_file_have_their_line(tmp_path: Path) -> None:
     file = write(tmp_path / "brokenjob.py", "import mrq\n\ndef f(:\n    pass\n")
     assert refused(file) == f"{file}:3: SyntaxError: invalid syntax: `def f(:`"
     file = write(tmp_path / "importless.py", "import mrq\nimport numpyyy\n")
-    assert refused(file) == f"{file}:2: ModuleNotFoundError: No module named 'numpyyy': `import numpyyy`"
+    here = f"on {os.uname().nodename}, where this command runs"
+    told = f"{file}:2: ModuleNotFoundError: No module named 'numpyyy' {here}: `import numpyyy`"
+    assert refused(file) == told
     file = write(tmp_path / "raising.py", "def f():\n    return 1 / 0\n\nX = f()\n")
     assert refused(file) == f"{file}:2: ZeroDivisionError: division by zero: `return 1 / 0`"
     file = write(tmp_path / "exiting.py", "import sys\nsys.exit('bye')\n")
