@@ -361,5 +361,8 @@ def _unpack(data: bytes, path: str) -> dict[str, Any]:
     except Exception as exc:
         raise CorruptFileError(f"{path} is damaged: {exc}") from exc
     if not isinstance(found, dict) or found.get("v") != _VERSION:
-        raise CorruptFileError(f"{path} was written by another version of mrq; this one reads {_VERSION}")
+        raise CorruptFileError(
+            f"{path} was written by another version of mrq, and this one reads {_VERSION}: go on with that "
+            "version, or submit the job anew (its inputs and OUT are as they were)"
+        )
     return found

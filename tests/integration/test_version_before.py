@@ -1,0 +1,126 @@
+"""What the version before left: kept jobs go on, and finished results are read, by the code of today."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+import mrq
+from mrq.cli.app import run as mrq_command
+from mrq.io.output import output_format
+from mrq.master import jobfolder
+
+BEFORE = Path(__file__).resolve().parents[1] / "fixtures/before"
+#: Where the kept job ran.
+RAN_IN = "/tmp/" + "x" * 155
+RECORDS: list[tuple[Any, Any]] = [
+    ("é", 1), ("k", [1, None, {"a": 2.5}]), ((1, "x"), b"b"), (None, "v"), ("k2", None),
+]  # fmt: skip
+#: As each format gives them back.
+READ = {
+    "records": RECORDS,
+    "jsonl": [("é", 1), ("k", [1, None, {"a": 2.5}]), ([1, "x"], "b"), (None, "v"), ("k2", None)],
+    "lines": [(None, text) for text in ("1", '[1,null,{"a":2.5}]', "b", "v", "")],
+    "text": [("é", "1"), ("k", '[1,null,{"a":2.5}]'), ('[1,"x"]', "b"), ("v", None), ("k2", None)],
+}
+FORMATS = ("text", "lines", "jsonl", "records")
+#: The input format that reads each.
+INPUTS = {"text": "text", "lines": "text", "jsonl": "jsonl", "records": "records"}
+COMPRESSIONS = ("None", "gz", "bz2", "xz", "zst")
+
+
+class Same(mrq.Job):
+    def map(self, key, value):  # type: ignore[no-untyped-def]
+        yield key, value
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("before")
+    with tarfile.open(BEFORE / "outputs.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "outputs"
+
+
+def kept(tmp_path: Path) -> Path:
+    """The kept job at a path of its own, as if it had run there."""
+    root = Path(f"{tmp_path}/{'y' * (len(RAN_IN) - len(str(tmp_path)) - 1)}")
+    root.mkdir()
+    with tarfile.open(BEFORE / "kept-job.tar.gz") as archive:
+        archive.extractall(root, filter="data")
+    (root / "tmp/mrq-0").rename(root / f"tmp/mrq-{os.getuid()}")
+    os.chmod(root / f"tmp/mrq-{os.getuid()}", 0o700)
+    for path in [*root.rglob("jobs/*/spec"), *root.rglob(".out.mrq/job")]:
+        path.write_bytes(path.read_bytes().replace(RAN_IN.encode(), str(root).encode()))
+    (checkpoint,) = root.rglob("jobs/*/checkpoint")
+    frame = msgpack.unpackb(checkpoint.read_bytes())
+    frame["machine"] = frame["machine"].replace(RAN_IN.encode(), str(root).encode())
+    frame["crc"] = zlib.crc32(frame["machine"])
+    checkpoint.write_bytes(msgpack.packb(frame))
+    (folder,) = root.glob("tmp/mrq-*/jobs/*")
+    for split in jobfolder.read_spec(str(folder)).splits:
+        for piece in split.pieces:
+            os.utime(piece.open, ns=(piece.mtime_ns, piece.mtime_ns))
+    return folder
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_finished_result_is_read(
+    form: str,
+    compression: str,
+    outputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    """Record by record, by `mrq cat` and `mrq show`, and as an input."""
+    monkeypatch.setenv("MRQ_TMP", str(tmp_path))
+    out = outputs / f"{form}-{compression}"
+    reader = output_format(form, None if compression == "None" else compression)
+    assert list(reader.read(str(out / f"part-00000{reader.suffix}"))) == READ[form]
+    assert mrq_command(["show", str(out)]) == 0
+    assert b"5 records" in capfdbinary.readouterr().out
+    assert mrq_command(["cat", str(out)]) == 0
+    printed = capfdbinary.readouterr().out.decode()
+    assert printed.count("\n") == 5
+    found = [value for _, value in mrq.run(Same, [out], input_format=INPUTS[form], executors=1)]
+    if form == "records":
+        assert found == [value for _, value in RECORDS]
+    elif form == "jsonl":
+        assert [(row["key"], row["value"]) for row in found] == READ["jsonl"]
+    else:
+        assert found == printed.split("\n")[:-1]
+
+
+def test_a_kept_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what its maps had done."""
+    folder = kept(tmp_path)
+    root = folder.parents[3]
+    monkeypatch.setenv("MRQ_TMP", str(root / "tmp"))
+    assert len(list(folder.glob("maps/*"))) == 2
+    (root / "gate").touch()
+    with mrq.local(executors=1) as engine:
+        handle = engine.retry(folder.name)
+        result = handle.result(60)
+    assert sorted(result) == [("a", "2"), ("b", "2"), ("bad", "1")]
+    assert result.output == str(root / "out")
+    assert (result.summary.maps, result.summary.records_in) == (3, 5)
+
+
+def test_a_kept_job_of_an_unknown_version_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = kept(tmp_path)
+    monkeypatch.setenv("MRQ_TMP", str(folder.parents[2]))
+    spec = msgpack.unpackb((folder / "spec").read_bytes(), strict_map_key=False)
+    (folder / "spec").write_bytes(msgpack.packb({**spec, "v": 1}))
+    with mrq.local(executors=1) as engine, pytest.raises(mrq.MrqError, match="version") as refused:
+        engine.retry(folder.name)
+    assert "submit the job anew" in str(refused.value)
