@@ -12,13 +12,12 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.machine import Machine
-from mrq.core.machine_config import MachineConfig
 from mrq.core.model import JobSpec, JobState, Kind, Limits, Purpose, TaskResult
 from mrq.errors import CorruptFileError, InputError, MrqError, OperatorError, UsageError
 from mrq.io import committer, inputs, owner
@@ -33,10 +32,11 @@ from mrq.master.news import News
 from mrq.master.office import Office, nobody
 from mrq.master.outbox import found_in
 from mrq.master.shared import SharedRoot
-from mrq.master.shares import Probe, Shares
-from mrq.master.submits import Cut, Submits, shown_id
+from mrq.master.shares import Shares
+from mrq.master.submits import Submits, shown_id
+from mrq.master.term_settings import Overtaken, Settings
 from mrq.master.views import Views
-from mrq.ports import Batch, Clock, StoredJob
+from mrq.ports import Batch, StoredJob
 
 #: Threads for what touches disks: planning, letting go of outputs, logs.
 _SLOW: Final = 4
@@ -48,33 +48,6 @@ _WAITS_S: Final = 2.0
 _HOUSE_S: Final = 600.0
 #: Between tries of a store that is away.
 _AGAIN_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What a term is made with."""
-
-    owner: str  #: one for each life of a master's process
-    shared_root: str
-    keep_s: float
-    cut: Cut
-    config: MachineConfig
-    clock: Clock
-    say: Callable[[str], None]
-    dial: Dial | None  #: None: workers are taken at their word
-    probe: Probe | None  #: None: workers are taken to share every disk
-    ticked: Callable[[], None]  #: the loop has gone round once more
-    acting: Callable[[], bool]  #: may this master write and publish at this moment?
-    fenced: Callable[[], None]  #: a later leader is there
-    died: Callable[[BaseException], None]
-
-
-class Overtaken(OperatorError):
-    """A later epoch than this one is in the store: the lease was of a store that lost it."""
-
-    def __init__(self, message: str, *, epoch: int) -> None:
-        super().__init__(message)
-        self.epoch = epoch
 
 
 class Term:
