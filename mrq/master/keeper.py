@@ -55,6 +55,8 @@ class ClusterKeeper:
         self._over = over
         self._died = died
         self._stopping = stopping
+        #: Held while a failed job's claim is let go of, or taken again.
+        self.claiming = threading.Lock()
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
         """Publish OUT; done again by a successor where this one died on the way."""
@@ -131,8 +133,11 @@ class ClusterKeeper:
         """Let go of OUT, tell whoever waits. Again is once: a successor does it for ends that it finds."""
         target = self.submits.sampled_for(spec) if spec.purpose is Purpose.SAMPLE else spec
         keep = state is JobState.FAILED and target is spec
-        if state is not JobState.DONE:
-            committer.abandon(_staging_of(target), keep=keep)
+        with self.claiming:
+            if state is JobState.FAILED and self._goes_on(spec):
+                return  # a retry came first: its claim isn't to be let go of
+            if state is not JobState.DONE:
+                committer.abandon(_staging_of(target), keep=keep)
         if not keep:
             self._shared.drop_inputs(target.job)
         self._tell_end(target, state, error, view, results=results)
@@ -140,13 +145,21 @@ class ClusterKeeper:
         if not keep:
             self._forget(spec.job, drop_files=state is not JobState.DONE)
 
+    def _goes_on(self, spec: JobSpec) -> bool:
+        """Has a job that had failed been taken up again?"""
+        view = self.master.view(spec.job)
+        return view is not None and view.state is not JobState.FAILED
+
     def _forget(self, job: str, *, drop_files: bool) -> None:
         self.submits.settled(job)
         self.master.later(lambda: self.master.forget(job, drop_files=drop_files))
 
     def expire(self, spec: JobSpec) -> None:
         """A failed job that nobody went on with: what was kept for a retry goes. Raises OutputError."""
-        committer.abandon(_staging_of(spec))
+        with self.claiming:
+            if self._goes_on(spec):
+                return
+            committer.abandon(_staging_of(spec))
         self._shared.drop_inputs(spec.job)
         self._forget(spec.job, drop_files=True)
 

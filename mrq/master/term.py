@@ -451,8 +451,9 @@ class Term:
                     f"job {job} can't go on: its input changed since it was submitted: "
                     f"{', '.join(changed[:5])}{more}; submit it anew"
                 )
-            committer.reopen(spec, cluster=self._cluster)
-            self._master.settle(e.RetryRequested(job=job, limits=limits))
+            with self._keeper.claiming:
+                committer.reopen(spec, cluster=self._cluster)
+                self._master.settle(e.RetryRequested(job=job, limits=limits))
         self._desk.tell(job, {"type": "resumed"})
 
     def _goes_on(self, job: str) -> bool:

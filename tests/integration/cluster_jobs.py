@@ -93,6 +93,21 @@ class Broken(mrq.Job):
         yield line, 1
 
 
+class Waiting(mrq.Job):
+    """Fails until a file says otherwise, and then waits for another one."""
+
+    gate: str
+    reduce = mrq.sum
+
+    def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
+        if not os.path.exists(os.path.join(self.gate, "mended")):
+            raise ValueError(f"can't read {line!r}")
+        while not os.path.exists(os.path.join(self.gate, "open")):
+            self.task.progress()
+            time.sleep(0.02)
+        yield line, 1
+
+
 class Chatty(mrq.Job):
     def map(self, key: int, line: str) -> Iterator[tuple[None, str]]:
         print("said by user code")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_jobs import Broken, Gated, SortedLate, Words
+from cluster_jobs import Broken, Gated, SortedLate, Waiting, Words
 from cluster_rig import Cluster, until
 
 from mrq.core.model import JobState
@@ -177,6 +177,33 @@ def test_a_failed_job_goes_on_under_another_leader(made: Cluster, tmp_path: Path
     kill(made)
     (gate / "mended").touch()
     assert dict(client.retry(handle.job).result(20)) == {"bad": "1", "good": "1"}
+
+
+def test_a_failed_job_that_goes_on_keeps_its_claim_whoever_still_settles_its_end(
+    made: Cluster, tmp_path: Path
+) -> None:
+    """A successor settles the ends that it finds once more, while a retry may have come already."""
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    made.master()
+    made.worker("w0")
+    client = made.client()
+    source = inputs(tmp_path, "bad")
+    handle = client.start(Waiting(gate=str(gate)), source, tmp_path / "out")
+    with pytest.raises(JobFailed):
+        handle.result(20)
+    (gate / "mended").touch()
+    again = client.retry(handle.job)
+    term = made.masters[-1][0]._term
+    assert term is not None
+    spec = term._master.spec(handle.job)
+    assert spec is not None
+    term._keeper.settle(spec, JobState.FAILED, "of before", None, {})
+    term._keeper.expire(spec)
+    with pytest.raises(OutputError, match=f"being written by job {handle.job}; wait for it"):
+        client.run(Words, source, tmp_path / "out")
+    (gate / "open").touch()
+    assert dict(again.result(20)) == {"bad": "1"}
 
 
 def test_a_record_of_the_version_before_is_refused_by_name_where_nothing_says_whose_the_folder_is(
