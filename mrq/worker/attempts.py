@@ -24,9 +24,8 @@ from typing import Final
 
 from mrq.core import wire
 from mrq.core.model import ErrorReport, JobSpec, Kind, Outcome, Slots, Status
-from mrq.errors import WorkerFolderError
 from mrq.io import disk
-from mrq.worker import exits, logs, page, protocol, scratch
+from mrq.worker import exits, folders, logs, page, protocol, scratch
 from mrq.worker.debug import Fault
 from mrq.worker.order import AttemptOrder
 from mrq.worker.pool import Executor, Pool
@@ -483,9 +482,7 @@ class Attempts:
         if folder and not full:
             path = exc.filename or order.scratch
             said = f"{path}, of this worker's own folders, can't be made: {exc.strerror}"
-            error = ErrorReport(type=WorkerFolderError.__name__, message=said)
-            outcome = Outcome(status=Status.LOST, error=error, started=False, disk=True)
-            self._ended(order.attempt.token, self.mended(order.spec.job, outcome))
+            self._ended(order.attempt.token, self.mended(order.spec.job, folders.outcome(said)))
             return
         if full:
             message = str(disk.named(exc, order.scratch))

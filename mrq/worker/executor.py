@@ -319,13 +319,12 @@ def _of_a_folder(exc: BaseException, order: AttemptOrder, code: str) -> Outcome 
     from mrq.core.model import ErrorReport, Outcome, Status
     from mrq.io import disk
     from mrq.worker import folders
-    from mrq.worker.tasks.runner import without_folder
 
     if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
         error = ErrorReport(type=type(exc).__name__, message=str(disk.named(exc, order.log_path)))
         return Outcome(status=Status.DISK_FULL, error=error)
     why = folders.lost(order, exc, code)
-    return without_folder(why) if why is not None else None
+    return folders.outcome(why) if why is not None else None
 
 
 def _frames(exc: BaseException) -> str:

@@ -14,6 +14,9 @@ import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from mrq.core.model import ErrorReport, Outcome, Status
+from mrq.errors import WorkerFolderError
+
 if TYPE_CHECKING:
     from mrq.worker.order import AttemptOrder
 
@@ -43,6 +46,12 @@ def lost(order: AttemptOrder, exc: BaseException | None, code: str = "") -> str 
         elif each.errno in _OF_A_DISK and _is_ours(each):
             return f"the disk of this worker's own folders fails: {each.strerror}"
     return None
+
+
+def outcome(why: str) -> Outcome:
+    """Of an attempt that its worker's own disk failed: nothing is charged."""
+    error = ErrorReport(type=WorkerFolderError.__name__, message=why)
+    return Outcome(status=Status.LOST, error=error, started=False, disk=True)
 
 
 def mend(folder: str, root: str) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from mrq.core import agent as a
 from mrq.core.model import ErrorReport, Kind, Outcome, Status
 from mrq.errors import DiskFullError, MrqError, OperatorError, WorkerFolderError
+from mrq.worker import folders
 from mrq.worker.attempts import Attempts, Progress
 from mrq.worker.calls import Calls, Looked
 from mrq.worker.debug import DebugSwitch
@@ -163,9 +164,7 @@ class Starts:
     def _fail(self, command: a.Start, exc: MrqError) -> None:
         token, full = command.attempt.token, isinstance(exc, DiskFullError)
         if isinstance(exc, WorkerFolderError):
-            error = ErrorReport(type=type(exc).__name__, message=str(exc))
-            outcome = Outcome(status=Status.LOST, error=error, started=False, disk=True)
-            self._end(token, self._attempts.mended(command.message.job, outcome))
+            self._end(token, self._attempts.mended(command.message.job, folders.outcome(str(exc))))
             return
         # A job's code that is damaged will stay so; a store that is away comes back.
         charged = not full and (not isinstance(exc, OperatorError) or self._attempts.bad_start())

@@ -26,12 +26,13 @@ from typing import Final
 from zlib import crc32
 
 from mrq.core.model import ErrorReport, FetchFailure, MapLocation, Outcome, Status
-from mrq.errors import CorruptFileError, DiskFullError, PeerUnreachableError, WorkerFolderError
+from mrq.errors import CorruptFileError, DiskFullError, PeerUnreachableError
 from mrq.io import disk
 from mrq.ports import PeerClient, RegionInfo
 from mrq.shuffle.bounded import Quota
 from mrq.shuffle.gathered import GatheredWriter, remove
 from mrq.shuffle.mapfile import MapHeader, Region
+from mrq.worker import folders
 from mrq.worker.dataplane import messages
 from mrq.worker.dataplane.landing import Landing
 from mrq.worker.dataplane.places import Places
@@ -444,9 +445,7 @@ def _broken_off(exc: BaseException, path: str) -> Outcome:
         error = ErrorReport(type="DiskFullError", message=str(exc))
         return Outcome(status=Status.DISK_FULL, error=error, started=False)
     if isinstance(exc, OSError):  # of the file that it makes: peers' troubles have names of their own
-        named = str(disk.named(exc, exc.filename or path))
-        error = ErrorReport(type=WorkerFolderError.__name__, message=named)
-        return Outcome(status=Status.LOST, error=error, started=False, disk=True)
+        return folders.outcome(str(disk.named(exc, exc.filename or path)))
     print("".join(traceback.format_exception(exc)), file=sys.stderr, flush=True)  # noqa: T201
     message = f"gathering map outputs failed: {exc}"
     error = ErrorReport(type=type(exc).__name__, message=message)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from mrq.core.model import ErrorReport, Kind, Outcome, Purpose, Status, TaskResult
-from mrq.errors import MrqError, WorkerFolderError
+from mrq.core.model import Kind, Outcome, Purpose, Status, TaskResult
+from mrq.errors import MrqError
 from mrq.job.base import Job, defined
 from mrq.shuffle.bounded import Quota
 from mrq.worker import folders
@@ -35,7 +35,7 @@ def run_attempt(order: AttemptOrder, job: Job, page: memoryview[int], quota: Quo
         attempt.discard()
         why = folders.lost(order, None)
         if why is not None:  # not the map's output: what was gathered of it
-            return without_folder(why)
+            return folders.outcome(why)
         return Outcome(status=Status.FETCH_FAILED, fetch_failures=exc.failures)
     except BaseException as exc:  # noqa: BLE001 SystemExit and KeyboardInterrupt of user code too
         outcome = _failed(attempt, exc)
@@ -96,17 +96,11 @@ def _run_task(attempt: Attempt) -> TaskResult:
     return run_map(attempt)
 
 
-def without_folder(why: str) -> Outcome:
-    """The worker's own disk is to blame: nothing is charged."""
-    error = ErrorReport(type=WorkerFolderError.__name__, message=why)
-    return Outcome(status=Status.LOST, error=error, started=False, disk=True)
-
-
 def _failed(attempt: Attempt, exc: BaseException) -> Outcome:
     if not failure.disk_full(exc):
         why = folders.lost(attempt.order, exc, _code_of(attempt.job))
         if why is not None:
-            return without_folder(why)
+            return folders.outcome(why)
     try:
         at = attempt.record()
     except Exception:  # noqa: BLE001 without a record the error is still an error
