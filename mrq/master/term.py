@@ -36,6 +36,7 @@ from mrq.master.shares import Shares
 from mrq.master.submits import Submits, shown_id
 from mrq.master.term_settings import Overtaken, Settings
 from mrq.master.views import Views
+from mrq.master.waits import Waits
 from mrq.ports import Batch, StoredJob
 
 #: Threads for what touches disks: planning, letting go of outputs, logs.
@@ -151,7 +152,7 @@ class Term:
             shared=self._shared,
             slow=self._slow,
         )
-        self._waits: dict[str, str] = {}  #: what was said last of why a job waits
+        self._waits = Waits(self._views, self._master.spec, self._news.note)
         self._waits_at = 0.0
         self._apart: dict[str, str] = {}  #: what was said last of who doesn't share a job's OUT
         self._looks_for_apart = False  #: at this moment
@@ -342,20 +343,11 @@ class Term:
             self._news.note(job, trouble or "the broker takes messages again")
 
     def _say_what_waits(self) -> None:
-        """Tell each client why nothing of its job runs, when that changes."""
-        now = self._settings.clock.monotonic()
-        if now < self._waits_at:
+        """Tell clients what keeps their jobs from going on, when that changes."""
+        if (now := self._settings.clock.monotonic()) < self._waits_at:
             return
         self._waits_at = now + _WAITS_S
-        waits: dict[str, str] = {}
-        for job, view in self._views.under_way():
-            spec = self._master.spec(view.job)
-            reason = self._views.waits_for(spec, view) if spec is not None else None
-            if reason:
-                waits[job] = reason
-                if self._waits.get(job) != reason:
-                    self._news.note(job, reason)
-        self._waits = waits
+        self._waits.look()
         folders = {os.path.dirname(spec.staging) for spec in self._written() if spec.staging}
         if not self._looks_for_apart and self._shares.due(folders):
             self._looks_for_apart = True

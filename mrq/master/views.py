@@ -289,6 +289,10 @@ def status_of(
     return row
 
 
+#: Workers without room that are told by name in one sentence.
+_FULL_TOLD: Final = 3
+
+
 def why_waiting(spec: JobSpec, workers: list[WorkerView], *, maps_left: bool = True) -> str | None:
     """Why no worker runs anything of a job, as far as the workers are the reason."""
     there = [w for w in workers if w.health is not WorkerHealth.DEAD]
@@ -309,8 +313,9 @@ def why_waiting(spec: JobSpec, workers: list[WorkerView], *, maps_left: bool = T
             return f"no worker can run {spec.job}: none of {len(able)} that it fits has a {kind} slot"
     full = [(w.worker, str(w.about["full"])) for w in able if w.about.get("full")]
     if maps_left and len(full) == len(able):
-        others = f", and {len(full) - 1} more are full" if len(full) > 1 else ""
-        return f"no worker takes maps: worker {full[0][0]}: {full[0][1]}{others}"
+        told = "; ".join(f"worker {name}: {text}" for name, text in full[:_FULL_TOLD])
+        others = f", and {len(full) - _FULL_TOLD} more are full" if len(full) > _FULL_TOLD else ""
+        return f"no worker takes maps: {told}{others}"
     return None
 
 

@@ -32,15 +32,22 @@ class Room:
         """What to tell people while it is full."""
         if not self.full:
             return None
+        until = f"no maps are taken until {self.needed:,} bytes more are free"
         if self.quota and self.quota <= self.used + self.free:
             return (
                 f"disk quota reached: {self.used:,} of {self.quota:,} bytes are used, and the rest is kept "
-                "for what runs and for reduces; no maps are taken until there is room (--disk-quota)"
+                f"for what runs and for reduces; {until} (--disk-quota)"
             )
         return (
             f"disk quota reached: the disk has {self.free:,} bytes left beside the {self.used:,} that are "
-            "used here, which is kept for what runs and for reduces; no maps are taken until there is room"
+            f"used here, which is kept for what runs and for reduces; {until}"
         )
+
+    @property
+    def needed(self) -> int:
+        """Bytes that must become free before maps are taken again."""
+        limit = min(self.quota, self.used + self.free) if self.quota else self.used + self.free
+        return max(int(limit * _AGAIN_SHARE) + 1 - (limit - self.used), _FREE_MIN_BYTES - self.free, 0)
 
 
 def measure(folder: str, quota: int | None, before: Room | None = None) -> Room:

@@ -92,6 +92,9 @@ def test_a_map_that_would_exceed_the_quota_ends_by_name_and_within_it(
     assert "the disk quota of this worker is reached" in str(told.value)
     assert f"of {64 * MIB:,} bytes" in str(told.value)
     assert "MRQ_DISK_QUOTA" in str(told.value)
+    said = [text for text in cluster.said if "worker small has too little disk for m-00000" in text]
+    assert len(said) == 1, "at once, with what it had and what was needed, and once"
+    assert "more were needed" in said[0]
     assert watch.close() <= 64 * MIB
 
 

@@ -187,8 +187,10 @@ def test_why_a_job_waits_is_said_by_name() -> None:
     full = worker(full="disk quota reached: all of it")
     assert why_waiting(SPEC, [full, worker()]) is None
     assert why_waiting(SPEC, [full], maps_left=False) is None
+    assert (why_waiting(SPEC, [full] * 5) or "").endswith("all of it, and 2 more are full")
     assert why_waiting(SPEC, [full, full]) == (
-        "no worker takes maps: worker w: disk quota reached: all of it, and 1 more are full"
+        "no worker takes maps: worker w: disk quota reached: all of it; "
+        "worker w: disk quota reached: all of it"
     )
 
 

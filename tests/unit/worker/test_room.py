@@ -32,6 +32,16 @@ def test_no_maps_are_taken_while_less_than_a_third_is_free(
     assert found.full is full
     assert (found.note is not None) is full
     assert found.note is None or found.note.startswith("disk quota reached: ")
+    assert found.note is None or f"until {found.needed:,} bytes more are free" in found.note
+
+
+def test_what_is_said_to_be_needed_is_enough_and_not_more() -> None:
+    full = room.judge(70 * GIB, 100 * GIB, 900 * GIB, was_full=False)
+    assert full.full
+    assert full.needed == 5 * GIB + 1
+    for freed, still in ((full.needed, False), (full.needed - 1, True)):
+        assert room.judge(70 * GIB - freed, 100 * GIB, 900 * GIB, was_full=True).full is still
+    assert room.judge(0, 0, 10 << 20, was_full=False).needed == (64 << 20) - (10 << 20)
 
 
 def test_what_the_files_take_is_measured(tmp_path: Path) -> None:

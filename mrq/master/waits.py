@@ -1,0 +1,53 @@
+"""Tells whoever waits for a job why it doesn't go on: what no worker runs, and which workers lack disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mrq.core.jobs import JobView
+from mrq.core.model import JobSpec, Status, task_name
+from mrq.master.views import Views
+
+
+class Waits:
+    """What was said last of each job, so that only what changes is said."""
+
+    def __init__(
+        self, views: Views, spec_of: Callable[[str], JobSpec | None], note: Callable[[str, str], None]
+    ) -> None:
+        """`note` tells a job's clients a sentence."""
+        self._views = views
+        self._spec_of = spec_of
+        self._note = note
+        self._said: dict[str, str] = {}
+        self._lacking: dict[str, set[str]] = {}  #: by job, the workers whose lack of disk was told
+
+    def look(self) -> None:
+        """Tell what has changed since the last look."""
+        said: dict[str, str] = {}
+        lacking: dict[str, set[str]] = {}
+        for job, view in self._views.under_way():
+            spec = self._spec_of(view.job)
+            if spec is None:
+                continue
+            reason = self._views.waits_for(spec, view)
+            if reason:
+                said[job] = reason
+                if self._said.get(job) != reason:
+                    self._note(job, reason)
+            told = lacking[job] = self._lacking.get(job, set())
+            for worker, text in short_of_disk(view).items():
+                if worker not in told:
+                    told.add(worker)
+                    self._note(job, text)
+        self._said, self._lacking = said, lacking
+
+
+def short_of_disk(view: JobView) -> dict[str, str]:
+    """Of each worker on which a task found no room: a sentence with what it had and what was needed."""
+    found: dict[str, str] = {}
+    for told in view.errors:
+        if told.status is Status.DISK_FULL and told.error is not None:
+            name = task_name(told.kind, told.index)
+            found[told.worker] = f"worker {told.worker} has too little disk for {name}: {told.error.message}"
+    return found
