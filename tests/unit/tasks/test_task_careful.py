@@ -126,7 +126,8 @@ def test_a_bad_block_is_halved_until_its_bad_lines_are_alone(lead: bytes, end: b
     data = lead + b"\n".join(lines) + end
     rig, outcome, order = careful(Blocks(), tmp_path, data, 5)
     kept = bad(rig, done(outcome), ".records")
-    assert [value for _, value in kept] == [b"bad0", b"bad1", b"bad150", b"bad298", b"bad299"]
+    last = b"bad299" if end else b"bad299\r"  # without a newline behind it, it's no part of a line's end
+    assert [value for _, value in kept] == [b"bad0", b"bad1", b"bad150", b"bad298", last]
     offsets = [0 if value == b"bad0" else data.index(value) for _, value in kept]
     assert [key for key, _ in kept] == offsets
     assert [row["offset"] for row in bad(rig, done(outcome), ".jsonl")] == offsets

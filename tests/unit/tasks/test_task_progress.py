@@ -24,14 +24,14 @@ class Slow(mrq.Job):
     """Looks at the page as an agent would, at every record."""
 
     def map(self, key: Any, value: Any) -> Iterator[tuple[Any, Any]]:
-        self.seen.append(_progress(tuple(self.task._page)))  # type: ignore[attr-defined]
+        self.seen.append(_progress(self.order, tuple(self.task._page)))  # type: ignore[attr-defined]
         yield key, value
 
 
 class SlowSplit(mrq.Job):
     def map_split(self, records: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
         for key, value in records:
-            self.seen.append(_progress(tuple(self.task._page)))  # type: ignore[attr-defined]
+            self.seen.append(_progress(self.order, tuple(self.task._page)))  # type: ignore[attr-defined]
             yield key, value
 
 
@@ -61,7 +61,8 @@ def test_a_map_of_one_block_moves_with_its_records(tmp_path: Path, form: str, jo
     made.seen = []  # type: ignore[attr-defined]
     rig = Rig(made, tmp_path, settings={"input_format": form if form in ("jsonl", "records") else "text"})
     piece = rig.piece(data, name)
-    outcome = rig.run(rig.order(Kind.MAP, 0, split=Split(index=0, pieces=(piece,))))
+    made.order = rig.order(Kind.MAP, 0, split=Split(index=0, pieces=(piece,)))  # type: ignore[attr-defined]
+    outcome = rig.run(made.order)  # type: ignore[attr-defined]
     assert outcome.status is Status.DONE
     seen = made.seen  # type: ignore[attr-defined]
     assert len(seen) == RECORDS
