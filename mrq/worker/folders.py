@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -69,7 +68,7 @@ def mend(folder: str, root: str) -> None:
 
 def probe(folder: str) -> None:
     """Write something into a folder, and remove it. Raises OSError, but not for a disk that is full."""
-    path = f"{folder}/.mrq-{secrets.token_hex(4)}"
+    path = f"{folder}/.mrq-{os.urandom(4).hex()}"
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as exc:
@@ -85,7 +84,7 @@ def _put_aside(folder: str, root: str) -> None:
     for part in os.path.relpath(folder, root).split(os.sep):
         at = f"{at}/{part}"
         if os.path.lexists(at) and not os.path.isdir(at):
-            os.rename(at, f"{at}.{secrets.token_hex(4)}.aside")
+            os.rename(at, f"{at}.{os.urandom(4).hex()}.aside")
             return
 
 
