@@ -234,12 +234,12 @@ class _Extreme(Folding):
         self._pick = pick
 
     def start(self, values: Sequence[Any]) -> Any:
-        from mrq.codec.order import NONE, family, sort_key
-
         if len(values) == 1:
             if type(values[0]) not in ATOMS:
                 self.look(values[0])
             return values[0]
+        from mrq.codec.order import NONE, family, sort_key
+
         if float in set(map(type, values)):
             for value in values:
                 if value != value:
