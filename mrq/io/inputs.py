@@ -17,7 +17,7 @@ from mrq.core.splits import InputFile
 from mrq.errors import InputError
 from mrq.io import disk
 from mrq.io.compression import compression_of
-from mrq.io.search import Found, Search, identity, is_hidden
+from mrq.io.search import MARKS, Found, Search, identity, is_hidden
 from mrq.io.streams import difference, filesystem, is_url
 
 
@@ -261,7 +261,8 @@ def _remote(url: str, splittable: bool, hidden: bool, left_out: dict[str, bool])
         if info.get("type") == "directory":
             continue
         if not hidden and is_hidden(name, path):
-            left_out[name] = False
+            if not _is_mark(name, details):
+                left_out[name] = False
             continue
         count += 1
         full = fs.unstrip_protocol(name)
@@ -276,6 +277,14 @@ def _remote(url: str, splittable: bool, hidden: bool, left_out: dict[str, bool])
         )
     if not count and not MAGIC.isdisjoint(path):
         raise InputError(f"{url}: the pattern matches no file")
+
+
+def _is_mark(name: str, details: Mapping[str, Any]) -> bool:
+    """Is it what a finished result has beside its parts, or in its `_bad`?"""
+    folder, _, last = name.rpartition("/")
+    if folder.endswith(f"/{MARKS[1]}"):
+        folder, last = folder[: -len(MARKS[1]) - 1], MARKS[1]
+    return last in MARKS and f"{folder}/{MARKS[0]}" in details
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:

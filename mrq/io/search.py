@@ -15,7 +15,7 @@ import errno
 import os
 import re
 import stat as stats
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
@@ -25,6 +25,8 @@ from mrq.errors import InputError
 
 #: Names of outputs in the making, success marks, editors' and version control's files.
 HIDDEN: Final = ("_", ".")
+#: Hidden names that a result of mrq's, and many another's, has.
+MARKS: Final = ("_SUCCESS", "_bad")
 #: What is left of a pattern where all below a folder is wanted.
 _ALL: Final = -1
 #: What a name that can't be there is refused with.
@@ -155,10 +157,11 @@ class Search:
             self._literal(folder, part, last=last)
         else:
             test = self._tests[folder.left]
-            for entry in _listed(_name(folder), folder.path):
+            entries = _listed(_name(folder), folder.path)
+            for entry in entries:
                 if test(entry.name) is None or not (last or _is_folder(entry)):
                     continue
-                if not self._shown(entry, part, last=last):
+                if not self._shown(entry, part, entries, last=last):
                     continue
                 below = _beneath(folder, entry.name, entry.path, through=entry.is_symlink())
                 if last:
@@ -167,9 +170,10 @@ class Search:
                     self._go_on(below, folder.left + 1)
 
     def _any_depth(self, folder: Candidate, *, last: bool) -> Iterator[Found]:
-        for entry in _listed(_name(folder), folder.path):
+        entries = _listed(_name(folder), folder.path)
+        for entry in entries:
             is_folder = _is_folder(entry)
-            if not (is_folder or last) or not self._shown(entry, "**", last=last):
+            if not (is_folder or last) or not self._shown(entry, "**", entries, last=last):
                 continue
             below = _beneath(folder, entry.name, entry.path, through=entry.is_symlink())
             if is_folder:
@@ -208,13 +212,11 @@ class Search:
             self._entered(name, folder.path)
         prefix = name if name.endswith("/") else name + "/"
         entries = _listed(name, folder.path)
-        is_result = any(entry.name == "_SUCCESS" for entry in entries)
-        if is_result:
+        if _is_result(entries):
             self.results.append(os.path.normpath(folder.path))
         for entry in entries:
             if entry.name.startswith(HIDDEN) and not self._hidden:
-                if not (is_result and entry.name in ("_SUCCESS", "_bad")):  # marks of a result, never data
-                    self._leave_out(entry)
+                self._leave_out(entry, entries)
                 continue
             stat = _stat(prefix + entry.name, entry.path, entry)
             through = folder.through_link or entry.is_symlink()
@@ -237,7 +239,9 @@ class Search:
             else:
                 yield Found(prefix + entry.name, entry.path, stat, (folder.match, below))
 
-    def _shown(self, entry: os.DirEntry[str], part: str, *, last: bool) -> bool:
+    def _shown(
+        self, entry: os.DirEntry[str], part: str, beside: Sequence[os.DirEntry[str]], *, last: bool
+    ) -> bool:
         """May a wildcard match this name? Hidden ones only where the pattern spells such."""
         name = entry.name
         if self._hidden or not name.startswith(HIDDEN):
@@ -245,11 +249,13 @@ class Search:
         if (name[0] == "_" or part[0] == ".") and any(spelled(name) for spelled in self._spelled):
             return True
         if not (last and self._whole_tree and part != "**" and _is_folder(entry)):
-            self._leave_out(entry)
+            self._leave_out(entry, beside)
         return False
 
-    def _leave_out(self, entry: os.DirEntry[str]) -> None:
-        self.left_out[entry.path] = _is_folder(entry)
+    def _leave_out(self, entry: os.DirEntry[str], beside: Sequence[os.DirEntry[str]]) -> None:
+        """Count a hidden name; the marks of a result, which never are data, don't count."""
+        if entry.name not in MARKS or not _is_result(beside):
+            self.left_out[entry.path] = _is_folder(entry)
 
 
 def is_hidden(name: str, pattern: str) -> bool:
@@ -302,6 +308,11 @@ def _listed(name: str, path: str) -> list[os.DirEntry[str]]:
 
 def _entry_name(entry: os.DirEntry[str]) -> str:
     return entry.name
+
+
+def _is_result(entries: Sequence[os.DirEntry[str]]) -> bool:
+    """Does a folder that holds these say that it is finished?"""
+    return any(entry.name == MARKS[0] for entry in entries)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
