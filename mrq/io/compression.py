@@ -112,9 +112,13 @@ class Decompressing:
         try:
             found: bytes = self._engine.decompress(data, n)
         except self._errors as exc:
-            plain = f"; if it is plain text, rename it without .{self._name}" if _may_be_text(data) else ""
+            why = ""
+            if self._members > 1:
+                why = f"; what follows the end of its {self._name} data is damaged, or doesn't belong to it"
+            elif _may_be_text(data):
+                why = f"; if it is plain text, rename it without .{self._name}"
             raise InputError(
-                f"{self._path}: not a whole {self._name} file, or a damaged one: {exc}{plain}"
+                f"{self._path}: not a whole {self._name} file, or a damaged one: {exc}{why}"
             ) from exc
         if self._engine.eof:
             self._input = self._engine.unused_data
@@ -145,8 +149,8 @@ class Decompressing:
 
 
 def _may_be_text(data: bytes) -> bool:
-    """No compressed data looks so."""
-    return data[:64].isascii() and b"\0" not in data[:64] and bool(data)
+    """Hardly any compressed data begins without a control character."""
+    return bool(data) and not any(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in data[:64])
 
 
 class _Gz:

@@ -238,9 +238,20 @@ def test_compressed_twice_is_read_and_endlessly_is_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize("compression", COMPRESSORS)
 def test_text_that_is_named_as_compressed_is_refused(compression: str, tmp_path: Path) -> None:
     path = tmp_path / f"text.{compression}"
-    path.write_bytes(TEXT)
-    with pytest.raises(InputError, match=rf"not a whole .*rename it without \.{compression}"):
-        read(TEXT, str(path))
+    for text in (TEXT, "größer als\n".encode()):
+        path.write_bytes(text)
+        with pytest.raises(InputError, match=rf"not a whole .*rename it without \.{compression}"):
+            read(text, str(path))
+
+
+@pytest.mark.parametrize("compression", COMPRESSORS)
+def test_what_follows_compressed_data_is_named_as_that(compression: str, tmp_path: Path) -> None:
+    path = tmp_path / f"text.{compression}"
+    data = COMPRESSORS[compression](TEXT) + b"and so on\n"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"what follows the end of its {compression} data") as refused:
+        read(data, str(path))
+    assert "plain text" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", [name for name in REFUSED if name.startswith("utf")])
