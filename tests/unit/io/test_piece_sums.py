@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -16,7 +18,8 @@ from mrq.core.checked import Checked
 from mrq.core.model import Piece, Split, TaskResult
 from mrq.io import blocks, lines
 from mrq.io.formats import input_format, output_format
-from mrq.io.streams import Reading
+from mrq.io.inputs import changed
+from mrq.io.streams import Reading, Source
 
 
 def cut(opened: str, data: bytes, cuts: list[int]) -> list[Split]:
@@ -99,3 +102,22 @@ def test_of_compressed_files_and_by_url(tmp_path: Path, form: str, taken: int | 
         form,
         taken,
     )
+
+
+def test_a_part_that_was_copied_again_is_read_on(tmp_path: Path) -> None:
+    """`mrq retry` after a damaged part was replaced by a good copy, which has another time."""
+    path = tmp_path / "part-00000"
+    data = b"a part\n" * 9
+    path.write_bytes(data)
+    size, mtime_ns = len(data), path.stat().st_mtime_ns
+    then = Piece(path="part-00000", open=str(path), start=0, length=size, size=size, mtime_ns=mtime_ns)
+    checked = replace(then, crc32=zlib.crc32(data))
+    os.utime(path, ns=(1, 1))
+    assert changed([then]) == ["part-00000 (same size, other time)"]
+    assert changed([checked]) == []
+    reading = Reading()
+    with Source(checked, reading) as source:
+        assert source.read(size) == data
+    assert reading.crcs([checked]) == (zlib.crc32(data),)
+    path.write_bytes(data + b"more")
+    assert changed([checked]) != []
