@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from mrq.core.model import Kind, Outcome, Purpose, Status, TaskResult
-from mrq.errors import MrqError
+from mrq.errors import InputError, MrqError
 from mrq.job.base import Job, defined
 from mrq.shuffle.bounded import Quota
 from mrq.worker import folders
@@ -117,7 +117,7 @@ def _failed(attempt: Attempt, exc: BaseException) -> Outcome:
     damage = _damage(attempt, at)
     if damage:
         error = replace(error, message=f"{error.message}; {damage}")
-    if not error.frames:
+    if not error.frames and not isinstance(exc, InputError):  # which is no method's answer
         error = replace(
             error, frames=failure.method_at_fault(type(attempt.job), attempt.order.kind, error.message)
         )

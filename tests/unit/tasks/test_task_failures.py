@@ -63,6 +63,19 @@ def test_an_exception_tells_frames_record_file_and_offset(tmp_path: Path) -> Non
     assert "mrq/shuffle" not in error.frames
 
 
+def test_an_input_that_cannot_be_read_blames_no_method(tmp_path: Path) -> None:
+    def ones(self: Any, key: int, line: str) -> Iterator[tuple[str, int]]:
+        yield line, 1
+
+    rig = Rig(mapping(ones), tmp_path)
+    order = rig.map_order(0, b"1\n", b"2\n")
+    assert order.split is not None
+    Path(order.split.pieces[1].open).unlink()
+    error = failed(rig.run(order))
+    assert (error.type, error.frames) == ("InputError", "")
+    assert "can't be read: No such file" in error.message
+
+
 def test_a_long_record_is_shortened(tmp_path: Path) -> None:
     def boom(self: Any, key: int, line: str) -> None:
         raise RuntimeError(line)
