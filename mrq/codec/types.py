@@ -65,6 +65,7 @@ _USE: Final = {
     "builtins.function": "its result: was it meant to be called?",
     "builtins.method": "its result: was it meant to be called?",
     "builtins.type": "its name",
+    "mrq.job.builtins.BuiltIn": "its results: yield from x(key, values)",
 }
 _KEY_USE: Final = {
     "builtins.list": "tuple(x)",

@@ -212,7 +212,7 @@ class FoldCollector(Collector):
             for key, value in islice(pairs, self._step):
                 try:
                     held = get(key)  # an eighth faster than get(key, 0)
-                except TypeError:  # such as a bytearray: its bytes can be a key
+                except (TypeError, ValueError):  # no hash, as a bytearray: its bytes can be a key
                     key = carried_key(key)
                     held = get(key)
                 if value is one:
@@ -258,7 +258,7 @@ class FoldCollector(Collector):
             for key, _ in islice(pairs, self._step):
                 try:
                     held = get(key)
-                except TypeError:  # such as a bytearray: its bytes can be a key
+                except (TypeError, ValueError):  # no hash, as a bytearray: its bytes can be a key
                     key = carried_key(key)
                     held = get(key)
                 if held is not None:

@@ -27,6 +27,7 @@ from mrq.shuffle.runs import Run, RunWriter
 from mrq.worker import page as pages
 from mrq.worker.order import MapSource
 from mrq.worker.tasks.attempt import Attempt
+from mrq.worker.tasks.careful import Counts
 from mrq.worker.tasks.failure import FetchFailed, Record, group_named, shortened
 from mrq.worker.tasks.values import Groups, returning
 
@@ -336,6 +337,7 @@ def _reduce_careful(
         count += 1
         kept: list[Any] = []
         source = iter(group)
+        before = Counts(attempt)
         try:
             arranged: Iterable[Any] = _keeping(source, kept)
             if attempt.spec.sort_values:
@@ -348,6 +350,7 @@ def _reduce_careful(
                 encode_column(values)
                 attempt.format.check(keys, values)
         except Exception as exc:  # noqa: BLE001 whatever the user's code raises
+            before.restore()
             kept.extend(islice(source, _BAD_VALUES_MAX - len(kept)))
             attempt.skip(Record(path=None, offset=None, key=key, value=kept), exc)
             continue

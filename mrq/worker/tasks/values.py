@@ -157,6 +157,8 @@ def given(found: Any, name: str) -> Iterable[Any]:
     what = "key, value" if name.startswith("map") else "value"
     if hasattr(found, "__await__") or hasattr(found, "__anext__"):
         raise DataError(f"{name} is asynchronous; write it as a plain `def {name}` that yields")
+    if kind.__module__ == "mrq.job.builtins":
+        raise DataError(f"{name} returned {found!r} itself; write `return {found!r}(key, values)`")
     raise DataError(
         f"{name} returned {_described(found)}; it must yield (`yield {what}`), "
         "or return a list, an iterator or None"

@@ -57,6 +57,19 @@ def submit(folder: Path, body: str, **typed: str) -> None:
             "n: int = 3\ndef reduce(self, key, values, n=n): yield 1\n",
             "argumentjob.py:7: reduce takes the default",
         ),
+        ("n: int = 3\nif True:\n    reduce = mrq.top(n)\n", 'write `reduce = mrq.top("n")`'),
+        (
+            "n: int = 3\nkept = mrq.top(n)\nreduce = kept\n",
+            "`kept = mrq.top(n)`|the default of the parameter n",
+        ),
+        (
+            "n: int = 3\nkept = [mrq.top(n)]\ndef reduce(self, key, values): return self.kept[0](key, 1)\n",
+            "argumentjob.py:7: `kept = [mrq.top(n)]`|mrq.top(self.n)(key, values)",
+        ),
+        (
+            "n: int = 3\nreduce = mrq.sum if n > 2 else mrq.count\n",
+            "return (mrq.sum if self.n > 2 else mrq.count)(key, values)`",
+        ),
         ("reduce = mrq.top(0)\n", "keeps nothing"),
         ("reduce = mrq.top(3, key='n')\n", "key must be a function of a value"),
     ],
@@ -66,6 +79,18 @@ def test_refused(body: str, said: str, tmp_path: Path) -> None:
         submit(tmp_path, body + MAP)
     for part in said.split("|"):
         assert part in str(caught.value)
+
+
+def test_the_default_of_a_job_above_is_refused_too(tmp_path: Path) -> None:
+    file = tmp_path / "abovejob.py"
+    file.write_text(
+        "import mrq\nclass Above(mrq.Job):\n    n: int = 3\n    def map(self, key, line): yield line, 1\n"
+        "class Below(Above):\n    reduce = mrq.top(Above.n)\n"
+    )
+    (tmp_path / "in").write_text("x\n")
+    wanted = Request(ref=f"{file}:Below", inputs=[str(tmp_path / "in")], output=str(tmp_path / "out"))
+    with pytest.raises(MrqError, match=r'abovejob.py:6: .*; write `reduce = mrq.top\("n"\)`'):
+        planning.draft(wanted)
 
 
 @pytest.mark.parametrize("n", ["0", "-1"])
@@ -82,6 +107,8 @@ def test_what_set_gives_is_checked(n: str, tmp_path: Path) -> None:
         "n = 3\nreduce = mrq.top(n)\n",
         "n: int = 3\nreduce = mrq.top(3, key=lambda n: n[0])\n",
         "n: int = 3\nreduce = mrq.sum\n",
+        "n: int = 3\nkept = [N, n]\nreduce = mrq.top(N)\n",
+        "n: int = 3\nreduce = mrq.top(n)\ndef reduce(self, key, values): return values\n",
         "n: int = 3\ndef reduce(self, key, values): return mrq.top(self.n)(key, values)\n",
     ],
 )
@@ -119,6 +146,17 @@ def test_n_is_what_the_parameter_says(job: type[Any]) -> None:
 def test_a_wrong_n_is_refused_in_tests_too() -> None:
     with pytest.raises(MrqError, match="parameter n of Named is 0"):
         mrq.testing.run(Named(n=0), records=[1])
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_a_built_in_that_nobody_calls_says_what_to_write(as_list: bool) -> None:
+    class Uncalled(Numbers):
+        def reduce(self, key: Any, values: Any) -> Any:
+            return [mrq.top(self.n)] if as_list else mrq.top(self.n)
+
+    wanted = r"yield from x\(key, values\)" if as_list else r"`return mrq.top\(3\)\(key, values\)`"
+    with pytest.raises(MrqError, match=wanted):
+        mrq.testing.run(Uncalled, records=[1])
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,19 @@ def test_counts_of_a_bad_record_go_with_it(tmp_path: Path) -> None:
     assert done(outcome).counters == {"seen": 3}
 
 
+def test_counts_of_a_bad_group_go_with_it(tmp_path: Path) -> None:
+    class Counting(Groups):
+        def reduce(self, key: str, values: Iterator[int]) -> Iterator[int]:  # type: ignore[override]
+            self.counters["groups"] += 1
+            for value in values:
+                self.counters["values"] += 1
+                yield 1 // (value - 7)
+
+    rig, outcome, order = careful(Counting(), tmp_path, b"1\n7\n2\n", 1)
+    reducing = rig.run(rig.order(Kind.REDUCE, 0, sources=sources(outcome, order), careful=True))
+    assert (done(reducing).bad_records, done(reducing).counters) == (1, {"groups": 1, "values": 3})
+
+
 def test_a_sample_of_keys_leaves_bad_records_out(tmp_path: Path) -> None:
     class Sorted(mrq.Job):
         reduce = mrq.identity
