@@ -13,8 +13,9 @@ run through, and what is lost three times in this way has shown by itself what i
   shown: a loss alone counts unless another boot was lost shortly before (`MachineConfig.storm_s`) that ran
   neither this task nor another one alone. What all losses are bound by holds all the same.
 - Some workers are always left to the others (`MachineConfig.alone_share`), but where there is only one.
-- A reduce waits until all maps are there, and a reduce that waits for maps is taken back from the worker:
-  it might be waiting for this very map.
+- A reduce waits until all maps are there, and is taken back where maps are lost before it reduces: it would
+  keep a worker from them. So is a reduce that waits for maps where another task is to run alone: it might be
+  waiting for this very map.
 - The leader takes the worker out of its totals meanwhile; nothing in the store says it.
 """
 
@@ -98,6 +99,11 @@ def count(state: State, trouble: Trouble, worker: str, boot: str, *, alone: bool
     trouble.lost_alone += alone and _shows(state, trouble)
 
 
+def note_beside(trouble: Trouble, worker: str, boot: str) -> None:
+    """A task was ended where others ran beside it. If that boot is lost all the same, it may be its doing."""
+    trouble.beside = [*(trouble.beside or ()), _boot(worker, boot)]
+
+
 def _boot(worker: str, boot: str) -> str:
     return f"{worker}/{boot}"
 
@@ -105,7 +111,7 @@ def _boot(worker: str, boot: str) -> str:
 def _shows(state: State, trouble: Trouble) -> bool:
     """Does the loss of a worker that ran one task alone say something of that task? Not in a storm."""
     since = state.now - state.config.storm_s
-    own = trouble.workers_lost or ()
+    own = {*(trouble.workers_lost or ()), *(trouble.beside or ())}
     return all(at < since or boot in own for at, boot in state.lost_boots)
 
 
@@ -127,9 +133,12 @@ def keep(state: State, worker: Worker, table: TaskTable, index: int) -> None:
 
 
 def waits(state: State, job: Job, worker: Worker, table: TaskTable, index: int) -> bool:
-    """Has a worker that is kept for a task something to end before, and nobody else has nothing to do?"""
+    """Has a worker that is kept for a task something to end before, and nobody else has nothing to do? One
+    that takes no work any more would let the offer pass, again and again."""
     table.troubled(index).waits += 1
     if not worker.held or worker.alone != (table.job, table.kind, index, table.generation[index]):
+        return False
+    if not worker.may_claim or (worker.full and table.kind is Kind.MAP):
         return False
     return all(w.held for w in _able(state, job, table.kind))
 
@@ -141,7 +150,7 @@ def clear(state: State, worker: Worker) -> None:
         flight = job.reduces.flights.get(index) if job is not None and kind is Kind.REDUCE else None
         if job is None or flight is None or job.maps.done:
             continue
-        if all(attempt.phase != "reducing" for attempt in flight.attempts()):
+        if flight.gathers:
             take_back(state, job.reduces, index, f"a task is to run alone on {worker.worker}")
 
 

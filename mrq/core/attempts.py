@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mrq.core import events as e
-from mrq.core.alone import is_by_itself, is_wanted, note_death, note_lost
+from mrq.core.alone import is_by_itself, is_wanted, note_beside, note_death, note_lost
 from mrq.core.charges import CHARGES
 from mrq.core.charging import avoid, charge, settle_blame
 from mrq.core.jobs import Job
@@ -95,6 +95,7 @@ def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Even
 def _not_beside_others(state: State, table: TaskTable, event: _Event) -> None:
     """The message of a task that is to run alone from now on was claimed once more, by a worker that runs
     others beside it."""
+    note_beside(table.troubled(event.index), event.worker, event.boot)
     kill(state, state.workers.all.get(event.worker), table, event.index, event.attempt)
     if table.flights[event.index].attempts():
         end_role(state, table, event.index, event.role)

@@ -277,8 +277,7 @@ def stall_due(state: State, name: str) -> None:
     if not _maps_stalled(state, job):
         return
     for index in reversed(job.reduces.running):
-        attempts = job.reduces.flights[index].attempts()
-        if all(a.phase != "reducing" for a in attempts):
+        if job.reduces.flights[index].gathers:
             take_back(state, job.reduces, index, "a map needs its slot")
             return
 

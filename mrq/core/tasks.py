@@ -82,6 +82,11 @@ class Flight:
     last_number: int = 0  #: the highest attempt number seen
     alone: bool = False  #: its worker runs nothing else beside it (`core.alone`)
 
+    @property
+    def gathers(self) -> bool:
+        """Of a reduce: as far as is known, no attempt has all that it reads."""
+        return all(attempt.phase != "reducing" for attempt in self.attempts())
+
     def attempts(self) -> list[Attempt]:
         """The claimed attempts that are live."""
         return [a for a in (self.primary, self.backup) if a is not None]
@@ -107,6 +112,7 @@ class Trouble:
     unreachable_all: int = 0
     deaths: int = 0  #: of messages
     lost_alone: int = 0  #: boots that it was lost with while nothing else ran there
+    beside: list[str] | None = None  #: WORKER/BOOT where it was ended as it ran beside others
 
 
 def pack_result(result: TaskResult) -> bytes:

@@ -252,6 +252,11 @@ def test_a_message_that_comes_again_isnt_run_beside_others() -> None:
     assert offer.message.alone
     assert offer.message.generation > again.message.generation
     assert s.done(again) == [], "it is no longer live"
+    lose(s, "w3")  # it had begun all the same: no storm, but its own doing
+    for _ in range(3):
+        claim = taken(s, [x for x in s.offered(s.log) if x.message.alone][-1])
+        lose(s, claim.worker)
+    assert "took its worker down 3 times" in s.error()
 
 
 def test_a_worker_that_is_busy_for_long_isnt_waited_for_where_another_has_nothing_to_do() -> None:
@@ -264,6 +269,59 @@ def test_a_worker_that_is_busy_for_long_isnt_waited_for_where_another_has_nothin
     assert offer.worker == "w1"
     s.done(taken(s, offer))
     assert s.state() is JobState.COMMITTING
+
+
+def test_a_reduce_alone_whose_maps_are_lost_gives_its_worker_back() -> None:
+    """It would wait for the map, and the map, which is to run alone too, for a worker that may be kept."""
+    s = with_workers("w1", "w2")
+    s.submit(maps=1, reducers=1)
+    for _ in range(2):
+        s.claim("m0", "w2")
+        lose(s, "w2")
+    (offer,) = s.offered()
+    made = taken(s, offer)
+    s.done(made)
+    other = "w2" if offer.worker == "w1" else "w1"
+    for _ in range(2):
+        s.claim("r0", other)
+        lose(s, other)
+    (reduce,) = [x for x in s.offered(s.log) if x.message.kind is Kind.REDUCE]
+    claim = taken(s, reduce)
+    s.log.clear()
+    s.do(e.OutputMissing(job="j", kind=Kind.MAP, index=0, attempt=made.attempt))
+    assert claim.attempt.token in s.killed(), "it waits for what nobody could run"
+    s.advance(2)
+    (again,) = [x for x in s.offered(s.log) if x.message.kind is Kind.MAP]
+    s.done(taken(s, again))
+    s.advance(2)
+    (reduce,) = [x for x in s.offered(s.log) if x.message.kind is Kind.REDUCE]
+    s.done(taken(s, reduce))
+    assert s.state() is JobState.COMMITTING
+
+
+@pytest.mark.parametrize("why", ["drains", "quarantine", "disk"])
+def test_a_worker_that_takes_nothing_any_more_isnt_offered_it_again(why: str) -> None:
+    """However long it has something to end, and however busy the others are."""
+    s = with_workers("w1", "w2", "w3")
+    s.submit("k", maps=3, reducers=0)
+    for n, worker in enumerate(("w2", "w3")):
+        s.claim(f"k/m{n}", worker)
+    s.submit(maps=1, reducers=0)
+    first = lost_twice(s)
+    assert first.worker != "w1"
+    s.claim("k/m2", "w1")
+    kept = s.workers[first.worker]
+    match why:
+        case "drains":
+            kept.draining = True
+        case "quarantine":
+            s.do(e.QuarantineRequested(worker=first.worker))
+        case "disk":
+            kept.full = "it has no room"
+    s.beat(first.worker)
+    again = [x for x in s.offered(s.advance(12)) if x.message.alone]
+    assert again
+    assert first.worker not in {x.worker for x in again}
 
 
 def test_a_retry_forgives_it() -> None:
@@ -308,14 +366,14 @@ def test_records_and_checkpoints_of_before_are_read() -> None:
     job = s.machine._state.jobs["j"]
     job.maps.trouble[0].workers_lost = ["w1"]  # as it was written: distinct workers
     row = wire.unpack(s.machine.record("j", Kind.MAP, 0))
-    assert row[17][-1] == 0
-    row[16], row[17] = row[16][:-1], row[17][:-1]
+    assert row[17][-2:] == [0, None]
+    row[16], row[17] = row[16][:-1], row[17][:-2]
     records._take_task(job, job.maps, 0, row, 0.0)
     assert job.maps.flights[0].alone is False
     assert job.maps.trouble[0].lost_alone == 0
     saved = job.maps.save()
     saved[6] = [[index, flight[:-1]] for index, flight in saved[6]]
-    saved[8] = [[index, trouble[:-1]] for index, trouble in saved[8]]
+    saved[8] = [[index, trouble[:-2]] for index, trouble in saved[8]]
     job.maps.load(saved)
     s.claim("m0", "w2")
     lose(s, "w2")

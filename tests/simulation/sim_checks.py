@@ -227,7 +227,7 @@ class Oracle:
             good = failures >= 2
         elif " failed " in error:
             good = failures >= spec.max_failures
-        elif "killed its executor" in error:
+        elif "killed its executor" in error or "couldn't be begun" in error:
             good = count(Status.LOST) >= spec.max_losses
         elif "couldn't be fetched" in error:
             good = self.fetches[job, task[2]] >= 5

@@ -25,6 +25,11 @@ def test_a_task_that_takes_its_worker_down_ends_its_job_and_no_other(first: int)
     assert seen_in("deadly", first, first + 20)["taken down alone"] >= 50
 
 
+def test_a_worker_that_dies_of_an_attempt_that_was_ended_beside_others_is_no_storm() -> None:
+    """Eleven workers died: for 20 s no loss alone counted."""
+    assert seen_in("deadly", 7320061, 7320062)["taken down alone"] >= 3
+
+
 @pytest.mark.parametrize("first", range(0, 20, 5))
 def test_fifteen_kills_in_twenty_seconds_on_ten_workers_fail_no_good_job(first: int) -> None:
     assert seen_in("storm", first, first + 5)["killed"] >= 40
