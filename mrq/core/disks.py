@@ -54,10 +54,10 @@ def _stuck(state: State) -> list[Job]:
     making = state.totals[Kind.MAP][RUNNING] or any(job.maps.done for job in state.active.values())
     if making or any(job.state is JobState.COMMITTING for job in state.jobs.values()):
         return []
-    return [job for job in state.active.values() if _full(state, job)]
+    return [job for job in state.active.values() if nobody_has_room(state, job)]
 
 
-def _full(state: State, job: Job) -> str:
+def nobody_has_room(state: State, job: Job) -> str:
     """What the first of those says that would take the job's maps, if all of them are full."""
     among = takers(state, job, Kind.MAP)
     workers = state.workers.all.values() if among is None else among
@@ -75,7 +75,7 @@ def _give_up(state: State, job: Job) -> None:
 
 def _fail(state: State, job: Job) -> None:
     """The one that keeps most; others may go on in its room."""
-    why = _full(state, job)
+    why = nobody_has_room(state, job)
     fail_job(
         state,
         job,

@@ -6,6 +6,7 @@ from typing import Final
 
 from mrq.core import alone
 from mrq.core import commands as c
+from mrq.core.disks import nobody_has_room
 from mrq.core.fitting import is_offered, look_later, next_taker, others_take, takers
 from mrq.core.jobs import Job
 from mrq.core.lifecycle import publish_again, settled
@@ -290,8 +291,10 @@ def _maps_stalled(state: State, job: Job) -> bool:
     full = cap is not None and maps.in_progress + job.reduces.in_progress >= cap
     if full and not maps.counts[QUEUED]:
         return True
-    # Where another job's maps hold the slots: those will end.
-    return not state.workers.free_slots(Kind.MAP) and not state.totals[Kind.MAP][RUNNING]
+    if state.totals[Kind.MAP][RUNNING]:
+        return False  # where another job's maps hold the slots: those will end
+    # Where no disk has room, the reduce may hold the slot that a job waits for which would make some.
+    return not state.workers.free_slots(Kind.MAP) or bool(nobody_has_room(state, job))
 
 
 def note_rate(state: State) -> None:

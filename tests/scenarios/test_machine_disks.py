@@ -90,6 +90,21 @@ def test_reduces_that_wait_for_maps_make_none():
     assert s.state() is JobState.FAILED
 
 
+def test_a_reduce_that_waits_for_maps_gives_its_slot_to_a_job_that_would_make_room():
+    # Seed 7310871: it waited for maps that no disk had room for, in the slot of one that makes some.
+    s = filled()
+    for worker in s.workers.values():
+        worker.full = ""
+    s.submit("late", maps=1)
+    s.run("late/m0", worker="w1")
+    waits = s.claim("r0", "w1")
+    for worker in s.workers.values():
+        worker.full = FULL
+    assert waits.attempt.token in s.killed(s.advance(10))
+    s.run("late/r0", worker="w1")
+    assert s.state("late") is JobState.COMMITTING
+
+
 def test_a_map_that_only_some_may_run_is_offered_to_one_that_has_room():
     # Seed 51: the one with the most free slots was full, let the offer pass, and got it again, for ever.
     s = Script()

@@ -42,6 +42,10 @@ def test_seeds(first: int) -> None:
         (4536, "a reduce that began after the maps held the only slot, and a map had to run again"),
         (6380, "the leader missed the beat that said that a disk was full, and waited for ever for room"),
         (30115, "a report that the store forgot was charged as the death of an executor"),
+        (
+            7310871,
+            "a reduce waited for maps that no disk had room for, in the slot of one that would make some",
+        ),
         (7310553, "attempts that couldn't be begun failed a job as they may, which the checks didn't know"),
         (92425, "a reduce had read outputs that the store forgot, and its digest failed the job"),
     ],
