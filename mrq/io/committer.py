@@ -392,6 +392,7 @@ def commit(staging: Staging, manifest: Manifest, *, fs: FileSystem = _FS) -> Man
         folder=staging.folder,
     )
     event: c.Event = c.Begun()
+    looked_again = False
     while True:
         (command,) = machine.handle(event)
         if isinstance(command, c.Finish):
@@ -400,10 +401,31 @@ def commit(staging: Staging, manifest: Manifest, *, fs: FileSystem = _FS) -> Man
             return command.manifest
         if isinstance(command, c.GiveUp):
             error = performer.error
+            if not looked_again and _is_gone(error) and _is_published(staging, fs):
+                # A master before this one, thought dead, was committing too, and came first: what is left
+                # is to find that out, and to clean up.
+                looked_again, event = True, c.Begun()
+                continue
             if error is not None:
                 raise error
             raise OutputError(f"{staging.output}: {command.message}")
         event = performer.perform(command)
+
+
+def _is_gone(error: BaseException | None) -> bool:
+    """Did a step miss a file? Then somebody else may have moved it; a disk that fails is no such thing."""
+    return isinstance(error, CorruptFileError) or (
+        error is not None and isinstance(error.__cause__, FileNotFoundError)
+    )
+
+
+def _is_published(staging: Staging, fs: FileSystem) -> bool:
+    """Does OUT hold this job's result?"""
+    try:
+        published = fs.read(f"{staging.output_open}/{SUCCESS}")
+    except OSError:
+        return False
+    return published is not None and _job_of(published) == staging.job
 
 
 def intact(path: str, file: StagedFile) -> bool:

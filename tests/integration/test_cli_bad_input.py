@@ -75,7 +75,7 @@ def test_it_is_refused_before_anything_runs(shell, argv, words):
         ("class A(mrq.Job, reducer=3):\n    def map(self, k, v): yield k, v", ["reducer", "reducers"]),
         ("1 / 0", ["ZeroDivisionError"]),
         (
-            "class A(mrq.Job):\n    def map(self, k, v): yield k, v\nclass B(A): pass",
+            "class A(mrq.Job):\n    def map(self, k, v): yield k, v\nclass B(mrq.Job):\n    map = A.map",
             ["A", "B"],
         ),
     ],
@@ -147,12 +147,8 @@ def test_a_read_only_out(shell):
     assert shell.temporary() == []
 
 
-@pytest.mark.parametrize("data", [b"", None])
-def test_nothing_in_is_nothing_out(shell, data):
-    if data is None:
-        (shell.folder / "void").mkdir()
-    else:
-        shell.write("void", data)
+def test_nothing_in_is_nothing_out(shell):
+    shell.write("void", b"")
     ran = shell.submit("wc.py", "void", "-o", "out")
     assert ran.code == 0, ran.err
     assert set(shell.result().values()) <= {b""}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import threading
@@ -138,10 +139,11 @@ class Cluster:
         text = self.folder / "in.txt"
         text.write_text("x\n")
         piece = Piece(path="in.txt", open=str(text), start=0, length=2, size=2, mtime_ns=0)
+        code = bundle.pack({"t.py": str(source)})
         spec = JobSpec(
             job="j",
             name="T",
-            code="c0de",
+            code=hashlib.sha256(code).hexdigest(),
             entry="t:T",
             parameters={},
             inputs=("in.txt",),
@@ -151,7 +153,6 @@ class Cluster:
             output_format="text",
             max_failures=1,
         )
-        code = bundle.pack({"t.py": str(source)})
         self.store.begin(spec, code, Fence(incarnation=1, epoch=1, owner="test", seq=0))
         self.write("j", WriteJob(job="j", state=JobState.RUNNING))
         for index in range(splits):
