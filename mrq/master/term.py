@@ -204,7 +204,9 @@ class Term:
 
         self._master.start(store, self._broker, hand_in)
         self._events.start()
-        state.open(self._incarnation, self._cluster.id)
+        # The id stays as it is in the store: only a leader that has a view to write back knows better, and it
+        # may have done so since this one looked.
+        state.open(self._incarnation)
         self._news.start()
         self._slow(lambda: self._remember(over))
         self._office.start()

@@ -379,6 +379,7 @@ OF_WORKERS: list[tuple[str, Callable[[Patch], None]]] = [
 FIRST = {what_only_some_may_run_stays_on_the_queue: 800, what_a_worker_says_is_said_once: 6380}
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_a_broken_rule_is_caught(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutant(monkeypatch)
@@ -391,6 +392,7 @@ def test_a_broken_rule_is_caught(mutant: Callable[[Patch], None], monkeypatch: P
     pytest.fail(f"{SEEDS} seeds didn't notice")
 
 
+@pytest.mark.timeout(400)  # how many seeds it takes isn't a matter of time
 @pytest.mark.parametrize(("kind", "mutant"), OF_WORKERS, ids=lambda each: getattr(each, "__name__", each))
 def test_a_broken_rule_of_workers_deaths_is_caught(
     kind: str, mutant: Callable[[Patch], None], monkeypatch: Patch
