@@ -379,7 +379,6 @@ OF_WORKERS: list[tuple[str, Callable[[Patch], None]]] = [
 FIRST = {what_only_some_may_run_stays_on_the_queue: 800, what_a_worker_says_is_said_once: 6380}
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_a_broken_rule_is_caught(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutant(monkeypatch)
