@@ -19,8 +19,7 @@ from itertools import compress, islice, repeat
 from operator import is_not, not_
 from typing import Any, Final
 
-from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key, carried_other, shown
-from mrq.errors import DataError
+from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key, carried_other
 from mrq.shuffle.aggregate import FoldTable
 from mrq.shuffle.block import Frame, frames
 from mrq.shuffle.bounded import Quota
@@ -44,27 +43,6 @@ _DEALT_A_PARTITION: Final = 256
 _ONE: Final = 1
 
 Pair = tuple[Any, Any]
-
-
-def check_pair(pair: Any) -> Pair:
-    """The pair, if it is a tuple of exactly two. Raises DataError."""
-    if isinstance(pair, tuple) and len(pair) == 2:
-        return pair
-    raise DataError(f"map yielded {described(pair)}; it must yield pairs: `yield key, value`")
-
-
-def carried_pair(pair: Any) -> Pair:
-    """The pair as it is carried. Raises DataError for what isn't a pair, and for what can't be carried."""
-    key, value = check_pair(pair)
-    return carried_key(key), carried(value)
-
-
-def described(value: Any) -> str:
-    """A value and its type, shortened, for messages."""
-    text = shown(value)
-    kind = type(value)
-    many = f" of {len(value)}" if isinstance(value, tuple | list) else ""
-    return f"{text} (a {kind.__name__}{many})" if value is not None else "None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +78,7 @@ class Collector:
         return self._emitted
 
     def consume(self, pairs: Iterator[Pair]) -> None:
-        """Take every pair. Raises DataError for what isn't a pair or can't be a key."""
+        """Take every pair, each a tuple of two. Raises DataError for what can't be carried."""
         raise NotImplementedError
 
     def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
@@ -207,7 +185,7 @@ class FoldCollector(Collector):
         for pair in pairs:
             sums = self._table.sums  # another after a spill
             get = sums.get
-            self._other(*check_pair(pair))
+            self._other(*pair)
             odd = odd_sum = 0
             for key, value in islice(pairs, self._step):
                 try:
@@ -254,7 +232,7 @@ class FoldCollector(Collector):
         for pair in pairs:
             sums = self._table.sums  # another after a spill
             get = sums.get
-            self._add_to(check_pair(pair)[0], 1)
+            self._add_to(pair[0], 1)
             for key, _ in islice(pairs, self._step):
                 try:
                     held = get(key)
@@ -273,7 +251,7 @@ class FoldCollector(Collector):
         lists = self._table.lists
         kind = key_kind = NoneType  # plain types, of what came last
         for pair in pairs:
-            key, value = carried_pair(pair)
+            key, value = carried_key(pair[0]), carried(pair[1])
             lists[key].append(value)
             column = [value]
             append = column.append

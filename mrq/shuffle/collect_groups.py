@@ -8,10 +8,10 @@ from itertools import islice, pairwise
 from typing import Any, Final
 
 from mrq.codec.order import sort_columns
-from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried_key, carried_other, only_type
+from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key, carried_other, only_type
 from mrq.shuffle.aggregate import ENTRY, LIST
 from mrq.shuffle.budget import PAIR_HELD, column_cost
-from mrq.shuffle.collect import Collector, MapPlan, Pair, carried_pair
+from mrq.shuffle.collect import Collector, MapPlan, Pair
 from mrq.shuffle.fold import Columns, Combine
 from mrq.shuffle.grouping import blocks, combined, expanded
 from mrq.shuffle.mapfile import MapFileWriter
@@ -50,7 +50,7 @@ class GroupCollector(Collector):
         lists = self._lists
         kind = key_kind = NoneType  # plain types, of what came last
         for pair in pairs:
-            key, value = carried_pair(pair)
+            key, value = carried_key(pair[0]), carried(pair[1])
             lists[key].append(value)
             column = [value]
             append = column.append
@@ -75,7 +75,7 @@ class GroupCollector(Collector):
     def _append(self, pairs: Iterator[Pair]) -> None:
         kind = key_kind = NoneType  # plain types, of what came last
         for pair in pairs:
-            key, value = carried_pair(pair)
+            key, value = carried_key(pair[0]), carried(pair[1])
             keys = [key]
             values = [value]
             add_key = keys.append

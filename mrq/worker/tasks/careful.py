@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mrq.codec.columns import encode_column
+from mrq.codec.types import carried, carried_key
 from mrq.core.model import Purpose
 from mrq.errors import DataError
 from mrq.job.base import defined
 from mrq.job.builtins import BuiltIn, WrongValue
-from mrq.shuffle.collect import carried_pair
 from mrq.shuffle.partition import Partition, by_function
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.failure import shortened
@@ -72,7 +72,7 @@ def users_partition(attempt: Attempt) -> Partition | None:
 
 
 def _carried(found: Iterable[Any]) -> list[Pair]:
-    pairs = [carried_pair(pair) for pair in found]
+    pairs = [(carried_key(key), carried(value)) for key, value in found]
     if pairs:
         encode_column([key for key, _ in pairs], keys=True)
         encode_column([value for _, value in pairs])

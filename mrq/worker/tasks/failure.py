@@ -26,7 +26,8 @@ _PULLS: Final = frozenset(
     {
         "called",
         "checked",
-        "_watched",
+        "_ended",
+        "_pairs",
         "_drawn",
         "column",
         "_stopped",

@@ -6,7 +6,7 @@ the record is handed to the user's map, and passes it on: the position is always
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain, compress, filterfalse
 from operator import not_, setitem
@@ -17,7 +17,6 @@ from mrq.io.blocks import RecordBlock
 from mrq.io.formats import input_format
 from mrq.io.streams import Reading
 from mrq.job.base import defined
-from mrq.shuffle.collect import carried_pair
 from mrq.worker import page as pages
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.careful import Counts, Found, Look, Looking, first_half, look_of
@@ -142,28 +141,7 @@ class Feed:
         consume = self._sink.consume
         for block in self._blocks():
             keys, values = self._columns(block)
-            pairs = chain.from_iterable(map(function, keys, values))
-            try:
-                consume(pairs)
-            except (TypeError, ValueError) as exc:
-                self._explain(function, exc)
-                raise
-
-    def _explain(self, function: Callable[..., Iterable[Any]], exc: Exception) -> None:
-        """Raise DataError if it was our loop that stumbled over what map yielded at the record at hand.
-
-        The pair itself is lost by then, so map runs over the record once more.
-        """
-        record = self._record()
-        if record is None or not _raised_by_us(exc):
-            return
-        try:
-            for pair in function(record.key, record.value):
-                carried_pair(pair)
-        except DataError as better:
-            raise better from None
-        except Exception:  # noqa: BLE001 not reproducible: the first error stands
-            return
+            consume(chain.from_iterable(map(function, keys, values)))
 
     def _run_careful(self) -> None:
         """Record by record: output is held until the record is through; a bad one leaves none."""
@@ -278,13 +256,3 @@ def locate(attempt: Attempt) -> None:
     if error is not None:
         raise error  # with its own cause
     attempt.at, attempt.doing = None, doing
-
-
-def _raised_by_us(exc: BaseException) -> bool:
-    """Whether the innermost frame is a loop of `mrq.shuffle`."""
-    trace = exc.__traceback__
-    name = ""
-    while trace is not None:
-        name = trace.tb_frame.f_globals.get("__name__", "")
-        trace = trace.tb_next
-    return name.startswith("mrq.shuffle.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried_key, carried_other
+from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key, carried_other
 from mrq.core.model import TaskResult
 from mrq.errors import DataError
 from mrq.io.formats import PartWriter
@@ -14,7 +14,7 @@ from mrq.job.base import Pair, defined
 from mrq.job.builtins import BuiltIn, Folding, Grouping, WrongValue
 from mrq.shuffle.block import BLOCK_RECORDS
 from mrq.shuffle.budget import column_cost
-from mrq.shuffle.collect import STEP_FIRST, STEP_MAX, Collector, FoldCollector, MapPlan, carried_pair
+from mrq.shuffle.collect import STEP_FIRST, STEP_MAX, Collector, FoldCollector, MapPlan
 from mrq.shuffle.collect_groups import GroupCollector
 from mrq.shuffle.fold import Combine
 from mrq.shuffle.mapfile import MapHeader
@@ -178,7 +178,7 @@ class PartSink:
         """Take every pair. Raises DataError, DiskFullError, OutputError."""
         kind = key_kind = NoneType  # plain types, of what came last
         for pair in pairs:
-            key, value = carried_pair(pair)
+            key, value = carried_key(pair[0]), carried(pair[1])
             keys, values = [key], [value]
             add_key, add_value = keys.append, values.append
             for key, value in islice(pairs, self._step):

@@ -14,7 +14,7 @@ from mrq.codec.types import PLAIN_KEYS, carried_key
 from mrq.core.model import TaskResult
 from mrq.errors import DataError
 from mrq.shuffle.budget import column_cost
-from mrq.shuffle.collect import STEP_FIRST, STEP_MAX, check_pair
+from mrq.shuffle.collect import STEP_FIRST, STEP_MAX
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.feed import Feed, Pairs, locate
 
@@ -65,7 +65,7 @@ class SampleSink:
     def consume(self, pairs: Pairs) -> None:
         """Take every pair. Raises DataError."""
         for pair in pairs:
-            keys = [carried_key(check_pair(pair)[0])]
+            keys = [carried_key(pair[0])]
             append = keys.append
             for key, _ in islice(pairs, self._step):
                 append(key if type(key) in PLAIN_KEYS else carried_key(key))

@@ -7,10 +7,13 @@ from inspect import isgeneratorfunction
 from itertools import chain
 from sys import getrefcount
 from types import CodeType, GeneratorType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mrq.codec.types import shown
 from mrq.errors import DataError
+
+if TYPE_CHECKING:
+    from dis import Instruction
 
 _REFUSED: Final = (str, bytes, bytearray, dict, tuple, set, frozenset)
 #: A reference of its holder, and the argument of getrefcount.
@@ -103,13 +106,15 @@ class Groups:
 
 
 def returning(function: Callable[..., Any], name: str) -> Callable[..., Iterable[Any]]:
-    """The function, with what it returns checked per call; as it is where its code shows that there is
-    nothing to check: a generator function whose every return gives None."""
-    silent = _Silent()
+    """The function, with what it returns and yields checked; as it is where its code shows that there is
+    nothing to check: a generator function whose every return gives None and, of a map, every yield a pair."""
+    shapes = _Shapes()
+    paired = name.startswith("map")
     if isgeneratorfunction(function):
-        if silent[_code_of(function)]:
+        shape = shapes[_code_of(function)]
+        if shape.settled(paired):
             return function
-        return lambda *arguments: _watched(function(*arguments), name)
+        return lambda *arguments: _watched(function(*arguments), name, shape)
 
     def checked(*arguments: Any) -> Iterable[Any]:
         try:
@@ -118,11 +123,16 @@ def returning(function: Callable[..., Any], name: str) -> Callable[..., Iterable
             raise stopped(name) from exc
         kind = type(found)
         if kind is list:
+            if paired:
+                for pair in found:
+                    if type(pair) is not tuple or len(pair) != 2:
+                        return _pairs(found, name)
             return found  # type: ignore[no-any-return]
         if found is None:
             return ()
         if kind is GeneratorType:
-            return found if silent[found.gi_code] else _watched(found, name)
+            shape = shapes[found.gi_code]
+            return found if shape.settled(paired) else _watched(found, name, shape)
         return given(found, name)
 
     return checked
@@ -144,17 +154,21 @@ def stopped(name: str) -> RuntimeError:
 
 def given(found: Any, name: str) -> Iterable[Any]:
     """What a method returned, to be iterated over once: None, an iterator or a list, else DataError with
-    what it was and what is wanted."""
+    what it was and what is wanted. What map, map_split and map_block give is checked to be pairs."""
     if found is None:
         return ()
     kind = type(found)
+    paired = name.startswith("map")
     if kind is GeneratorType:
-        found = found if returns_none(found.gi_code) else _watched(found, name)
-    elif kind is Values:
+        shape = shape_of(found.gi_code)
+        return found if shape.settled(paired) else _watched(found, name, shape)
+    if kind is Values:
         found = iter(found)  # `values` itself may be iterated over once, and loops take it in steps
     if isinstance(found, list | Iterator) and not isinstance(found, _REFUSED):
+        if paired:
+            return _pairs(found, name)
         return found if kind.__module__ in _PLAIN else _drawn(found)
-    what = "key, value" if name.startswith("map") else "value"
+    what = "key, value" if paired else "value"
     if hasattr(found, "__await__") or hasattr(found, "__anext__"):
         raise DataError(f"{name} is asynchronous; write it as a plain `def {name}` that yields")
     if kind.__module__ == "mrq.job.builtins":
@@ -180,22 +194,52 @@ def check_nothing(found: Any, name: str) -> None:
     raise DataError(f"{name} returned {_described(found)}, which nothing takes; {instead}")
 
 
-def returns_none(code: CodeType) -> bool:
-    """Whether every return of a function gives None, as far as its bytecode shows."""
+def check_pair(pair: Any, name: str = "map") -> tuple[Any, Any]:
+    """The pair, if it is a tuple of exactly two. Raises DataError, which names the method that gave it."""
+    if isinstance(pair, tuple) and len(pair) == 2:
+        return pair
+    many = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
+    described = "None" if pair is None else f"{shown(pair)} (a {type(pair).__name__}{many})"
+    raise DataError(f"{name} yielded {described}; it must yield pairs: `yield key, value`")
+
+
+class Shape(NamedTuple):
+    """What the bytecode of a generator function shows of all that it can give."""
+
+    returns_none: bool  #: every return gives None
+    yields_pairs: bool  #: every yield gives a tuple of exactly two, written where it is yielded
+
+    def settled(self, paired: bool) -> bool:
+        """Whether nothing that it gives needs a look. `paired`: it must yield pairs."""
+        return self.returns_none and (self.yields_pairs or not paired)
+
+
+def shape_of(code: CodeType) -> Shape:
+    """The shape of what a function gives, as far as its bytecode shows; False where it doesn't."""
     from dis import get_instructions  # `inspect` has it already
 
-    before = None
+    none = pairs = True
+    before: Instruction | None = None
     for step in get_instructions(code):
+        # Only what was made right before, on the one way that leads here, is known.
+        made = None if step.is_jump_target else before
         if step.opname == "RETURN_CONST":  # Python 3.12 and 3.13
-            if step.argval is not None:
-                return False
+            none &= step.argval is None
         elif step.opname == "RETURN_VALUE":
-            constant = before is not None and before.opname == "LOAD_CONST" and not step.is_jump_target
-            if not constant or before is None or before.argval is not None:
-                return False
+            none &= made is not None and made.opname == "LOAD_CONST" and made.argval is None
+        elif step.opname == "YIELD_VALUE":
+            pairs &= made is not None and _makes_pair(made)
         if step.opname not in _NO_STEPS:
             before = step
-    return True
+        elif step.is_jump_target:
+            before = None
+    return Shape(none, pairs)
+
+
+def _makes_pair(step: Instruction) -> bool:
+    if step.opname == "BUILD_TUPLE":
+        return step.arg == 2
+    return step.opname == "LOAD_CONST" and type(step.argval) is tuple and len(step.argval) == 2
 
 
 _NO_STEPS: Final = frozenset({"NOP", "CACHE", "EXTENDED_ARG"})
@@ -208,11 +252,11 @@ AT_THE_END: Final = (
 )
 
 
-class _Silent(dict[CodeType, bool]):
-    """By code: `returns_none`, found out once."""
+class _Shapes(dict[CodeType, Shape]):
+    """By code: `shape_of`, found out once."""
 
-    def __missing__(self, code: CodeType) -> bool:
-        found = self[code] = returns_none(code)
+    def __missing__(self, code: CodeType) -> Shape:
+        found = self[code] = shape_of(code)
         return found
 
 
@@ -224,7 +268,13 @@ def _code_of(function: Any) -> CodeType:
     return code
 
 
-def _watched(found: Generator[Any, Any, Any], name: str) -> Iterator[Any]:
+def _watched(found: Generator[Any, Any, Any], name: str, shape: Shape) -> Iterator[Any]:
+    """All that a generator yields, with what its code doesn't settle looked at."""
+    drawn = found if shape.returns_none else _ended(found, name)
+    return _pairs(drawn, name) if name.startswith("map") and not shape.yields_pairs else drawn
+
+
+def _ended(found: Generator[Any, Any, Any], name: str) -> Iterator[Any]:
     """All that a generator yields. Raises DataError where it returns something at its end."""
     result = yield from found
     if result is not None:
@@ -232,6 +282,18 @@ def _watched(found: Generator[Any, Any, Any], name: str) -> Iterator[Any]:
             f"{name} yields, so what it returned, {_described(result)}, would be dropped; "
             "write `yield from …` in place of `return …`"
         )
+
+
+def _pairs(found: Iterable[Any], name: str) -> Iterator[Any]:
+    """The pairs of an iterable that isn't trusted: a str of two letters would be taken apart as one.
+
+    Its `__iter__` is called once. Raises DataError for the first that isn't a pair.
+    """
+    for pair in found:
+        if type(pair) is tuple and len(pair) == 2:
+            yield pair
+        else:
+            yield tuple(check_pair(pair, name))  # of a subclass, which may iterate as it likes
 
 
 def _drawn(found: Iterable[Any]) -> Iterator[Any]:

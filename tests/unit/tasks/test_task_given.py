@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from tasks_rig import Rig, done
@@ -16,7 +16,7 @@ from tasks_rig import Rig, done
 import mrq
 from mrq.core.model import ErrorReport, Kind, Outcome, Status
 from mrq.worker.order import MapSource
-from mrq.worker.tasks.values import returning, returns_none
+from mrq.worker.tasks.values import returning, shape_of
 
 
 def failed(outcome: Outcome) -> ErrorReport:
@@ -112,10 +112,15 @@ def bare(self: Any, key: int, line: str) -> Iterator[Any]:
         yield line, 1
 
 
-@pytest.mark.parametrize("function", [bare, words, empty])
-def test_a_generator_function_whose_returns_give_none_runs_unwrapped(function: Any) -> None:
-    assert returns_none(function.__code__)
+@pytest.mark.parametrize("function", [bare, words])
+def test_a_generator_function_whose_code_settles_what_it_gives_runs_unwrapped(function: Any) -> None:
+    assert shape_of(function.__code__) == (True, True)
     assert returning(function, "map") is function
+
+
+def test_a_generator_that_delegates_runs_unwrapped_where_no_pairs_are_wanted() -> None:
+    assert shape_of(empty.__code__) == (True, False)
+    assert returning(empty, "reduce") is empty
 
 
 def some(flag: Any) -> Iterator[Any]:
@@ -130,7 +135,104 @@ def either(flag: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("function", [both, delegating, some, either])
 def test_other_generator_functions_are_watched(function: Any) -> None:
-    assert not returns_none(function.__code__)
+    assert not shape_of(function.__code__).returns_none
+
+
+# ---- what a map yields, pair by pair ----
+
+
+def constant(self: Any, key: int, line: str) -> Iterator[Any]:
+    yield "lines", 1
+
+
+def choosing(self: Any, key: int, line: str) -> Iterator[Any]:
+    yield line, (1 if line else 0)
+
+
+def variable(self: Any, key: int, line: str) -> Iterator[Any]:
+    pair = line, 1
+    yield pair
+
+
+def one_of_two(self: Any, key: int, line: str) -> Iterator[Any]:
+    yield (line, 1) if line else line
+
+
+def other_first(self: Any, key: int, line: str) -> Iterator[Any]:
+    yield line if line else (line, 1)
+
+
+def triple(self: Any, key: int, line: str) -> Iterator[Any]:
+    yield line, 1
+    yield line, 1, 2
+
+
+def listed(self: Any, key: int, line: str) -> Iterator[Any]:
+    yield [line, 1]
+
+
+@pytest.mark.parametrize("function", [constant, choosing])
+def test_pairs_are_told_from_the_code(function: Any) -> None:
+    assert shape_of(function.__code__).yields_pairs
+
+
+@pytest.mark.parametrize("function", [variable, one_of_two, other_first, triple, listed, delegating])
+def test_what_else_is_yielded_is_looked_at(function: Any) -> None:
+    assert not shape_of(function.__code__).yields_pairs
+    assert returning(function, "map") is not function
+    assert returning(function, "reduce") is function or function is delegating
+
+
+NO_PAIRS: list[Any] = [
+    "xy",
+    b"xy",
+    ["x", 1],
+    {"x": 1, "y": 2},
+    {"x", "y"},
+    range(2),
+    mrq.Pair("x", 1),
+    ("x",),
+    (),
+]
+
+
+def late(bad: Any) -> list[Any]:
+    """Pairs enough for a chunk that isn't the first, and amid them what is none."""
+    return [("a", 1)] * 100 + [bad] + [("a", 1)] * 100
+
+
+WAYS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "generator": lambda bad: {"map": lambda self, key, line: (pair for pair in late(bad))},
+    "list": lambda bad: {"map": lambda self, key, line: late(bad)},
+    "iterator": lambda bad: {"map": lambda self, key, line: iter(late(bad))},
+    "map": lambda bad: {"map": lambda self, key, line: map(late(bad).__getitem__, range(201))},
+    "map_split": lambda bad: {"map": None, "map_split": lambda self, records: iter(late(bad))},
+    "map_block": lambda bad: {"map": None, "map_block": lambda self, block: (pair for pair in late(bad))},
+}
+
+
+@pytest.mark.parametrize("reduce", [add, mrq.sum, mrq.count, mrq.max, mrq.identity, None])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("bad", NO_PAIRS, ids=lambda bad: type(bad).__name__)
+def test_what_is_no_pair_is_refused_wherever_it_comes(
+    bad: Any, way: str, reduce: Any, tmp_path: Path
+) -> None:
+    made = job(**WAYS[way](bad), reduce=reduce)
+    error = failed(Rig(made, tmp_path, reducers=1 if reduce else 0).map(0, b"line\n"))
+    assert error.type == "DataError"
+    method = way if way.startswith("map_") else "map"
+    assert error.message.startswith(f"{method} yielded {bad!r} (a {type(bad).__name__}")
+    assert "it must yield pairs: `yield key, value`" in error.message
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_tuple_of_another_class_is_a_pair_of_its_items(way: str, tmp_path: Path) -> None:
+    class Word(NamedTuple):
+        word: str
+        count: int
+
+    made = job(**WAYS[way](Word("b", 2)), reduce=mrq.sum)
+    assert outcome(made, tmp_path, b"line\n").status is Status.DONE
 
 
 @pytest.mark.parametrize("hook", ["setup", "teardown"])
