@@ -1,29 +1,49 @@
 """Parameters as arguments: `mrq.top("n")` names one; `mrq.top(n)` has only its default, and is refused.
 
 The body of a class runs once, when its file is imported, with the parameters' defaults. What is computed
-there from a parameter's name is the same whatever `--set` says, without a word; so is a default argument.
+there from a parameter's name is the same whatever `--set` says, without a word. `class_body` says what that
+is; refused is what reaches the job: as one of its methods, as a built-in, or read by a method through self.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-import sys
 from collections.abc import Iterator, Mapping
-from types import ModuleType
 from typing import Any, Final
 
 from mrq.errors import JobDefinitionError, UsageError
 from mrq.job import source
-from mrq.job.base import Job
+from mrq.job.base import HOOKS, Job
 from mrq.job.builtins import BuiltIn, bottom, top
+from mrq.job.class_body import (
+    Bodies,
+    Body,
+    Function,
+    Made,
+    Use,
+    bodies,
+    evaluated,
+    meant,
+    provider_of,
+)
 from mrq.job.setting_checks import nearest
 
-_WITH_ARGUMENTS: Final = ("map", "map_split", "map_block", "combine", "reduce", "partition")
+#: How a method begins that is written instead of what the body computes.
+_METHODS: Final[Mapping[str, str]] = {
+    "map": "def map(self, key, value):",
+    "map_split": "def map_split(self, records):",
+    "map_block": "def map_block(self, block):",
+    "combine": "def combine(self, key, values):",
+    "reduce": "def reduce(self, key, values):",
+    "partition": "def partition(self, key, n):",
+    "setup": "def setup(self):",
+    "teardown": "def teardown(self):",
+}
 
 
 def check(job: type[Job]) -> None:
-    """Raise JobDefinitionError where a built-in names no parameter, or takes the default of one silently."""
+    """Raise JobDefinitionError where a built-in names no parameter, or a default is there for good."""
     reduce = inspect.getattr_static(job, "reduce", None)
     if isinstance(reduce, BuiltIn):
         named, declared = reduce.parameter, job.__mrq_parameters__
@@ -32,9 +52,8 @@ def check(job: type[Job]) -> None:
                 f"{_at(job)}reduce = {reduce!r}: {job.__name__} has no parameter {named!r}"
                 f"{nearest(named, declared)}"
             )
-    _check_taken(job)
-    for hook in _WITH_ARGUMENTS:
-        _check_defaults(job, hook)
+    if job.__mrq_parameters__:
+        _Check(job).run()
 
 
 def check_values(job: type[Job], values: Mapping[str, Any]) -> None:
@@ -51,162 +70,150 @@ def check_values(job: type[Job], values: Mapping[str, Any]) -> None:
         )
 
 
-def _check_taken(job: type[Job]) -> None:
-    """Refuse `n: int = 3; reduce = mrq.top(n)`, also where a class keeps a built-in under another name."""
-    reduced = next((base for base in job.__mro__ if "reduce" in vars(base)), None)
-    if not isinstance(inspect.getattr_static(job, "reduce", None), BuiltIn):
-        reduced = None
-    for owner in job.__mro__:
-        if owner is Job or not getattr(owner, "__mrq_parameters__", None):
-            continue
-        found = source.class_of(owner)
-        for made in source.inside(found[1]) if found is not None else ():
-            if found is None or not isinstance(made, ast.Assign | ast.AnnAssign) or made.value is None:
+class _Check:
+    """Refuses what one job would have of a parameter's default, whatever the parameter is given."""
+
+    def __init__(self, job: type[Job]) -> None:
+        self._job = job
+        self._bodies: Bodies = bodies(job)
+
+    def run(self) -> None:
+        for body in self._bodies.values():
+            self._check_built_ins(body)
+        for hook in _METHODS:
+            provider = self._bodies.get(provider_of(self._job, hook) or Job)
+            if provider is not None:
+                for made in provider.bound.get(hook, ()):
+                    self._check_made(provider, hook, made)
+        self._check_read()
+
+    def _check_built_ins(self, body: Body) -> None:
+        """Refuse `kept = mrq.top(n)`, whatever becomes of it."""
+        for made in body.made:
+            if not made.names or set(made.names) & set(HOOKS):
+                continue  # of a method's name only what is there at the end counts
+            for node in _arguments(made, body.owner):
+                use = next((use for use in made.uses if use.node is node), None)
+                if use is not None:
+                    self._refuse(body, made.names[0], made, use)
+
+    def _check_made(self, body: Body, name: str, made: Made) -> None:
+        for use in made.uses:
+            self._refuse(body, name, made, use)
+        if made.chosen_by is not None:
+            self._refuse_choice(body, name, made, made.chosen_by)
+
+    def _check_read(self) -> None:
+        """Refuse `limit = 2 * width` in the body where a method reads `self.limit`."""
+        read: dict[str, str] = {}
+        kept: set[str] = set()
+        for body in self._bodies.values():
+            for method in body.methods():
+                if provider_of(self._job, method.name) is not body.owner:
+                    continue
+                for node in _of_self(method):
+                    if isinstance(node.ctx, ast.Load):
+                        read.setdefault(node.attr, source.place(body.file, node.lineno))
+                    else:
+                        kept.add(node.attr)  # setup makes its own
+        for name, where in read.items():
+            provider = self._bodies.get(provider_of(self._job, name) or Job)
+            if provider is None or name in kept or name in _METHODS or name not in provider.origin:
                 continue
-            if "reduce" not in _targets(made):
-                nodes = _arguments(made.value, owner)
-            elif owner is reduced:
-                nodes = _evaluated(made.value)
-            else:
-                continue  # what another class or a method takes the place of
-            _check_made(owner, found[0], _targets(made), made.value, nodes)
+            for made in provider.bound[name]:
+                if isinstance(made.statement, Function):
+                    self._check_made(provider, name, made)
+                elif made.uses or made.chosen_by:
+                    self._refuse_read(provider, name, made, where)
 
-
-def _check_made(
-    owner: type, file: str, targets: list[str], whole: ast.expr, nodes: Iterator[ast.AST]
-) -> None:
-    """Refuse a statement of a class's body if one of the nodes is a parameter's default."""
-    for node in nodes:
-        name = _parameter_of(node, owner)
-        if name is None:
-            continue
-        text = source.segment_of_file(file, whole)
-        called = ast.unparse(_with_self(whole, owner))
-        called = called if isinstance(whole, ast.Call) else f"({called})"
-        right = f"`def reduce(self, key, values): return {called}(key, values)`"
-        if "reduce" not in targets:
-            right = f"`mrq.top(self.{name})(key, values)`, or bottom, in reduce where it is used"
-        elif isinstance(whole, ast.Call) and whole.args and whole.args[0] is node and len(whole.args) == 1:
-            others = any(_names(k.value, owner) for k in whole.keywords)
-            if not others:
-                right = f"`reduce = {_quoted(whole, name)}`"
-        target = "reduce" if "reduce" in targets else next(iter(targets), "…")
-        where = source.place(file, getattr(node, "lineno", whole.lineno))
+    def _refuse(self, body: Body, name: str, made: Made, use: Use) -> None:
+        """Raise JobDefinitionError for what a name is bound to."""
+        where = source.place(body.file, getattr(use.node, "lineno", made.statement.lineno))
+        has = f"the default of the parameter {use.parameter}"
+        if isinstance(use.node, ast.Name) and use.node.id not in {*vars(body.owner), *body.bound}:
+            has = f"the {use.parameter} of its module, and not the parameter {use.parameter}"
+        whatever = f"{_through(use)}, whatever {use.parameter} is given"
+        if isinstance(made.statement, Function):
+            raise JobDefinitionError(
+                f"{where}: {name} takes {has} {_default_or_decorator(made.statement, use)}{whatever}; "
+                f"use self.{use.parameter} inside instead"
+            )
+        text = source.line_text(body.file, made.statement.lineno)
+        if made.value is not None:
+            text = f"{name} = {source.segment_of_file(body.file, made.value)}"
         raise JobDefinitionError(
-            f"{where}: `{target} = {text}` has the default of the parameter {name}, whatever {name} is "
-            f"given: the body of a class runs once; write {right}"
+            f"{where}: `{text}` has {has}{whatever}: the body of a class runs once; "
+            f"write {self._instead(body, name, made, use)}"
+        )
+
+    def _instead(self, body: Body, name: str, made: Made, use: Use) -> str:
+        """What to write for what the body of the class makes."""
+        if name not in _METHODS:
+            return f"`mrq.top(self.{use.parameter})(key, values)`, or bottom, in reduce where it is used"
+        call = made.in_method
+        if call is None or not isinstance(inspect.getattr_static(self._job, name), BuiltIn):
+            return f"`{_METHODS[name]}`, which computes it from self.{use.parameter}"
+        if not isinstance(call, ast.Call):
+            return f"`{_METHODS[name]} return ({ast.unparse(call)})(key, values)`"
+        alone = len(call.args) == len(made.uses) == 1 and ast.unparse(call.args[0]) == f"self.{use.parameter}"
+        if alone and meant(call.func, body.owner) in (top, bottom):
+            return f"`reduce = {_named(call, use.parameter)}`"
+        return f"`{_METHODS[name]} return {ast.unparse(call)}(key, values)`"
+
+    def _refuse_choice(self, body: Body, name: str, made: Made, use: Use) -> None:
+        where = source.place(body.file, made.statement.lineno)
+        raise JobDefinitionError(
+            f"{where}: {name} is chosen by the default of the parameter {use.parameter}{_through(use)}, "
+            f"whatever {use.parameter} is given: the body of a class runs once; write "
+            f"`{_METHODS.get(name, 'def …(self):')}`, which asks for self.{use.parameter}"
+        )
+
+    def _refuse_read(self, body: Body, name: str, made: Made, where: str) -> None:
+        parameter = body.origin[name]
+        right = f"self.{name} from self.{parameter}"
+        if made.in_method is not None and made.chosen_by is None:
+            right = f"`self.{name} = {ast.unparse(made.in_method)}`"
+        raise JobDefinitionError(
+            f"{where}: self.{name} has the default of the parameter {parameter}, whatever {parameter} is "
+            f"given: it is made in the body of the class ({source.place(body.file, made.statement.lineno)}), "
+            f"which runs once; make it in setup: {right}"
         )
 
 
-def _arguments(whole: ast.expr, owner: type) -> Iterator[ast.AST]:
-    """What is evaluated for the arguments of each `mrq.top(…)` and `mrq.bottom(…)` in an expression."""
-    for node in _evaluated(whole):
-        made = _meant(node.func, owner) if isinstance(node, ast.Call) else None
-        if isinstance(node, ast.Call) and (made is top or made is bottom):
+def _arguments(made: Made, owner: type) -> Iterator[ast.AST]:
+    """What is evaluated for the arguments of each `mrq.top(…)` and `mrq.bottom(…)` in a statement."""
+    for node in (node for expression in made.evaluated for node in evaluated(expression)):
+        called = meant(node.func, owner) if isinstance(node, ast.Call) else None
+        if isinstance(node, ast.Call) and (called is top or called is bottom):
             for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
-                yield from _evaluated(argument)
+                yield from evaluated(argument)
 
 
-def _meant(node: ast.expr, owner: type) -> Any:
-    """What `name` or `module.name` is in the file of a class; None for anything else."""
-    names = vars(sys.modules.get(owner.__module__, object))
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        module = names.get(node.value.id)  # nothing of the user's is run: modules may have a __getattr__
-        return vars(module).get(node.attr) if isinstance(module, ModuleType) else None
-    return names.get(node.id) if isinstance(node, ast.Name) else None
+def _of_self(method: Function) -> Iterator[ast.Attribute]:
+    """`self.name`, wherever it is in a method."""
+    arguments = [*method.args.posonlyargs, *method.args.args]
+    for node in ast.walk(method) if arguments else ():
+        if not isinstance(node, ast.Attribute) or not isinstance(node.value, ast.Name):
+            continue
+        if node.value.id == arguments[0].arg:
+            yield node
 
 
-def _parameter_of(node: ast.AST, owner: type) -> str | None:
-    """The parameter whose default an expression is: `n`, or `Base.n` where a job above has it."""
-    if isinstance(node, ast.Name):
-        return node.id if _is_parameter(owner, node.id) else None
-    if not isinstance(node, ast.Attribute):
-        return None
-    meant = _meant(node.value, owner)
-    above = next((base for base in owner.__mro__ if base is meant), None)
-    return node.attr if node.attr in getattr(above, "__mrq_parameters__", ()) else None
+def _through(use: Use) -> str:
+    """` (m is made from it)`, where the source doesn't name the parameter itself."""
+    name = ast.unparse(use.node)
+    return "" if name.rpartition(".")[2] == use.parameter else f" ({name} is made from it)"
 
 
-def _check_defaults(job: type[Job], hook: str) -> None:
-    """Refuse `def reduce(self, key, values, n=n)`."""
-    function = source.function_of(inspect.getattr_static(job, hook, None))
-    owner = next((base for base in job.__mro__ if hook in vars(base)), None)
-    tree = source.tree_of(function) if function is not None else None
-    if tree is None or owner is None:
-        return
-    for default in (*tree.args.defaults, *tree.args.kw_defaults):
-        for node in _evaluated(default) if default is not None else ():
-            if isinstance(node, ast.Name) and _is_parameter(owner, node.id):
-                assert function is not None
-                where = source.place(function.__code__.co_filename, node.lineno)
-                raise JobDefinitionError(
-                    f"{where}: {hook} takes the default of the parameter {node.id} as a default argument, "
-                    f"whatever {node.id} is given; use self.{node.id} inside instead"
-                )
+def _default_or_decorator(method: Function, use: Use) -> str:
+    decorators = [node for decorator in method.decorator_list for node in evaluated(decorator)]
+    return "in a decorator" if any(node is use.node for node in decorators) else "as a default argument"
 
 
-def _targets(node: ast.stmt) -> list[str]:
-    """The names that a statement of a class's body binds, as far as matters here."""
-    found: list[ast.expr] = []
-    if isinstance(node, ast.Assign):
-        found = node.targets
-    elif isinstance(node, ast.AnnAssign):
-        found = [node.target]
-    elif isinstance(node, ast.FunctionDef):
-        return [node.name]
-    return [target.id for target in found if isinstance(target, ast.Name)]
-
-
-def _evaluated(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of an expression that are evaluated with it: those inside lambdas are later."""
-    if isinstance(node, ast.Lambda):
-        return
-    yield node
-    for child in ast.iter_child_nodes(node):
-        yield from _evaluated(child)
-
-
-def _is_parameter(owner: type, name: str) -> bool:
-    """Whether the name in the class's own body is a parameter's: inherited ones aren't seen there."""
-    declared: Mapping[str, Any] = getattr(owner, "__mrq_parameters__", {})
-    return name in declared and name in vars(owner)
-
-
-def _names(node: ast.AST, owner: type) -> bool:
-    return any(_parameter_of(n, owner) is not None for n in _evaluated(node))
-
-
-def _quoted(call: ast.Call, name: str) -> str:
+def _named(call: ast.Call, name: str) -> str:
     """`mrq.top("n")` for `mrq.top(n)`."""
     rest = "".join(f", {k.arg}={ast.unparse(k.value)}" for k in call.keywords)
     return f'{ast.unparse(call.func)}("{name}"{rest})'
-
-
-def _with_self(node: ast.expr, owner: type) -> ast.expr:
-    """The expression with `self.` before each parameter."""
-
-    class Selves(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.expr:
-            return _of_self(node, owner)
-
-        def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-            made = _of_self(node, owner)
-            if made is node:
-                self.generic_visit(node)
-            return made
-
-        def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
-            return node
-
-    import copy
-
-    made: ast.expr = Selves().visit(copy.deepcopy(node))
-    return made
-
-
-def _of_self(node: ast.Name | ast.Attribute, owner: type) -> ast.expr:
-    name = _parameter_of(node, owner)
-    return node if name is None else ast.Attribute(ast.Name("self", ast.Load()), name, ast.Load())
 
 
 def _at(job: type[Job]) -> str:

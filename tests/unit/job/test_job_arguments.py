@@ -14,7 +14,12 @@ from mrq import planning
 from mrq.errors import MrqError
 from mrq.planning import Request
 
-HEAD = "from operator import itemgetter\nimport mrq\nN = 5\n\nclass Wrong(mrq.Job):\n"
+HEAD = """from operator import itemgetter
+import mrq
+N = 5
+def made(n): return mrq.top(n)
+class Wrong(mrq.Job):
+"""
 MAP = "def map(self, key, line):\n    yield line, 1\n"
 
 
@@ -93,6 +98,146 @@ def test_the_default_of_a_job_above_is_refused_too(tmp_path: Path) -> None:
         planning.draft(wanted)
 
 
+#: What a class of whose body `reduce = mrq.top(m)` is the end takes from a parameter on the way.
+WAYS = {
+    "m = n": 'reduce = mrq.top("n")',
+    "m = n + 1": "return mrq.top(self.n + 1)(key, values)",
+    "k = n\nk = k + 1\nm = k": "return mrq.top(self.n + 1)(key, values)",
+    "k, m = 1, n": 'reduce = mrq.top("n")',
+    "(k, m) = [1, n + N]": "return mrq.top(self.n + N)(key, values)",
+    "k, m = divmod(10, n)": "`def reduce(self, key, values):`, which computes it from self.n",
+    "k, *m = 9, n\nm = m[0]": "which computes it from self.n",
+    "k = m = n": 'reduce = mrq.top("n")',
+    "m: ClassVar[int] = n": 'reduce = mrq.top("n")',
+    "k = [(m := n)]": 'reduce = mrq.top("n")',
+    "(m := n)": 'reduce = mrq.top("n")',
+    "m = 1\nm += n": "which computes it from self.n",
+    "kept = {}\nkept['n'] = n\nm = kept['n']": "which computes it from self.n",
+    "for m in range(1, n): pass": "which computes it from self.n",
+    "m = [k for k in range(1, n)][0]": "return mrq.top([k for k in range(1, self.n)][0])(key, values)",
+    "m = max(abs(n), *[1])": "return mrq.top(max(abs(self.n), *[1]))(key, values)",
+    "m = 2\nif n > 2:\n    m = 5": "which computes it from self.n",
+    "m = 2\nwhile m < n: m = 9": "which computes it from self.n",
+    "try:\n    m = n\nfinally:\n    pass": 'reduce = mrq.top("n")',
+    "with open('/dev/null') as f:\n    m = n": 'reduce = mrq.top("n")',
+    "match n:\n    case k: m = k": "which computes it from self.n",
+    "m = (lambda k=n: k)()": "which computes it from self.n",
+    "def k(at=n): return at\nm = k()": "which computes it from self.n",
+    "class K(made(n).__class__): pass\nm = 1 if K else 2": "which computes it from self.n",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_made_from_a_default_is_refused_on_whatever_way(way: str, tmp_path: Path) -> None:
+    body = "from typing import ClassVar\nn: int = 3\n" + way + "\n"
+    with pytest.raises(MrqError) as caught:
+        submit(tmp_path, body + "reduce = mrq.top(m)\n" + MAP, n="2")
+    line = 8 + body.count("\n")
+    assert f"argumentjob.py:{line - 2}: `reduce = mrq.top(m)`" in str(caught.value)
+    assert "the default of the parameter n (m is made from it), whatever n is given" in str(caught.value)
+    assert WAYS[way] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("reduce = mrq.top(m := n)\n", 'write `reduce = mrq.top("n")`'),
+        ("reduce = made(n)\n", "return made(self.n)(key, values)"),
+        ("k = n\nreduce = [made(k)][0]\n", "return ([made(self.n)][0])(key, values)"),
+        (
+            "if n > 2:\n    reduce = mrq.sum\nelse:\n    reduce = mrq.count\n",
+            "reduce is chosen by the default",
+        ),
+        (
+            "reduce = mrq.top(3, key=lambda value, at=n: value[at])\n",
+            "the default of the parameter n, whatever n is given",
+        ),
+        ("def by(value, at=n): return at\nreduce = mrq.top(3, key=by)\n", "parameter n (by is made from it)"),
+        (
+            "m = n\nfrom functools import partialmethod\ndef k(self, key, values, n): yield n\n"
+            "combine = partialmethod(k, n=m)\ndef reduce(self, key, values): yield 1\n",
+            "`def combine(self, key, values):`, which computes it from self.n",
+        ),
+        (
+            "m = n\ndef reduce(self, key, values, m=m): yield m\n",
+            "reduce takes the default of the parameter n as a default argument (m is made from it)",
+        ),
+        (
+            "def seen(n): return lambda method: method\n@seen(n)\ndef reduce(self, key, values): yield 1\n",
+            "argumentjob.py:8: reduce takes the default of the parameter n in a decorator",
+        ),
+        (
+            "m = n * 2\ndef reduce(self, key, values): yield self.m\n",
+            "argumentjob.py:8: self.m has the default of the parameter n, whatever n is given: it is made in "
+            "the body of the class (argumentjob.py:7), which runs once; make it in setup: "
+            "`self.m = self.n * 2`",
+        ),
+        (
+            "m = 1 if n else 2\ndef reduce(this, key, values):\n    return (this.m for _ in values)\n",
+            "self.m",
+        ),
+        (
+            "if n > 2: m = 1\nelse: m = 2\ndef setup(self): self.k = self.m\n",
+            "make it in setup: self.m from self.n",
+        ),
+        (
+            "def by(self, at=n): return at\ndef reduce(self, key, values): yield self.by()\n",
+            "by takes the default of the parameter n as a default argument, whatever n is given; use self.n",
+        ),
+    ],
+)
+def test_a_default_reaches_no_method(body: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(MrqError) as caught:
+        submit(tmp_path, "n: int = 3\n" + body + MAP, n="2")
+    assert said in str(caught.value).replace(f"{tmp_path}/", "")
+
+
+def test_the_module_has_another_of_that_name(tmp_path: Path) -> None:
+    with pytest.raises(
+        MrqError, match="has the N of its module, and not the parameter N, whatever N is given"
+    ):
+        submit(tmp_path, "N: int\nreduce = mrq.top(N)\n" + MAP, N="2")
+
+
+ABOVE = """import mrq
+class Above(mrq.Job):
+    n: int = 3
+    m = n + 1
+    def map(self, key, line): yield line, 1
+    {above}
+class Beside:
+    {beside}
+class Below(Beside, Above):
+    {below}
+"""
+
+
+@pytest.mark.parametrize(
+    ("above", "beside", "below", "said"),
+    [
+        ("", "", "reduce = mrq.top(Above.m)", "parameter n (Above.m is made from it), whatever n is given"),
+        ("", "", "k = Above.m; reduce = mrq.top(k)", "parameter n (k is made from it)"),
+        ("", "", "k = 2 * Above.n; reduce = mrq.top(k)", "return mrq.top(2 * self.n)(key, values)"),
+        ("reduce = mrq.top(m)", "", "pass", "return mrq.top(self.n + 1)(key, values)"),
+        ("", "", "def reduce(self, key, values): yield self.m", "make it in setup: `self.m = self.n + 1`"),
+        ("def reduce(self, key, values): yield self.m", "", "pass", "make it in setup"),
+        ("", "def reduce(self, key, values): yield self.m", "pass", "make it in setup"),
+        ("", "", "n = 4; k = n; reduce = mrq.top(k)", 'write `reduce = mrq.top("n")`'),
+    ],
+)
+def test_what_a_job_above_makes_is_followed(
+    above: str, beside: str, below: str, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "abovejob.py"
+    text = ABOVE.format(above=above or "pass", beside=beside or "pass", below=below)
+    file.write_text(text)
+    (tmp_path / "in").write_text("x\n")
+    wanted = Request(ref=f"{file}:Below", inputs=[str(tmp_path / "in")], output=str(tmp_path / "out"))
+    with pytest.raises(MrqError) as caught:
+        planning.draft(wanted)
+    assert said in str(caught.value)
+
+
 @pytest.mark.parametrize("n", ["0", "-1"])
 def test_what_set_gives_is_checked(n: str, tmp_path: Path) -> None:
     with pytest.raises(MrqError, match=f"parameter n of Wrong is {n} "):
@@ -110,6 +255,14 @@ def test_what_set_gives_is_checked(n: str, tmp_path: Path) -> None:
         "n: int = 3\nkept = [N, n]\nreduce = mrq.top(N)\n",
         "n: int = 3\nreduce = mrq.top(n)\ndef reduce(self, key, values): return values\n",
         "n: int = 3\ndef reduce(self, key, values): return mrq.top(self.n)(key, values)\n",
+        "n: int = 3\nm, k = n, 4\nreduce = mrq.top(k)\n",
+        "n: int = 3\nm = n\nm = 4\nreduce = mrq.top(m)\n",
+        "n: int = 3\nm = n\ndel m\nfrom os import EX_OK as m\nreduce = mrq.top(m + 1)\n",
+        "n: int = 3\nm: int = n\nreduce = mrq.top('m')\n",
+        "n: int = 3\nreduce = mrq.top(max(n for n in (1, 2)))\n",
+        "n: int = 3\nm = n\ndef reduce(self, key, values): yield 1\n",
+        "n: int = 3\nm = n\ndef setup(self): self.m = self.n\ndef reduce(self, key, values): yield self.m\n",
+        "made: int = 3\nk: int = 1\nreduce = mrq.top('k')\n",
     ],
 )
 def test_fine(body: str, tmp_path: Path) -> None:
