@@ -223,9 +223,12 @@ def forget(state: State, name: str) -> None:
     worker = state.workers.all.get(name)
     if worker is None or worker.live is not WorkerHealth.DEAD:
         return
-    if state.now - max(worker.beat_at, state.beats_from) >= state.config.forget_worker_s:
-        state.workers.quarantined.pop(name, None)
-        del state.workers.all[name]
+    due = max(worker.beat_at, state.beats_from) + state.config.forget_worker_s
+    if due - state.now > _SLACK_S:  # it died again since, or another leader has taken it over
+        state.timer(due - state.now, FORGET, name)
+        return
+    state.workers.quarantined.pop(name, None)
+    del state.workers.all[name]
 
 
 def on_left(state: State, event: e.WorkerLeft) -> None:

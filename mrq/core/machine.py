@@ -144,7 +144,7 @@ class Machine:
         return iter(()) if found is None else found.tasks(self._state.shift)
 
     def workers(self) -> list[WorkerView]:
-        """All workers that are known, dead ones for an hour."""
+        """All workers that are known, dead ones for an hour; `standing.listed` are those to show."""
         shift = self._state.shift
         return [
             WorkerView(
@@ -161,6 +161,7 @@ class Machine:
                 packages=w.packages,
                 trouble=w.trouble,
                 since=w.since + shift,
+                quarantined=w.quarantined,
                 why=w.why,
                 held=tuple(w.held.values()),
             )

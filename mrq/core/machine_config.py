@@ -28,7 +28,8 @@ class MachineConfig:
     dial_again_s: float = 1.0  #: nobody answers at an address: tried again, twice as late each time …
     dial_again_s_max: float = 30.0  #: … up to this
     dial_timeout_s: float = 30.0  #: without a verdict for so long: asked for again
-    forget_worker_s: float = 3600.0  #: a dead worker is dropped after it
+    forget_worker_s: float = 3600.0  #: a dead worker is dropped after it …
+    list_dead_s: float = 60.0  #: … and listed for so long after its last beat, unless it is in quarantine
     quarantine_tasks: int = 5  #: different tasks failed on one worker within strike_s
     quarantine_share: float = 0.5  #: of the workers at most; a job's bug isn't theirs
     strike_s: float = 3600.0

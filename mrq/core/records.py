@@ -278,11 +278,13 @@ def _hand_out_again(state: State, job: Job, table: TaskTable, untouched: int) ->
 
 
 def adopt_workers(state: State, heard: Iterable[tuple[Beat, WorkerHealth, float]]) -> None:
-    """Take the workers as the store knows them: each with a full grace, whenever it beat last."""
-    for beat, health, _ in heard:
+    """Take the workers as the store knows them: each with a full grace (`State.beats_from`), whenever it beat
+    last."""
+    for beat, health, age_s in heard:
         if beat.worker in state.workers.all:
             continue
-        worker = Worker(worker=beat.worker, boot=beat.boot, beat_at=state.now, seq=beat.seq, slots=beat.slots)
+        beat_at = state.now - age_s
+        worker = Worker(worker=beat.worker, boot=beat.boot, beat_at=beat_at, seq=beat.seq, slots=beat.slots)
         worker.address, worker.hints = beat.address, dict(beat.hints)
         worker.say(beat.about)
         # Of one that was reached nothing needs to be known again; of the others, that.
@@ -295,7 +297,8 @@ def adopt_workers(state: State, heard: Iterable[tuple[Beat, WorkerHealth, float]
         if worker.quarantined:
             state.workers.quarantined[beat.worker] = None
         if health is DEAD:
-            worker.live = DEAD
+            worker.live = worker.seen = DEAD
+            worker.since = beat_at
             state.timer(state.config.forget_worker_s, FORGET, beat.worker)
         else:
             if health is WorkerHealth.SUSPECT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mrq.core.machine_config import MachineConfig
@@ -31,11 +32,7 @@ def standing(view: WorkerView, *, silent_s: float, config: MachineConfig) -> Sta
                 ends=f"with its next beat; without one for {config.dead_after_s:g} s it counts as dead",
             )
         case WorkerHealth.DEAD:
-            return Standing(
-                reason=f"it said goodbye, or no beat came for {config.dead_after_s:g} s",
-                ends="when it is started again; the row goes "
-                f"{config.forget_worker_s / 60:g} minutes after its end",
-            )
+            return _dead(view, config)
         case WorkerHealth.JOINING:
             return Standing(
                 reason=view.trouble or f"the leader hasn't reached it yet at {view.address}",
@@ -51,10 +48,53 @@ def standing(view: WorkerView, *, silent_s: float, config: MachineConfig) -> Sta
             )
         case WorkerHealth.QUARANTINED:
             return Standing(
-                reason=view.why
-                or "an earlier leader put it there: that one's log, or the worker's, says why",
+                reason=_why(view),
                 ends=f"mrq workers readmit {view.worker}",
             )
+
+
+def listed(views: Iterable[WorkerView], *, now: float, config: MachineConfig) -> list[WorkerView]:
+    """Those that a list of workers shows, in their order; `now` on the clock of `last_beat`.
+
+    What a dead worker ran or kept for others was given away when it died, so there is little to say of it,
+    and soon nothing. Where another one has taken its place there is nothing from then on: it listens at the
+    dead one's address, or found its boot to be over when it began on the same disk. In containers that are
+    made anew workers have other names, and the old ones would only be in the way.
+    """
+    views = list(views)
+    there = [view for view in views if view.health is not WorkerHealth.DEAD]
+    addresses = {view.address for view in there if view.address and view.health is not WorkerHealth.JOINING}
+    ended = {tuple(boot) for view in there for boot in view.about.get("ended", ())}
+
+    def shows(view: WorkerView) -> bool:
+        if view.health is not WorkerHealth.DEAD:
+            return True
+        replaced = view.address in addresses or (view.worker, view.boot) in ended
+        return not replaced and now - view.last_beat < _listed_s(view, config)
+
+    return [view for view in views if shows(view)]
+
+
+def _listed_s(view: WorkerView, config: MachineConfig) -> float:
+    """For how long after its last beat a dead worker is listed: in quarantine an operator's word is out."""
+    return config.forget_worker_s if view.quarantined else config.list_dead_s
+
+
+def _dead(view: WorkerView, config: MachineConfig) -> Standing:
+    reason = f"it said goodbye, or no beat came for {config.dead_after_s:g} s"
+    ends = "when it is started again"
+    if view.quarantined:
+        reason += f"; and it is in quarantine: {_why(view)}"
+        ends += f", and let in: mrq workers readmit {view.worker}"
+    return Standing(
+        reason=reason,
+        ends=f"{ends}; this row goes when another worker takes its place, or "
+        f"{_listed_s(view, config) / 60:g} min after its last beat",
+    )
+
+
+def _why(view: WorkerView) -> str:
+    return view.why or "an earlier leader put it there: that one's log, or the worker's, says why"
 
 
 def _alive(view: WorkerView) -> Standing:

@@ -34,6 +34,7 @@ class WorkerView:
     trouble: str  #: why it gets no tasks though it beats: it can't be reached, it is of another version …
     held: tuple[Held, ...]  #: what it runs
     since: float = 0.0  #: it has this health, on the machine's clock
+    quarantined: bool = False  #: also of one that is dead, or leaves
     why: str = ""  #: it is in quarantine
 
 

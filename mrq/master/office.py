@@ -165,8 +165,8 @@ class Office:
         return found
 
     def _workers(self, args: _Answer) -> _Answer:
-        rows = self._views.workers()
         wanted = args.get("worker")
+        rows = self._views.workers(everybody=wanted is not None)
         if wanted is not None:
             chosen = [row for row in rows if row["worker"] == wanted]
             if not chosen:

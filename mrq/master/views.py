@@ -35,7 +35,7 @@ from mrq.core.rows import (
     job_row,
     status_row,
 )
-from mrq.core.standing import standing
+from mrq.core.standing import listed, standing
 from mrq.core.workers import WorkerView
 from mrq.io.plan import sample_id
 from mrq.master.shares import Shares
@@ -208,12 +208,14 @@ class Views:
         """What the machine thinks of a worker."""
         return next((w.health for w in self._all_workers() if w.worker == worker), None)
 
-    def workers(self) -> list[WorkerRow]:
-        """All workers that are known, dead ones for an hour."""
+    def workers(self, *, everybody: bool = True) -> list[WorkerRow]:
+        """All workers that are known, dead ones for an hour; or only those that a list shows."""
         outputs: dict[str, list[OutputRow]] = self._look(_outputs)
         views: list[JobView] = self._look(lambda m: [v for job in m.jobs() if (v := m.job(job)) is not None])
         attempts: dict[str, list[AttemptRow]] = {}
         workers = self._all_workers()
+        if not everybody:
+            workers = listed(workers, now=self._now(), config=self._config)
         paused = {w.worker for w in workers if self._now() - w.last_beat > _PAUSED_S}
         for view in views:
             for each in view.running:

@@ -17,7 +17,7 @@ from mrq.cli.console import Console
 from mrq.cli.roles import RoleLine, run_role
 from mrq.cli.signals import Signals
 from mrq.errors import UsageError
-from mrq.worker.home import Home, sweep_dead
+from mrq.worker.home import Home, ended_beside, sweep_dead
 
 if TYPE_CHECKING:
     from mrq.profile import Profile
@@ -119,6 +119,7 @@ def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]
                 handover_after_s=_HANDOVER_SHARE * profile.consumer_timeout_s,
                 debug=switch,
                 packages=about.packages(),
+                ended=ended_beside(profile.root, worker),
             ),
             home=home,
             links=Links(store=store, blobs=blobs, broker=broker, gatherer=plane),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mrq
@@ -31,8 +31,9 @@ def about(
     notes: tuple[str, ...],
     serving: str = "",
     leaving: str = "",
+    ended: Sequence[tuple[str, str]] = (),
 ) -> Mapping[str, Any]:
-    """`Beat.about`: what `rows.WorkerRow` shows. Plain data, as msgpack has it."""
+    """`Beat.about`: what `rows.WorkerRow` shows, and whose place it has taken. As msgpack has it."""
     return {
         "version": mrq.__version__,
         "python": platform.python_version(),
@@ -45,4 +46,5 @@ def about(
         "notes": list(notes),
         "serving": serving,
         "leaving": leaving,
+        "ended": [list(each) for each in ended],
     }

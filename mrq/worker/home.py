@@ -29,6 +29,10 @@ from mrq.worker import folders
 #: Lines of `children` before those of the dead are left out.
 _CHILDREN_MAX: Final = 256
 _LOOK_AGAIN_S: Final = 0.5
+#: Whoever starts beside a worker takes its lock for less than this, to see whether it is over.
+_GLANCE_S: Final = 0.05
+#: Workers that are over are told to the leader, so many at most.
+_ENDED_MAX: Final = 256
 #: The lock of a worker that lives is touched more often than this by far.
 DEAD_S: Final = 600.0
 #: What is removed at the start of a boot.
@@ -53,7 +57,7 @@ class Home:
         until, said = time.monotonic() + wait_s, False
         with disk.naming(path):
             fd = _open_lock(path)
-        while not _locked(fd, path):
+        while not _taken(fd, path):
             holder = _holder(fd)
             os.close(fd)
             if time.monotonic() >= until:
@@ -179,10 +183,37 @@ def sweep_dead(root: str, *, older_s: float = DEAD_S) -> list[str]:
     return swept
 
 
+def ended_beside(root: str, worker: str) -> list[tuple[str, str]]:
+    """(worker, boot) of those that worked under this root before `worker` and are over, the latest first.
+    Their folders are there, and nobody has their locks."""
+    found: list[tuple[float, str, str]] = []
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(f"{root}/workers")):
+            with contextlib.suppress(OSError):
+                if entry.name == worker:
+                    continue
+                fd = os.open(f"{entry.path}/lock", os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    boot = _told(fd).get("boot")
+                    if isinstance(boot, str) and _locked(fd, entry.path):
+                        found.append((os.fstat(fd).st_mtime, entry.name, boot))
+                finally:
+                    os.close(fd)
+    return [(name, boot) for _, name, boot in sorted(found, reverse=True)[:_ENDED_MAX]]
+
+
 def _open_lock(path: str) -> int:
     """The worker's lock, made if need be. Raises OSError."""
     os.makedirs(path, mode=0o700, exist_ok=True)
     return os.open(f"{path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _taken(fd: int, path: str) -> bool:
+    """Take the lock, also where somebody has it for a moment, to see whether this worker is over."""
+    if _locked(fd, path):
+        return True
+    time.sleep(_GLANCE_S)
+    return _locked(fd, path)
 
 
 def _locked(fd: int, path: str) -> bool:

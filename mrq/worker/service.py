@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -94,6 +94,7 @@ class Settings:
     beat_interval_s: float = 1.0
     look_s: float = LOOK_S
     packages: Mapping[str, str] = field(default_factory=dict)
+    ended: Sequence[tuple[str, str]] = ()  #: (worker, boot) of those before it on its disk that are over
 
 
 def wait_for_silence(
@@ -341,6 +342,7 @@ class Service:
             notes=self._notes,
             serving=self._serving,
             leaving=self._leaving,
+            ended=settings.ended,
         )
 
 

@@ -72,10 +72,12 @@ class ClusterRun(ProcessCluster):
 
     # Processes.
 
-    def worker(self, name: str, maps: int = 1, reduces: int = 1, **env: str) -> subprocess.Popen[bytes]:
+    def worker(
+        self, name: str, maps: int = 1, reduces: int = 1, root: str | None = None, **env: str
+    ) -> subprocess.Popen[bytes]:
         command = (
             "mrq.worker", "--map-slots", str(maps), "--reduce-slots", str(reduces), "--worker-id", name,
-            "--root", str(self.folder / f"root-{name}"), "--listen", "127.0.0.1:0",
+            "--root", str(self.folder / f"root-{root or name}"), "--listen", "127.0.0.1:0",
         )  # fmt: skip
         before, self.environ = self.environ, {**self.environ, **env}
         try:

@@ -47,6 +47,24 @@ def health(cluster: ClusterRun, worker: str) -> str:
     return str(cluster.ask("workers", worker=worker)["workers"][0]["health"])
 
 
+def test_a_worker_that_comes_back_by_another_name_takes_the_row_of_the_old_one(cluster: ClusterRun) -> None:
+    """As a container that is made anew: another name, the same volume."""
+
+    def listed() -> list[tuple[str, str]]:
+        return [(row["worker"], row["health"]) for row in cluster.ask("workers")["workers"]]
+
+    cluster.workers("old")
+    cluster.stop("old")
+    cluster.until(lambda: ("old", "dead") in listed())
+    cluster.workers("elsewhere")
+    assert ("old", "dead") in listed()
+    cluster.workers("new", root="old")
+    assert {name for name, _ in listed()} == {"w0", "elsewhere", "new"}
+    assert cluster.ask("workers", worker="old")["workers"][0]["last_beat_s"] < 60
+    assert health(cluster, "old") == "dead"
+    cluster.stop("new", "elsewhere")
+
+
 def test_a_worker_that_vanishes_is_given_up_when_its_beats_are(cluster: ClusterRun) -> None:
     """Its connections stay open, as those of a host without power do: only its silence tells."""
     cluster.workers("frozen")

@@ -68,6 +68,7 @@ class Worker:
     memory: int = 0  #: 0: it doesn't say
     packages: tuple[str, ...] = ()  #: none: it doesn't say
     full: str | None = None  #: why it takes no maps; "": it does; None: it doesn't say
+    ended: tuple[str, ...] = ()  #: boots of workers that were over when it began
 
 
 def _about(worker: Worker) -> dict[str, Any]:
@@ -75,6 +76,8 @@ def _about(worker: Worker) -> dict[str, Any]:
     about: dict[str, Any] = {"full": worker.full} if worker.full is not None else {}
     if worker.packages:
         about["packages"] = dict.fromkeys(worker.packages, "1")
+    if worker.ended:
+        about["ended"] = [[boot.partition("-")[0], boot] for boot in worker.ended]
     return about
 
 

@@ -8,7 +8,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import Beat, JobState, RunningAttempt, Slots, Status, TaskState, WorkerHealth
-from mrq.core.standing import Standing, standing
+from mrq.core.standing import Standing, listed, standing
 from mrq.core.workers import WorkerView
 
 
@@ -354,6 +354,78 @@ def test_a_dead_worker_is_forgotten_after_an_hour():
         s.do(e.Ticked())
     assert s.machine.workers() == []
     assert s.state() is JobState.CANCELLED
+
+
+def test_a_worker_that_a_new_leader_found_dead_is_forgotten_an_hour_later():
+    s = Script()
+    beat = Beat(worker="w1", boot="w1-boot1", seq=9, slots=Slots(map=1, reduce=1, total=2))
+    s.machine.adopt_workers([(beat, WorkerHealth.DEAD, 50.0)], s.now)
+    s.now += 1
+    s.do(e.Restored(embedded=False, incarnation=2))
+    assert view(s, "w1").last_beat == view(s, "w1").since == s.now - 51
+    s.advance(3599)
+    assert len(s.machine.workers()) == 1
+    s.advance(2)
+    assert s.machine.workers() == []
+
+
+def shown(s: Script) -> list[str]:
+    return [w.worker for w in listed(s.machine.workers(), now=s.now, config=MachineConfig())]
+
+
+def test_a_dead_worker_is_listed_for_a_minute_after_its_last_beat():
+    s = two()
+    s.workers["w1"].silent = True
+    s.advance(59)
+    assert shown(s) == ["w1", "w2"]
+    assert "this row goes when another worker takes its place, or 1 min" in stands(s, "w1").ends
+    s.advance(2)
+    assert shown(s) == ["w2"]
+    assert health(s, "w1") is WorkerHealth.DEAD  # which is known for longer
+    s.reboot("w1")
+    assert shown(s) == ["w1", "w2"]
+
+
+def test_a_dead_worker_in_quarantine_is_listed_for_an_hour_with_the_reason():
+    s = two()
+    s.do(e.DrainRequested(worker="w1"))
+    s.do(e.WorkerLeft(worker="w1", boot="w1-boot1"))
+    s.workers["w1"].silent = True
+    s.advance(3599)
+    assert shown(s) == ["w1", "w2"]
+    assert stands(s, "w1").reason.endswith("it is in quarantine: an operator drained it")
+    assert "mrq workers readmit w1; this row goes" in stands(s, "w1").ends
+    s.advance(2)
+    assert shown(s) == ["w2"]
+
+
+def test_a_dead_worker_isnt_listed_once_another_has_found_its_boot_over_on_the_same_disk():
+    s = two()
+    s.workers["w1"].silent = True
+    s.advance(20)
+    s.join("w3", ended=("w1-boot0",))
+    assert shown(s) == ["w1", "w2", "w3"]  # that was an older boot of it
+    s.join("w4", ended=("w1-boot1", "w2-boot1"))
+    assert shown(s) == ["w2", "w3", "w4"]  # whoever beats is there, whatever others have found
+    s.reboot("w1")
+    s.workers["w1"].silent = True
+    s.advance(20)
+    assert shown(s) == ["w1", "w2", "w3", "w4"]  # this boot's end is news
+
+
+def test_a_dead_worker_isnt_listed_once_another_was_reached_at_its_address():
+    s = Script()
+    old, new = (
+        Beat(worker=name, boot="b", seq=1, slots=Slots(map=1, reduce=1, total=2), address="host:7070")
+        for name in ("old", "new")
+    )
+    s.do(e.BeatReceived(beat=old))
+    s.do(e.WorkerReachable(worker="old", boot="b"))
+    s.do(e.WorkerLeft(worker="old", boot="b"))
+    s.do(e.BeatReceived(beat=new))
+    assert shown(s) == ["old", "new"]
+    s.do(e.WorkerReachable(worker="new", boot="b"))
+    assert shown(s) == ["new"]
 
 
 def view(s: Script, name: str) -> WorkerView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -121,6 +122,37 @@ def test_folders_of_workers_that_are_gone_for_good_are_swept(tmp_path: Path) -> 
     living.touch()
     assert (tmp_path / "workers/living/lock").stat().st_mtime > 1
     living.close()
+
+
+def test_who_worked_here_before_and_is_over_is_found_by_boot(tmp_path: Path) -> None:
+    living, mine = take(tmp_path, "living"), take(tmp_path, "mine")
+    boots = {}
+    for at, name in enumerate(("killed", "left")):
+        over = take(tmp_path, name)
+        boots[name] = over.boot
+        os.utime(f"{over.path}/lock", (at, at))
+        over.close()
+    (tmp_path / "workers/strange").mkdir()
+    (tmp_path / "workers/never").mkdir()
+    (tmp_path / "workers/never/lock").write_text("")
+    assert home.ended_beside(str(tmp_path), "mine") == [("left", boots["left"]), ("killed", boots["killed"])]
+    assert home.ended_beside(str(tmp_path / "none"), "mine") == []
+    take(tmp_path, "killed").close()  # which isn't kept from its lock
+    mine.close()
+    assert home.ended_beside(str(tmp_path), "living")[0][0] in ("killed", "mine")
+    living.close()
+
+
+def test_a_worker_that_starts_takes_no_look_at_its_lock_for_another_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(tmp_path).close()
+    fd = os.open(tmp_path / "workers/w/lock", os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    monkeypatch.setattr(time, "sleep", lambda seconds: os.close(fd))  # the look ends meanwhile
+    said: list[str] = []
+    Home.take(str(tmp_path), "w", wait_s=0.0, say=said.append).close()
+    assert said == []
 
 
 def test_a_folder_that_was_swept_under_a_newcomer_is_made_again(
