@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mrq.core.commands import GiveOrder
 from mrq.core.exchange import (
     Answer,
     Batch,
@@ -19,23 +20,16 @@ from mrq.core.exchange import (
     ClaimAnswer,
     ClaimRequest,
     ClientRequest,
-    DrainOrder,
-    DropJobOrder,
     Fence,
-    KillOrder,
     LeaseView,
-    OfferOrder,
-    Order,
-    ReleaseOrder,
     ReportAnswer,
     ReportRequest,
-    SayOrder,
     StoredJob,
-    UploadLogOrder,
     Write,
     WriteAnswer,
 )
 from mrq.core.model import Beat, JobSpec, JobState, Kind, MapLocation, TaskMessage, WorkerHealth
+from mrq.core.orders import Drain, DropJob, Kill, Notify, Numbered, Offer, Order, Release, UploadLog
 
 __all__ = [
     "Answer",
@@ -50,25 +44,27 @@ __all__ = [
     "Clock",
     "Desk",
     "Dialled",
-    "DrainOrder",
-    "DropJobOrder",
+    "Drain",
+    "DropJob",
     "Fence",
-    "KillOrder",
+    "GiveOrder",
+    "Kill",
     "LeaderState",
     "LeaderStore",
     "Lease",
     "LeaseView",
-    "OfferOrder",
+    "Notify",
+    "Numbered",
+    "Offer",
     "Order",
     "PeerClient",
     "RegionInfo",
-    "ReleaseOrder",
+    "Release",
     "ReportAnswer",
     "ReportRequest",
-    "SayOrder",
     "Sink",
     "StoredJob",
-    "UploadLogOrder",
+    "UploadLog",
     "WorkerStore",
     "Write",
     "WriteAnswer",
@@ -323,7 +319,7 @@ class WorkerStore(Protocol):
 
     def log(self, job: str, name: str, blob: str) -> None:
         """An attempt's log (`core.paths.attempt_name`) lies in the blobs under this digest, as ordered by
-        UploadLogOrder; "": this worker has none. Kept with the job; nothing for an unknown one."""
+        UploadLog; "": this worker has none. Kept with the job; nothing for an unknown one."""
         ...
 
     def leave(self, worker: str, boot: str) -> None:

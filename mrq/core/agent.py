@@ -43,9 +43,7 @@ from mrq.core.agent_words import (
     Delivered,
     DiskChanged,
     DrainRequested,
-    DropJob,
     GiveBack,
-    Kill,
     Leave,
     Nudged,
     Recall,
@@ -58,25 +56,15 @@ from mrq.core.agent_words import (
     Start,
     StopRequested,
     Ticked,
-    UploadLog,
 )
-from mrq.core.exchange import (
-    Answer,
-    DrainOrder,
-    DropJobOrder,
-    KillOrder,
-    OfferOrder,
-    ReleaseOrder,
-    ReportAnswer,
-    SayOrder,
-    UploadLogOrder,
-)
+from mrq.core.exchange import Answer, ReportAnswer
 from mrq.core.model import (
     Kind,
     Outcome,
     Status,
     TaskMessage,
 )
+from mrq.core.orders import Drain, DropJob, Kill, Notify, Offer, Order, Release, UploadLog
 
 __all__ = [
     "AboutChanged",
@@ -270,27 +258,29 @@ class Agent(Following):
         for token in sorted(claimed - event.reply.live):
             if token in self._items:
                 self._doom(self._items[token], Status.SUPERSEDED)
-        for order in event.reply.orders:
-            if order.number <= self._order:
-                continue
-            self._order = order.number
-            match order:
-                case KillOrder():
-                    if order.token in self._items:
-                        self._doom(self._items[order.token], Status.SUPERSEDED)
-                case OfferOrder():
-                    if (self._has_room if order.message.alone else self._takes)(order.message.kind):
-                        self._add(order.message, [], offered=True)
-                case DropJobOrder():
-                    self._drop(order.job)
-                case DrainOrder():
-                    self.draining, self.drain_reason = True, order.reason or self.drain_reason
-                case ReleaseOrder():
-                    self._released = True
-                case SayOrder():
-                    pass  # its `Watcher` hears the reply, too
-                case UploadLogOrder():
-                    self._out.append(UploadLog(job=order.job, log=order.log))
+        for each in event.reply.orders:
+            if each.number > self._order:
+                self._order = each.number
+                self._obey(each.order)
+
+    def _obey(self, order: Order) -> None:
+        match order:
+            case Kill(token=token):
+                if token in self._items:
+                    self._doom(self._items[token], Status.SUPERSEDED)
+            case Offer(message=message):
+                if (self._has_room if message.alone else self._takes)(message.kind):
+                    self._add(message, [], offered=True)
+            case DropJob(job=job):
+                self._drop(job)
+            case Drain(reason=reason):
+                self.draining, self.drain_reason = True, reason or self.drain_reason
+            case Release():
+                self._released = True
+            case Notify():
+                pass  # its `Watcher` hears the reply, too
+            case UploadLog():
+                self._out.append(order)
 
     def _beat_unanswered(self, event: BeatUnanswered) -> None:
         if self._beat_sent is not None and self._beat_sent[0] == event.seq:

@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from mrq.core.agent_words import Ack, AgentCommand, AgentConfig, DropJob, GiveBack, Kill, SetCredit
+from mrq.core.agent_words import Ack, AgentCommand, AgentConfig, GiveBack, SetCredit
 from mrq.core.exchange import ClaimAnswer
 from mrq.core.model import (
     AttemptId,
@@ -18,6 +18,7 @@ from mrq.core.model import (
     TaskMessage,
     WorkerHealth,
 )
+from mrq.core.orders import DropJob, Kill
 
 #: (seconds a task takes at most, deliveries a slot as a share of `ahead_max`).
 _AHEAD: Final = ((0.01, 1.0), (0.05, 0.125), (0.2, 0.0625), (1.0, 0.03125))

@@ -8,6 +8,7 @@ from typing import Any
 
 from mrq.core.exchange import BeatReply, ClaimAnswer, ClaimRequest, ReportAnswer, ReportRequest
 from mrq.core.model import AttemptId, Beat, Kind, Outcome, Slots, TaskMessage
+from mrq.core.orders import DropJob, Kill, UploadLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +198,9 @@ AgentEvent = (
 )
 
 
-# Commands. Consecutive Claims and Reports may go to the store in one call.
+# Commands; orders that need hands are among them as they are: `Kill`, after which the attempt's AttemptEnded
+# still comes, `DropJob`, after those, and `UploadLog`. Consecutive Claims and Reports may go to the store in
+# one call.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,13 +217,6 @@ class Start:
 
     message: TaskMessage
     attempt: AttemptId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kill:
-    """End a started attempt; its AttemptEnded still comes."""
-
-    token: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,21 +254,6 @@ class SendBeat:
     """One at a time: the next is made only once this one was answered or given up."""
 
     beat: Beat
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DropJob:
-    """Delete a job's files on this worker; its attempts here were killed before."""
-
-    job: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadLog:
-    """Put an attempt's whole log into the store's blobs; `log` is its name (`core.paths.attempt_name`)."""
-
-    job: str
-    log: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

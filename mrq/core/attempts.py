@@ -53,7 +53,7 @@ def _kill_stale(state: State, event: e.AttemptClaimed) -> None:
         return
     if table.token[event.index] == event.attempt.token or event.attempt.token in worker.killed:
         return  # it has reported already: events change places
-    kill(state, worker, table, event.index, event.attempt)
+    kill(state, worker, table.job, event.attempt)
 
 
 def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Event) -> Attempt | None:
@@ -96,7 +96,7 @@ def _not_beside_others(state: State, table: TaskTable, event: _Event) -> None:
     """The message of a task that is to run alone from now on was claimed once more, by a worker that runs
     others beside it."""
     note_beside(table.troubled(event.index), event.worker, event.boot)
-    kill(state, state.workers.all.get(event.worker), table, event.index, event.attempt)
+    kill(state, state.workers.all.get(event.worker), table.job, event.attempt)
     if table.flights[event.index].attempts():
         end_role(state, table, event.index, event.role)
     else:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from mrq.core import commands as c
 from mrq.core.alone import count, lost_with
 from mrq.core.charges import CHARGES, Account
 from mrq.core.fitting import others_take
 from mrq.core.jobs import Job, TaskError
 from mrq.core.machine_state import State, stable_hash
 from mrq.core.model import ErrorReport, Status, WorkerHealth, task_name
+from mrq.core.orders import Notify
 from mrq.core.tasks import Attempt, TaskTable
 from mrq.core.workers import Worker
 
@@ -220,7 +220,7 @@ def quarantine(state: State, worker: Worker, why: str = "") -> None:
     worker.quarantined, worker.why = True, why
     if why:
         text = f"in quarantine, no tasks until `mrq workers readmit {worker.worker}`: {why}"
-        state.out.append(c.TellWorker(worker=worker.worker, boot=worker.boot, text=text))
+        state.give(worker, Notify(text=text))
     state.workers.quarantined[worker.worker] = None
     state.workers.put_in(worker)
     state.write_worker(worker)

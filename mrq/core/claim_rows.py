@@ -5,19 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mrq.core.events import AttemptClaimed, AttemptReported
-from mrq.core.exchange import (
-    ClaimRequest,
-    DrainOrder,
-    DropJobOrder,
-    Fence,
-    KillOrder,
-    OfferOrder,
-    Order,
-    ReleaseOrder,
-    ReportRequest,
-    SayOrder,
-    UploadLogOrder,
-)
+from mrq.core.exchange import ClaimRequest, Fence, ReportRequest
 from mrq.core.model import AttemptId, JobState, Kind, MapLocation, Role
 
 # Columns of a task row.
@@ -129,22 +117,3 @@ def location(entry: list[Any]) -> MapLocation:
         digest=digest,
         bytes=size,
     )
-
-
-def numbered(order: Order, number: int) -> Order:
-    """An order under the number that its worker acknowledges."""
-    match order:
-        case KillOrder():
-            return KillOrder(number=number, token=order.token)
-        case OfferOrder():
-            return OfferOrder(number=number, message=order.message)
-        case DropJobOrder():
-            return DropJobOrder(number=number, job=order.job)
-        case DrainOrder():
-            return DrainOrder(number=number, reason=order.reason)
-        case ReleaseOrder():
-            return ReleaseOrder(number=number)
-        case SayOrder():
-            return SayOrder(number=number, text=order.text)
-        case UploadLogOrder():
-            return UploadLogOrder(number=number, job=order.job, log=order.log)

@@ -41,12 +41,11 @@ from mrq.core.claim_rows import (
     granted,
     location,
     new_job,
-    numbered,
     parse_attempt,
     reported,
     task_key,
 )
-from mrq.core.commands import WriteJob, WriteLocation, WriteTask, WriteWorker
+from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
 from mrq.core.exchange import (
     Answer,
@@ -54,9 +53,7 @@ from mrq.core.exchange import (
     BeatReply,
     ClaimAnswer,
     ClaimRequest,
-    DrainOrder,
     Fence,
-    Order,
     ReportAnswer,
     ReportRequest,
     StoredJob,
@@ -75,6 +72,7 @@ from mrq.core.model import (
     TaskState,
     WorkerHealth,
 )
+from mrq.core.orders import Drain, Numbered
 
 __all__ = ["MISSING_BEATS", "Claims", "attempt_key", "task_key"]
 
@@ -179,8 +177,8 @@ class Claims:
             job["records"].update(batch.records)
         if batch.job_record is not None:
             job["job_record"] = batch.job_record
-        for worker, boot, order in batch.orders:
-            self._order(worker, boot, order)
+        for given in batch.orders:
+            self._order(given)
         return WriteAnswer.WRITTEN
 
     def fence(self, job: str) -> Fence | None:
@@ -241,13 +239,13 @@ class Claims:
                 if worker is not None and worker["boot"] == write.boot:
                     worker["health"] = write.health.value
 
-    def _order(self, name: str, boot: str, order: Order) -> None:
+    def _order(self, given: GiveOrder) -> None:
         """Number an order and keep it until a beat acknowledges it; an older boot's are of no use."""
-        worker = self.workers.get(name)
-        if worker is None or worker["boot"] != boot:
+        worker = self.workers.get(given.worker)
+        if worker is None or worker["boot"] != given.boot:
             return
         worker["order"] += 1
-        worker["orders"].append(numbered(order, worker["order"]))
+        worker["orders"].append(Numbered(number=worker["order"], order=given.order))
 
     # The workers' scripts.
 
@@ -348,7 +346,7 @@ class Claims:
             return None, []
         worker = self.workers.get(beat.worker)
         if worker is not None and beat.boot in worker["old"]:
-            leave = DrainOrder(number=beat.acked_order + 1)
+            leave = Numbered(number=beat.acked_order + 1, order=Drain())
             return self._reply((leave,), WorkerHealth.DEAD, frozenset()), []
         if worker is None or worker["boot"] != beat.boot:
             worker = self._boot(beat, worker)
@@ -426,7 +424,7 @@ class Claims:
             for found in self.workers.values()
         ]
 
-    def _reply(self, orders: tuple[Order, ...], health: WorkerHealth, live: frozenset[str]) -> BeatReply:
+    def _reply(self, orders: tuple[Numbered, ...], health: WorkerHealth, live: frozenset[str]) -> BeatReply:
         return BeatReply(
             orders=orders, health=health, live=live, store_id=self.store_id, incarnation=self.incarnation
         )

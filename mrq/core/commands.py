@@ -19,6 +19,7 @@ from mrq.core.model import (
     TaskState,
     WorkerHealth,
 )
+from mrq.core.orders import Order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,62 +73,25 @@ class DialWorker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DrainWorker:
-    """Order a worker to take nothing more, and to leave once it is done."""
-
-    worker: str
-    boot: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TellWorker:
-    """Have a worker say something to whoever runs it: why it gets no tasks."""
-
-    worker: str
-    boot: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseWorker:
-    """Tell a draining worker that nothing it keeps is needed any more."""
-
-    worker: str
-    boot: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishTask:
     message: TaskMessage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfferTask:
-    """Ask one worker, in its beat's reply, to claim this (backups, exclusions)."""
+class GiveOrder:
+    """Give one worker's boot an order, with the batch of the job that it follows from."""
 
     worker: str
     boot: str
-    message: TaskMessage
+    order: Order
+    job: str = ""  #: "": it follows from no job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KillAttempt:
-    """Order a worker to end an attempt that is no longer live."""
+class GiveAll:
+    """Give every worker that is known an order."""
 
-    worker: str
-    boot: str
-    job: str
-    kind: Kind
-    index: int
-    attempt: AttemptId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DropJob:
-    """Order every worker to delete a job's intermediate files."""
-
-    job: str
+    order: Order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +118,9 @@ Command = (
     | WriteLocation
     | WriteWorker
     | DialWorker
-    | DrainWorker
-    | TellWorker
-    | ReleaseWorker
     | PublishTask
-    | OfferTask
-    | KillAttempt
-    | DropJob
+    | GiveOrder
+    | GiveAll
     | StartCommit
     | EndJob
 )

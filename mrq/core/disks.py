@@ -14,6 +14,7 @@ from mrq.core.jobs import Job
 from mrq.core.machine_state import DISKS, State
 from mrq.core.model import JobState, Kind
 from mrq.core.moves import fail_job
+from mrq.core.orders import DropJob
 from mrq.core.shuffle_rules import lose_maps
 from mrq.core.tasks import COMPLETED, RUNNING
 
@@ -70,7 +71,7 @@ def _give_up(state: State, job: Job) -> None:
     kept = [index for index in range(len(job.maps)) if job.maps.state[index] == COMPLETED]
     if kept and job.shuffled:
         lose_maps(state, job, kept, "given up: workers' disks were full")
-        state.out.append(c.DropJob(job=job.spec.job))
+        state.out.append(c.GiveAll(order=DropJob(job=job.spec.job)))
 
 
 def _fail(state: State, job: Job) -> None:

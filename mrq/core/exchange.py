@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mrq.core.commands import WriteJob, WriteLocation, WriteTask, WriteWorker
+from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
 from mrq.core.model import AttemptId, JobSpec, JobState, Kind, Outcome, Role, TaskMessage, WorkerHealth
+from mrq.core.orders import Numbered
 
 
 class Answer(enum.Enum):
@@ -67,59 +68,8 @@ class ReportAnswer(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KillOrder:
-    number: int
-    token: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OfferOrder:
-    number: int
-    message: TaskMessage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DropJobOrder:
-    number: int
-    job: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrainOrder:
-    number: int
-    reason: str = ""  #: why it is to go, for its log: an operator's word, a version that doesn't fit …
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseOrder:
-    """Nothing that this draining worker keeps is needed any more: it needn't serve it longer."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SayOrder:
-    """Something that whoever runs this worker should read in its log: nothing to carry out."""
-
-    number: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadLogOrder:
-    """Put an attempt's whole log into the store; somebody wants to read it."""
-
-    number: int
-    job: str
-    log: str  #: the attempt's name, as `core.paths.attempt_name` has it
-
-
-Order = KillOrder | OfferOrder | DropJobOrder | DrainOrder | ReleaseOrder | SayOrder | UploadLogOrder
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BeatReply:
-    orders: tuple[Order, ...]  #: repeated until a beat acknowledges their number
+    orders: tuple[Numbered, ...]  #: repeated until a beat acknowledges their number
     health: WorkerHealth
     live: frozenset[str]  #: of the beat's tokens, those that are still live
     store_id: str
@@ -146,7 +96,7 @@ class Batch:
     job: str  #: "": what belongs to no job, under the fence that `LeaderStore.lead` took
     fence: Fence
     writes: tuple[Write, ...] = ()
-    orders: tuple[tuple[str, str, Order], ...] = ()  #: (worker, boot, order); numbers are the store's
+    orders: tuple[GiveOrder, ...] = ()  #: an older boot's are dropped
     #: The leader's own record of every task in `writes`, by `core.claims.task_key`, opaque to the store:
     #: what a successor's machine is made of. Empty where there is no successor (embedded).
     records: tuple[tuple[str, bytes], ...] = ()

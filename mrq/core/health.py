@@ -141,7 +141,7 @@ def _kill_again(state: State, table: TaskTable, worker: Worker, running: Running
         return  # not claimed yet, or it has won since the beat began
     at = worker.killed.get(token)
     if at is None or worker.seq >= at + _KILL_AGAIN_BEATS:
-        kill(state, worker, table, running.index, running.attempt)
+        kill(state, worker, table.job, running.attempt)
 
 
 def _missed(state: State, worker: Worker, token: str) -> None:

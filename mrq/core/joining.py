@@ -8,6 +8,7 @@ from mrq.core.fitting import others_take
 from mrq.core.jobs import Job
 from mrq.core.machine_state import DIAL, State
 from mrq.core.model import Kind, WorkerHealth
+from mrq.core.orders import Drain, Notify, Release
 from mrq.core.shuffle_rules import lose_maps, outputs_needed
 from mrq.core.tasks import IDLE, QUEUED
 from mrq.core.workers import Worker
@@ -59,8 +60,7 @@ def on_unreachable(state: State, event: e.WorkerUnreachable) -> None:
         return
     if event.reason != worker.trouble:
         worker.trouble = event.reason
-        text = f"no tasks yet: {event.reason}"
-        state.out.append(c.TellWorker(worker=worker.worker, boot=worker.boot, text=text))
+        state.give(worker, Notify(text=f"no tasks yet: {event.reason}"))
     worker.dials += 1
     config = state.config
     wait = min(config.dial_again_s * 2.0 ** min(worker.dials - 1, 16), config.dial_again_s_max)
@@ -81,7 +81,7 @@ def drain(state: State, worker: Worker, why: str) -> None:
     state.workers.take_out(worker)
     worker.draining, worker.trouble = True, why
     state.workers.put_in(worker)
-    state.out.append(c.DrainWorker(worker=worker.worker, boot=worker.boot, reason=why))
+    state.give(worker, Drain(reason=why))
 
 
 def let_go(state: State, worker: Worker) -> None:
@@ -102,7 +102,7 @@ def let_go(state: State, worker: Worker) -> None:
             needed = True
     if not needed:
         worker.released = True
-        state.out.append(c.ReleaseWorker(worker=worker.worker, boot=worker.boot))
+        state.give(worker, Release())
 
 
 def _some_begin_later(job: Job) -> bool:

@@ -34,6 +34,7 @@ from mrq.core.moves import (
     take_back,
     write_location,
 )
+from mrq.core.orders import DropJob
 from mrq.core.shuffle_rules import (
     accept_map,
     lose_maps,
@@ -304,7 +305,7 @@ def on_forget(state: State, event: e.ForgetRequested) -> None:
     del state.jobs[event.job]
     job.maps.drop()
     job.reduces.drop()
-    state.out.append(c.DropJob(job=event.job))
+    state.out.append(c.GiveAll(order=DropJob(job=event.job)))
 
 
 def on_restored(state: State, event: e.Restored) -> None:
@@ -325,7 +326,7 @@ def on_restored(state: State, event: e.Restored) -> None:
             start_commit(state, job)
     if event.embedded:
         # Whoever ran them is gone, and nobody is left to be told.
-        state.out = [made for made in state.out if not isinstance(made, c.KillAttempt)]
+        state.out = [made for made in state.out if not isinstance(made, c.GiveOrder)]
         for worker in state.workers.all.values():
             state.workers.take_out(worker)
             worker.live = WorkerHealth.DEAD

@@ -15,6 +15,7 @@ from mrq.core.digest import MASK, mix
 from mrq.core.jobs import Job
 from mrq.core.machine_config import MachineConfig
 from mrq.core.model import Kind, TaskState
+from mrq.core.orders import Order
 from mrq.core.tasks import QUEUED, STATES, TaskTable
 from mrq.core.transitions import History
 from mrq.core.workers import Worker, Workers
@@ -99,6 +100,10 @@ class State:
     def write_worker(self, worker: Worker) -> None:
         """Persist its health."""
         self.out.append(c.WriteWorker(worker=worker.worker, boot=worker.boot, health=worker.stored))
+
+    def give(self, worker: Worker, order: Order, job: str = "") -> None:
+        """Give a worker's boot an order, which follows from this job, if from any."""
+        self.out.append(c.GiveOrder(worker=worker.worker, boot=worker.boot, order=order, job=job))
 
     def write_job(self, job: Job) -> None:
         """Persist its state."""

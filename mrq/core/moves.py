@@ -14,6 +14,7 @@ from mrq.core.model import (
     Role,
     TaskMessage,
 )
+from mrq.core.orders import DropJob, Kill
 from mrq.core.tasks import IDLE, RUNNING, Attempt, Flight, TaskTable, packed_bytes_out
 from mrq.core.workers import Worker
 
@@ -45,21 +46,12 @@ def publish_id(state: State) -> str:
     return f"{state.incarnation}-{state.next_serial()}"
 
 
-def kill(state: State, worker: Worker | None, table: TaskTable, index: int, attempt: AttemptId) -> None:
+def kill(state: State, worker: Worker | None, job: str, attempt: AttemptId) -> None:
     """Order a worker to end an attempt; repeated at a later beat that still lists it."""
     if worker is None:
         return
     worker.killed[attempt.token] = worker.seq
-    state.out.append(
-        c.KillAttempt(
-            worker=worker.worker,
-            boot=worker.boot,
-            job=table.job,
-            kind=table.kind,
-            index=index,
-            attempt=attempt,
-        )
-    )
+    state.give(worker, Kill(token=attempt.token), job)
 
 
 def attach(
@@ -108,7 +100,7 @@ def detach(
         return
     state.workers.release(worker, attempt.id.token)
     if kill_it:
-        kill(state, worker, table, index, attempt.id)
+        kill(state, worker, table.job, attempt.id)
 
 
 def drop_flight(state: State, table: TaskTable, index: int) -> Flight | None:
@@ -193,7 +185,7 @@ def end_job(state: State, job: Job, to: JobState, error: str | None) -> None:
     state.active.pop(job.spec.job, None)
     state.write_job(job)
     if to is JobState.DONE:
-        state.out.append(c.DropJob(job=job.spec.job))
+        state.out.append(c.GiveAll(order=DropJob(job=job.spec.job)))
     state.out.append(c.EndJob(job=job.spec.job, state=to, error=error))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from mrq.core import alone
-from mrq.core import commands as c
 from mrq.core.disks import nobody_has_room
 from mrq.core.fitting import is_offered, look_later, next_taker, others_take, takers
 from mrq.core.jobs import Job
@@ -14,6 +13,7 @@ from mrq.core.machine_config import ReduceStart
 from mrq.core.machine_state import READY, STALL, State, queued
 from mrq.core.model import JobState, Kind, Role
 from mrq.core.moves import arm, arm_offer, end_role, message, publish_id, take_back
+from mrq.core.orders import Offer
 from mrq.core.shuffle_rules import idle_maps
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, Flight, TaskTable
 from mrq.core.workers import Worker
@@ -174,7 +174,7 @@ def offer(
 ) -> None:
     """Ask one worker to claim, in its beat's reply; looked at again if it doesn't."""
     text = message(job, table, index, role, publish_id(state), not_worker)
-    state.out.append(c.OfferTask(worker=worker.worker, boot=worker.boot, message=text))
+    state.give(worker, Offer(message=text), table.job)
     flight = table.flights[index]
     if role is Role.PRIMARY:
         flight.publish_id = text.publish_id

@@ -13,7 +13,7 @@ from mrq.core.rows import LogRow
 from mrq.errors import UsageError
 from mrq.master.archive import Archive
 from mrq.master.views import Views
-from mrq.ports import LeaderState, Order, UploadLogOrder
+from mrq.ports import LeaderState, Order, UploadLog
 
 #: How long workers may take to put their logs away.
 _WAIT_S: Final = 5.0
@@ -103,7 +103,7 @@ class Logbook:
             elif len(ordered) >= _ORDERED_MAX:
                 row["missing"] = f"more than {_ORDERED_MAX} logs: name a task for the whole of its own"
             elif not put.get(name) or row["status"] == "running":
-                self._give(row["worker"], boot, UploadLogOrder(number=0, job=job, log=name))
+                self._give(row["worker"], boot, UploadLog(job=job, log=name))
                 ordered.add(name)
         fresh = self._wait(job, ordered, put)
         for name, (row, _) in found.items():

@@ -23,7 +23,6 @@ from mrq.master.outbox import (
     AGAIN_S,
     Fenced,
     ForgetJob,
-    GiveOrder,
     Held,
     Lost,
     Outbox,
@@ -199,7 +198,7 @@ class Master:
 
     def order(self, worker: str, boot: str, order: Order) -> None:
         """Give a worker an order, from any thread."""
-        self.sink(GiveOrder(worker=worker, boot=boot, order=order))
+        self.sink(c.GiveOrder(worker=worker, boot=boot, order=order))
 
     def lead_again(self, epoch: int) -> None:
         """Go on under a (later) epoch, nobody having led in between. From any thread."""
@@ -269,7 +268,7 @@ class Master:
             now = self._clock.monotonic()
             while self._inbox:
                 event = self._inbox.popleft()
-                if isinstance(event, (GiveOrder, Signal)):
+                if isinstance(event, (c.GiveOrder, Signal)):
                     self._out.add([event])
                 elif callable(event):
                     later.append(event)
@@ -375,7 +374,7 @@ class Master:
             return
         with self._lock:
             made = self._machine.handle(e.ForgetRequested(job=name), self._clock.monotonic())
-        self._out.add(x for x in made if drop_files or not isinstance(x, c.DropJob))
+        self._out.add(x for x in made if drop_files or not isinstance(x, c.GiveAll))
         del self._out.jobs[name]
         self._wake.set()
         if self._out.asking:  # for one of its batches, perhaps

@@ -25,16 +25,9 @@ from mrq.core.model import JobSpec, Kind, TaskMessage
 from mrq.errors import InternalError
 from mrq.ports import (
     Batch,
-    DrainOrder,
-    DropJobOrder,
     Fence,
-    KillOrder,
     LeaderState,
     LeaderStore,
-    OfferOrder,
-    Order,
-    ReleaseOrder,
-    SayOrder,
     StoredJob,
     Write,
     WriteAnswer,
@@ -52,15 +45,6 @@ class Fenced(Exception):
 
 class Lost(Exception):
     """The store is behind what it had answered, or empty."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GiveOrder:
-    """An order that follows from no decision of the machine's."""
-
-    worker: str
-    boot: str
-    order: Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +68,17 @@ class Signal:
     event: threading.Event
 
 
-Said = c.Command | GiveOrder | Publish | ForgetJob | Signal
+Said = c.Command | Publish | ForgetJob | Signal
 
-#: What a restored view has in it, or what is out of date with it.
+#: What a restored view has in it.
 _WRITTEN: Final = (
     c.WriteJob,
     c.WriteTask,
     c.WriteLocation,
     c.WriteWorker,
     c.PublishTask,
-    c.OfferTask,
-    c.KillAttempt,
     Publish,
 )
-_Orders = list[tuple[str, str, Order]]
-#: What becomes an order.
-_ORDERED: Final = (c.DropJob, c.DrainWorker, c.TellWorker, c.ReleaseWorker, GiveOrder)
 
 
 @dataclass(slots=True)
@@ -251,7 +230,7 @@ class Outbox:
     def _freeze(self) -> None:
         decided, self._decided = self._decided, []
         writes: dict[str, list[Write]] = {}
-        orders: dict[str, _Orders] = {}
+        orders: dict[str, list[c.GiveOrder]] = {}
         words: dict[str, c.WriteWorker] = {}
         messages: list[TaskMessage] = []
         for said in decided:
@@ -262,26 +241,14 @@ class Outbox:
                     words[said.worker] = said
                 case c.PublishTask():
                     messages.append(said.message)
-                case c.KillAttempt():
-                    kill = KillOrder(number=0, token=said.attempt.token)
-                    orders.setdefault(said.job, []).append((said.worker, said.boot, kill))
-                case c.OfferTask():
-                    offer = OfferOrder(number=0, message=said.message)
-                    orders.setdefault(said.message.job, []).append((said.worker, said.boot, offer))
-                case c.DropJob():
-                    drop = DropJobOrder(number=0, job=said.job)
-                    everybody = [(w.worker, w.boot, drop) for w in self._machine.workers()]
+                case c.GiveOrder():
+                    orders.setdefault(said.job, []).append(said)
+                case c.GiveAll(order=order):
+                    everybody = (
+                        c.GiveOrder(worker=w.worker, boot=w.boot, order=order)
+                        for w in self._machine.workers()
+                    )
                     orders.setdefault("", []).extend(everybody)
-                case c.DrainWorker():
-                    drain = DrainOrder(number=0, reason=said.reason)
-                    orders.setdefault("", []).append((said.worker, said.boot, drain))
-                case c.TellWorker():
-                    say = SayOrder(number=0, text=said.text)
-                    orders.setdefault("", []).append((said.worker, said.boot, say))
-                case c.ReleaseWorker():
-                    orders.setdefault("", []).append((said.worker, said.boot, ReleaseOrder(number=0)))
-                case GiveOrder():
-                    orders.setdefault("", []).append((said.worker, said.boot, said.order))
                 case _:
                     self._after.append(said)
         if messages:
@@ -294,7 +261,7 @@ class Outbox:
             told = tuple(orders.get("", ()))
             self._items.append(Batch(job="", fence=self._cluster, writes=tuple(words.values()), orders=told))
 
-    def _freeze_job(self, name: str, writes: Sequence[Write], orders: _Orders) -> None:
+    def _freeze_job(self, name: str, writes: Sequence[Write], orders: Sequence[c.GiveOrder]) -> None:
         held = self.jobs.get(name)
         if held is None:
             return
@@ -333,10 +300,10 @@ class Outbox:
         """Send the whole view (what the machine said to `StoreLost`) in place of all that is under way:
         what that would have written is in it. What it would have told or begun is still to be done."""
         self.incarnation = incarnation
-        kept = [x for x in (*self._after, *self._decided) if not isinstance(x, _WRITTEN)]
+        kept = [x for x in (*self._after, *self._decided) if _stands(x)]
         self._items.clear()
         self._after.clear()
-        self._decided = [x for x in kept if isinstance(x, _ORDERED)]
+        self._decided = [x for x in kept if isinstance(x, (c.GiveOrder, c.GiveAll))]
         writes: dict[str, list[Write]] = {}
         for said in made:
             if isinstance(said, (c.WriteJob, c.WriteTask, c.WriteLocation)):
@@ -363,7 +330,7 @@ class Outbox:
             )
             self._items.append(_Restore(stored, held.code))
         self._items.append(_Open(incarnation, self._store_id))
-        self._after.extend(x for x in kept if not isinstance(x, _ORDERED))
+        self._after.extend(x for x in kept if not isinstance(x, (c.GiveOrder, c.GiveAll)))
 
     def behind(self, store: LeaderStore) -> bool:
         """Has the store lost something that it had answered? Raises Fenced, OperatorError."""
@@ -415,3 +382,8 @@ class Outbox:
 
     def _fences(self) -> list[tuple[str, Fence]]:
         return [("", self._cluster), *((name, held.fence) for name, held in list(self.jobs.items()))]
+
+
+def _stands(said: Said) -> bool:
+    """Is it still to be done once the whole view was written anew? Orders about attempts are out of date."""
+    return not isinstance(said, _WRITTEN) and not (isinstance(said, c.GiveOrder) and said.job)

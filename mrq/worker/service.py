@@ -21,8 +21,9 @@ from typing import Final, Protocol
 
 from mrq import health
 from mrq.core import agent as a
-from mrq.core.exchange import BeatReply, DrainOrder, Order, SayOrder
+from mrq.core.exchange import BeatReply
 from mrq.core.model import Slots, WorkerHealth
+from mrq.core.orders import Drain, Notify, Order
 from mrq.errors import OperatorError
 from mrq.ports import Blobs, Broker, Clock, Sink, WorkerStore
 from mrq.worker import about as telling
@@ -224,7 +225,7 @@ class Service:
         if self._quiet_said:
             self._say("beats are answered again")
         self._quiet_since, self._quiet_said = None, False
-        leave = [order for order in reply.orders if isinstance(order, DrainOrder)]
+        leave = any(isinstance(each.order, Drain) for each in reply.orders)
         if leave and reply.health is WorkerHealth.DEAD:
             if not self._replaced:
                 self._say(
@@ -236,10 +237,10 @@ class Service:
             reached = self._said_health is WorkerHealth.JOINING and reply.health is WorkerHealth.ALIVE
             self._said_health = reply.health
             self._say(("the leader has reached this worker: " if reached else "") + _HEALTH[reply.health])
-        for order in reply.orders:
-            if order.number not in self._said_orders:
-                self._said_orders.add(order.number)
-                self._hear(order)
+        for each in reply.orders:
+            if each.number not in self._said_orders:
+                self._said_orders.add(each.number)
+                self._hear(each.order)
 
     def unfit(self, why: str) -> None:
         """Leave, by name: whatever starts this worker again gives it folders anew, or the reason why not."""
@@ -256,9 +257,9 @@ class Service:
     def _hear(self, order: Order) -> None:
         """Say what an order says to people."""
         match order:
-            case DrainOrder(reason=reason) if reason:
+            case Drain(reason=reason) if reason:
                 self._say(f"asked to leave: {reason}")
-            case SayOrder(text=text):
+            case Notify(text=text):
                 self._say(text)
 
     # Signals.

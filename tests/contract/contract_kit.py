@@ -22,7 +22,7 @@ from mrq.adapters.memory import MemoryBroker, MemoryQueues, MemoryStore
 from mrq.adapters.rabbitmq import Keys, RabbitBroker
 from mrq.adapters.rabbitmq import connect as connect_rabbitmq
 from mrq.adapters.redis import LeaderEvents, RedisLeaderStore, RedisWorkerStore, connect
-from mrq.core.commands import WriteJob, WriteTask
+from mrq.core.commands import GiveOrder, WriteJob, WriteTask
 from mrq.core.model import (
     AttemptId,
     Beat,
@@ -44,7 +44,6 @@ from mrq.ports import (
     Fence,
     LeaderState,
     LeaderStore,
-    Order,
     PeerClient,
     ReportRequest,
     WorkerStore,
@@ -148,7 +147,7 @@ class Sides:
         """What a new leader reads: the same store."""
         return cast(LeaderState, self.leader)
 
-    def write(self, *writes: Write, job: str = "j", orders: tuple[tuple[str, str, Order], ...] = ()) -> None:
+    def write(self, *writes: Write, job: str = "j", orders: tuple[GiveOrder, ...] = ()) -> None:
         """The next batch under the fence that `begun` took."""
         self.seq[job] = self.seq.get(job, 0) + 1
         batch = Batch(job=job, fence=fence(seq=self.seq[job]), writes=writes, orders=orders)

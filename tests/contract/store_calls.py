@@ -19,14 +19,14 @@ from mrq.core.model import (
     WorkerHealth,
 )
 from mrq.ports import (
-    DrainOrder,
-    DropJobOrder,
-    KillOrder,
-    OfferOrder,
+    Drain,
+    DropJob,
+    Kill,
+    Notify,
+    Offer,
     Order,
-    ReleaseOrder,
-    SayOrder,
-    UploadLogOrder,
+    Release,
+    UploadLog,
 )
 
 Drawn = st.SearchStrategy[Any]
@@ -70,13 +70,13 @@ LOCATIONS = st.builds(
 )
 NUMBER = st.just(0)
 ORDERS: st.SearchStrategy[Order] = st.one_of(
-    st.builds(KillOrder, number=NUMBER, token=TOKENS),
-    st.builds(OfferOrder, number=NUMBER, message=MESSAGES),
-    st.builds(DropJobOrder, number=NUMBER, job=JOBS),
-    st.builds(DrainOrder, number=NUMBER, reason=st.sampled_from(["", "ünfit \x00"])),
-    st.builds(ReleaseOrder, number=NUMBER),
-    st.builds(SayOrder, number=NUMBER, text=st.just("nobody ünswers")),
-    st.builds(UploadLogOrder, number=NUMBER, job=JOBS, log=st.just("m-00000.1.1.t1")),
+    st.builds(Kill, token=TOKENS),
+    st.builds(Offer, message=MESSAGES),
+    st.builds(DropJob, job=JOBS),
+    st.builds(Drain, reason=st.sampled_from(["", "ünfit \x00"])),
+    st.builds(Release),
+    st.builds(Notify, text=st.just("nobody ünswers")),
+    st.builds(UploadLog, job=JOBS, log=st.just("m-00000.1.1.t1")),
 )
 SENT = st.lists(st.tuples(WORKERS, BOOTS, ORDERS), max_size=2)
 #: (task, state, generations more, primary, backup)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from contract_kit import CODE, Sides, beat, fence, job_state, line, report, request, spec, task
 
-from mrq.core.commands import WriteLocation, WriteWorker
+from mrq.core.commands import GiveOrder, WriteLocation, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
 from mrq.core.model import (
     AttemptId,
@@ -19,7 +19,8 @@ from mrq.core.model import (
     TaskState,
     WorkerHealth,
 )
-from mrq.ports import Answer, Batch, DrainOrder, StoredJob, WriteAnswer
+from mrq.core.orders import Numbered
+from mrq.ports import Answer, Batch, Drain, StoredJob, WriteAnswer
 
 
 def location(index: int = 0) -> MapLocation:
@@ -171,7 +172,7 @@ def test_a_worker_that_can_be_dialled_joins_first(store: Sides) -> None:
 
 
 def test_what_belongs_to_no_job_has_a_fence_of_its_own(store: Sides) -> None:
-    order = ("w1", "b1", DrainOrder(number=0, reason="its version doesn't fit"))
+    order = GiveOrder(worker="w1", boot="b1", order=Drain(reason="its version doesn't fit"))
     batch = Batch(job="", fence=fence(seq=1), orders=(order,))
     assert store.leader.fence("") is None
     assert store.leader.write(batch) is WriteAnswer.ROLLED_BACK
@@ -185,7 +186,7 @@ def test_what_belongs_to_no_job_has_a_fence_of_its_own(store: Sides) -> None:
     assert store.leader.fence("") == fence(epoch=2, owner="x")
     reply = store.worker.beat(beat(1))
     assert reply is not None
-    assert reply.orders == (DrainOrder(number=1, reason="its version doesn't fit"),)
+    assert reply.orders == (Numbered(number=1, order=Drain(reason="its version doesn't fit")),)
 
 
 def test_a_store_that_is_not_open_can_be_led(unready: Sides) -> None:

@@ -7,16 +7,17 @@ from dataclasses import replace
 import pytest
 from contract_kit import CODE, Sides, beat, fence, job_state, line, message, report, request, spec, task
 
-from mrq.core.commands import WriteLocation, WriteWorker
+from mrq.core.commands import GiveOrder, WriteLocation, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
 from mrq.core.model import AttemptId, JobState, Kind, MapLocation, Status, TaskState, WorkerHealth
+from mrq.core.orders import Numbered
 from mrq.ports import (
     Answer,
     Batch,
-    DrainOrder,
-    DropJobOrder,
-    KillOrder,
-    OfferOrder,
+    Drain,
+    DropJob,
+    Kill,
+    Offer,
     ReportAnswer,
     WriteAnswer,
 )
@@ -228,33 +229,33 @@ def test_a_beat_is_told_what_lives(store: Sides) -> None:
 
 def test_orders_are_numbered_and_repeated_until_acknowledged(store: Sides) -> None:
     store.worker.beat(beat(1))
-    offer = OfferOrder(number=0, message=message())
+    offer = Offer(message=message())
     store.write(
         orders=(
-            ("w1", "b1", KillOrder(number=0, token="t")),
-            ("w1", "b1", offer),
-            ("w1", "b1", DropJobOrder(number=0, job="x")),
-            ("w1", "b1", DrainOrder(number=0)),
-            ("w2", "b1", DrainOrder(number=0)),
+            GiveOrder(worker="w1", boot="b1", order=Kill(token="t")),
+            GiveOrder(worker="w1", boot="b1", order=offer),
+            GiveOrder(worker="w1", boot="b1", order=DropJob(job="x")),
+            GiveOrder(worker="w1", boot="b1", order=Drain()),
+            GiveOrder(worker="w2", boot="b1", order=Drain()),
         )
     )
     for seq, acked, numbers in ((2, 0, [1, 2, 3, 4]), (3, 2, [3, 4]), (4, 4, [])):
         reply = store.worker.beat(beat(seq, acked=acked))
         assert reply is not None
         assert [order.number for order in reply.orders] == numbers
-    store.write(orders=(("w1", "b1", KillOrder(number=0, token="u")),))
+    store.write(orders=(GiveOrder(worker="w1", boot="b1", order=Kill(token="u")),))
     reply = store.worker.beat(beat(5, acked=4))
     assert reply is not None
-    assert reply.orders == (KillOrder(number=5, token="u"),)
+    assert reply.orders == (Numbered(number=5, order=Kill(token="u")),)
 
 
 def test_orders_for_an_older_boot_are_dropped(store: Sides) -> None:
     store.worker.beat(beat(1))
-    store.write(orders=(("w1", "b1", DrainOrder(number=0)),))
+    store.write(orders=(GiveOrder(worker="w1", boot="b1", order=Drain()),))
     reply = store.worker.beat(beat(1, boot="b2"))
     assert reply is not None
     assert reply.orders == ()
-    store.write(orders=(("w1", "b1", DrainOrder(number=0)),))
+    store.write(orders=(GiveOrder(worker="w1", boot="b1", order=Drain()),))
     reply = store.worker.beat(beat(2, boot="b2"))
     assert reply is not None
     assert reply.orders == ()
@@ -280,7 +281,7 @@ def test_the_newest_boot_wins(store: Sides) -> None:
     reply = store.worker.beat(beat(2, "t1"))
     assert reply is not None
     assert reply.health is WorkerHealth.DEAD
-    assert reply.orders == (DrainOrder(number=1),)
+    assert reply.orders == (Numbered(number=1, order=Drain()),)
     assert reply.live == frozenset()
     store.inbox.stays(BeatReceived, 2)
     assert store.claim(request("t9", "w1", "b1", index=0)).answer in (Answer.DECLINED, Answer.RESUME)

@@ -21,7 +21,7 @@ from mrq.adapters.memory import MemoryStore
 from mrq.adapters.redis import Connection, RedisLeaderStore, RedisWorkerStore, connect
 from mrq.adapters.redis.events import decode
 from mrq.core.claim_rows import attempt_of, parse_attempt, task_key
-from mrq.core.commands import WriteJob, WriteLocation, WriteTask, WriteWorker
+from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import WorkerLeft
 from mrq.core.model import (
     AttemptId,
@@ -79,8 +79,10 @@ class Calls:
         found = self.memory.fence(job) or FIRST
         return replace(found, seq=max(0, found.seq + step), epoch=found.epoch + epochs)
 
-    def orders(self, sent: list[tuple[str, int, Order]]) -> tuple[tuple[str, str, Order], ...]:
-        return tuple((worker, self.boot(worker, age), order) for worker, age, order in sent)
+    def orders(self, sent: list[tuple[str, int, Order]]) -> tuple[GiveOrder, ...]:
+        return tuple(
+            GiveOrder(worker=worker, boot=self.boot(worker, age), order=order) for worker, age, order in sent
+        )
 
     def rows(self, job: str, rows: list[Any]) -> list[Write]:
         """As the machine writes them: what leaves COMPLETED has another generation."""

@@ -15,7 +15,7 @@ from folders import below
 
 from mrq.adapters.memory import MemoryBroker, MemoryStore, SystemClock
 from mrq.core.agent_words import AgentConfig
-from mrq.core.commands import WriteJob, WriteTask
+from mrq.core.commands import GiveOrder, WriteJob, WriteTask
 from mrq.core.events import AttemptReported
 from mrq.core.model import (
     JobSpec,
@@ -30,7 +30,7 @@ from mrq.core.model import (
     TaskState,
 )
 from mrq.job import bundle
-from mrq.ports import Batch, DropJobOrder, Fence, KillOrder, Order
+from mrq.ports import Batch, DropJob, Fence, Kill, Order
 from mrq.worker.agent_loop import AgentLoop
 from mrq.worker.calls import ThreadedCalls
 from mrq.worker.debug import DebugSwitch
@@ -130,7 +130,7 @@ class AgentRun:
         """One batch of the leader."""
         self._seq[job] = seq = self._seq.get(job, 0) + 1
         fence = Fence(incarnation=1, epoch=1, owner="test", seq=seq)
-        addressed = tuple((WORKER, BOOT, order) for order in orders)
+        addressed = tuple(GiveOrder(worker=WORKER, boot=BOOT, order=order) for order in orders)
         self.store.write(Batch(job=job, fence=fence, writes=writes, orders=addressed))
 
     def publish(self, index: int = 0, kind: Kind = Kind.MAP, *, generation: int = 1, job: str = "j") -> None:
@@ -160,11 +160,11 @@ class AgentRun:
 
     def kill(self, token: str, *, job: str = "j") -> None:
         """Order an attempt's end."""
-        self.write(job, orders=(KillOrder(number=0, token=token),))
+        self.write(job, orders=(Kill(token=token),))
 
     def drop(self, job: str = "j") -> None:
         """Order the deletion of a job's files."""
-        self.write(job, orders=(DropJobOrder(number=0, job=job),))
+        self.write(job, orders=(DropJob(job=job),))
 
     def reports(self, count: int, timeout_s: float = 10.0) -> list[AttemptReported]:
         """At least `count` reports, waited for, in order."""

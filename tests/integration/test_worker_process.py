@@ -15,7 +15,7 @@ from worker_runs import Servers
 
 from mrq.core.commands import WriteJob
 from mrq.core.model import JobState, Kind, Status
-from mrq.ports import DropJobOrder
+from mrq.ports import DropJob, GiveOrder
 
 WORDS = (
     "class T(mrq.Job):\n    reduce = mrq.sum\n    def map(self, key, line):\n"
@@ -58,11 +58,11 @@ def test_two_workers_map_and_one_gathers_and_reduces(servers: Servers) -> None:
     assert "msgpack" in first.about["packages"]
     assert first.hints["cpus"] >= 1
     boots = {beat.worker: beat.boot for beat in servers.beats()}
-    drop = DropJobOrder(number=0, job="j")
+    drop = DropJob(job="j")
     servers.write(
         "j",
         WriteJob(job="j", state=JobState.DONE),
-        orders=tuple((worker, boot, drop) for worker, boot in boots.items()),
+        orders=tuple(GiveOrder(worker=worker, boot=boot, order=drop) for worker, boot in boots.items()),
     )
     for name in ("one/workers/w1", "two/workers/w2"):
         wait_for(lambda name=name: not os.path.exists(servers.folder / name / "jobs/j"))

@@ -17,7 +17,7 @@ from agent_runs import wait_for
 
 from mrq.adapters.memory import MemoryBroker, MemoryStore, SystemClock
 from mrq.adapters.memory_leading import MemoryBlobs
-from mrq.core.commands import WriteJob, WriteTask, WriteWorker
+from mrq.core.commands import GiveOrder, WriteJob, WriteTask, WriteWorker
 from mrq.core.events import AttemptReported, BeatReceived, WorkerLeft
 from mrq.core.model import (
     Beat,
@@ -35,7 +35,7 @@ from mrq.core.model import (
 )
 from mrq.errors import OperatorError
 from mrq.job import bundle
-from mrq.ports import Batch, DropJobOrder, Fence, Order, UploadLogOrder
+from mrq.ports import Batch, DropJob, Fence, Order, UploadLog
 from mrq.worker import room, service
 from mrq.worker.hints import Hints
 from mrq.worker.home import Home
@@ -114,7 +114,7 @@ class Cluster:
     def write(self, job: str, *writes: Any, orders: tuple[Order, ...] = ()) -> None:
         self._seq[job] = seq = self._seq.get(job, 0) + 1
         fence = Fence(incarnation=1, epoch=1, owner="test", seq=seq)
-        addressed = tuple((WORKER, self.home.boot, order) for order in orders)
+        addressed = tuple(GiveOrder(worker=WORKER, boot=self.home.boot, order=order) for order in orders)
         self.store.write(Batch(job=job, fence=fence, writes=writes, orders=addressed))
 
     def admit(self) -> None:
@@ -241,7 +241,7 @@ def test_a_sigterm_finishes_what_runs(cluster: Cluster) -> None:
         wait_for(mark.exists)
         terminate()
         wait_for(lambda: len(cluster.reports()) == 1)
-        cluster.write("j", WriteJob(job="j", state=JobState.DONE), orders=(DropJobOrder(number=0, job="j"),))
+        cluster.write("j", WriteJob(job="j", state=JobState.DONE), orders=(DropJob(job="j"),))
 
     assert cluster.run(script) == EXIT_DONE
     (told,) = cluster.reports().values()
@@ -289,7 +289,7 @@ def test_a_drained_worker_serves_its_outputs_until_the_job_is_over(cluster: Clus
         before = len(cluster.beats())
         wait_for(lambda: len(cluster.beats()) > before + 3)
         assert os.listdir(f"{cluster.home.path}/jobs/j/maps")
-        cluster.write("j", WriteJob(job="j", state=JobState.DONE), orders=(DropJobOrder(number=0, job="j"),))
+        cluster.write("j", WriteJob(job="j", state=JobState.DONE), orders=(DropJob(job="j"),))
 
     assert cluster.run(script) == EXIT_DONE
     assert isinstance(cluster.events[-1], WorkerLeft)
@@ -320,7 +320,7 @@ def test_a_full_disk_takes_no_maps_and_says_so(cluster: Cluster, monkeypatch: py
         assert not cluster.reports()
         full.clear()
         wait_for(lambda: len(cluster.reports()) == 1)
-        cluster.write("j", orders=(DropJobOrder(number=0, job="j"),))
+        cluster.write("j", orders=(DropJob(job="j"),))
         terminate()
 
     assert cluster.run(script) == EXIT_DONE
@@ -332,7 +332,7 @@ def test_a_full_disk_takes_no_maps_and_says_so(cluster: Cluster, monkeypatch: py
 
 def test_logs_are_uploaded_on_order(cluster: Cluster) -> None:
     def upload(name: str) -> str:
-        cluster.write("j", orders=(UploadLogOrder(number=0, job="j", log=name),))
+        cluster.write("j", orders=(UploadLog(job="j", log=name),))
         wait_for(lambda: name in cluster.store.logs("j"))
         return cluster.store.logs("j")[name]
 
@@ -344,8 +344,8 @@ def test_logs_are_uploaded_on_order(cluster: Cluster) -> None:
         digest = upload(name)
         assert cluster.blobs.get(digest) == b"said 1.0\n", "also of an attempt that went well"
         assert upload("m-00007.1.1.x") == ""
-        cluster.write("j", orders=(UploadLogOrder(number=0, job="j", log="../../x"),))
-        cluster.write("j", orders=(DropJobOrder(number=0, job="j"),))
+        cluster.write("j", orders=(UploadLog(job="j", log="../../x"),))
+        cluster.write("j", orders=(DropJob(job="j"),))
         wait_for(lambda: not os.path.exists(f"{cluster.home.path}/jobs/j"))
         wait_for(lambda: not os.listdir(f"{cluster.home.path}/trash"))
         terminate()
@@ -358,10 +358,10 @@ def test_the_log_of_a_failed_attempt_outlives_its_job(cluster: Cluster) -> None:
     def script() -> None:
         cluster.submit("print('about to fail'); raise ValueError(line)")
         wait_for(lambda: len(cluster.reports()) == 1)
-        cluster.write("j", orders=(DropJobOrder(number=0, job="j"),))
+        cluster.write("j", orders=(DropJob(job="j"),))
         (told,) = cluster.reports().values()
         name = f"m-00000.1.1.{told.attempt.token}"
-        cluster.write("j", orders=(UploadLogOrder(number=0, job="j", log=name),))
+        cluster.write("j", orders=(UploadLog(job="j", log=name),))
         wait_for(lambda: name in cluster.store.logs("j"))
         data = cluster.blobs.get(cluster.store.logs("j")[name])
         assert data is not None

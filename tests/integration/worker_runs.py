@@ -15,7 +15,7 @@ from typing import Any
 from services import Broker, Redis
 
 from mrq.adapters import rabbitmq, redis
-from mrq.core.commands import WriteJob, WriteLocation, WriteTask, WriteWorker
+from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import AttemptReported, BeatReceived, WorkerLeft
 from mrq.core.model import (
     JobSpec,
@@ -30,7 +30,7 @@ from mrq.core.model import (
     WorkerHealth,
 )
 from mrq.job import bundle
-from mrq.ports import Batch, Fence, Order
+from mrq.ports import Batch, Fence
 from mrq.profile import load
 
 _WORKER = (sys.executable, "-m", "mrq.worker", "--map-slots", "1", "--reduce-slots", "1")
@@ -138,7 +138,7 @@ class Servers:
         process.send_signal(number)
         return process.wait(20)
 
-    def write(self, job: str, *writes: Any, orders: tuple[tuple[str, str, Order], ...] = ()) -> None:
+    def write(self, job: str, *writes: Any, orders: tuple[GiveOrder, ...] = ()) -> None:
         self._seq[job] = seq = self._seq.get(job, 0) + 1
         self.store.write(Batch(job=job, fence=Fence(**FENCE, seq=seq), writes=writes, orders=orders))
 

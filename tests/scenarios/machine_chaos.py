@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
+from machine_script import message_of
 
 from mrq.core import commands as c
 from mrq.core import events as e
@@ -54,7 +55,7 @@ class Chaos:
         self.seq = 0
 
     def see(self, commands: list[c.Command]) -> None:
-        self.messages += [x.message for x in commands if isinstance(x, c.PublishTask | c.OfferTask)]
+        self.messages += [m for x in commands if (m := message_of(x)) is not None]
 
     def event(self, step: tuple) -> e.Event:
         what, job, task, worker, detail, _ = step

@@ -7,7 +7,7 @@ It follows the commands: what was published or offered can be claimed, what is k
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from mrq.core import commands as c
 from mrq.core import events as e
@@ -32,6 +32,7 @@ from mrq.core.model import (
     TaskResult,
     TaskState,
 )
+from mrq.core.orders import DropJob, Kill, Offer
 
 
 def spec(job: str = "j", *, maps: int = 2, reducers: int = 1, **more: Any) -> JobSpec:
@@ -91,6 +92,23 @@ class Claim:
     boot: str
 
 
+class Offered(NamedTuple):
+    """An offer as it reaches a worker."""
+
+    worker: str
+    boot: str
+    message: TaskMessage
+
+
+def message_of(command: c.Command) -> TaskMessage | None:
+    """What a command publishes or offers."""
+    if isinstance(command, c.PublishTask):
+        return command.message
+    if isinstance(command, c.GiveOrder) and isinstance(command.order, Offer):
+        return command.order.message
+    return None
+
+
 class Script:
     def __init__(self, config: MachineConfig | None = None, *, now: float = 100.0) -> None:
         self.machine = Machine(config or MachineConfig())
@@ -109,13 +127,13 @@ class Script:
         self.out = out
         self.log.extend(out)
         for command in out:
-            if isinstance(command, c.PublishTask | c.OfferTask):
-                m = command.message
+            m = message_of(command)
+            if m is not None:
                 self.messages[m.job, m.kind, m.index, m.role] = m
-            elif isinstance(command, c.KillAttempt):
+            elif isinstance(command, c.GiveOrder) and isinstance(command.order, Kill):
                 worker = self.workers.get(command.worker)
                 if worker is not None and worker.boot == command.boot:
-                    worker.running.pop(command.attempt.token, None)
+                    worker.running.pop(command.order.token, None)
         return out
 
     def submit(self, job: str = "j", **more: Any) -> list[c.Command]:
@@ -268,11 +286,19 @@ class Script:
         """Tasks in messages of the latest step, by short name."""
         return [f"{x.message.kind.value}{x.message.index}" for x in self.of(c.PublishTask, where)]
 
-    def offered(self, where: list[c.Command] | None = None) -> list[c.OfferTask]:
-        return self.of(c.OfferTask, where)
+    def ordered(self, kind: type, where: list[c.Command] | None = None) -> list[Any]:
+        """Orders of a kind to single workers."""
+        return [x for x in self.of(c.GiveOrder, where) if isinstance(x.order, kind)]
+
+    def dropped(self, where: list[c.Command] | None = None) -> list[str]:
+        """Jobs whose files every worker is to delete."""
+        return [x.order.job for x in self.of(c.GiveAll, where) if isinstance(x.order, DropJob)]
+
+    def offered(self, where: list[c.Command] | None = None) -> list[Offered]:
+        return [Offered(x.worker, x.boot, x.order.message) for x in self.ordered(Offer, where)]
 
     def killed(self, where: list[c.Command] | None = None) -> list[str]:
-        return [x.attempt.token for x in self.of(c.KillAttempt, where)]
+        return [x.order.token for x in self.ordered(Kill, where)]
 
     def view(self, job: str = "j") -> JobView:
         found = self.machine.job(job)

@@ -8,20 +8,9 @@ from typing import Any
 import pytest
 
 from mrq.core import agent as a
-from mrq.core.exchange import (
-    Answer,
-    BeatReply,
-    ClaimAnswer,
-    DrainOrder,
-    DropJobOrder,
-    KillOrder,
-    OfferOrder,
-    Order,
-    ReleaseOrder,
-    ReportAnswer,
-    UploadLogOrder,
-)
+from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ReportAnswer
 from mrq.core.model import AttemptId, Kind, Needs, Outcome, Role, Slots, Status, TaskMessage, WorkerHealth
+from mrq.core.orders import Drain, DropJob, Kill, Numbered, Offer, Release, UploadLog
 
 DONE = Outcome(status=Status.DONE)
 
@@ -49,7 +38,7 @@ class Script:
         self.out: list[Any] = []
         self.delivered = 0
         self.answered = True
-        self.orders: tuple[Order, ...] = ()
+        self.orders: tuple[Numbered, ...] = ()
         self.health = WorkerHealth.ALIVE
         self.dead: set[str] = set()
         if hello:
@@ -243,7 +232,7 @@ def test_what_runs_without_a_delivery_takes_credit() -> None:
 def test_a_kill_ends_in_a_report_like_any_other_end() -> None:
     s = Script()
     delivery, token = s.started()
-    s.orders = (KillOrder(number=1, token=token),)
+    s.orders = (Numbered(number=1, order=Kill(token=token)),)
     assert of(a.Kill, s.wait(1.1)) == [a.Kill(token=token)]
     assert of(a.Kill, s.wait(3)) == []  # repeated orders, one kill
     (report,) = of(a.Report, s.do(a.AttemptEnded(token=token, outcome=Outcome(status=Status.LOST))))
@@ -332,7 +321,7 @@ def test_a_drain_becomes_a_stop_at_its_deadline_and_wants_no_tick_for_it_again()
 
 def test_an_offer_is_claimed_once_and_there_is_nothing_to_ack() -> None:
     s = Script()
-    s.orders = (OfferOrder(number=1, message=message(4)),)
+    s.orders = (Numbered(number=1, order=Offer(message=message(4))),)
     (claim,) = of(a.Claim, s.wait(3.3))
     token = claim.request.token
     s.answer(token, Answer.NEW)
@@ -373,7 +362,7 @@ def test_an_offer_comes_before_what_the_queue_delivers() -> None:
     s = Script(slots=Slots(map=1, reduce=1, total=2))
     _, running = s.started(0)
     s.deliver(1)
-    s.orders = (OfferOrder(number=1, message=message(7)),)
+    s.orders = (Numbered(number=1, order=Offer(message=message(7))),)
     s.do(a.Nudged())
     s.out.clear()
     s.do(a.AttemptEnded(token=running, outcome=DONE))
@@ -384,7 +373,7 @@ def test_an_offer_comes_before_what_the_queue_delivers() -> None:
 def test_an_offer_without_room_keeps_no_delivery_back_and_goes_when_its_leader_has_looked_again() -> None:
     s = Script(slots=Slots(map=1, reduce=1, total=2))
     s.started(0)
-    s.orders = (OfferOrder(number=1, message=message(7)),)
+    s.orders = (Numbered(number=1, order=Offer(message=message(7))),)
     s.wait(1.1)
     delivery, _, _ = s.deliver(1)
     assert of(a.GiveBack, s.wait(2.0)) == [a.GiveBack(delivery=delivery)]
@@ -396,14 +385,14 @@ def test_an_offer_without_room_keeps_no_delivery_back_and_goes_when_its_leader_h
 def test_a_dropped_job_is_killed_before_its_files_go() -> None:
     s = Script()
     _, token = s.started()
-    s.orders = (DropJobOrder(number=1, job="j"),)
+    s.orders = (Numbered(number=1, order=DropJob(job="j")),)
     out = [x for x in s.wait(1.1) if isinstance(x, (a.Kill, a.DropJob))]
     assert out == [a.Kill(token=token), a.DropJob(job="j")]
 
 
 def test_a_drain_order_drains() -> None:
     s = Script()
-    s.orders = (DrainOrder(number=1),)
+    s.orders = (Numbered(number=1, order=Drain()),)
     assert of(a.Leave, s.wait(1.1)) == [a.Leave()]
 
 
@@ -522,7 +511,7 @@ def test_a_full_disk_takes_no_maps_and_returns_once_what_it_did_not_claim() -> N
     assert of(a.Kill, out) == []
     late, _, out = s.deliver(2)
     assert of(a.GiveBack, out) == [a.GiveBack(delivery=late)]
-    s.orders = (OfferOrder(number=1, message=message(4)),)
+    s.orders = (Numbered(number=1, order=Offer(message=message(4))),)
     assert of(a.Claim, s.wait(3)) == []
     assert of(a.Claim, s.deliver(0, Kind.REDUCE)[2]), "reduces give room back"
     out = s.do(a.DiskChanged(full=False))
@@ -543,7 +532,7 @@ def test_a_claim_under_way_when_the_disk_filled_up_is_answered() -> None:
 def test_a_drain_serves_what_others_may_need_for_a_while() -> None:
     s = Script()
     s.do(a.ServingChanged(serving=True))
-    s.orders = (DrainOrder(number=1),)
+    s.orders = (Numbered(number=1, order=Drain()),)
     assert of(a.Leave, s.wait(25)) == []
     assert s.beats[-1].draining
     assert of(a.Leave, s.do(a.ServingChanged(serving=False))) == [a.Leave()]
@@ -562,17 +551,17 @@ def test_serving_ends_at_the_drains_deadline_or_its_own(deadline_s: float | None
 def test_a_boot_that_was_followed_by_a_newer_one_serves_nobody() -> None:
     s = Script()
     s.do(a.ServingChanged(serving=True))
-    s.health, s.orders = WorkerHealth.DEAD, (DrainOrder(number=1),)
+    s.health, s.orders = WorkerHealth.DEAD, (Numbered(number=1, order=Drain()),)
     assert of(a.Leave, s.wait(1.1)) == [a.Leave()]
 
 
 def test_serving_ends_when_the_leader_says_that_nothing_is_needed() -> None:
     s = Script()
     s.do(a.ServingChanged(serving=True))
-    s.orders = (DrainOrder(number=1, reason="another version"),)
+    s.orders = (Numbered(number=1, order=Drain(reason="another version")),)
     assert of(a.Leave, s.wait(5)) == []
     assert s.agent.drain_reason == "another version"
-    s.orders = (ReleaseOrder(number=2),)
+    s.orders = (Numbered(number=2, order=Release()),)
     assert of(a.Leave, s.wait(1.1)) == [a.Leave()]
 
 
@@ -607,7 +596,7 @@ def test_a_worker_with_an_address_asks_for_no_deliveries_before_it_was_let_in() 
 
 def test_a_log_is_uploaded_on_order_once() -> None:
     s = Script()
-    s.orders = (UploadLogOrder(number=1, job="j", log="m-00000.1.1.t"),)
+    s.orders = (Numbered(number=1, order=UploadLog(job="j", log="m-00000.1.1.t")),)
     assert of(a.UploadLog, s.wait(3.3)) == [a.UploadLog(job="j", log="m-00000.1.1.t")]
 
 
@@ -679,8 +668,8 @@ def test_a_map_isnt_claimed_ahead_of_a_reduce_that_holds_the_only_slot() -> None
     assert s.deliver(1)[1]
 
 
-def alone(index: int = 7) -> OfferOrder:
-    return OfferOrder(number=1, message=replace(message(index), alone=True))
+def alone(index: int = 7) -> Numbered:
+    return Numbered(number=1, order=Offer(message=replace(message(index), alone=True)))
 
 
 def ends(s: Script, token: str) -> list[Any]:
@@ -716,7 +705,7 @@ def test_unclaimed_deliveries_and_offers_go_back_once_for_what_is_to_run_alone()
     s = Script(slots=Slots(map=1, reduce=1, total=2))
     s.started(0)
     delivery, _, _ = s.deliver(1)
-    s.orders = (OfferOrder(number=1, message=message(5)), replace(alone(), number=2))
+    s.orders = (Numbered(number=1, order=Offer(message=message(5))), replace(alone(), number=2))
     out = s.wait(1.1)
     assert of(a.GiveBack, out) == [a.GiveBack(delivery=delivery)]
     assert [item.message.index for item in s.agent._items.values()] == [0, 7]

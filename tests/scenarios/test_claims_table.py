@@ -8,7 +8,7 @@ import pytest
 from machine_script import spec
 
 from mrq.core.claims import Claims
-from mrq.core.commands import WriteJob, WriteTask, WriteWorker
+from mrq.core.commands import GiveOrder, WriteJob, WriteTask, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived
 from mrq.core.exchange import (
     Answer,
@@ -16,7 +16,6 @@ from mrq.core.exchange import (
     ClaimAnswer,
     ClaimRequest,
     Fence,
-    KillOrder,
     ReportAnswer,
     ReportRequest,
     StoredJob,
@@ -37,6 +36,7 @@ from mrq.core.model import (
     TaskState,
     WorkerHealth,
 )
+from mrq.core.orders import Kill
 
 
 class Table:
@@ -524,7 +524,7 @@ def test_store_lost_orders_go_on_counting_from_what_a_worker_has_acknowledged() 
         Batch(
             job="j",
             fence=Fence(incarnation=1, epoch=1, owner="o", seq=2),
-            orders=(("w9", "b", KillOrder(number=0, token="t")),),
+            orders=(GiveOrder(worker="w9", boot="b", order=Kill(token="t")),),
         )
     )
     assert [order.number for order in t.claims.workers["w9"]["orders"]] == [42]

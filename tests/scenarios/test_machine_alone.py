@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from machine_script import Claim, Script
+from machine_script import Claim, Offered, Script
 from test_machine_adopt import Kept, cut
 
 from mrq.core import commands as c
@@ -27,7 +27,7 @@ def lose(s: Script, worker: str) -> None:
     s.reboot(worker)
 
 
-def lost_twice(s: Script, task: str = "m0") -> c.OfferTask:
+def lost_twice(s: Script, task: str = "m0") -> Offered:
     """A task is lost with two boots; the offer that follows."""
     for worker in ("w1", "w1"):
         s.claim(task, worker)
@@ -37,7 +37,7 @@ def lost_twice(s: Script, task: str = "m0") -> c.OfferTask:
     return offer
 
 
-def taken(s: Script, offer: c.OfferTask) -> Claim:
+def taken(s: Script, offer: Offered) -> Claim:
     m = offer.message
     return s.claim(f"{m.job}/{m.kind.value}{m.index}", offer.worker)
 
@@ -234,7 +234,7 @@ def test_it_gets_no_backup_and_others_do() -> None:
     for n in range(1, 7):
         s.run(f"m{n}", worker=straggler.worker)
     s.advance(10)
-    backups = [x.message.index for x in s.of(c.OfferTask, s.log) if x.message.role.value == "backup"]
+    backups = [x.message.index for x in s.offered(s.log) if x.message.role.value == "backup"]
     assert backups == [7]
     s.done(claim)
 

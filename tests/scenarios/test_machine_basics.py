@@ -9,6 +9,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.machine import MachineConfig
 from mrq.core.model import JobState, Kind, Outcome, Purpose, Status, TaskState, WorkerHealth
+from mrq.core.orders import DropJob
 
 
 def two_by_one(config: MachineConfig | None = None, **more: object) -> Script:
@@ -32,7 +33,7 @@ def test_a_job_runs_from_submit_to_done():
     assert commit.counters == {"seen": 6}
     assert s.state() is JobState.COMMITTING
     s.do(e.CommitFinished(job="j"))
-    assert [type(x) for x in s.out] == [c.WriteJob, c.DropJob, c.EndJob]
+    assert [type(x) for x in s.out] == [c.WriteJob, c.GiveAll, c.EndJob]
     assert s.state() is JobState.DONE
 
 
@@ -115,7 +116,7 @@ def test_a_failed_commit_fails_the_job_and_a_retry_commits_again():
     s.run("m0", "m1", "r0", worker="w1")
     s.do(e.CommitFailed(job="j", message="the disk is full"))
     assert (s.state(), s.error()) == (JobState.FAILED, "the disk is full")
-    assert not s.of(c.DropJob, s.log)
+    assert not s.dropped(s.log)
     s.do(e.RetryRequested(job="j"))
     assert s.of(c.StartCommit)
 
@@ -326,7 +327,7 @@ def test_a_cancelled_job_goes_on_after_retry_with_its_completed_work():
 def test_a_job_that_is_over_can_be_forgotten_with_its_files():
     s = two_by_one()
     s.do(e.CancelRequested(job="j"))
-    assert s.do(e.ForgetRequested(job="j")) == [c.DropJob(job="j")]
+    assert s.do(e.ForgetRequested(job="j")) == [c.GiveAll(order=DropJob(job="j"))]
     assert s.machine.job("j") is None
     assert list(s.machine.tasks("j")) == []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from machine_script import Script
 
-from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.model import JobState, TaskState
 
@@ -30,7 +29,7 @@ def test_a_job_that_fills_every_worker_fails_by_name_and_makes_room():
     assert s.state() is JobState.FAILED
     assert "no worker takes more maps" in s.error()
     assert FULL in s.error()
-    assert [x.job for x in s.of(c.DropJob, s.log)] == ["j"]
+    assert s.dropped(s.log) == ["j"]
     assert s.task("m0").state is TaskState.IDLE, "a retry runs it again"
 
 
@@ -52,7 +51,7 @@ def test_what_a_job_that_is_over_has_left_goes_first():
     s.submit("late", maps=2)
     s.do(e.CancelRequested(job="j", reason="by hand"))
     s.advance(35)
-    assert [x.job for x in s.of(c.DropJob, s.log)] == ["j"]
+    assert s.dropped(s.log) == ["j"]
     assert s.state("late") is JobState.RUNNING
     s.workers["w1"].full = ""
     s.advance(60)

@@ -10,6 +10,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.machine import Machine, MachineConfig, WorkerView
 from mrq.core.model import Beat, JobState, Kind, Slots, TaskState, WorkerHealth
+from mrq.core.orders import Drain, Notify, Release
 
 
 def arrive(s: Script, name: str, *, seq: int = 1, boot: str = "b", **more: object) -> list[c.Command]:
@@ -58,9 +59,9 @@ def test_a_worker_that_cannot_be_reached_is_told_why_once_a_reason():
     arrive(s, "w1")
     for reason in ("w1:1 refused the connection", "w1:1 refused the connection", "w1:1 isn't known"):
         s.do(e.WorkerUnreachable(worker="w1", boot="b", reason=reason))
-    first, second = s.of(c.TellWorker, s.log)
-    assert first.text == "no tasks yet: w1:1 refused the connection"
-    assert second.text == "no tasks yet: w1:1 isn't known"
+    first, second = s.ordered(Notify, s.log)
+    assert first.order.text == "no tasks yet: w1:1 refused the connection"
+    assert second.order.text == "no tasks yet: w1:1 isn't known"
     assert (first.worker, first.boot) == ("w1", "b")
 
 
@@ -110,13 +111,13 @@ def test_takeover_a_worker_that_the_last_leader_reached_need_not_be_dialled_agai
 def test_a_worker_of_another_version_is_sent_away_by_both_versions_names():
     s = Script(MachineConfig(version="1.2.0"))
     arrive(s, "w1", about={"version": "1.3.1"})
-    (order,) = s.of(c.DrainWorker)
-    assert "1.3.1" in order.reason
-    assert "1.2.0" in order.reason
+    (given,) = s.ordered(Drain)
+    assert "1.3.1" in given.order.reason
+    assert "1.2.0" in given.order.reason
     assert seen(s, "w1").health is WorkerHealth.DRAINING
-    assert seen(s, "w1").trouble == order.reason
+    assert seen(s, "w1").trouble == given.order.reason
     arrive(s, "w2", about={"version": "1.2.9"})
-    assert s.of(c.DrainWorker) == []
+    assert s.ordered(Drain) == []
 
 
 def test_an_operators_drain_is_ordered_and_ends_once_nothing_is_needed():
@@ -125,14 +126,14 @@ def test_an_operators_drain_is_ordered_and_ends_once_nothing_is_needed():
     s.submit(maps=1)
     claim = s.claim("m0", "w1")
     s.do(e.DrainRequested(worker="w1"))
-    assert [x.worker for x in s.of(c.DrainWorker)] == ["w1"]
-    assert s.of(c.ReleaseWorker) == []
+    assert [x.worker for x in s.ordered(Drain)] == ["w1"]
+    assert s.ordered(Release) == []
     s.fail(claim)
     s.workers["w1"].draining = True
     s.beat("w1")
-    assert [x.worker for x in s.of(c.ReleaseWorker)] == ["w1"]
+    assert [x.worker for x in s.ordered(Release)] == ["w1"]
     s.beat("w1")
-    assert s.of(c.ReleaseWorker) == []
+    assert s.ordered(Release) == []
 
 
 def test_a_successor_knows_whom_an_operator_drained():
@@ -159,7 +160,7 @@ def test_a_draining_workers_maps_run_again_for_reduces_that_begin_later():
     s.beat("w1")
     assert not s.is_("m0", TaskState.COMPLETED)
     assert s.is_("m1", TaskState.COMPLETED)
-    assert [x.worker for x in s.of(c.ReleaseWorker)] == ["w1"]
+    assert [x.worker for x in s.ordered(Release)] == ["w1"]
 
 
 def test_a_draining_worker_goes_on_serving_reduces_that_all_run():
@@ -172,10 +173,10 @@ def test_a_draining_worker_goes_on_serving_reduces_that_all_run():
     s.workers["w1"].draining = True
     s.beat("w1")
     assert s.is_("m0", TaskState.COMPLETED)
-    assert s.of(c.ReleaseWorker) == []
+    assert s.ordered(Release) == []
     s.done(reduce)
     s.beat("w1")
-    assert [x.worker for x in s.of(c.ReleaseWorker)] == ["w1"]
+    assert [x.worker for x in s.ordered(Release)] == ["w1"]
 
 
 def test_the_last_worker_that_drains_keeps_its_outputs_as_nobody_else_could_make_them():

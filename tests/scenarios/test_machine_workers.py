@@ -8,6 +8,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import Beat, JobState, RunningAttempt, Slots, Status, TaskState, WorkerHealth
+from mrq.core.orders import Notify
 from mrq.core.standing import Standing, listed, standing
 from mrq.core.workers import WorkerView
 
@@ -470,7 +471,7 @@ def test_a_worker_that_fails_tasks_is_told_why_it_is_in_quarantine():
     assert reason.startswith("5 different tasks failed on it within 60 minutes"), reason
     assert "m-00004" in reason
     assert "failed" in reason
-    assert any(reason in order.text for order in s.of(c.TellWorker))
+    assert any(reason in given.order.text for given in s.ordered(Notify))
 
 
 def test_since_when_and_why_are_kept_in_a_checkpoint():

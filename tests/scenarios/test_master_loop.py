@@ -11,7 +11,7 @@ from machine_script import spec
 from mrq.adapters.memory import MemoryBroker, MemoryStore
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.exchange import Answer, Batch, ClaimRequest, DrainOrder, Fence, ReportRequest, WriteAnswer
+from mrq.core.exchange import Answer, Batch, ClaimRequest, Fence, ReportRequest, WriteAnswer
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import (
     AttemptId,
@@ -28,6 +28,7 @@ from mrq.core.model import (
     TaskResult,
     TaskState,
 )
+from mrq.core.orders import Drain, Numbered
 from mrq.errors import OperatorError
 from mrq.master.loop import Master
 from mrq.master.outbox import found_in
@@ -442,11 +443,11 @@ def test_a_joining_worker_is_dialled_even_without_any_job_and_its_health_is_writ
 def test_an_order_and_an_operators_word_go_out_without_any_job() -> None:
     r = Rig()
     r.beat()
-    r.master.order("w", "b", DrainOrder(number=0, reason="now"))
+    r.master.order("w", "b", Drain(reason="now"))
     r.step()
     r.beat()
     assert r.reply is not None
-    assert r.reply.orders == (DrainOrder(number=1, reason="now"),)
+    assert r.reply.orders == (Numbered(number=1, order=Drain(reason="now")),)
 
 
 def test_settle_returns_once_what_followed_is_persisted_and_fails_when_nobody_leads() -> None:

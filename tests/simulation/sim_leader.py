@@ -9,18 +9,10 @@ from sim_checks import Broken
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.claims import Claims
-from mrq.core.exchange import (
-    Batch,
-    DropJobOrder,
-    Fence,
-    KillOrder,
-    OfferOrder,
-    Order,
-    Write,
-    WriteAnswer,
-)
+from mrq.core.exchange import Batch, Fence, Write, WriteAnswer
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, JobState, Kind, TaskState
+from mrq.core.orders import DropJob
 
 if TYPE_CHECKING:
     from sim_world import World
@@ -229,23 +221,21 @@ class Leader:
     def _persist(self, made: list[c.Command]) -> None:
         """One batch a job; an answer that was lost is asked for again, with the same frozen batch."""
         writes: dict[str, list[Write]] = {}
-        orders: dict[str, list[tuple[str, str, Order]]] = {}
+        orders: dict[str, list[c.GiveOrder]] = {}
         for x in made:
             if isinstance(x, (c.WriteJob, c.WriteTask, c.WriteLocation)):
                 writes.setdefault(x.job, []).append(x)
             elif isinstance(x, c.WriteWorker):
                 if self.fences:
                     writes.setdefault(next(iter(self.fences)), []).append(x)
-            elif isinstance(x, c.KillAttempt):
-                kill = KillOrder(number=0, token=x.attempt.token)
-                orders.setdefault(x.job, []).append((x.worker, x.boot, kill))
-            elif isinstance(x, c.OfferTask):
-                offer = OfferOrder(number=0, message=x.message)
-                orders.setdefault(x.message.job, []).append((x.worker, x.boot, offer))
-            elif isinstance(x, c.DropJob):
-                drop = DropJobOrder(number=0, job=x.job)
-                drops = [(w.worker, w.boot, drop) for w in self.machine.workers()]
-                orders.setdefault(x.job, []).extend(drops)
+            elif isinstance(x, c.GiveOrder) and x.job:
+                orders.setdefault(x.job, []).append(x)
+            elif isinstance(x, c.GiveAll):
+                assert isinstance(x.order, DropJob)
+                drops = [
+                    c.GiveOrder(worker=w.worker, boot=w.boot, order=x.order) for w in self.machine.workers()
+                ]
+                orders.setdefault(x.order.job, []).extend(drops)
         for job in {**writes, **orders}:
             fence = self.fences[job]
             fence = Fence(incarnation=1, epoch=fence.epoch, owner=fence.owner, seq=fence.seq + 1)

@@ -208,7 +208,7 @@ class RedisLeaderStore:
         claims, *others = keys.of_job(batch.job)
         tasks, locations, workers, state = _packed(batch.writes)
         records = [x for pair in batch.records for x in pair]
-        orders = [x for worker, boot, order in batch.orders for x in (worker, boot, pack_order(order))]
+        orders = [x for each in batch.orders for x in (each.worker, each.boot, pack_order(each.order))]
         return self._answer(
             Call(
                 "write",

@@ -10,11 +10,14 @@ from typing import Any, Final, TypeVar, cast, get_args
 import msgpack
 
 from mrq.core import wire
-from mrq.core.exchange import Order
-from mrq.core.wire import VERSION, from_wire, pack_any, to_wire, unpack_any
+from mrq.core.orders import Order
+from mrq.core.wire import from_wire, pack_any, to_wire, unpack_any
 from mrq.errors import CorruptFileError
 
 T = TypeVar("T")
+
+#: Of all that is stored in Redis: a change of the fields of a class that lies there is another version.
+VERSION: Final = 3
 
 _ORDERS: Final[dict[str, type[Any]]] = {order.__name__: order for order in get_args(Order)}
 

@@ -10,7 +10,7 @@ from mrq.adapters.redis.connect import Connection
 from mrq.adapters.redis.events import EVENTS_KEPT
 from mrq.adapters.redis.packing import pack, pack_row, pack_value, row, unpack, unpack_order
 from mrq.adapters.redis.scripts import Call
-from mrq.core.claim_rows import attempt_key, numbered, task_key
+from mrq.core.claim_rows import attempt_key, task_key
 from mrq.core.commands import WriteLocation
 from mrq.core.model import AttemptId, Beat, JobSpec, MapLocation, Role, WorkerHealth
 from mrq.ports import (
@@ -18,7 +18,8 @@ from mrq.ports import (
     BeatReply,
     ClaimAnswer,
     ClaimRequest,
-    DrainOrder,
+    Drain,
+    Numbered,
     ReportAnswer,
     ReportRequest,
 )
@@ -187,11 +188,11 @@ def _claim_answer(found: list[Any]) -> ClaimAnswer:
 def _reply(beat: Beat, found: list[Any]) -> BeatReply:
     health, store_id, incarnation, live, packed = found
     if health == b"dead boot":
-        orders: list[Any] = [DrainOrder(number=beat.acked_order + 1)]
+        orders = [Numbered(number=beat.acked_order + 1, order=Drain())]
         health = WorkerHealth.DEAD.value.encode()
     else:
         pairs = zip(packed[::2], packed[1::2], strict=True)
-        orders = [numbered(unpack_order(order), number) for number, order in pairs]
+        orders = [Numbered(number=number, order=unpack_order(order)) for number, order in pairs]
     return BeatReply(
         orders=tuple(orders),
         health=WorkerHealth(health.decode()),
