@@ -28,6 +28,7 @@ from mrq.adapters.redis import (
     RedisLease,
     RedisWorkerStore,
     connect,
+    packing,
 )
 from mrq.adapters.redis import events as events_module
 from mrq.adapters.redis.connect import check
@@ -384,14 +385,23 @@ def test_an_event_of_another_version_is_passed_over(state: State) -> None:
     with state.events() as events:
         events.note()
         other = msgpack.packb([99, []])
-        for fields in (("b", other, "h", "alive"), ("r", b"\xc1"), ("c", b"\x90"), ("what", b"?")):
+        beats = [("b", other, "h", "alive")] * 3
+        for fields in (*beats, ("r", b"\xc1"), ("c", b"\x90"), ("what", b"?")):
             state.connection.call("XADD", stream, "*", *fields)
         state.worker.beat(beat(2))
         events.start()
         state.wait(lambda: len(state.heard) == 1)
     assert isinstance(state.heard[0], BeatReceived)
     assert len(state.said) == 4
-    assert "has version 99, and this mrq reads 2" in state.said[0]
+    assert f"has version 99, and this mrq reads {packing.VERSION}" in state.said[0]
+
+
+def test_a_worker_of_another_version_is_none_of_the_leaders(state: State) -> None:
+    """What its last beat left doesn't keep a new leader from taking over."""
+    assert [beat.worker for beat, _, _ in state.leader.workers()] == ["w1"]
+    state.worker.beat(beat(1, worker="w2"))
+    state.connection.call("HSET", state.connection.keys.beats, "w2", msgpack.packb([99, []]))
+    assert [beat.worker for beat, _, _ in state.leader.workers()] == ["w1"]
 
 
 # Jobs that are over.

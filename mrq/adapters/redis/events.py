@@ -60,6 +60,7 @@ class LeaderEvents:
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mrq-redis-events", daemon=True)
         self._looked_at = 0.0
+        self._unread = ""  #: what was said last of an event that can't be read
         self._read = 0  #: entries that were read, or were there before `note`
 
     def note(self) -> None:
@@ -105,7 +106,10 @@ class LeaderEvents:
             try:
                 event = decode(fields)
             except (CorruptFileError, ValueError, KeyError) as exc:
-                self._say(f"an event of a worker can't be read, and is passed over: {exc}")
+                text = f"an event of a worker can't be read, and is passed over: {exc}"
+                if text != self._unread:  # a worker of another version beats on and on
+                    self._unread = text
+                    self._say(text)
                 continue
             only_beats = only_beats and isinstance(event, BeatReceived) and not event.beat.running
             self._sink(event)

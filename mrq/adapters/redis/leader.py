@@ -128,7 +128,7 @@ class RedisLeaderStore:
                     yield from self._recorded(job)
 
     def workers(self) -> list[tuple[Beat, WorkerHealth, float]]:
-        """Each worker's last beat, its health, and seconds since it came."""
+        """Each worker's last beat, its health, and seconds since it came; none of another version's."""
         rows, beats, about, time = self._connection.pipeline(
             [
                 ("HGETALL", self._keys.workers),
@@ -145,10 +145,11 @@ class RedisLeaderStore:
             if age > _SILENT_S or name not in beats:
                 silent.append(name)
                 continue
-            beat = replace(
-                unpack(Beat, beats[name]), about=unpack_value(about[name]) if name in about else {}
-            )
-            found.append((beat, WorkerHealth(worker[W_HEALTH]), age))
+            with contextlib.suppress(CorruptFileError):  # of another version's worker: it gets no tasks
+                beat = replace(
+                    unpack(Beat, beats[name]), about=unpack_value(about[name]) if name in about else {}
+                )
+                found.append((beat, WorkerHealth(worker[W_HEALTH]), age))
         if silent:
             keys = (self._keys.workers, self._keys.beats, self._keys.about, self._keys.orders)
             reported_keys = [self._keys.reported(name.decode()) for name in silent]
