@@ -15,7 +15,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from mrq import config
 from mrq.codec.types import carried, carried_key
@@ -35,6 +35,8 @@ from mrq.result import Result
 __all__ = ["Draft", "Path", "Plan", "Request", "complete", "draft", "job_id", "keyed", "plan", "request_of"]
 
 Path: TypeAlias = str | os.PathLike[str]
+#: What text is read in unless a job says otherwise.
+_UTF_8: Final = Settings().encoding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,17 +77,10 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
     typed = parameters.convert(cls, request.typed)
     values = parameters.values(cls, {**given, **request.parameters, **typed})
     arguments.check_values(cls, values)
-    in_format = check_formats(cls, chosen)
+    in_format = check_formats(cls, chosen, request.overrides)
     if chosen.as_of_now:
         _refuse_as_of_now(request, in_format)
-    map_only = not check.has_reduce(cls)
-    if map_only and chosen.reducers:
-        out = (
-            f"leave out `reducers={chosen.reducers}`"
-            if "reducers" in request.overrides
-            else "leave reducers out of its class"
-        )
-        raise UsageError(f"{cls.__name__} has no reduce: its parts are its maps' outputs; {out}")
+    check_reducers(cls, chosen, request.overrides)
     # A class names what lies beside its file, a flag or an argument what lies in the current folder.
     beside = working_folder() if "ship" in request.overrides else os.path.dirname(loaded.file)
     built = bundle.build(loaded, [os.path.abspath(os.path.join(beside, path)) for path in chosen.ship])
@@ -126,7 +121,7 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         spec=spec,
         inputs=tuple(_input(spelled, request.stdin, paths) for spelled in request.inputs),
         cwd=working_folder(),
-        map_only=map_only,
+        map_only=not check.has_reduce(cls),
         total_order=chosen.order == "total",
         splittable=in_format.splittable,
         split_bytes=chosen.split_bytes,
@@ -138,13 +133,49 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
     )
 
 
-def check_formats(cls: type[Job], settings: Settings) -> InputFormat:
-    """The input format, if there are both, and map_block gets lines of it. Raises UsageError."""
+def check_formats(cls: type[Job], settings: Settings, overrides: Mapping[str, Any]) -> InputFormat:
+    """The input format, if there are both, map_block gets lines of it, and an encoding is of text.
+
+    Raises UsageError.
+    """
     found = input_format(settings.input_format or "text")
     output_format(settings.output_format or "text", settings.compression)  # refuses an unknown one here
     if defined(cls, "map_block") and not found.lines:
         raise UsageError(f"{cls.__name__}.map_block takes lines of bytes; input format {found.name} has none")
+    if found.name != "text" and settings.encoding != _UTF_8:
+        named = overrides["encoding"] if "encoding" in overrides else cls.__mrq_settings__["encoding"]
+        out = _left_out(cls, "encoding", overrides)
+        if "encoding" not in overrides and "input_format" in overrides:
+            out = f'give `encoding="{_UTF_8}"` too, for this run'
+        raise UsageError(
+            f"{cls.__name__} has the encoding {named!r}, which only text is read in, and its input format is "
+            f"{found.name}: {_NO_ENCODING[found.name]}; {out}"
+        )
     return found
+
+
+#: Of each input format that an encoding means nothing to, what map gets.
+_NO_ENCODING: Final[Mapping[str, str]] = {
+    "jsonl": "JSON is read in UTF-8 (lines in another encoding: read them with "
+    '`input_format="text"`, and parse them in map)',
+    "whole": "map gets the bytes of each file, and decodes them itself",
+    "records": "map gets keys and values as they were written",
+}
+
+
+def check_reducers(cls: type[Job], settings: Settings, overrides: Mapping[str, Any]) -> None:
+    """Raise UsageError for a number of reducers where nothing is reduced."""
+    if settings.reducers and not check.has_reduce(cls):
+        out = _left_out(cls, "reducers", overrides)
+        raise UsageError(f"{cls.__name__} has no reduce: its parts are its maps' outputs; {out}")
+
+
+def _left_out(cls: type[Job], name: str, overrides: Mapping[str, Any]) -> str:
+    """What to do about a setting that means nothing here, where it was given."""
+    if name not in overrides:
+        return f"leave {name} out of its class"
+    value = overrides[name]
+    return f"leave out `{name}={value if isinstance(value, str) else repr(value)}`"
 
 
 def _refuse_as_of_now(request: Request, form: InputFormat) -> None:
@@ -253,11 +284,14 @@ def request_of(
     if (inputs is None) == (records is None):
         raise UsageError("give inputs or records=[…], and not both")
     if records is not None:
+        if "input_format" in options:
+            raise UsageError("records=[…] are given to map as they are; leave out `input_format`")
         paths: Sequence[str] = [_put_aside(iterable(records, "records", "[line, line]"), folder)]
-        options["input_format"] = "records"
+        _read_as(options, "records")
     elif isinstance(inputs, Result):
         paths = inputs.parts or [inputs.output]
-        options.setdefault("input_format", inputs._spec.output_format)
+        if "input_format" not in options:
+            _read_as(options, inputs._spec.output_format)
         if not inputs.parts:  # a result of 0 records is an input
             options.setdefault("allow_empty", True)
     elif isinstance(inputs, (str, bytes, os.PathLike)):
@@ -268,6 +302,13 @@ def request_of(
         options.setdefault("output_format", "records")
     out = _path(output) if output is not None else None
     return Request(ref=job, inputs=paths, output=out, overrides=options, overwrite=overwrite)
+
+
+def _read_as(options: dict[str, Any], name: str) -> None:
+    """Read what mrq itself has written, whatever the class says of its files: their encoding too."""
+    options["input_format"] = name
+    if name != "text":
+        options.setdefault("encoding", _UTF_8)
 
 
 def iterable(given: Any, what: str, such: str) -> Any:

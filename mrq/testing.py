@@ -41,21 +41,21 @@ _TOKEN: Final = "testing"  # noqa: S105 an attempt's id, no secret
 _MAPS: Final = 2
 
 
-#: Settings of a run that say how files are read, or how attempts are run again: there are none here.
-_NOT_TRIED: Final = frozenset(
-    {"input_format", "encoding", "inputs", "split_size", "all_files", "allow_empty"}
-    | {"backups", "max_failures", "max_losses", "max_worker_losses", "progress_timeout", "priority"}
-    | {"max_running", "ship"}
+#: Settings that count here. All others say how files are read or written, or how attempts are run again.
+_TRIED: Final = frozenset(
+    {"reducers", "sort_values", "order", "total_order", "output_format", "memory", "skip_bad_records"}
 )
 
 
-def run(job: Job | type[Job], records: Iterable[Any], *, reducers: int = 1, **overrides: Any) -> list[Any]:
+def run(
+    job: Job | type[Job], records: Iterable[Any], *, reducers: int | None = None, **overrides: Any
+) -> list[Any]:
     """(key, value) of every output record, part after part.
 
     `records` are what map gets as values (their keys are positions as in a text file: bytes before them),
-    or tuples of (key, value); for `map_block` lines, as str or bytes. With one reducer, the default, the
-    result is in key order. `overrides` are settings by name, as of `mrq.run`; the same checks run as at
-    submit.
+    or tuples of (key, value); for `map_block` lines, as str or bytes. With one reducer, the default where
+    there is a reduce, the result is in key order. `overrides` are settings by name, as of `mrq.run`; the same
+    checks run as at submit.
     Each attempt gets a copy of the job as it was given, as executors make a new one.
 
     Raises what the job's code raises, as it is; JobDefinitionError; DataError; UsageError for what can't be
@@ -64,16 +64,19 @@ def run(job: Job | type[Job], records: Iterable[Any], *, reducers: int = 1, **ov
     from mrq.job import parameters
     from mrq.job.arguments import check_values
     from mrq.job.check import check
-    from mrq.planning import check_formats
+    from mrq.planning import check_formats, check_reducers
 
     job = job() if isinstance(job, type) else job
-    settings = check(type(job), {"reducers": reducers, **overrides})
-    for name in _NOT_TRIED.intersection(overrides):
+    if reducers is not None or defined(type(job), "reduce"):
+        overrides["reducers"] = 1 if reducers is None else reducers
+    settings = check(type(job), overrides)
+    for name in overrides.keys() - _TRIED:
         raise UsageError(
             f"mrq.testing.run can't try {name}: it takes records instead of files, and runs each task once; "
             "give it to mrq.run"
         )
-    check_formats(type(job), settings)
+    check_formats(type(job), settings, overrides)
+    check_reducers(type(job), settings, overrides)
     values = parameters.validate(job)
     check_values(type(job), values)
     # Each as it was when it came: a generator may refill what it has yielded.

@@ -57,6 +57,12 @@ def submit_options(parsed: Parsed, *, with_ref: bool = True) -> Options:
         raise UsageError("-o - and --json both want standard output; give -o a folder, or leave out --json")
     if output == "-" and "detach" in parsed.switches:
         raise UsageError("-o - prints the result and --detach doesn't wait for it; give -o a folder")
+    compress = parsed.values.get("compress", "none")
+    if output == "-" and compress != "none":
+        raise UsageError(
+            f"-o - prints the result as it is, and --compress {compress} packs the parts of a folder; leave "
+            "it out, and pipe what is printed into a program that packs it"
+        )
     if "quiet" in parsed.switches and "verbose" in parsed.switches:
         raise UsageError("-q and -v contradict each other; give one")
     return Options(

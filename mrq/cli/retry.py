@@ -8,7 +8,7 @@ from typing import Any
 from mrq import config
 from mrq.cli import errors, leftovers, units
 from mrq.cli.console import Console, print_json, shown, write_out
-from mrq.cli.flags import Parsed
+from mrq.cli.flags import RETRY_FLAGS, Parsed
 from mrq.cli.options import executors, limits_of
 from mrq.cli.signals import Signals
 from mrq.errors import UsageError
@@ -24,6 +24,9 @@ def retry(parsed: Parsed, console: Console, signals: Signals, told: Any) -> int:
         raise UsageError(f"mrq retry goes on with one job at a time; {len(parsed.words)} are given")
     json, count = "json" in parsed.switches, executors(parsed)
     if not parsed.words:
+        for flag in RETRY_FLAGS:
+            if flag.key in parsed.values:
+                raise UsageError(f"{flag.names[-1]} is for one job: mrq retry JOB; alone it lists them")
         return list_kept(json)
     job = parsed.words[0]
     if not _is_here(parsed, job):

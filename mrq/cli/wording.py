@@ -43,6 +43,8 @@ def _flag(match: re.Match[str]) -> str:
         return f"`{long}`"
     if value == "False":
         return f"`--no-{long.removeprefix('--')}`"
+    if value == "None" and row is not None and row.word_for_none is not None:
+        return f"`{long} {row.word_for_none}`"
     if value.startswith("["):  # a flag for each
         return "`" + " ".join(f"{long} {each.strip(_QUOTES)}" for each in value.strip("[]").split(", ")) + "`"
     return f"`{long} {value.strip(_QUOTES)}`"

@@ -105,6 +105,8 @@ RULES = (
     Rule(("reduce", "combine"), lambda r, c: r in BUILT_IN and c != "none", "combine"),
     Rule(("order", "partition"), lambda o, p: o == "total" and p == "yes", "partition"),
     Rule(("map", "bad"), lambda m, b: m == "map_split" and b in SKIPS, "map_split"),
+    Rule(("encoding", "input"), lambda e, i: e != "utf-8" and i != "text", "encoding"),
+    Rule(("reduce", "reducers"), lambda r, n: r == "none" and n != "1", "no reduce"),
     # Not refused, and not one result.
     Rule(("gives", "map"), lambda g, m: g == "dict" and m != "map_block"),
     Rule(("gives", "shape"), lambda g, s: g == "dict" and s == "cut"),  # a piece's last line may come alone
@@ -120,7 +122,6 @@ RULES = (
     Rule(("combine", "reduce"), lambda c, r: c != "none" and r in ("values", "early")),
     Rule(("combine", "values"), lambda c, v: c == "refilled" and v != "pieces"),
     Rule(("map", "values"), lambda m, v: m == "map_block" and v == "place"),
-    Rule(("reduce", "reducers"), lambda r, n: r == "none" and n != "1"),
     # What isn't there to be bad.
     Rule(("bad", "input"), lambda b, i: b == "line" and i != "jsonl"),
     Rule(("bad", "map"), lambda b, m: b == "line" and m != "map"),

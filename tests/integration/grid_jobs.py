@@ -67,7 +67,7 @@ def settings(case: Case) -> dict[str, Any]:
         "encoding": None if case.encoding == "none" else case.encoding,
         "split_size": SPLIT_BYTES,
         "skip_bad_records": 10_000 if case.bad in SKIPS else 0,
-        "reducers": None if case.reduce == "none" else int(case.reducers),
+        "reducers": None if case.reduce == "none" and case.reducers == "1" else int(case.reducers),
     }
     defaults = {
         "sort_values": False,

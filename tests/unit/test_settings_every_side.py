@@ -238,7 +238,7 @@ def test_what_can_be_is_taken_from_every_side(
     }
     assert (local.total_order, local.split_bytes) == (sent.total_order, sent.split_bytes)
     submits._refuse_settings(sent)
-    if row.name in mrq.testing._NOT_TRIED:
+    if row.name not in mrq.testing._TRIED:
         with pytest.raises(UsageError, match=f"mrq.testing.run can't try {row.name}"):
             sides.testing(row.name, value)
     else:
