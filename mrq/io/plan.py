@@ -60,6 +60,8 @@ class Draft:
     total_order: bool
     splittable: bool  #: the input format's word
     split_bytes: int | None
+    code: bytes = b""  #: the bundle; to a cluster it travels as a blob
+    version: str = ""  #: of the mrq that drafted it
     split_bytes_min: int = cutting.SPLIT_BYTES_MIN  #: where the input decides
     all_files: bool = False  #: hidden names count too
     as_of_now: bool = False  #: files that are still written are read to their last whole line of now
@@ -67,8 +69,6 @@ class Draft:
     #: Hidden ones that were left out where what only the client sees was sent.
     hidden_files: int = 0
     hidden_folders: int = 0
-    code: bytes = b""  #: the bundle; to a cluster it travels as a blob
-    version: str = ""  #: of the mrq that drafted it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

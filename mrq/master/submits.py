@@ -232,7 +232,8 @@ class Submits:
             return True
 
     def remember(self, job: JobSpec) -> None:
-        """A job that was taken over: what a sampling is for is kept here too. Raises OperatorError."""
+        """A job that was taken over: what a sampling is for is kept here too. Raises OperatorError, and
+        CorruptFileError where that can't be read."""
         packed = self._blobs.get(job.then) if job.then is not None else None
         if packed is not None:
             self._packed[job.job] = packed

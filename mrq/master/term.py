@@ -183,12 +183,12 @@ class Term:
                 if taken is None:
                     continue
                 stored, code = taken
+                self._submits.remember(stored.spec)
                 known = self._machine.adopt(stored, clock.monotonic())
             except CorruptFileError as exc:
                 self._give_up(job, str(exc))
                 continue
             self._master.adopt(stored.spec, self._master.fence(), code)
-            self._submits.remember(stored.spec)
             if known:
                 recorded += stored.recorded
             else:
@@ -226,7 +226,10 @@ class Term:
 
     def _give_up(self, job: str, why: str) -> None:
         """A job whose records can't be read: it alone fails, by that name. Its OUT is anybody's."""
-        error = f"job {job} can't be gone on with: {why}"
+        error = (
+            f"job {shown_id(job)} can't be gone on with: {why}. Submit it anew: its inputs and OUT are as "
+            "they were"
+        )
         self._settings.say(error)
         write = c.WriteJob(job=job, state=JobState.FAILED, error=error)
         store = self._backend.store

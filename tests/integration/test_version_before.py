@@ -10,15 +10,13 @@ from typing import Any
 
 import msgpack
 import pytest
+from left_before import BEFORE, RAN_IN, unpacked
 
 import mrq
 from mrq.cli.app import run as mrq_command
 from mrq.io.output import output_format
 from mrq.master import jobfolder
 
-BEFORE = Path(__file__).resolve().parents[1] / "fixtures/before"
-#: Where the kept job ran.
-RAN_IN = "/tmp/" + "x" * 155
 RECORDS: list[tuple[Any, Any]] = [
     ("é", 1), ("k", [1, None, {"a": 2.5}]), ((1, "x"), b"b"), (None, "v"), ("k2", None),
 ]  # fmt: skip
@@ -50,10 +48,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def kept(tmp_path: Path) -> Path:
     """The kept job at a path of its own, as if it had run there."""
-    root = Path(f"{tmp_path}/{'y' * (len(RAN_IN) - len(str(tmp_path)) - 1)}")
-    root.mkdir()
-    with tarfile.open(BEFORE / "kept-job.tar.gz") as archive:
-        archive.extractall(root, filter="data")
+    root = unpacked("kept-job.tar.gz", tmp_path)
     (root / "tmp/mrq-0").rename(root / f"tmp/mrq-{os.getuid()}")
     os.chmod(root / f"tmp/mrq-{os.getuid()}", 0o700)
     for path in [*root.rglob("jobs/*/spec"), *root.rglob(".out.mrq/job")]:

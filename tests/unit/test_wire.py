@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import json
+from pathlib import Path
 
 import msgpack
 import pytest
@@ -27,6 +30,7 @@ from mrq.core.paths import attempt_name, parse_attempt_name
 from mrq.core.tasks import pack_result, unpack_result
 from mrq.errors import CorruptFileError, DataError
 
+BEFORE = Path(__file__).resolve().parents[1] / "fixtures/before"
 PIECE = Piece(path="a", open="/a", start=0, length=5, size=5, mtime_ns=12)
 SPEC = JobSpec(
     job="j-1", name="J", code="ab", entry="m:J", parameters={"a": (1, [2, {"x": 10**30}]), "b": None},
@@ -50,6 +54,17 @@ MESSAGE = TaskMessage(
 def test_round_trip_through_msgpack(value: object) -> None:
     data = msgpack.unpackb(msgpack.packb(wire.to_wire(value)))
     assert wire.from_wire(type(value), data) == value
+
+
+@pytest.mark.parametrize(("name", "fields"), json.loads((BEFORE / "fields.json").read_text()).items())
+def test_what_the_version_before_stored_is_read(name: str, fields: str) -> None:
+    """A class's fields travel in order: what is added stands last, and has a default."""
+    module, _, short = name.rpartition(".")
+    now = dataclasses.fields(getattr(importlib.import_module(module), short))
+    before = fields.split()
+    assert [field.name for field in now][: len(before)] == before
+    for field in now[len(before) :]:
+        assert wire._has_default(field), field.name
 
 
 @pytest.mark.parametrize("data", [None, [], ["x"] * 7, 3])

@@ -1,0 +1,180 @@
+"""What a cluster of the version before left in Redis and on its disk: masters and workers of today go on."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from cluster_jobs import Words
+from left_before import RAN_IN, unpacked
+from process_cluster import ProcessCluster
+from services import Broker, Redis
+
+import mrq
+from mrq.adapters.redis.packing import unpack
+from mrq.core.model import JobSpec
+
+
+class Left:
+    """What a cluster of the version before left: its folder, and its keys in a Redis of today."""
+
+    def __init__(self, server: Redis, tmp_path: Path) -> None:
+        self.folder = unpacked("cluster-jobs.tar.gz", tmp_path)
+        found = json.loads((self.folder / "redis.json").read_text())
+        self.jobs: Mapping[str, str] = found["jobs"]  #: by what became of them
+        self._changes = [
+            (RAN_IN.encode(), str(self.folder).encode()),
+            (found["prefix"].encode(), server.prefix.encode()),
+        ]
+        self._changes += self._renamed(found["keys"])
+        assert all(len(was) == len(now) for was, now in self._changes)
+        self._later_ms = time.time_ns() // 1_000_000 - found["made_ms"]
+        for path in self.folder.glob(".out-*/job"):
+            path.write_bytes(self._here(path.read_bytes()))
+        with server.client() as client:
+            for key, kind, ttl_ms, data in found["keys"]:
+                name = self._here(key.encode())
+                self._put(client, name, kind, data)
+                if ttl_ms > 0:
+                    client.pexpire(name, ttl_ms)
+
+    def _renamed(self, keys: list[list[Any]]) -> Iterator[tuple[bytes, bytes]]:
+        """Blobs are named by their bytes, which are others with other paths in them."""
+        for key, _, _, data in keys:
+            if ":blob:" in key:
+                fields = {base64.b64decode(name): self._value(value) for name, value in data.items()}
+                yield key[-64:].encode(), hashlib.sha256(fields[b"0"]).hexdigest().encode()
+
+    def _here(self, data: bytes) -> bytes:
+        for was, now in self._changes:
+            data = data.replace(was, now)
+        return data
+
+    def _value(self, text: str) -> bytes:
+        return self._here(base64.b64decode(text))
+
+    def _put(self, client: Any, key: bytes, kind: str, data: Any) -> None:
+        match kind:
+            case "string":
+                client.set(key, self._value(data))
+            case "hash":
+                client.hset(
+                    key, mapping=self._times(key, {self._value(k): self._value(v) for k, v in data.items()})
+                )
+            case "list":
+                client.rpush(key, *map(self._value, data))
+            case "set":
+                client.sadd(key, *map(self._value, data))
+            case "zset":
+                client.zadd(key, {self._value(member): score + self._later_ms for member, score in data})
+            case "stream":
+                for at, fields in data["entries"]:
+                    client.xadd(key, {self._value(k): self._value(v) for k, v in fields.items()}, id=at)
+                assert data["last"] == data["entries"][-1][0]
+            case _:
+                raise AssertionError(kind)
+
+    def _times(self, key: bytes, fields: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """As if it had been left a moment ago."""
+        if b"expires" in fields:
+            fields[b"expires"] = b"%d" % (int(fields[b"expires"]) + self._later_ms)
+        if key.endswith(b":workers"):
+            for name, data in fields.items():
+                row = msgpack.unpackb(data)
+                row[7] += self._later_ms
+                fields[name] = msgpack.packb(row)
+        return fields
+
+
+@pytest.fixture
+def left(redis_server: Redis, tmp_path: Path) -> Left:
+    return Left(redis_server, tmp_path)
+
+
+@pytest.fixture
+def cluster(
+    rabbitmq: Broker, redis_server: Redis, left: Left, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ProcessCluster]:
+    monkeypatch.setenv("MRQ_TMP", str(left.folder))
+    made = ProcessCluster(rabbitmq, redis_server, left.folder)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def counted(out: Path) -> dict[str, int]:
+    lines = [
+        line.split("\t") for part in sorted(out.glob("part-*")) for line in part.read_text().splitlines()
+    ]
+    return {word: int(count) for word, count in lines}
+
+
+def test_jobs_kept_in_redis_go_on(cluster: ProcessCluster, left: Left) -> None:
+    """Whatever they were at; the one that had failed with `mrq retry`."""
+    client, jobs = cluster.client(), left.jobs
+    cluster.master()
+    cluster.worker("new", 4, 2)
+    cluster.workers_ready(client, 1)
+
+    def row(name: str) -> Mapping[str, Any]:
+        return client.ask("status", job=jobs[name])
+
+    # What was over, and what was being committed.
+    assert sorted(client.handle(jobs["private"]).result(30)) == [("p", 2), ("q", 1)]
+    assert client.handle(jobs["committing"]).result(30).output == str(left.folder / "out-committing")
+    assert counted(left.folder / "out-committing") == {"m": 2, "n": 1}
+    # What ran, and what samples were taken for: their workers are gone with all that they had.
+    assert {name: row(name)["state"] for name in ("unfinished", "ordered")} == dict.fromkeys(
+        ("unfinished", "ordered"), "running"
+    )
+    (left.folder / "gates/open").touch()
+    done = client.handle(jobs["unfinished"]).result(60)
+    assert counted(left.folder / "out-unfinished") == {"a": 1, "once": 1, "c": 1, "d": 1}
+    assert done.counters["lines"] == 4
+    assert (row("unfinished")["failures"], row("unfinished")["error"]) == (1, None)
+    client.handle(jobs["ordered"]).result(60)
+    assert list(counted(left.folder / "out-ordered").items()) == [("a", 1), ("b", 1)]
+    # What had failed.
+    assert row("failed")["state"] == "failed"
+    assert "can't read 'bad'" in row("failed")["error"]
+    (left.folder / "gates/mended").touch()
+    client.retry(jobs["failed"]).result(60)
+    assert counted(left.folder / "out-failed") == {"a": 2, "b": 1, "bad": 1}
+    # What was asked for while no master led.
+    client.handle(jobs["asked"]).result(60)
+    assert counted(left.folder / "out-asked") == {"v": 2, "u": 1}
+
+
+def test_a_job_in_redis_that_cant_be_read_is_refused_alone_and_by_name(
+    cluster: ProcessCluster, left: Left, redis_server: Redis
+) -> None:
+    """One of records of an unknown version, one of which what its samples are for was damaged."""
+    client, jobs = cluster.client(), left.jobs
+    with redis_server.client() as store:
+        claims = f"{redis_server.prefix}:{{{jobs['unfinished']}}}:claims"
+        store.hset(claims, "record", msgpack.packb([9, *msgpack.unpackb(store.hget(claims, "record"))[1:]]))
+        spec = unpack(JobSpec, store.get(f"{redis_server.prefix}:{{{jobs['ordered']}-s}}:spec"))
+        store.hset(f"{redis_server.prefix}:blob:{spec.then}", "0", b"damaged")
+    cluster.master()
+    cluster.worker("new", 4, 2)
+    cluster.workers_ready(client, 1)
+    for name, why in (
+        ("unfinished", "of version 9.2, not 1.2"),
+        ("ordered", "has other bytes than its name"),
+    ):
+        with pytest.raises(mrq.MrqError, match=f"job {jobs[name]} can't be gone on with: .*{why}") as refused:
+            client.handle(jobs[name]).result(30)
+        assert "Submit it anew" in str(refused.value)
+        with pytest.raises(mrq.MrqError, match="nothing to go on with"):
+            client.retry(jobs[name])
+    assert counted(left.folder / "out-committing") == {"m": 2, "n": 1}
+    client.run(Words, [left.folder / "in/unfinished"], left.folder / "out-unfinished")
+    assert counted(left.folder / "out-unfinished") == {"a": 1, "once": 1, "c": 1, "d": 1, "open": 2}
