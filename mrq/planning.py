@@ -116,6 +116,7 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         created_at=time.time(),
         refuses_marks="encoding" not in {**cls.__mrq_settings__, **request.overrides},
         claim=secrets.token_hex(8),
+        can_skip=not defined(cls, "map_split"),
     )
     return Draft(
         spec=spec,

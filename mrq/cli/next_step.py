@@ -38,7 +38,7 @@ def next_step(exc: BaseException, report: ErrorReport | None, job: str | None) -
             return f"Once it can be read, {go_on}"
         return "Mend that input or leave it out, and submit the job again: a retry takes inputs as they were."
     leave_out = ""
-    if report.path is not None:
+    if report.path is not None and report.can_skip:
         leave_out = f"\nTo leave such records out instead: mrq retry {job} --skip-bad-records N"
     if report.type in _CODE:
         return _SUBMIT + leave_out

@@ -143,13 +143,15 @@ def _overrides(parsed: Parsed) -> dict[str, Any]:
 
 def limits_of(parsed: Parsed) -> Limits:
     """What a retry sets anew. Raises UsageError."""
-    given = settings_of(parsed)
-    memory = given.get("memory")
-    return Limits(
-        skip_bad_records=given.get("skip_bad_records"),
-        max_failures=given.get("max_failures"),
-        memory_bytes=None if memory is None else SETTINGS["memory"].checked(memory),
-    )
+    made: dict[str, Any] = {}
+    for name, value in settings_of(parsed).items():
+        row = SETTINGS[name]
+        made[row.field] = row.checked(value)
+        if made[row.field] is None:
+            raise UsageError(
+                f"{row.long} {value}: only a submit can choose; leave it out, and the job keeps what it has"
+            )
+    return Limits(**made)
 
 
 def settings_of(parsed: Parsed) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from mrq.errors import UsageError
+
 
 class Kind(enum.Enum):
     """What a task does."""
@@ -179,6 +181,8 @@ class JobSpec:
     refuses_marks: bool = True
     #: What the job's claim on OUT carries: whoever has this record may go on with it. "": of an earlier mrq.
     claim: str = ""
+    #: Single records can be left out. map_split reads them by itself (an earlier mrq didn't say so).
+    can_skip: bool = True
 
     @property
     def needs(self) -> Needs:
@@ -193,6 +197,11 @@ class Limits:
     skip_bad_records: int | None = None
     max_failures: int | None = None
     memory_bytes: int | None = None
+
+    def check(self, spec: JobSpec) -> None:
+        """Raise UsageError for what means nothing to this job."""
+        if self.skip_bad_records and not spec.can_skip:
+            raise UsageError(cannot_skip(spec.name))
 
     def applied(self, spec: JobSpec) -> JobSpec:
         """The spec with these."""
@@ -217,6 +226,14 @@ class Limits:
 
 
 NO_LIMITS: Final = Limits()
+
+
+def cannot_skip(name: str) -> str:
+    """Why skip_bad_records is refused for the job of that class."""
+    return (
+        f"{name} has map_split, which reads its records by itself, so skip_bad_records can't leave one out; "
+        'define map, or catch what a record raises in map_split and count it: `self.counters["bad"] += 1`'
+    )
 
 
 def _given(value: int | None, otherwise: int | None) -> Any:
@@ -263,6 +280,7 @@ class ErrorReport:
     log_path: str | None = None
     log_tail: str = ""
     peak_rss_bytes: int = 0
+    can_skip: bool = True  #: as the job's
 
     @property
     def fingerprint(self) -> tuple[str, str | None, int | None, str]:

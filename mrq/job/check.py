@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeGuard
 
+from mrq.core.model import cannot_skip
 from mrq.errors import JobDefinitionError
 from mrq.job import arguments, dropped, source
 from mrq.job.base import HOOKS, Job, defined
@@ -71,11 +72,7 @@ def check(cls: object, overrides: Mapping[str, Any] | None = None) -> Settings:
     dropped.check(job)
     arguments.check(job)
     if settings.skip_bad_records and defined(job, "map_split"):
-        raise JobDefinitionError(
-            f"{_at(getattr(job, 'map_split', None))}{job.__name__} has map_split, which reads its records by "
-            "itself, so skip_bad_records can't leave one out; define map, or catch what a record raises in "
-            'map_split and count it: `self.counters["bad"] += 1`'
-        )
+        raise JobDefinitionError(_at(getattr(job, "map_split", None)) + cannot_skip(job.__name__))
     return settings
 
 

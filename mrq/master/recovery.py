@@ -65,7 +65,9 @@ def recover(
 
     Raises InputError naming inputs that changed, or OutputError.
     """
-    spec = limits.applied(folder.spec())
+    kept = folder.spec()
+    limits.check(kept)
+    spec = limits.applied(kept)
     if spec.purpose is Purpose.SAMPLE:
         raise UsageError(f"job {spec.job} was only sampling keys for a total order: submit the job anew")
     changed = inputs.changed([piece for split in spec.splits for piece in split.pieces])

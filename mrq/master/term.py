@@ -440,6 +440,8 @@ class Term:
                 + ("; submit it anew" if past is JobState.CANCELLED else "")
             )
         spec = self._master.spec(job)
+        if spec is not None:
+            limits.check(spec)
         if state is JobState.FAILED and spec is not None:
             changed = inputs.changed([piece for split in spec.splits for piece in split.pieces])
             if changed:

@@ -197,6 +197,22 @@ def test_a_failed_job_shows_its_frames_its_logs_and_how_to_go_on(
     assert b"".join(words(folder, "out").values()) == b"a\t1\n"
 
 
+def test_a_retry_leaves_no_record_out_that_map_split_reads(one: Cluster, shell: Shell, folder: Path) -> None:
+    (folder / "split.py").write_text(
+        "import mrq\nclass Split(mrq.Job):\n    def map_split(self, records):\n"
+        "        for key, line in records:\n            yield int(line), 1\n"
+    )
+    (folder / "in.txt").write_text("1\nbad\n")
+    _, err = shell("submit", "split.py", "in.txt", "-o", "out", expect=1)
+    assert "--skip-bad-records" not in err
+    job = err.rsplit("mrq retry ", 1)[1].strip()
+    _, err = shell("retry", job, "--skip-bad-records", "1", expect=2)
+    assert (
+        "Split has map_split, which reads its records by itself, so skip_bad_records can't leave one" in err
+    )
+    assert "failed" in shell("status", job)[0]
+
+
 def test_ctrl_c_cancels_the_job_and_nothing_is_left(one: Cluster, shell: Shell, folder: Path) -> None:
     client, main = one.client(), threading.main_thread().ident
     assert main is not None

@@ -65,7 +65,46 @@ class Flaky(mrq.Job):
     assert again.code == 0, again.err
 
 
-@pytest.mark.parametrize("flag", [("--skip-bad-records", "-1"), ("--memory", "1K"), ("--max-failures", "0")])
+SPLIT = """
+import mrq
+class Split(mrq.Job):
+    reduce = mrq.sum
+    def map_split(self, records):
+        for key, line in records:
+            yield "n", int(line)
+"""
+
+
+def test_records_that_map_split_reads_cannot_be_left_out_later_either(shell):
+    shell.write("split.py", SPLIT)
+    shell.write("in.txt", "1\nx\n3\n")
+    refused = shell.submit("split.py", "in.txt", "-o", "out", "--skip-bad-records", "1")
+    assert refused.code == 2
+    ran = shell.submit("split.py", "in.txt", "-o", "out")
+    assert ran.code == 1
+    assert "--skip-bad-records" not in ran.err
+    job = ran.err.rsplit("mrq retry ", 1)[1].split()[0]
+    (folder,) = shell.temp.glob(f"*/jobs/{job}")
+    before = read_spec(str(folder))
+    again = shell.run("retry", job, "--skip-bad-records", "1")
+    assert again.code == 2
+    words = refused.err.partition("Split has map_split")[2].splitlines()[0]
+    assert f"error: Split has map_split{words}" in again.err.splitlines()
+    assert "define map, or catch what a record raises" in words
+    assert read_spec(str(folder)) == before
+    assert shell.run("retry", job, "--skip-bad-records", "0").code == 1  # which asks for nothing
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        ("--skip-bad-records", "-1"),
+        ("--memory", "1K"),
+        ("--max-failures", "0"),
+        ("--memory", "auto"),
+        ("--max-failures", "auto"),
+    ],
+)
 def test_what_is_no_limit_is_refused(shell, flag):
     _, job = failed_job(shell, "x\n")
     ran = shell.run("retry", job, *flag)

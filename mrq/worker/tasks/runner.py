@@ -113,7 +113,11 @@ def _failed(attempt: Attempt, exc: BaseException) -> Outcome:
     doing = attempt.doing
     if doing is None and at is not None and at.path is None:
         doing = failure.group_named(at.key)
-    error = replace(failure.report(exc, record=doing, at=at), peak_rss_bytes=peak_rss_bytes())
+    error = replace(
+        failure.report(exc, record=doing, at=at),
+        peak_rss_bytes=peak_rss_bytes(),
+        can_skip=attempt.spec.can_skip,
+    )
     damage = _damage(attempt, at)
     if damage:
         error = replace(error, message=f"{error.message}; {damage}")
