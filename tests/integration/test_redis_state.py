@@ -32,6 +32,7 @@ from mrq.adapters.redis import (
 )
 from mrq.adapters.redis import events as events_module
 from mrq.adapters.redis.connect import check
+from mrq.core import wire
 from mrq.core.commands import WriteJob
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
 from mrq.core.model import JobState
@@ -396,11 +397,13 @@ def test_an_event_of_another_version_is_passed_over(state: State) -> None:
     assert f"has version 99, and this mrq reads {packing.VERSION}" in state.said[0]
 
 
-def test_a_worker_of_another_version_is_none_of_the_leaders(state: State) -> None:
+@pytest.mark.parametrize("version", [99, packing.VERSION - 1])
+def test_a_worker_of_another_version_is_none_of_the_leaders(state: State, version: int) -> None:
     """What its last beat left doesn't keep a new leader from taking over."""
     assert [beat.worker for beat, _, _ in state.leader.workers()] == ["w1"]
     state.worker.beat(beat(1, worker="w2"))
-    state.connection.call("HSET", state.connection.keys.beats, "w2", msgpack.packb([99, []]))
+    data = msgpack.packb([version, wire.to_wire(beat(1, worker="w2"))])
+    state.connection.call("HSET", state.connection.keys.beats, "w2", data)
     assert [beat.worker for beat, _, _ in state.leader.workers()] == ["w1"]
 
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from mrq.adapters.redis.connect import Connection
-from mrq.adapters.redis.packing import row, unpack
+from mrq.adapters.redis.packing import row, unpack, unpack_beat
 from mrq.adapters.redis.streams import START, Follower, extent, order
 from mrq.core.claim_rows import parse_task, reported
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
 from mrq.core.exchange import ReportRequest
-from mrq.core.model import AttemptId, Beat, Role, WorkerHealth
+from mrq.core.model import AttemptId, Role, WorkerHealth
 from mrq.errors import CorruptFileError, MrqError
 from mrq.ports import Sink
 
@@ -137,7 +137,7 @@ class LeaderEvents:
 def decode(fields: dict[bytes, bytes]) -> StoreEvent:
     """An entry's event. Raises CorruptFileError, ValueError or KeyError for what isn't one."""
     if b"b" in fields:
-        return BeatReceived(beat=unpack(Beat, fields[b"b"]), health=WorkerHealth(fields[b"h"].decode()))
+        return BeatReceived(beat=unpack_beat(fields[b"b"]), health=WorkerHealth(fields[b"h"].decode()))
     if b"r" in fields:
         return reported(unpack(ReportRequest, fields[b"r"]))
     if b"l" in fields:

@@ -10,7 +10,16 @@ from typing import Any, Final
 
 from mrq.adapters.redis.blobs import RedisBlobs, check_code
 from mrq.adapters.redis.connect import Connection
-from mrq.adapters.redis.packing import pack, pack_order, pack_row, pairs, row, unpack, unpack_value
+from mrq.adapters.redis.packing import (
+    pack,
+    pack_order,
+    pack_row,
+    pairs,
+    row,
+    unpack,
+    unpack_beat,
+    unpack_value,
+)
 from mrq.adapters.redis.scripts import Call
 from mrq.adapters.redis.worker import W_AT, W_HEALTH
 from mrq.core.claim_rows import (
@@ -147,7 +156,7 @@ class RedisLeaderStore:
                 continue
             with contextlib.suppress(CorruptFileError):  # of another version's worker: it gets no tasks
                 beat = replace(
-                    unpack(Beat, beats[name]), about=unpack_value(about[name]) if name in about else {}
+                    unpack_beat(beats[name]), about=unpack_value(about[name]) if name in about else {}
                 )
                 found.append((beat, WorkerHealth(worker[W_HEALTH]), age))
         if silent:

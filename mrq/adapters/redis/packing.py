@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, cast, get_args
 import msgpack
 
 from mrq.core import wire
+from mrq.core.model import Beat
 from mrq.core.orders import Order
 from mrq.core.wire import from_wire, pack_any, to_wire, unpack_any
 from mrq.errors import CorruptFileError
@@ -18,6 +19,9 @@ T = TypeVar("T")
 
 #: Of all that is stored in Redis: a change of the fields of a class that lies there is another version.
 VERSION: Final = 3
+#: The one before differs in orders alone. Whatever else it stored is read, so that its jobs go on; its
+#: workers don't.
+_BEFORE: Final = 2
 
 _ORDERS: Final[dict[str, type[Any]]] = {order.__name__: order for order in get_args(Order)}
 
@@ -28,8 +32,13 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(cls: type[T], data: bytes) -> T:
-    """The instance that `pack` was given. Raises CorruptFileError, also for another version's."""
-    return from_wire(cls, _body(data))
+    """The instance that `pack` was given, also of the version before. Raises CorruptFileError."""
+    return from_wire(cls, _body(data, before=True))
+
+
+def unpack_beat(data: bytes) -> Beat:
+    """A beat that `pack` was given. Raises CorruptFileError, also for one of another version's worker."""
+    return from_wire(Beat, _body(data))
 
 
 def pack_order(order: Order) -> bytes:
@@ -38,7 +47,7 @@ def pack_order(order: Order) -> bytes:
 
 
 def unpack_order(data: bytes) -> Order:
-    """What `pack_order` was given. Raises CorruptFileError."""
+    """What `pack_order` was given. Raises CorruptFileError, also for another version's."""
     name, body = _body(data)
     if name not in _ORDERS:
         raise CorruptFileError(f"an order in Redis is of kind {name!r}, which this mrq doesn't know")
@@ -51,9 +60,9 @@ def pack_value(value: Any) -> bytes:
 
 
 def unpack_value(data: bytes) -> Any:
-    """What `pack_value` was given. Raises CorruptFileError."""
+    """What `pack_value` was given, also of the version before. Raises CorruptFileError."""
     try:
-        return unpack_any(_body(data))
+        return unpack_any(_body(data, before=True))
     except (TypeError, ValueError, IndexError) as exc:
         raise CorruptFileError(f"a value in Redis can't be read: {exc}") from exc
 
@@ -73,12 +82,12 @@ def pack_row(values: list[Any]) -> bytes:
     return cast(bytes, msgpack.packb(values))
 
 
-def _body(data: bytes) -> Any:
+def _body(data: bytes, *, before: bool = False) -> Any:
     try:
         version, body = wire.unpack(data)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as exc:
         raise CorruptFileError(f"a value in Redis can't be read: {exc}") from exc
-    if version != VERSION:
+    if version != VERSION and not (before and version == _BEFORE):
         raise CorruptFileError(
             f"a value in Redis has version {version}, and this mrq reads {VERSION}: "
             "run one version of mrq everywhere, or give the new one another prefix"
