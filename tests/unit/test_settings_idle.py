@@ -27,6 +27,11 @@ SAID = {
 }
 
 
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MRQ_TMP", str(tmp_path))
+
+
 class Words(mrq.Job):
     def map(self, key: Any, value: Any) -> Iterator[tuple[Any, Any]]:
         yield key, value
@@ -82,9 +87,8 @@ def test_an_encoding_is_refused_in_flags(
     assert "read them with `--input-format text`" in error
 
 
-def test_what_mrq_itself_wrote_is_in_no_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_mrq_itself_wrote_is_in_no_encoding(tmp_path: Path) -> None:
     """A job of text in latin-1 can be tried with records, and take another's result."""
-    monkeypatch.setenv("MRQ_TMP", str(tmp_path))
     made = planning.request_of(
         Latin, None, None, records=["é"], overwrite=False, overrides={}, folder=str(tmp_path)
     )
@@ -99,8 +103,7 @@ def test_what_mrq_itself_wrote_is_in_no_encoding(tmp_path: Path, monkeypatch: py
             engine.run(Words(), records=["é"], encoding="latin-1")
 
 
-def test_records_have_no_input_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MRQ_TMP", str(tmp_path))
+def test_records_have_no_input_format() -> None:
     with Engine(executors=1) as engine, pytest.raises(UsageError, match="leave out `input_format`"):
         engine.run(Words(), records=["1"], input_format="jsonl")
 
