@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,7 +25,9 @@ FORMS = [
 ]
 
 
-def finished(folder: Path, form: str, compression: str | None) -> list[Path]:
+def finished(
+    folder: Path, form: str, compression: str | None, values: Sequence[object] = range(500)
+) -> list[Path]:
     """A finished output of three parts; their paths."""
     folder.mkdir()
     made = output_format(form, compression)
@@ -30,11 +35,13 @@ def finished(folder: Path, form: str, compression: str | None) -> list[Path]:
     for part in range(3):
         path = folder / f"part-{part:05d}{made.suffix}"
         writer = made.open(str(path))
-        writer.write([f"word {part} {n}" for n in range(500)], list(range(500)))
+        writer.write([f"word {part} {n}" for n in range(len(values))], list(values))
         info = writer.close()
         paths.append(path)
         rows.append(
-            StagedFile(name=path.name, final=path.name, records=500, bytes=info.bytes, crc32=info.crc32)
+            StagedFile(
+                name=path.name, final=path.name, records=len(values), bytes=info.bytes, crc32=info.crc32
+            )
         )
     manifest = Manifest(
         job="j-1", name="J", code="", parameters={}, inputs=(), input_files=1, input_bytes=1, format=form,
@@ -84,6 +91,21 @@ def test_a_flipped_byte_ends_it(
     if not large:
         assert "its bytes aren't those that its job wrote" in err
         assert out.count("\n") == 500  # the part before it, and nothing of it
+
+
+@pytest.mark.parametrize("where", [10, 64 << 20, -2])
+def test_a_flipped_byte_in_a_large_part_is_told_though_it_was_printed(tmp_path: Path, where: int) -> None:
+    """Of a real size, and on the other side of a pipe."""
+    out = tmp_path / "out"
+    finished(out, "text", None, ["x" * (cat_module._CHECKED_FIRST + 1), "end"])
+    part = out / "part-00001"
+    data = bytearray(part.read_bytes())
+    data[where] ^= 1
+    part.write_bytes(data)
+    ran = subprocess.run([sys.executable, "-m", "mrq", "cat", str(out)], capture_output=True, check=False)
+    assert ran.returncode == 1
+    assert b"part-00001: its bytes aren't those that its job wrote" in ran.stderr
+    assert ran.stdout == (out / "part-00000").read_bytes() + data  # and no part after it
 
 
 @pytest.mark.parametrize("change", ["gone", "cut", "longer"])
