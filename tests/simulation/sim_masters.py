@@ -204,6 +204,7 @@ class SimMaster:
         self._send_at = 0.0
         self._look_at = 0.0
         self._tick_at = float("inf")
+        self._elect_at = float("inf")
         self._backlog: list[Callable[[], None]] = []
         self._loop()
 
@@ -272,9 +273,16 @@ class SimMaster:
                         self.masters.lease.release(self.owner, epoch)
                 case _:
                     self._call(command)
-        due = self.election.next_tick() - self.world.now
-        if due != float("inf"):
-            self.world.at(max(due, 0.001), self.feed, el.Ticked())
+        due = max(self.election.next_tick(), self.world.now + 0.001)
+        if due < self._elect_at:
+            self._elect_at = due
+            self.world.at(due - self.world.now, self._elect, due)
+
+    def _elect(self, due: float) -> None:
+        """What is due in the election."""
+        if due == self._elect_at and self._when_awake(self._elect, due):
+            self._elect_at = float("inf")
+            self.feed(el.Ticked())
 
     def _call(self, command: Any) -> None:
         world = self.world
