@@ -379,11 +379,34 @@ OF_WORKERS: list[tuple[str, Callable[[Patch], None]]] = [
 FIRST = {what_only_some_may_run_stays_on_the_queue: 800, what_a_worker_says_is_said_once: 6380}
 
 
+#: One of its seeds that notices, of those mutants that few seeds notice. It is tried first, and the others
+#: only where it doesn't notice any more: which one does changes with the simulator.
+NOTICES = {
+    the_leader_believes_dead_attempts: 74,
+    what_no_beat_lists_killed_its_executor: 213,
+    full_disks_are_not_looked_at: 307,
+    nobody_dies: 71,
+    an_older_leader_may_write: 76,
+    a_takeover_forgets_what_is_complete: 315,
+    a_takeover_forgets_generations: 34,
+    anybody_may_run_anything: 162,
+    what_only_some_may_run_stays_on_the_queue: 881,
+    nobody_runs_alone: 16,
+}
+
+
+def seeds_for(mutant: Callable[[Patch], None], seeds: range) -> list[int]:
+    """All of the seeds, beginning with the one that is known to notice the mutant."""
+    known = NOTICES.get(mutant, seeds[0])
+    assert known in seeds
+    return [known, *(seed for seed in seeds if seed != known)]
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_a_broken_rule_is_caught(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutant(monkeypatch)
     first = FIRST.get(mutant, 0)
-    for seed in range(first, first + SEEDS):
+    for seed in seeds_for(mutant, range(first, first + SEEDS)):
         try:
             World(seed).run()
         except (Broken, MrqError, AssertionError, KeyError, ValueError):
@@ -397,7 +420,7 @@ def test_a_broken_rule_of_workers_deaths_is_caught(
     kind: str, mutant: Callable[[Patch], None], monkeypatch: Patch
 ) -> None:
     mutant(monkeypatch)
-    for seed in range(SEEDS // 4):
+    for seed in seeds_for(mutant, range(SEEDS // 4)):
         try:
             check(kind, world_of(kind, seed).run())
         except (Broken, MrqError, AssertionError, KeyError, ValueError):
