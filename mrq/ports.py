@@ -25,10 +25,11 @@ from mrq.core.exchange import (
     ReportAnswer,
     ReportRequest,
     StoredJob,
+    StoredWorker,
     Write,
     WriteAnswer,
 )
-from mrq.core.model import Beat, JobSpec, JobState, Kind, MapLocation, TaskMessage, WorkerHealth
+from mrq.core.model import Beat, JobSpec, JobState, Kind, MapLocation, TaskMessage
 from mrq.core.orders import Drain, DropJob, Kill, Notify, Numbered, Offer, Order, Release, UploadLog
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "ReportRequest",
     "Sink",
     "StoredJob",
+    "StoredWorker",
     "UploadLog",
     "WorkerStore",
     "Write",
@@ -179,10 +181,9 @@ class LeaderState(Protocol):
         version of mrq has stored."""
         ...
 
-    def workers(self) -> list[tuple[Beat, WorkerHealth, float]]:
-        """Each worker's last beat (with its last `about`), its health, and how long ago it came, seconds by
-        the store's clock. Read before the place from which events are followed is noted: a beat of an
-        older boot must not come after a newer one's."""
+    def workers(self) -> list[StoredWorker]:
+        """Each worker; ages by the store's clock. Read before the place from which events are followed is
+        noted: a beat of an older boot must not come after a newer one's."""
         ...
 
     def logs(self, job: str) -> Mapping[str, str]:

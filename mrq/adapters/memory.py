@@ -12,13 +12,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from mrq.core.agent_words import BrokerBack, BrokerLost, Delivered
 from mrq.core.claims import Claims
 from mrq.core.events import MessageDied
-from mrq.core.model import Beat, JobSpec, JobState, Kind, MapLocation, TaskMessage, WorkerHealth
+from mrq.core.model import Beat, JobSpec, JobState, Kind, MapLocation, TaskMessage
 from mrq.errors import InternalError, OperatorError
 from mrq.ports import (
     Batch,
@@ -30,6 +30,7 @@ from mrq.ports import (
     ReportRequest,
     Sink,
     StoredJob,
+    StoredWorker,
     WriteAnswer,
 )
 
@@ -282,14 +283,11 @@ class MemoryStore:
             spec = self._specs.get(job)
             return None if spec is None else self._claims.load(spec)
 
-    def workers(self) -> list[tuple[Beat, WorkerHealth, float]]:
-        """Each worker's last beat, its health, and seconds since it came."""
+    def workers(self) -> list[StoredWorker]:
+        """Each worker."""
         with self._lock:
-            now = time.monotonic()
-            return [
-                (beat, health, now - self._beaten.get(beat.worker, now))
-                for beat, health in self._claims.heard()
-            ]
+            now, at = time.monotonic(), self._beaten
+            return [replace(w, age_s=now - at.get(w.beat.worker, now)) for w in self._claims.heard()]
 
     def logs(self, job: str) -> Mapping[str, str]:
         """Logs that workers put into the blobs, by name."""

@@ -9,12 +9,14 @@ from mrq.core.charges import CHARGES, Account
 from mrq.core.fitting import others_take
 from mrq.core.jobs import Job, TaskError
 from mrq.core.machine_state import State, stable_hash
-from mrq.core.model import ErrorReport, Status, WorkerHealth, task_name
+from mrq.core.model import ErrorReport, Quarantine, Status, WorkerHealth, task_name
 from mrq.core.orders import Notify
 from mrq.core.tasks import Attempt, TaskTable
 from mrq.core.workers import Worker
 
 #: How attempts end in good order: `mrq status` doesn't list them with what went wrong.
+#: Characters of a quarantine's reason, in which a task's error is told: the store has it with every beat.
+_WHY_MAX: Final = 1000
 _NO_TROUBLE: Final = frozenset({Status.HANDED_BACK, Status.SUPERSEDED})
 
 
@@ -213,17 +215,23 @@ def may_quarantine(state: State, worker: Worker) -> bool:
     return shut_out + 1 <= state.config.quarantine_share * (shut_out + others + 1)
 
 
-def quarantine(state: State, worker: Worker, why: str = "") -> None:
+def quarantine(state: State, worker: Worker, why: str) -> None:
     """It gets no more tasks until an operator readmits it; what it runs may finish. `why` is for people, here
-    and in its own log; "" where the store knows of it and not the reason."""
+    and in its own log; of a long one the beginning."""
+    why = why if len(why) <= _WHY_MAX else f"{why[:_WHY_MAX]} …"
+    shut_out(state, worker, Quarantine(why=why, at=state.now + state.shift + state.wall))
+    state.write_worker(worker)
+
+
+def shut_out(state: State, worker: Worker, word: Quarantine) -> None:
+    """Put a worker into a quarantine that may be older than this view of it."""
     state.workers.take_out(worker)
-    worker.quarantined, worker.why = True, why
-    if why:
-        text = f"in quarantine, no tasks until `mrq workers readmit {worker.worker}`: {why}"
+    worker.quarantine = word
+    if word.why:
+        text = f"in quarantine, no tasks until `mrq workers readmit {worker.worker}`: {word.why}"
         state.give(worker, Notify(text=text))
     state.workers.quarantined[worker.worker] = None
     state.workers.put_in(worker)
-    state.write_worker(worker)
 
 
 def _remember(

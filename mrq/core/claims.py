@@ -57,6 +57,7 @@ from mrq.core.exchange import (
     ReportAnswer,
     ReportRequest,
     StoredJob,
+    StoredWorker,
     Write,
     WriteAnswer,
 )
@@ -66,6 +67,7 @@ from mrq.core.model import (
     JobSpec,
     JobState,
     MapLocation,
+    Quarantine,
     Role,
     RunningAttempt,
     TaskMessage,
@@ -237,7 +239,8 @@ class Claims:
             case WriteWorker():
                 worker = self.workers.get(write.worker)
                 if worker is not None and worker["boot"] == write.boot:
-                    worker["health"] = write.health.value
+                    word = write.quarantine or Quarantine()
+                    worker["health"], worker["word"] = write.health.value, [word.why, word.at]
 
     def _order(self, given: GiveOrder) -> None:
         """Number an order and keep it until a beat acknowledges it; an older boot's are of no use."""
@@ -360,7 +363,8 @@ class Claims:
             worker["order"] = max(worker["order"], acked)  # of a store that lost some: numbers only grow
             worker["beat"], worker["about"] = beat, dict(beat.about) or worker["about"]
             events += self._unheard(worker)
-            events.append(BeatReceived(beat=beat, health=WorkerHealth(worker["health"])))
+            word = _quarantine(worker)
+            events.append(BeatReceived(beat=beat, health=WorkerHealth(worker["health"]), quarantine=word))
         live = frozenset(line.attempt.token for line in beat.running if self._lives(line))
         return self._reply(tuple(worker["orders"]), WorkerHealth(worker["health"]), live), events
 
@@ -397,17 +401,18 @@ class Claims:
     def _boot(self, beat: Beat, before: dict[str, Any] | None) -> dict[str, Any]:
         """A worker's first beat under a new boot: the newest wins. Quarantine is the operator's word."""
         health = WorkerHealth.JOINING.value if beat.address else WorkerHealth.ALIVE.value
-        old: list[str] = []
+        old, word = list[str](), ["", 0.0]
         if before is not None:
             old = [*before["old"], before["boot"]][-64:]
             if before["health"] == WorkerHealth.QUARANTINED.value:
-                health = before["health"]
+                health, word = before["health"], before["word"]
         made = self.workers[beat.worker] = {
             "boot": beat.boot,
             "old": old,
             "seq": 0,
             "tokens": [],
             "health": health,
+            "word": word,
             "draining": False,
             "orders": [],
             "order": 0,
@@ -417,10 +422,15 @@ class Claims:
         }
         return made
 
-    def heard(self) -> list[tuple[Beat, WorkerHealth]]:
-        """Each worker's last beat, with what it last said about itself, and its health."""
+    def heard(self) -> list[StoredWorker]:
+        """The workers, as a new leader takes them over, as though all of them had beaten now."""
         return [
-            (replace(found["beat"], about=found["about"]), WorkerHealth(found["health"]))
+            StoredWorker(
+                beat=replace(found["beat"], about=found["about"]),
+                health=WorkerHealth(found["health"]),
+                age_s=0.0,
+                quarantine=_quarantine(found),
+            )
             for found in self.workers.values()
         ]
 
@@ -448,6 +458,11 @@ def _take_fence(found: dict[str, Any], fence: Fence) -> WriteAnswer:
         return WriteAnswer.FENCED
     found["fence"] = given
     return WriteAnswer.WRITTEN
+
+
+def _quarantine(worker: dict[str, Any]) -> Quarantine | None:
+    why, at = worker["word"]
+    return Quarantine(why=why, at=at) if worker["health"] == WorkerHealth.QUARANTINED.value else None
 
 
 def _number(task: list[Any], role: Role) -> int:

@@ -14,6 +14,7 @@ from mrq.core.model import (
     JobState,
     Kind,
     MapLocation,
+    Quarantine,
     StagedFile,
     TaskMessage,
     TaskState,
@@ -61,6 +62,7 @@ class WriteWorker:
     worker: str
     boot: str
     health: WorkerHealth
+    quarantine: Quarantine | None = None  #: of one whose health is QUARANTINED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from mrq.core.model import (
     Kind,
     Limits,
     Outcome,
+    Quarantine,
     Role,
     TaskResult,
     WorkerHealth,
@@ -27,6 +28,7 @@ class JobSubmitted:
 class BeatReceived:
     beat: Beat
     health: WorkerHealth | None = None  #: what the store says of the worker; None: it wasn't asked
+    quarantine: Quarantine | None = None  #: of one whose health there is QUARANTINED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,18 @@ from typing import Any
 
 from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
-from mrq.core.model import AttemptId, JobSpec, JobState, Kind, Outcome, Role, TaskMessage, WorkerHealth
+from mrq.core.model import (
+    AttemptId,
+    Beat,
+    JobSpec,
+    JobState,
+    Kind,
+    Outcome,
+    Quarantine,
+    Role,
+    TaskMessage,
+    WorkerHealth,
+)
 from mrq.core.orders import Numbered
 
 
@@ -117,6 +128,16 @@ class StoredJob:
     recorded: tuple[AttemptClaimed | AttemptReported, ...]
     #: For `LeaderState.restore` alone: the tasks and locations to write with it.
     writes: tuple[Write, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredWorker:
+    """A worker as the store has it."""
+
+    beat: Beat  #: the last one, with what it last said about itself
+    health: WorkerHealth
+    age_s: float  #: since its last beat, or its goodbye, came
+    quarantine: Quarantine | None = None  #: of one whose health is QUARANTINED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,12 @@ from typing import Final
 from mrq.core import events as e
 from mrq.core.alone import note_death
 from mrq.core.attempts import end_attempt, lose_worker, reboot
-from mrq.core.charging import quarantine
+from mrq.core.charging import quarantine, shut_out
 from mrq.core.disks import watch
 from mrq.core.jobs import Job
 from mrq.core.joining import dial, drain, join, let_go, refuse_other_versions
 from mrq.core.machine_state import BEAT, FORGET, State
-from mrq.core.model import Beat, Kind, Outcome, Role, RunningAttempt, Status, WorkerHealth
+from mrq.core.model import Beat, Kind, Outcome, Quarantine, Role, RunningAttempt, Status, WorkerHealth
 from mrq.core.moves import attach, kill
 from mrq.core.tasks import QUEUED, Attempt, TaskTable
 from mrq.core.workers import Worker
@@ -33,7 +33,7 @@ def on_beat(state: State, event: e.BeatReceived) -> None:
             return
         worker.old_boots.remove(beat.boot)
     if known is None and event.health is WorkerHealth.QUARANTINED:
-        quarantine(state, worker)  # it was forgotten here, the operator's word wasn't
+        shut_out(state, worker, event.quarantine or Quarantine())  # forgotten here, and not in the store
     before = WorkerHealth.JOINING if known is None or beat.boot != known.boot else known.stored
     if beat.boot != worker.boot:
         reboot(state, worker, beat.boot)
@@ -265,8 +265,8 @@ def on_readmit(state: State, event: e.ReadmitRequested) -> None:
     if worker is None or not (worker.quarantined or worker.draining):
         return
     state.workers.take_out(worker)
-    worker.quarantined = worker.draining = worker.released = False
-    worker.trouble = worker.why = ""
+    worker.draining = worker.released = False
+    worker.quarantine, worker.trouble = None, ""
     state.workers.quarantined.pop(worker.worker, None)
     worker.strikes.clear()
     state.workers.put_in(worker)

@@ -17,12 +17,12 @@ from mrq.core import attempts, disks, health, joining, lifecycle, records, sched
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core import machine_state as ms
-from mrq.core.exchange import StoredJob
+from mrq.core.exchange import StoredJob, StoredWorker
 from mrq.core.jobs import JobView, RunningView, StageView, TaskError, TaskView
 from mrq.core.machine_config import MachineConfig, ReduceStart
-from mrq.core.model import Beat, Kind, WorkerHealth
+from mrq.core.model import Kind, WorkerHealth
 from mrq.core.restore import dump, restore
-from mrq.core.workers import WorkerView
+from mrq.core.workers import Worker, WorkerView
 
 __all__ = [
     "JobView",
@@ -113,10 +113,10 @@ class Machine:
         """What is known of a job beyond its tasks: to be stored whenever it has changed."""
         return records.job_record(self._state, self._state.jobs[job])
 
-    def adopt_workers(self, heard: Iterable[tuple[Beat, WorkerHealth, float]], now: float) -> None:
+    def adopt_workers(self, stored: Iterable[StoredWorker], now: float) -> None:
         """Take the workers that a store knows; before any job."""
         self._clock(now)
-        records.adopt_workers(self._state, heard)
+        records.adopt_workers(self._state, stored)
         self._state.workers.note(self._state.now)
 
     def adopt(self, stored: StoredJob, now: float) -> bool:
@@ -160,13 +160,18 @@ class Machine:
                 about=dict(w.about),
                 packages=w.packages,
                 trouble=w.trouble,
-                since=w.since + shift,
-                quarantined=w.quarantined,
-                why=w.why,
+                since=self._since(w),
+                quarantine=w.quarantine,
                 held=tuple(w.held.values()),
             )
             for w in self._state.workers.all.values()
         ]
+
+    def _since(self, worker: Worker) -> float:
+        """Since when it has its health, on the caller's clock: a quarantine outlasts boots and leaders."""
+        if worker.health is WorkerHealth.QUARANTINED and worker.quarantine and worker.quarantine.at:
+            return worker.quarantine.at - self._state.wall
+        return worker.since + self._state.shift
 
     def _clock(self, now: float) -> None:
         """Time never runs back; a loop that slept through its tick was itself the outage."""

@@ -99,7 +99,14 @@ class State:
 
     def write_worker(self, worker: Worker) -> None:
         """Persist its health."""
-        self.out.append(c.WriteWorker(worker=worker.worker, boot=worker.boot, health=worker.stored))
+        self.out.append(
+            c.WriteWorker(
+                worker=worker.worker,
+                boot=worker.boot,
+                health=worker.stored,
+                quarantine=worker.quarantine,
+            )
+        )
 
     def give(self, worker: Worker, order: Order, job: str = "") -> None:
         """Give a worker's boot an order, which follows from this job, if from any."""

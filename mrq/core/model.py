@@ -382,6 +382,14 @@ class Slots:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """That a worker gets no tasks until an operator readmits it; it outlasts boots and leaders."""
+
+    why: str = ""  #: "": of an earlier mrq, which didn't keep that
+    at: float = 0.0  #: since then, in seconds since the epoch; 0: likewise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
     """What a worker says every second."""
 

@@ -23,10 +23,10 @@ from mrq.core import wire
 from mrq.core.claim_rows import parse_task
 from mrq.core.digest import MASK, consumed
 from mrq.core.events import AttemptClaimed
-from mrq.core.exchange import StoredJob
+from mrq.core.exchange import StoredJob, StoredWorker
 from mrq.core.jobs import SUMMED, Job, TaskError
 from mrq.core.machine_state import BEAT, DIAL, FORGET, READY, State
-from mrq.core.model import Beat, Kind, Limits, Role, WorkerHealth
+from mrq.core.model import Kind, Limits, Quarantine, Role, WorkerHealth
 from mrq.core.moves import arm_offer, attach
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RESULT_FIELDS, RUNNING, Flight, TaskTable, Trouble
 from mrq.core.workers import Worker
@@ -277,13 +277,14 @@ def _hand_out_again(state: State, job: Job, table: TaskTable, untouched: int) ->
             arm_offer(state, table, index, Role.BACKUP)
 
 
-def adopt_workers(state: State, heard: Iterable[tuple[Beat, WorkerHealth, float]]) -> None:
+def adopt_workers(state: State, known: Iterable[StoredWorker]) -> None:
     """Take the workers as the store knows them: each with a full grace (`State.beats_from`), whenever it beat
     last."""
-    for beat, health, age_s in heard:
+    for stored in known:
+        beat, health = stored.beat, stored.health
         if beat.worker in state.workers.all:
             continue
-        beat_at = state.now - age_s
+        beat_at = state.now - stored.age_s
         worker = Worker(worker=beat.worker, boot=beat.boot, beat_at=beat_at, seq=beat.seq, slots=beat.slots)
         worker.address, worker.hints = beat.address, dict(beat.hints)
         worker.say(beat.about)
@@ -292,7 +293,8 @@ def adopt_workers(state: State, heard: Iterable[tuple[Beat, WorkerHealth, float]
         if not worker.reached:
             state.timer(0.0, DIAL, beat.worker)
         worker.draining = beat.draining or health is WorkerHealth.DRAINING
-        worker.quarantined = health is WorkerHealth.QUARANTINED
+        if health is WorkerHealth.QUARANTINED:
+            worker.quarantine = stored.quarantine or Quarantine()
         state.workers.all[beat.worker] = worker
         if worker.quarantined:
             state.workers.quarantined[beat.worker] = None

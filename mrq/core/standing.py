@@ -77,13 +77,13 @@ def listed(views: Iterable[WorkerView], *, now: float, config: MachineConfig) ->
 
 def _listed_s(view: WorkerView, config: MachineConfig) -> float:
     """For how long after its last beat a dead worker is listed: in quarantine an operator's word is out."""
-    return config.forget_worker_s if view.quarantined else config.list_dead_s
+    return config.forget_worker_s if view.quarantine is not None else config.list_dead_s
 
 
 def _dead(view: WorkerView, config: MachineConfig) -> Standing:
     reason = f"it said goodbye, or no beat came for {config.dead_after_s:g} s"
     ends = "when it is started again"
-    if view.quarantined:
+    if view.quarantine is not None:
         reason += f"; and it is in quarantine: {_why(view)}"
         ends += f", and let in: mrq workers readmit {view.worker}"
     return Standing(
@@ -94,7 +94,8 @@ def _dead(view: WorkerView, config: MachineConfig) -> Standing:
 
 
 def _why(view: WorkerView) -> str:
-    return view.why or "an earlier leader put it there: that one's log, or the worker's, says why"
+    told = view.quarantine.why if view.quarantine is not None else ""
+    return told or "an earlier leader put it there: that one's log, or the worker's, says why"
 
 
 def _alive(view: WorkerView) -> Standing:

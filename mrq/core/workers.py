@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mrq.core.model import Kind, Role, Slots, WorkerHealth
+from mrq.core.model import Kind, Quarantine, Role, Slots, WorkerHealth
 from mrq.core.needs import distributions
 from mrq.core.wire import from_wire, pack_any, to_wire, unpack_any
 
@@ -34,8 +34,7 @@ class WorkerView:
     trouble: str  #: why it gets no tasks though it beats: it can't be reached, it is of another version …
     held: tuple[Held, ...]  #: what it runs
     since: float = 0.0  #: it has this health, on the machine's clock
-    quarantined: bool = False  #: also of one that is dead, or leaves
-    why: str = ""  #: it is in quarantine
+    quarantine: Quarantine | None = None  #: also of one that is dead, or leaves
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,8 +56,7 @@ class Worker:
     trouble: str = ""  #: why it gets no tasks though it beats
     released: bool = False  #: it was told that nothing of it is needed
     draining: bool = False
-    quarantined: bool = False
-    why: str = ""  #: it is in quarantine; "" where a leader before this one put it there
+    quarantine: Quarantine | None = None
     seen: WorkerHealth | None = None  #: its health as `Workers.note` saw it last …
     since: float = 0.0  #: … and since when it has it
     old_boots: list[str] = field(default_factory=list)
@@ -82,6 +80,11 @@ class Worker:
         if self.quarantined:
             return WorkerHealth.QUARANTINED
         return self.live if self.reached else WorkerHealth.JOINING
+
+    @property
+    def quarantined(self) -> bool:
+        """Is an operator's word out, whatever its health?"""
+        return self.quarantine is not None
 
     @property
     def stored(self) -> WorkerHealth:
@@ -240,9 +243,10 @@ class Workers:
             word = [w.draining, w.quarantined, w.old_boots]
             word += [pack_any(w.about), w.reached, w.dial, w.dials, w.trouble, w.released]
             marks = [list(w.strikes.items()), list(w.killed.items())]
-            noted: list[Any] = [w.why, w.seen.value if w.seen is not None else None, w.since]
+            out = w.quarantine or Quarantine()
+            noted: list[Any] = [out.why, w.seen.value if w.seen is not None else None, w.since]
             kept = [w.alone[0], w.alone[1].value, *w.alone[2:]] if w.alone is not None else None
-            rows.append([w.worker, w.boot, *beat, *word, held, *marks, offers, *noted, kept])
+            rows.append([w.worker, w.boot, *beat, *word, held, *marks, offers, *noted, kept, out.at])
         return [rows, [list(self.free[kind]) for kind in Kind], self.changes]
 
     def load(self, data: list[Any]) -> None:
@@ -251,13 +255,13 @@ class Workers:
             name, boot, beat_at, seq, slots, address, hints, live = row[:8]
             w = Worker(worker=name, boot=boot, beat_at=beat_at, seq=seq, slots=from_wire(Slots, slots))
             w.address, w.hints, w.live = address, hints, WorkerHealth(live)
-            w.draining, w.quarantined, w.old_boots = row[8:11]
+            w.draining, quarantined, w.old_boots = row[8:11]
             w.say(unpack_any(row[11]))
             w.reached, w.dial, w.dials, w.trouble, w.released = row[12:17]
             w.strikes, w.killed = dict(row[18]), dict(row[19])
             w.offers = {(job, Kind(kind), index): generation for job, kind, index, generation in row[20]}
             if len(row) > 21:  # a checkpoint of before there were these has none
-                w.why, w.since = row[21], row[23]
+                w.since = row[23]
                 w.seen = WorkerHealth(row[22]) if row[22] is not None else None
             if len(row) > 24 and row[24] is not None:
                 job, kind, index, generation = row[24]
@@ -270,7 +274,9 @@ class Workers:
                 else:
                     w.used_reduce += 1
             self.all[name] = w
-            if w.quarantined:
+            if quarantined:
+                at = row[25] if len(row) > 25 else 0.0
+                w.quarantine = Quarantine(why=row[21] if len(row) > 21 else "", at=at)
                 self.quarantined[name] = None
             self.put_in(w)
         for kind, names in zip(Kind, data[1], strict=True):

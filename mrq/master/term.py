@@ -168,8 +168,8 @@ class Term:
         self._events.note()
         store.lead(self._master.fence())
         self._machine.adopt_workers(heard, clock.monotonic())
-        for beat, health, _ in heard:
-            self._views.hear(e.BeatReceived(beat=beat, health=health))
+        for each in heard:
+            self._views.hear(e.BeatReceived(beat=each.beat, health=each.health))
         over: list[str] = []
         first: list[e.Event] = []
         recorded: list[e.Event] = []

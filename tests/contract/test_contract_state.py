@@ -147,14 +147,13 @@ def test_workers_are_listed_with_their_last_beat(store: Sides) -> None:
     store.worker.beat(first)
     last = beat(2, "t1", worker="w2")
     store.worker.beat(last)
-    found = {each.worker: (each, health, age) for each, health, age in store.state.workers()}
+    found = {each.beat.worker: each for each in store.state.workers()}
     assert set(found) == {"w1", "w2"}
-    told, health, age = found["w2"]
-    assert told == replace(last, about=first.about)
-    assert health is WorkerHealth.ALIVE
-    assert 0 <= age < 5
+    assert found["w2"].beat == replace(last, about=first.about)
+    assert found["w2"].health is WorkerHealth.ALIVE
+    assert 0 <= found["w2"].age_s < 5
     store.worker.beat(beat(1, worker="w2", boot="b2"))
-    (told,) = (each for each, _, _ in store.state.workers() if each.worker == "w2")
+    (told,) = (each.beat for each in store.state.workers() if each.beat.worker == "w2")
     assert told == beat(1, worker="w2", boot="b2")  # an older boot's words aren't its own
 
 

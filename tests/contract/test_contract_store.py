@@ -9,7 +9,7 @@ from contract_kit import CODE, Sides, beat, fence, job_state, line, message, rep
 
 from mrq.core.commands import GiveOrder, WriteLocation, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
-from mrq.core.model import AttemptId, JobState, Kind, MapLocation, Status, TaskState, WorkerHealth
+from mrq.core.model import AttemptId, JobState, Kind, MapLocation, Quarantine, Status, TaskState, WorkerHealth
 from mrq.core.orders import Numbered
 from mrq.ports import (
     Answer,
@@ -19,6 +19,7 @@ from mrq.ports import (
     Kill,
     Offer,
     ReportAnswer,
+    StoredWorker,
     WriteAnswer,
 )
 
@@ -294,6 +295,25 @@ def test_health_is_what_the_leader_wrote(store: Sides) -> None:
     reply = store.worker.beat(beat(2))
     assert reply is not None
     assert reply.health is WorkerHealth.QUARANTINED
+
+
+def test_a_quarantine_outlasts_boots_with_its_reason(store: Sides) -> None:
+    def known() -> StoredWorker:
+        return next(each for each in store.state.workers() if each.beat.worker == "w1")
+
+    store.worker.beat(beat(1))
+    word = Quarantine(why="m-00001 failed: can't open caf\udce9", at=1_700_000_000.25)
+    quarantined = WriteWorker(worker="w1", boot="b1", health=WorkerHealth.QUARANTINED, quarantine=word)
+    store.write(quarantined)
+    assert (known().health, known().quarantine) == (WorkerHealth.QUARANTINED, word)
+    store.worker.beat(beat(1, boot="b2"))
+    assert (known().health, known().quarantine) == (WorkerHealth.QUARANTINED, word)
+    told = store.inbox.wait_for(lambda each: isinstance(each, BeatReceived) and each.beat.boot == "b2")
+    assert (told.health, told.quarantine) == (WorkerHealth.QUARANTINED, word)
+    store.write(WriteWorker(worker="w1", boot="b2", health=WorkerHealth.ALIVE))
+    assert (known().health, known().quarantine) == (WorkerHealth.ALIVE, None)
+    store.worker.beat(beat(1, boot="b3"))
+    assert known().quarantine is None
 
 
 def test_a_goodbye_is_heard_once_the_boot_is_the_workers(store: Sides) -> None:

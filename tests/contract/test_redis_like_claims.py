@@ -309,7 +309,7 @@ def seen(leader: Any, worker: Any) -> list[Any]:
     found: list[Any] = [leader.identity()[1:], leader.jobs(), leader.fence("")]
     for job in ("j", "k"):
         found += [_sorted(leader.load(job)), leader.fence(job), worker.locations(job, 0)[1], worker.job(job)]
-    found.append({beat.worker: (beat, health) for beat, health, _ in leader.workers()})
+    found.append({each.beat.worker: replace(each, age_s=0.0) for each in leader.workers()})
     for name in ("w1", "w2", "w3"):
         boot = worker.boot(name)
         found.append((boot and boot[0], worker.address(name, "b1")))

@@ -103,3 +103,23 @@ def test_both_are_killed_and_started_again(cluster: ClusterRun) -> None:
     seconds = took(lambda: any(leads(cluster, name) for name in new), cluster)
     print(f"led again after {seconds:.1f} s")
     ends_well(cluster, "both", job, before, ran)
+
+
+def test_the_next_leader_shows_a_quarantine_with_its_reason_and_time(cluster: ClusterRun) -> None:
+    leader, standby = two_masters(cluster)
+    cluster.workers("shut")
+
+    def shown() -> tuple[str, str, float]:
+        (row,) = cluster.ask("workers", worker="shut")["workers"]
+        return row["health"], row["reason"], row["since"]
+
+    cluster.ask("quarantine", worker="shut")
+    health, reason, since = shown()
+    assert (health, reason) == ("quarantined", "an operator put it there")
+    cluster.until(lambda: "quarantined: no tasks" in cluster.log("shut"))  # the store has it
+    cluster.kill(leader)
+    cluster.until(lambda: leads(cluster, standby))
+    assert shown() == ("quarantined", reason, pytest.approx(since, abs=0.01))
+    cluster.ask("readmit", worker="shut")
+    cluster.alive("shut")
+    cluster.stop("shut")

@@ -35,7 +35,7 @@ from mrq.adapters.redis.connect import check
 from mrq.core import wire
 from mrq.core.commands import WriteJob
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
-from mrq.core.model import JobState
+from mrq.core.model import JobState, Quarantine, WorkerHealth
 from mrq.errors import CorruptFileError, InternalError, OperatorError, UsageError
 from mrq.ports import Answer, ClientRequest, WriteAnswer
 
@@ -194,7 +194,7 @@ def test_the_documented_rights_are_enough(private_redis: Callable[..., Redis]) -
     stored = state.leader.load("j")
     assert stored is not None
     assert state.leader.restore(replace(stored, fence=fence(incarnation=2)), b"code") is WriteAnswer.WRITTEN
-    assert [each.worker for each, _, _ in state.leader.workers()] == ["w1"]
+    assert [each.beat.worker for each in state.leader.workers()] == ["w1"]
     assert state.worker.boot("w1") is None
     assert state.worker.code(job_spec("j").code) == b"code"
     assert state.worker.locations("j", 0)[1] == []
@@ -400,11 +400,24 @@ def test_an_event_of_another_version_is_passed_over(state: State) -> None:
 @pytest.mark.parametrize("version", [99, packing.VERSION - 1])
 def test_a_worker_of_another_version_is_none_of_the_leaders(state: State, version: int) -> None:
     """What its last beat left doesn't keep a new leader from taking over."""
-    assert [beat.worker for beat, _, _ in state.leader.workers()] == ["w1"]
+    assert [each.beat.worker for each in state.leader.workers()] == ["w1"]
     state.worker.beat(beat(1, worker="w2"))
     data = msgpack.packb([version, wire.to_wire(beat(1, worker="w2"))])
     state.connection.call("HSET", state.connection.keys.beats, "w2", data)
-    assert [beat.worker for beat, _, _ in state.leader.workers()] == ["w1"]
+    assert [each.beat.worker for each in state.leader.workers()] == ["w1"]
+
+
+def test_a_quarantine_of_the_version_before_has_no_reason(state: State) -> None:
+    """Its rows end sooner."""
+    state.worker.beat(beat(1))
+    key = state.connection.keys.workers
+    found = packing.row(state.connection.call("HGET", key, "w1"))
+    found[4] = "quarantined"
+    state.connection.call("HSET", key, "w1", packing.pack_row(found[:9]))
+    state.worker.beat(beat(2))
+    state.worker.beat(replace(beat(1), boot="b2"))
+    (known,) = state.leader.workers()
+    assert (known.health, known.quarantine) == (WorkerHealth.QUARANTINED, Quarantine())
 
 
 # Jobs that are over.
@@ -472,7 +485,7 @@ def test_silent_workers_are_dropped_after_a_week(state: State) -> None:
     row = msgpack.unpackb(state.connection.call("HGET", keys.workers, "w1"))
     row[7] -= 8 * DAY_MS
     state.connection.call("HSET", keys.workers, "w1", msgpack.packb(row))
-    assert [each.worker for each, _, _ in state.leader.workers()] == ["w2"]
+    assert [each.beat.worker for each in state.leader.workers()] == ["w2"]
     assert state.connection.call("HKEYS", keys.workers) == [b"w2"]
     assert state.connection.call("HKEYS", keys.beats) == [b"w2"]
     assert state.worker.boot("w1") is None

@@ -427,7 +427,7 @@ def test_what_a_worker_says_about_itself_is_kept_until_it_says_something_else() 
     t = Table()
     hello(t, "w9", "b", about={"version": "1.0"})
     hello(t, "w9", "b", seq=2)
-    ((beat, _),) = [found for found in t.claims.heard() if found[0].worker == "w9"]
+    (beat,) = [found.beat for found in t.claims.heard() if found.beat.worker == "w9"]
     assert (beat.seq, beat.about) == (2, {"version": "1.0"})
     hello(t, "w9", "b", seq=3, about={"version": "1.1"})
     assert t.claims.workers["w9"]["about"] == {"version": "1.1"}

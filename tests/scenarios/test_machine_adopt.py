@@ -16,7 +16,7 @@ from machine_script import Script, spec
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.claims import task_key
-from mrq.core.exchange import Fence, StoredJob
+from mrq.core.exchange import Fence, StoredJob, StoredWorker
 from mrq.core.machine import JobView, Machine, MachineConfig, TaskView
 from mrq.core.model import Beat, JobSpec, JobState, Kind, Role, TaskState, WorkerHealth
 from mrq.core.tasks import Trouble
@@ -80,11 +80,11 @@ class Store:
         )
 
 
-def heard(machine: Machine) -> list[tuple[Beat, WorkerHealth, float]]:
+def heard(machine: Machine) -> list[StoredWorker]:
     found = []
     for w in machine._state.workers.all.values():
         beat = Beat(worker=w.worker, boot=w.boot, seq=w.seq, slots=w.slots, draining=w.draining)
-        found.append((beat, w.health, 0.0))
+        found.append(StoredWorker(beat=beat, health=w.health, age_s=0.0, quarantine=w.quarantine))
     return found
 
 
@@ -261,8 +261,8 @@ def test_takeover_a_claim_of_a_boot_that_is_gone_is_put_back_at_once():
     stored = s.store.stored(s.machine, "j")
     s.workers["w1"].boot = "w1-boot2"  # it came back while nobody led
     beats = [
-        (replace(beat, boot=s.workers[beat.worker].boot), health, age)
-        for beat, health, age in heard(s.machine)
+        replace(each, beat=replace(each.beat, boot=s.workers[each.beat.worker].boot))
+        for each in heard(s.machine)
     ]
     s.machine = Machine(MachineConfig(), wall=1e9)
     s.machine.adopt_workers(beats, s.now)
@@ -282,8 +282,8 @@ def test_takeover_maps_on_a_boot_that_is_gone_run_again():
     stored = s.store.stored(s.machine, "j")
     s.workers["w1"].boot = "w1-boot2"
     beats = [
-        (replace(beat, boot=s.workers[beat.worker].boot), health, age)
-        for beat, health, age in heard(s.machine)
+        replace(each, beat=replace(each.beat, boot=s.workers[each.beat.worker].boot))
+        for each in heard(s.machine)
     ]
     s.machine = Machine(MachineConfig(), wall=1e9)
     s.machine.adopt_workers(beats, s.now)

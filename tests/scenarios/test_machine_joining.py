@@ -8,6 +8,7 @@ from machine_script import Script
 
 from mrq.core import commands as c
 from mrq.core import events as e
+from mrq.core.exchange import StoredWorker
 from mrq.core.machine import Machine, MachineConfig, WorkerView
 from mrq.core.model import Beat, JobState, Kind, Slots, TaskState, WorkerHealth
 from mrq.core.orders import Drain, Notify, Release
@@ -19,6 +20,11 @@ def arrive(s: Script, name: str, *, seq: int = 1, boot: str = "b", **more: objec
     slots = Slots(map=2, reduce=2, total=4)
     beat = replace(Beat(worker=name, boot=boot, seq=seq, slots=slots, address=f"{name}:1"), **more)
     return s.do(e.BeatReceived(beat=beat, health=health))
+
+
+def stored(beat: Beat, health: WorkerHealth) -> StoredWorker:
+    """As a successor finds it."""
+    return StoredWorker(beat=beat, health=health, age_s=0.0)
 
 
 def seen(s: Script, name: str) -> WorkerView:
@@ -101,7 +107,7 @@ def test_takeover_a_worker_that_the_last_leader_reached_need_not_be_dialled_agai
     beat = Beat(worker="w1", boot="b", seq=7, slots=Slots(map=1, reduce=1, total=2), address="w1:1")
     other = replace(beat, worker="w2")
     s.machine = Machine(MachineConfig())
-    s.machine.adopt_workers([(beat, WorkerHealth.ALIVE, 0.0), (other, WorkerHealth.JOINING, 0.0)], s.now)
+    s.machine.adopt_workers([stored(beat, WorkerHealth.ALIVE), stored(other, WorkerHealth.JOINING)], s.now)
     s.do(e.Restored(embedded=False))
     s.do(e.Ticked())
     assert [x.worker for x in s.of(c.DialWorker, s.log)] == ["w2"]
@@ -140,7 +146,10 @@ def test_a_successor_knows_whom_an_operator_drained():
     s = Script()
     beat = Beat(worker="w1", boot="b", seq=7, slots=Slots(map=1, reduce=1, total=2), draining=True)
     s.machine = Machine(MachineConfig())
-    heard = [(beat, WorkerHealth.QUARANTINED, 0.0), (replace(beat, worker="w2"), WorkerHealth.DRAINING, 0.0)]
+    heard = [
+        stored(beat, WorkerHealth.QUARANTINED),
+        stored(replace(beat, worker="w2"), WorkerHealth.DRAINING),
+    ]
     s.machine.adopt_workers(heard, s.now)
     s.do(e.Restored(embedded=False))
     assert [seen(s, w).health for w in ("w1", "w2")] == [WorkerHealth.DRAINING] * 2

@@ -151,8 +151,7 @@ def another_leads(cluster: Cluster) -> None:
     cluster.claims.begin("j", cluster.fence())
     cluster.machine, stored = Machine(), cluster.claims.load(cluster.spec)
     assert stored is not None
-    heard = [(beat, health, 0.0) for beat, health in cluster.claims.heard()]
-    cluster.machine.adopt_workers(heard, cluster.now)
+    cluster.machine.adopt_workers(cluster.claims.heard(), cluster.now)
     assert cluster.machine.adopt(stored, cluster.now)
     cluster.handle(e.Restored(embedded=False, incarnation=cluster.epoch))
     for event in stored.recorded:

@@ -6,8 +6,18 @@ from machine_script import Claim, Script
 
 from mrq.core import commands as c
 from mrq.core import events as e
+from mrq.core.exchange import StoredWorker
 from mrq.core.machine import Machine, MachineConfig
-from mrq.core.model import Beat, JobState, RunningAttempt, Slots, Status, TaskState, WorkerHealth
+from mrq.core.model import (
+    Beat,
+    JobState,
+    Quarantine,
+    RunningAttempt,
+    Slots,
+    Status,
+    TaskState,
+    WorkerHealth,
+)
 from mrq.core.orders import Notify
 from mrq.core.standing import Standing, listed, standing
 from mrq.core.workers import WorkerView
@@ -360,7 +370,7 @@ def test_a_dead_worker_is_forgotten_after_an_hour():
 def test_a_worker_that_a_new_leader_found_dead_is_forgotten_an_hour_later():
     s = Script()
     beat = Beat(worker="w1", boot="w1-boot1", seq=9, slots=Slots(map=1, reduce=1, total=2))
-    s.machine.adopt_workers([(beat, WorkerHealth.DEAD, 50.0)], s.now)
+    s.machine.adopt_workers([StoredWorker(beat=beat, health=WorkerHealth.DEAD, age_s=50.0)], s.now)
     s.now += 1
     s.do(e.Restored(embedded=False, incarnation=2))
     assert view(s, "w1").last_beat == view(s, "w1").since == s.now - 51
@@ -480,4 +490,60 @@ def test_since_when_and_why_are_kept_in_a_checkpoint():
     s.do(e.QuarantineRequested(worker="w1"))
     loaded = Machine.load(s.machine.save(), s.now)
     found = next(w for w in loaded.workers() if w.worker == "w1")
-    assert (found.why, found.since) == ("an operator put it there", s.now)
+    assert found.quarantine == Quarantine(why="an operator put it there", at=s.now)
+    assert found.since == s.now
+
+
+def successor(s: Script, *known: StoredWorker) -> None:
+    """Another leader, which finds these in the store; its clock is a thousand seconds behind."""
+    s.machine = Machine(MachineConfig(), wall=1000.0)
+    s.machine.adopt_workers(known, s.now)
+    s.do(e.Restored(embedded=False, incarnation=2))
+
+
+def test_a_quarantine_is_stored_with_its_reason_and_since_when_and_a_successor_shows_them():
+    s = broken_worker()
+    (word,) = {x.quarantine for x in s.of(c.WriteWorker)}
+    assert word is not None
+    assert word.at == s.now
+    reason = stands(s, "w1").reason
+    beat = Beat(worker="w1", boot="w1-boot1", seq=9, slots=Slots(map=2, reduce=2, total=4))
+    s.now += 5
+    successor(s, StoredWorker(beat=beat, health=WorkerHealth.QUARANTINED, age_s=1.0, quarantine=word))
+    assert stands(s, "w1").reason == reason == word.why
+    assert view(s, "w1").since == word.at - 1000.0
+    s.do(e.ReadmitRequested(worker="w1"))
+    assert [x.quarantine for x in s.of(c.WriteWorker)] == [None]
+
+
+def test_a_quarantine_that_an_earlier_mrq_stored_is_shown_without_a_reason():
+    s = Script()
+    beat = Beat(worker="w1", boot="w1-boot1", seq=9, slots=Slots(map=2, reduce=2, total=4))
+    successor(s, StoredWorker(beat=beat, health=WorkerHealth.QUARANTINED, age_s=1.0))
+    assert "an earlier leader put it there" in stands(s, "w1").reason
+    assert view(s, "w1").since == s.now
+
+
+def test_a_worker_that_was_forgotten_comes_back_into_the_quarantine_that_the_store_knows():
+    s = Script()
+    beat = Beat(worker="w1", boot="w1-boot9", seq=1, slots=Slots(map=1, reduce=1, total=2))
+    word = Quarantine(why="an operator drained it", at=12.5)
+    s.do(e.BeatReceived(beat=beat, health=WorkerHealth.QUARANTINED, quarantine=word))
+    assert view(s, "w1").quarantine == word
+    assert view(s, "w1").since == 12.5
+    assert [x.order.text for x in s.ordered(Notify)] == [
+        "in quarantine, no tasks until `mrq workers readmit w1`: an operator drained it"
+    ]
+
+
+def test_a_long_reason_is_kept_with_its_beginning():
+    s = two(maps=10)
+    s.join("w3", "w4")
+    for i in range(5):
+        s.fail(s.claim(f"m{i}", "w1"), message="x" * 10_000)
+        s.advance(1)
+        s.run(f"m{i}", worker="w2")
+    word = view(s, "w1").quarantine
+    assert word is not None
+    assert word.why.startswith("5 different tasks failed")
+    assert len(word.why) < 1100

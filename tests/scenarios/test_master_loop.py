@@ -437,7 +437,7 @@ def test_a_joining_worker_is_dialled_even_without_any_job_and_its_health_is_writ
     assert r.dialled == [c.DialWorker(worker="w", boot="b", address="h:1")]
     r.master.sink(e.WorkerReachable(worker="w", boot="b"))
     r.step()
-    assert [beat.worker for beat, health, _ in r.store.workers() if health.value == "alive"] == ["w"]
+    assert [each.beat.worker for each in r.store.workers() if each.health.value == "alive"] == ["w"]
 
 
 def test_an_order_and_an_operators_word_go_out_without_any_job() -> None:

@@ -339,7 +339,7 @@ class SimMaster:
             )
             if store.lead(out.fence()) is WriteAnswer.FENCED:
                 raise Fenced
-            heard = [(beat, health, 0.0) for beat, health in world.claims.heard()]
+            heard = world.claims.heard()
             self._noted = world.now
             machine.adopt_workers(heard, world.now)
             events = self._adopt(machine, out)

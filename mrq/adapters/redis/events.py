@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from mrq.adapters.redis.connect import Connection
-from mrq.adapters.redis.packing import row, unpack, unpack_beat
+from mrq.adapters.redis.packing import quarantine, row, unpack, unpack_beat
 from mrq.adapters.redis.streams import START, Follower, extent, order
 from mrq.core.claim_rows import parse_task, reported
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
@@ -137,7 +137,11 @@ class LeaderEvents:
 def decode(fields: dict[bytes, bytes]) -> StoreEvent:
     """An entry's event. Raises CorruptFileError, ValueError or KeyError for what isn't one."""
     if b"b" in fields:
-        return BeatReceived(beat=unpack_beat(fields[b"b"]), health=WorkerHealth(fields[b"h"].decode()))
+        word = None
+        if b"y" in fields:
+            word = quarantine(fields[b"y"].decode("utf-8", "surrogatepass"), int(fields[b"s"]))
+        health = WorkerHealth(fields[b"h"].decode())
+        return BeatReceived(beat=unpack_beat(fields[b"b"]), health=health, quarantine=word)
     if b"r" in fields:
         return reported(unpack(ReportRequest, fields[b"r"]))
     if b"l" in fields:

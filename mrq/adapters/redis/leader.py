@@ -15,13 +15,14 @@ from mrq.adapters.redis.packing import (
     pack_order,
     pack_row,
     pairs,
+    quarantine,
     row,
     unpack,
     unpack_beat,
     unpack_value,
 )
 from mrq.adapters.redis.scripts import Call
-from mrq.adapters.redis.worker import W_AT, W_HEALTH
+from mrq.adapters.redis.worker import W_AT, W_HEALTH, W_WHY
 from mrq.core.claim_rows import (
     A_GENERATION,
     A_ROLE_NUMBER,
@@ -36,8 +37,8 @@ from mrq.core.claim_rows import (
 )
 from mrq.core.commands import WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
-from mrq.core.exchange import ReportRequest
-from mrq.core.model import Beat, JobSpec, JobState, Role, TaskState, WorkerHealth
+from mrq.core.exchange import ReportRequest, StoredWorker
+from mrq.core.model import JobSpec, JobState, Quarantine, Role, TaskState, WorkerHealth
 from mrq.errors import CorruptFileError
 from mrq.ports import Batch, Fence, StoredJob, Write, WriteAnswer
 
@@ -136,8 +137,8 @@ class RedisLeaderStore:
                 with contextlib.suppress(CorruptFileError):  # of another version's: its job was given up
                     yield from self._recorded(job)
 
-    def workers(self) -> list[tuple[Beat, WorkerHealth, float]]:
-        """Each worker's last beat, its health, and seconds since it came; none of another version's."""
+    def workers(self) -> list[StoredWorker]:
+        """Each worker; none of another version's."""
         rows, beats, about, time = self._connection.pipeline(
             [
                 ("HGETALL", self._keys.workers),
@@ -158,7 +159,9 @@ class RedisLeaderStore:
                 beat = replace(
                     unpack_beat(beats[name]), about=unpack_value(about[name]) if name in about else {}
                 )
-                found.append((beat, WorkerHealth(worker[W_HEALTH]), age))
+                health = WorkerHealth(worker[W_HEALTH])
+                word = quarantine(*worker[W_WHY:]) if health is WorkerHealth.QUARANTINED else None
+                found.append(StoredWorker(beat=beat, health=health, age_s=age, quarantine=word))
         if silent:
             keys = (self._keys.workers, self._keys.beats, self._keys.about, self._keys.orders)
             reported_keys = [self._keys.reported(name.decode()) for name in silent]
@@ -319,7 +322,7 @@ def _is_current(task: list[Any], role: Role, found: list[Any]) -> bool:
 
 
 def _packed(writes: tuple[Write, ...]) -> tuple[list[Any], list[Any], list[Any], WriteJob | None]:
-    """Task rows (field, row), locations, workers (name, boot, health), and the job's last state."""
+    """Task rows (field, row), locations, workers (as in scripts/write.lua), and the job's last state."""
     tasks: list[Any] = []
     locations: list[Any] = []
     workers: list[Any] = []
@@ -332,13 +335,20 @@ def _packed(writes: tuple[Write, ...]) -> tuple[list[Any], list[Any], list[Any],
             case WriteLocation():
                 locations.append(pack(write))
             case WriteWorker():
-                workers += [write.worker, write.boot, write.health.value]
+                word = write.quarantine or Quarantine()
+                workers += [
+                    write.worker,
+                    write.boot,
+                    write.health.value,
+                    _text(word.why),
+                    int(word.at * 1000),
+                ]
             case WriteJob():
                 state = write
     return tasks, locations, workers, state
 
 
-def _text(value: str | None) -> bytes | None:
+def _text(value: Any) -> Any:
     return None if value is None else value.encode("utf-8", "surrogatepass")
 
 

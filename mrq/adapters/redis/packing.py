@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, cast, get_args
 import msgpack
 
 from mrq.core import wire
-from mrq.core.model import Beat
+from mrq.core.model import Beat, Quarantine
 from mrq.core.orders import Order
 from mrq.core.wire import from_wire, pack_any, to_wire, unpack_any
 from mrq.errors import CorruptFileError
@@ -69,7 +69,12 @@ def unpack_value(data: bytes) -> Any:
 
 def row(data: bytes) -> list[Any]:
     """A row that scripts read and write."""
-    return cast(list[Any], msgpack.unpackb(data))
+    return cast(list[Any], msgpack.unpackb(data, unicode_errors="surrogatepass"))
+
+
+def quarantine(why: str = "", since_ms: int = 0) -> Quarantine:
+    """As it ends a worker's row; one of an earlier mrq has neither."""
+    return Quarantine(why=why, at=since_ms / 1000)
 
 
 def pairs(data: bytes) -> list[bytes]:

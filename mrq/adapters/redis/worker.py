@@ -25,7 +25,7 @@ from mrq.ports import (
 )
 
 #: Columns of a worker's row (scripts/lib.lua).
-W_BOOT, W_HEALTH, W_AT, W_LEFT = 0, 4, 7, 8
+W_BOOT, W_HEALTH, W_AT, W_LEFT, W_WHY = 0, 4, 7, 8, 9
 
 #: A position in the stream of locations is incarnation and number in one.
 _NUMBER_BITS: Final = 32

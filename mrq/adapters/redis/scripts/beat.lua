@@ -17,7 +17,7 @@ local lines = cmsgpack.unpack(ARGV[10])
 local worker = packed(redis.call('HGET', KEYS[2], name))
 
 local function succeed(before)
-  local health, old = ARGV[9], {}
+  local health, old, why, since = ARGV[9], {}, '', 0
   if before then
     old = before[W_OLD]
     table.insert(old, before[W_BOOT])
@@ -25,13 +25,13 @@ local function succeed(before)
       table.remove(old, 1)
     end
     if before[W_HEALTH] == 'quarantined' then -- that is the operator's word
-      health = 'quarantined'
+      health, why, since = 'quarantined', before[W_WHY] or '', before[W_SINCE] or 0
     end
   end
   redis.call('HDEL', KEYS[5], name)
   redis.call('HDEL', KEYS[4], name)
   redis.call('DEL', KEYS[7])
-  return {boot, old, 0, {}, health, 0, 0, 0, 0}
+  return {boot, old, 0, {}, health, 0, 0, 0, 0, why, since}
 end
 
 -- Reports of this worker from which nothing was written yet are told again; the others needn't be.
@@ -103,7 +103,11 @@ if is_later then
     redis.call('HSET', KEYS[4], name, ARGV[7])
   end
   tell_unheard()
-  redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[8], '*', 'b', ARGV[6], 'h', worker[W_HEALTH])
+  local fields = {'b', ARGV[6], 'h', worker[W_HEALTH]}
+  if worker[W_HEALTH] == 'quarantined' then
+    fields[5], fields[6], fields[7], fields[8] = 'y', worker[W_WHY] or '', 's', worker[W_SINCE] or 0
+  end
+  redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[8], '*', unpack(fields))
 end
 worker[W_AT], worker[W_LEFT] = now_ms(), 0
 redis.call('HSET', KEYS[2], name, cmsgpack.pack(worker))

@@ -5,9 +5,10 @@
 -- Rows are msgpack arrays of small numbers and strings. A task: {state, generation, primary, backup}; an
 -- attempt: {generation, role number, number, publish id, worker, boot, token, floor, status or ""}.
 -- A worker's row: {boot, older boots, seq, tokens, health, draining, last order, seen at (ms), 1 if it said
--- goodbye}.
+-- goodbye, why it is in quarantine, since when (ms)}; of the version before it ends with the goodbye.
 local OVER = {committing = true, done = true, failed = true, cancelled = true}
 local W_BOOT, W_OLD, W_SEQ, W_TOKENS, W_HEALTH, W_DRAINING, W_ORDER, W_AT, W_LEFT = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local W_WHY, W_SINCE = 10, 11
 
 local function is_ready(store)
   return redis.call('HGET', store, 'ready') == '1'

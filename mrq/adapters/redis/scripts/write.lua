@@ -6,7 +6,7 @@
 -- ARGV: 1 incarnation, 2 epoch, 3 owner, 4 seq, 5 job, 6 its new state, or "", 7 "1" if it has an error,
 --       8 that error, 9 "1" if the job's record follows, 10 that record (opaque), and how many values
 --       follow as: 11 task rows (field, row), 12 records (field, record), 13 locations,
---       14 workers (name, boot, health), 15 orders (worker, boot, order); then those values
+--       14 workers (name, boot, health, why it is in quarantine and since when (ms), or "" and 0), 15 orders (worker, boot, order); then those values
 -- Gives "written", "already", "fenced", "rolled_back" or "no_store".
 if not is_ready(KEYS[1]) then
   return 'no_store'
@@ -51,10 +51,10 @@ local function write_locations(first, last)
 end
 
 local function write_workers(first, last)
-  for at = first, last, 3 do
+  for at = first, last, 5 do
     local worker = packed(redis.call('HGET', KEYS[9], ARGV[at]))
     if worker and worker[W_BOOT] == ARGV[at + 1] then
-      worker[W_HEALTH] = ARGV[at + 2]
+      worker[W_HEALTH], worker[W_WHY], worker[W_SINCE] = ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
       redis.call('HSET', KEYS[9], ARGV[at], cmsgpack.pack(worker))
     end
   end
