@@ -17,6 +17,7 @@ from mrq.core.moves import fail_job
 from mrq.core.orders import DropJob
 from mrq.core.shuffle_rules import lose_maps
 from mrq.core.tasks import COMPLETED, RUNNING
+from mrq.core.workers import Worker
 
 #: Looks in a row that find nothing going on: then what jobs that are over have left is given up …
 _GIVE_UP_LOOKS: Final = 2
@@ -60,10 +61,20 @@ def _stuck(state: State) -> list[Job]:
 
 def nobody_has_room(state: State, job: Job) -> str:
     """What the first of those says that would take the job's maps, if all of them are full."""
+    said = [worker.full for worker in _fitting(state, job)]
+    return said[0] if said and all(said) else ""
+
+
+def map_takers(state: State, job: Job) -> dict[str, Worker]:
+    """The workers, by name, that take the job's maps as soon as they have a slot: they fit, and have room."""
+    return {worker.worker: worker for worker in _fitting(state, job) if not worker.full}
+
+
+def _fitting(state: State, job: Job) -> list[Worker]:
+    """The workers that would take the job's maps if they had slots and room."""
     among = takers(state, job, Kind.MAP)
     workers = state.workers.all.values() if among is None else among
-    said = [w.full for w in workers if w.takes and w.own(Kind.MAP)]
-    return said[0] if said and all(said) else ""
+    return [worker for worker in workers if worker.takes and worker.own(Kind.MAP)]
 
 
 def _give_up(state: State, job: Job) -> None:

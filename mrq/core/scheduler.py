@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mrq.core import alone
-from mrq.core.disks import nobody_has_room
+from mrq.core.disks import map_takers
 from mrq.core.fitting import is_offered, look_later, next_taker, others_take, takers
 from mrq.core.jobs import Job
 from mrq.core.lifecycle import publish_again, settled
@@ -125,6 +125,8 @@ def hand_out(state: State, job: Job, table: TaskTable, index: int) -> bool:
             return False
     if worker is None and among is not None:
         worker = next_taker(state, job, table.kind, among)
+    if table.kind is Kind.REDUCE and not job.maps.done:
+        arm(state, job, STALL, None, state.config.stall_after_s)
     if worker is not None:
         _queue(state, job, table, index, "offered").offered_to = worker.worker
         if among is not None:
@@ -134,8 +136,6 @@ def hand_out(state: State, job: Job, table: TaskTable, index: int) -> bool:
     flight = _queue(state, job, table, index, "published")
     flight.publish_id = publish_id(state)
     publish_again(state, job, table, index)
-    if table.kind is Kind.REDUCE and not job.maps.done:
-        arm(state, job, STALL, None, state.config.stall_after_s)
     return True
 
 
@@ -275,26 +275,25 @@ def stall_due(state: State, name: str) -> None:
     if not job.active or job.maps.done:
         return
     arm(state, job, STALL, None, state.config.stall_after_s)
-    if not _maps_stalled(state, job):
+    if not idle_maps(job.maps) or job.maps.counts[RUNNING]:
         return
-    for index in reversed(job.reduces.running):
-        if job.reduces.flights[index].gathers:
-            take_back(state, job.reduces, index, "a map needs its slot")
-            return
-
-
-def _maps_stalled(state: State, job: Job) -> bool:
-    """Do this job's maps wait for what its own waiting reduces hold: slots, or room under max_running?"""
-    maps, cap = job.maps, job.spec.max_running
-    if not idle_maps(maps) or maps.counts[RUNNING]:
-        return False
-    full = cap is not None and maps.in_progress + job.reduces.in_progress >= cap
-    if full and not maps.counts[QUEUED]:
-        return True
-    if state.totals[Kind.MAP][RUNNING]:
-        return False  # where another job's maps hold the slots: those will end
+    waiting = [i for i in reversed(job.reduces.running) if job.reduces.flights[i].gathers]
+    able = map_takers(state, job)
+    if able and not _capped(job):
+        if any(worker.free(Kind.MAP) or worker.used_map for worker in able.values()):
+            return  # a slot is free, or another job's maps hold it: those will end
+        attempts = {i: job.reduces.flights[i].attempts() for i in waiting}
+        waiting = [i for i in waiting if any(attempt.worker in able for attempt in attempts[i])]
     # Where no disk has room, the reduce may hold the slot that a job waits for which would make some.
-    return not state.workers.free_slots(Kind.MAP) or bool(nobody_has_room(state, job))
+    if waiting:
+        take_back(state, job.reduces, waiting[0], "a map needs its slot")
+
+
+def _capped(job: Job) -> bool:
+    """Do a job's maps wait for its waiting reduces under its own bound of what runs at once?"""
+    cap = job.spec.max_running
+    full = cap is not None and job.maps.in_progress + job.reduces.in_progress >= cap
+    return full and not job.maps.counts[QUEUED]
 
 
 def note_rate(state: State) -> None:

@@ -262,3 +262,76 @@ def test_nobody_there_is_nobody_who_may_not():
     s.advance(1)
     assert s.view().maps.idle == 2
     assert spec(memory_bytes=4).needs == Needs(memory_bytes=4)
+
+
+def held_up(**large: int) -> Script:
+    """A job whose second map only `large` may run, which holds its reduce: that waits for this very map."""
+    s = Script()
+    s.join("small", memory=2)
+    s.join("large", memory=8, **{"maps": 1, "reduces": 2, "total": 1, **large})
+    s.submit(memory_bytes=4, maps=2, reducers=1)
+    s.run("m0", worker="large")
+    s.claim("r0", "large")
+    assert s.is_("m1", TaskState.QUEUED)
+    return s
+
+
+def ends(s: Script) -> bool:
+    """Whatever is handed out is run where it may be; does the job end?"""
+    s.run("m1", "r0", worker="large")
+    return s.state() is JobState.COMMITTING
+
+
+def test_a_waiting_reduce_gives_its_slot_to_a_map_that_fits_no_other_worker():
+    s = held_up()
+    s.advance(4)
+    assert not s.is_("r0", TaskState.RUNNING)
+    assert ends(s)
+    assert s.view().failures == 0
+
+
+def test_a_waiting_reduce_gives_its_slot_also_while_other_jobs_run_maps_elsewhere():
+    s = held_up()
+    s.submit("other", memory_bytes=1, maps=1, reducers=0)
+    s.claim("other/m0", "small")
+    s.advance(4)
+    assert not s.is_("r0", TaskState.RUNNING)
+    assert ends(s)
+
+
+def test_a_waiting_reduce_keeps_its_slot_as_long_as_a_map_that_will_end_has_the_other():
+    s = held_up(maps=2, total=2)
+    s.submit("other", memory_bytes=1, maps=1, reducers=0)
+    other = s.claim("other/m0", "large")
+    s.advance(30)
+    assert s.is_("r0", TaskState.RUNNING)
+    s.done(other)
+    s.run("m1", worker="large")
+    assert s.is_("r0", TaskState.RUNNING)
+
+
+def test_a_reduce_is_taken_back_where_a_map_can_take_its_slot():
+    """Of the two that wait, the later one holds a slot that is for reduces alone."""
+    s = Script()
+    s.join("small", memory=2)
+    s.join("large", memory=8, maps=1, reduces=2, total=1)
+    s.join("reducer", memory=8, maps=0, reduces=4)
+    s.submit(memory_bytes=4, maps=2, reducers=2)
+    s.run("m0", worker="large")
+    s.claim("r0", "large")
+    s.claim("r1", "reducer")
+    s.advance(4)
+    assert not s.is_("r0", TaskState.RUNNING)
+    assert s.is_("r1", TaskState.RUNNING)
+
+
+def test_a_waiting_reduce_gives_its_slot_to_a_map_that_others_have_no_room_for():
+    s = Script()
+    s.join("full", full="disk quota reached")
+    s.join("large", maps=1, reduces=2, total=1)
+    s.submit(maps=2, reducers=1)
+    s.run("m0", worker="large")
+    s.claim("r0", "large")
+    s.advance(4)
+    assert not s.is_("r0", TaskState.RUNNING)
+    assert ends(s)
