@@ -56,11 +56,8 @@ def outcome(why: str) -> Outcome:
 def mend(folder: str, root: str) -> None:
     """Make a folder below `root`, whatever stands in its place, and make it ours to write in. Raises OSError
     where that can't be."""
-    try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        _put_aside(folder, root)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+    _put_aside(folder, root)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         os.chmod(folder, 0o700)
     probe(folder)
@@ -79,11 +76,12 @@ def probe(folder: str) -> None:
 
 
 def _put_aside(folder: str, root: str) -> None:
-    """Rename what isn't a folder and is in a folder's place, below `root`."""
+    """Rename what is in a folder's place, below `root`, and isn't one: also a link to a folder, which isn't
+    ours."""
     at = root
     for part in os.path.relpath(folder, root).split(os.sep):
         at = f"{at}/{part}"
-        if os.path.lexists(at) and not os.path.isdir(at):
+        if os.path.islink(at) or (os.path.lexists(at) and not os.path.isdir(at)):
             os.rename(at, f"{at}.{os.urandom(4).hex()}.aside")
             return
 

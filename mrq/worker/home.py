@@ -35,6 +35,8 @@ _GLANCE_S: Final = 0.05
 _ENDED_MAX: Final = 256
 #: The lock of a worker that lives is touched more often than this by far.
 DEAD_S: Final = 600.0
+#: The folders in a job's.
+_OF_A_JOB: Final = ("maps", "scratch", "logs", "gathered")
 #: What is removed at the start of a boot.
 _OURS: Final = ("jobs", "code")
 
@@ -141,6 +143,15 @@ class Home:
             return f"{self.path} can't be written: {exc.strerror}"
         return None
 
+    def linked(self) -> list[str]:
+        """The folders in whose place a link stands, to whatever. What lies behind it isn't this worker's:
+        nobody removes it, and it counts for no quota."""
+        found = [f"{self.path}/{name}" for name in (*_OURS, "trash") if os.path.islink(f"{self.path}/{name}")]
+        for job in _entries(f"{self.path}/jobs"):
+            inside = [job] if job.is_symlink() else [e for e in _entries(job.path) if e.name in _OF_A_JOB]
+            found += [entry.path for entry in inside if entry.is_symlink()]
+        return found
+
     def _is_mine(self) -> bool:
         try:
             return os.path.samestat(os.fstat(self._lock_fd), os.stat(f"{self.path}/lock"))
@@ -164,6 +175,15 @@ class Home:
             with open(aside, "w") as file:
                 file.writelines(f"{pid} {started}\n" for pid, started in children)
             os.replace(aside, f"{self.path}/children")
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing where it is none."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
 
 
 def sweep_dead(root: str, *, older_s: float = DEAD_S) -> list[str]:

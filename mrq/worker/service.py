@@ -27,6 +27,7 @@ from mrq.core.orders import Drain, Notify, Order
 from mrq.errors import OperatorError
 from mrq.ports import Blobs, Broker, Clock, Sink, WorkerStore
 from mrq.worker import about as telling
+from mrq.worker import folders
 from mrq.worker import room as rooms
 from mrq.worker.agent_loop import AgentLoop
 from mrq.worker.calls import ThreadedCalls
@@ -318,6 +319,7 @@ class Service:
         lost = self._home.lost(quota=bool(self._settings.quota_path))
         if lost is not None:
             self.unfit(lost)
+        self._mend_links()
         before = self._room
         granted = self._quota.granted if self._quota is not None else 0
         self._room = rooms.measure(self._home.path, self._settings.disk_quota, before)
@@ -327,6 +329,19 @@ class Service:
             self._say(self._room.note or "there is room on the disk again")
             self.loop.sink(a.DiskChanged(full=self._room.full))
         self._tell_about()
+
+    def _mend_links(self) -> None:
+        """Nothing fails where a link leads to a folder: it is looked for."""
+        for path in self._home.linked():
+            try:
+                folders.mend(path, self._home.path)
+            except OSError as exc:
+                self.unfit(f"{path} is a link, and no folder can be made in its place: {exc.strerror}")
+            else:
+                self._say(
+                    f"{path}, a folder of this worker's own, was a link to elsewhere: the link is put aside "
+                    "and the folder made anew; what lay behind it runs again where it is needed"
+                )
 
     def _tell_about(self) -> None:
         told = self._about()

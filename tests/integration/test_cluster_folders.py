@@ -74,6 +74,30 @@ def test_a_folder_that_vanishes_is_made_again_and_charges_nothing(
     assert (found["health"], found["reason"]) == ("alive", "")
 
 
+@pytest.mark.parametrize("folder", ["maps", "", "..", "../../code"])
+def test_a_folder_that_is_moved_and_linked_is_made_again(cluster: ClusterRun, folder: str) -> None:
+    """As of an operator who wants it on another disk. Nothing fails through the link, and nobody would remove
+    what is written there."""
+    name = f"linked-{folder.strip('./') or 'job' + str(len(folder))}"
+    job = cluster.held(name, ["a", "b go", "c go"], "-R", "2")
+    mapped(cluster, name, job)
+    path = Path(os.path.normpath(home(cluster, WORKER) / "jobs" / job / folder))
+    elsewhere = cluster.folder / f"elsewhere-{name}"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    cluster.until(lambda: path.is_dir() and not path.is_symlink())
+    cluster.until(lambda: f"{path}, a folder of this worker's own, was a link" in cluster.log(WORKER))
+    before = sorted(elsewhere.rglob("*"))
+    cluster.open(name)
+    cluster.mrq("wait", job, timeout_s=120)
+    assert cluster.result(name) == {"a": 1, "b": 1, "c": 1}
+    row = cluster.status(job)
+    assert (row["failures"], row["losses"], row["worker_losses"]) == (0, 0, 0), row["errors"]
+    assert {path for path in sorted(elsewhere.rglob("*")) if path.is_file()} <= set(before)
+    (found,) = cluster.ask("workers", worker=WORKER)["workers"]
+    assert (found["health"], found["reason"]) == ("alive", "")
+
+
 def test_a_worker_whose_home_vanishes_leaves_by_name_and_comes_back(cluster: ClusterRun) -> None:
     cluster.workers("homeless", maps=2)
     cluster.ask("quarantine", worker=WORKER)

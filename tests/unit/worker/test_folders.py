@@ -89,9 +89,11 @@ def test_what_was_gathered_and_the_code_are_ours_too(order: AttemptOrder, tmp_pa
     assert folders.lost(replace(order, sources=(where_it_lies,)), None) is None
 
 
-@pytest.mark.parametrize("way", ["nothing", "file", "file above", "dangling link"])
+@pytest.mark.parametrize("way", ["nothing", "file", "file above", "dangling link", "link", "link above"])
 def test_a_folder_is_made_whatever_stands_in_its_place(tmp_path: Path, way: str) -> None:
-    folder = tmp_path / "jobs/j/maps"
+    folder, elsewhere = tmp_path / "jobs/j/maps", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "theirs").touch()
     match way:
         case "file":
             folder.parent.mkdir(parents=True)
@@ -101,11 +103,17 @@ def test_a_folder_is_made_whatever_stands_in_its_place(tmp_path: Path, way: str)
         case "dangling link":
             folder.parent.mkdir(parents=True)
             folder.symlink_to(tmp_path / "nowhere")
+        case "link":
+            folder.parent.mkdir(parents=True)
+            folder.symlink_to(elsewhere)
+        case "link above":
+            (tmp_path / "jobs").symlink_to(elsewhere)
     folders.mend(str(folder), str(tmp_path))
     assert list(folder.iterdir()) == []
     if way.startswith("file"):
         (aside,) = tmp_path.rglob("*.aside")
         assert aside.read_text() == "kept aside"
+    assert [path.name for path in elsewhere.iterdir()] == ["theirs"]
 
 
 def test_a_folder_that_nobody_may_write_is_opened_again(

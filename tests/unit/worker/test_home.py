@@ -189,6 +189,22 @@ def test_a_home_that_is_lost_is_named(tmp_path: Path) -> None:
     mine.close()
 
 
+def test_links_in_the_place_of_folders_are_found(tmp_path: Path) -> None:
+    found = take(tmp_path)
+    elsewhere, jobs = tmp_path / "elsewhere", Path(found.path, "jobs")
+    for folder in (elsewhere, jobs / "good/maps", jobs / "good/scratch/t"):
+        folder.mkdir(parents=True)
+    assert found.linked() == []
+    (jobs / "good/scratch/t/link").symlink_to(elsewhere)  # what user code makes is its own
+    (jobs / "good/logs").symlink_to(elsewhere)
+    (jobs / "bad").symlink_to(elsewhere)
+    Path(found.path, "code").symlink_to(tmp_path / "nowhere")
+    assert sorted(found.linked()) == [
+        f"{found.path}/{name}" for name in ("code", "jobs/bad", "jobs/good/logs")
+    ]
+    found.close()
+
+
 def test_what_another_boot_has_made_anew_is_left_alone(tmp_path: Path) -> None:
     old = take(tmp_path)
     Path(old.path).rename(tmp_path / "away")
