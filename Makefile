@@ -6,6 +6,9 @@ READY  := $(VENV)/.ready
 PROTOS := $(wildcard proto/mrq/proto/*.proto)
 WORKERS ?= 2
 
+# Where this is set, each of the thousands of processes that the suite starts would compile mrq anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint images up down proto check-generated bench bench-cluster simulate docs clean
 
