@@ -19,7 +19,7 @@ from itertools import compress, islice, repeat
 from operator import is_not, not_
 from typing import Any, Final
 
-from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key, carried_other
+from mrq.codec.types import ATOMS, NUMBERS, PLAIN_KEYS, NoneType, carried, carried_key, carried_other
 from mrq.shuffle.aggregate import FoldTable
 from mrq.shuffle.block import Frame, frames
 from mrq.shuffle.bounded import Quota
@@ -142,6 +142,11 @@ class Collector:
         self._step = max(1, min(self._step * 2, fits, self._step_max))
 
 
+def _has_number(key: Any) -> bool:
+    kind = type(key)
+    return any(map(_has_number, key)) if kind is tuple else kind in NUMBERS
+
+
 class FoldCollector(Collector):
     """Folds pairs into one state a key, by hash."""
 
@@ -151,6 +156,7 @@ class FoldCollector(Collector):
         if fold.adds:
             self._step_max = STEP_MAX_FOLDING
         self._table = FoldTable(fold, raw=True)
+        self._numbers = False  # of a fold that adds: numbers are among its keys, or in them
         self._odd = 0  # pairs whose value wasn't the int 1
         self._odd_sum = 0  # what they added to the sums
 
@@ -163,8 +169,8 @@ class FoldCollector(Collector):
             self._gather(pairs)
 
     def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
-        fold = self._fold
-        plain = set(map(type, mapping.values())) == {int} and PLAIN_KEYS.issuperset(map(type, mapping))
+        fold, kinds = self._fold, set(map(type, mapping))
+        plain = set(map(type, mapping.values())) == {int} and kinds <= PLAIN_KEYS
         if fold.counts or not fold.adds or not plain:
             super().consume_mapping(mapping)
             return
@@ -176,6 +182,7 @@ class FoldCollector(Collector):
                 sums[key] = value if held is None else held + value
         else:
             sums.update(mapping)
+        self._numbers = self._numbers or not NUMBERS.isdisjoint(kinds)
         self._odd += len(mapping)
         self._odd_sum += sum(mapping.values())
         self._charge()
@@ -185,7 +192,9 @@ class FoldCollector(Collector):
         for pair in pairs:
             sums = self._table.sums  # another after a spill
             get = sums.get
-            self._other(*pair)
+            if self._other(*pair):
+                self._add_looking(pairs)
+                continue
             odd = odd_sum = 0
             for key, value in islice(pairs, self._step):
                 try:
@@ -199,40 +208,86 @@ class FoldCollector(Collector):
                     elif type(key) is str:
                         sums[key] = one
                     else:
-                        self._add_to(key, one)
+                        if self._add_to(key, one):
+                            break
                 elif type(value) is int:
-                    if held is not None:
-                        sums[key] = held + value
-                    else:
-                        self._add_to(key, value)
                     odd += 1
                     odd_sum += value
-                else:
-                    self._other(key, value)
+                    if held is not None:
+                        sums[key] = held + value
+                    elif self._add_to(key, value):
+                        break
+                elif self._other(key, value):
+                    break
             self._odd += odd
             self._odd_sum += odd_sum
             self._charge()
 
-    def _other(self, key: Any, value: Any) -> None:
-        """One pair, the general way."""
+    def _add_looking(self, pairs: Iterator[Pair]) -> None:
+        """A chunk of pairs, once a number is among the keys. What can't be a key may be equal to it, as
+        Decimal(1) is to 1, and would be found: so the key's types are looked at before it is looked up."""
+        sums = self._table.sums
+        get = sums.get
+        one, atoms, counts = _ONE, ATOMS, self._fold.counts
+        kind = NoneType  # a plain type, of what came last
+        odd = odd_sum = 0
+        for key, value in islice(pairs, self._step):
+            if type(key) is not kind:
+                if type(key) is tuple:
+                    for item in key:
+                        if type(item) not in atoms:
+                            key = carried_key(key)
+                            break
+                elif type(key) in atoms:
+                    kind = type(key)
+                else:
+                    key = carried_key(key)
+            held = get(key)
+            if value is one or counts:
+                if held is not None:
+                    sums[key] = held + one
+                else:
+                    self._add_to(key, one)
+            elif type(value) is int:
+                odd += 1
+                odd_sum += value
+                if held is not None:
+                    sums[key] = held + value
+                else:
+                    self._add_to(key, value)
+            else:
+                self._other(key, value)
+        self._odd += odd
+        self._odd_sum += odd_sum
+        self._charge()
+
+    def _other(self, key: Any, value: Any) -> bool:
+        """One pair, the general way. Whether numbers are among the keys now."""
         self._odd += 1
         if type(value) is int or type(value) is bool:
-            self._add_to(key, value)
+            numbers = self._add_to(key, value)
             self._odd_sum += value
-        else:
-            self._table.put(carried_key(key), carried(value))
+            return numbers
+        key = carried_key(key)
+        self._table.put(key, carried(value))
+        self._numbers = self._numbers or _has_number(key)
+        return self._numbers
 
-    def _add_to(self, key: Any, value: int) -> None:
-        """Add to the sum of a key that may be new."""
+    def _add_to(self, key: Any, value: int) -> bool:
+        """Add to the sum of a key that may be new. Whether numbers are among the keys now."""
         key = carried_key(key)
         sums = self._table.sums
         sums[key] = sums.get(key, 0) + value
+        self._numbers = self._numbers or _has_number(key)
+        return self._numbers
 
     def _count(self, pairs: Iterator[Pair]) -> None:
         for pair in pairs:
             sums = self._table.sums  # another after a spill
             get = sums.get
-            self._add_to(pair[0], 1)
+            if self._add_to(pair[0], 1):
+                self._add_looking(pairs)
+                continue
             for key, _ in islice(pairs, self._step):
                 try:
                     held = get(key)
@@ -244,7 +299,8 @@ class FoldCollector(Collector):
                 elif type(key) is str:
                     sums[key] = 1
                 else:
-                    self._add_to(key, 1)
+                    if self._add_to(key, 1):
+                        break
             self._charge()
 
     def _gather(self, pairs: Iterator[Pair]) -> None:

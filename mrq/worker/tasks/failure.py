@@ -36,7 +36,8 @@ _PULLS: Final = frozenset(
         "_built_in_groups",
         "_carried",
     }
-    | {"consume", "_add", "_count", "_gather", "_group", "_append", "_reduce_groups", "_reduce_careful"}
+    | {"consume", "_add", "_add_looking", "_count", "_gather", "_group", "_append"}
+    | {"_reduce_groups", "_reduce_careful"}
 )
 _CLOSED: Final = (
     ": a file that mrq has open was closed by the job's code; os.close and os.closerange may only be given "
