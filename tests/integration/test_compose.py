@@ -342,6 +342,21 @@ def test_workers_that_come_back_with_each_others_addresses_lose_no_fetch(run: Ru
             row = json.loads(made.compose("run", "--rm", "-T", "mrq", "status", job_of(done), "--json"))
             assert (row["errors"], row["reruns"], row["losses"]) == ([], 0, 0), row
             assert parts(made.data / f"out-{number}") == parts(made.data / "out-0")
+        check_workers_made_anew(made)
+
+
+def check_workers_made_anew(made: Project) -> None:
+    """They have other names, and take the rows of the old ones, which said goodbye."""
+    old = {each["ID"][:12] for each in made.containers("worker")}
+    again = ("up", "-d", "--wait", "--no-deps", "--force-recreate", "--scale", "worker=3", "worker")
+    made.compose(*again, timeout_s=240)
+    new = {each["ID"][:12] for each in made.containers("worker")}
+    assert not old & new
+    rows = json.loads(made.compose("run", "--rm", "-T", "mrq", "workers", "--json"))["workers"]
+    assert {row["worker"] for row in rows} == new
+    for gone in old:
+        (row,) = json.loads(made.compose("run", "--rm", "-T", "mrq", "workers", gone, "--json"))["workers"]
+        assert row["health"] == "dead", row
 
 
 def is_loopback(address: str) -> bool:
