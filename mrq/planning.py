@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from mrq import config
-from mrq.codec.types import carried, carried_key
+from mrq.codec.types import carried, carried_key, utf8
 from mrq.core.model import JobSpec
 from mrq.core.pathmap import PathMap, split_pattern
 from mrq.core.splits import SETUP_BYTES_MIN, SPLIT_BYTES_MIN, InputFile
@@ -313,7 +313,18 @@ def _read_as(options: dict[str, Any], name: str) -> None:
 
 
 def iterable(given: Any, what: str, such: str) -> Any:
-    """What can be gone through. Raises UsageTypeError for anything else."""
+    """What can be gone through item by item. Raises UsageTypeError for anything else, also for what gives
+    parts of itself: letters, the names of a dict, a table's columns."""
+    table = type(given).__name__ == "DataFrame"
+    if isinstance(given, str | bytes | bytearray | memoryview):
+        shown = given if len(given) <= 60 else given[:60]
+        raise UsageTypeError(f"{what} is a list, such as {what}={such}, and not one text: {what}=[{shown!r}]")
+    if isinstance(given, Mapping) or table:
+        instead = '.to_dict("records")' if table else ".items() or .values()"
+        raise UsageTypeError(
+            f"{what} is a list, such as {what}={such}, and of a {type(given).__name__} it would be the names "
+            f"alone: give its {instead}"
+        )
     if not isinstance(given, Iterable):
         raise UsageTypeError(f"{what} is a list, such as {what}={such}, not {given!r}")
     return given
@@ -337,7 +348,7 @@ def _put_aside(records: Iterable[Any], folder: str) -> str:
 
 
 def keyed(records: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """(key, value) of each: tuples of two as they are, others under their position as in a text file.
+    """(key, value) of each: tuples of two as they are, others under their position in a text file, in bytes.
 
     Each as it was when it came: a generator may refill what it has yielded. Raises DataError.
     """
@@ -347,4 +358,5 @@ def keyed(records: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
             yield carried_key(record[0]), carried(record[1])
         else:
             yield at, carried(record)
-            at += 1 + (len(record) if isinstance(record, str | bytes) else 0)
+            line = utf8(record, key=False) if isinstance(record, str) else record
+            at += 1 + (len(line) if isinstance(line, bytes) else 0)

@@ -25,7 +25,7 @@ from mrq.core.model import (
     TaskResult,
     task_name,
 )
-from mrq.errors import JobError, UsageError
+from mrq.errors import JobError, UsageError, UsageTypeError
 from mrq.io.formats import output_format
 from mrq.job.base import Job, defined
 from mrq.job.settings import Settings
@@ -66,7 +66,7 @@ def run(
     from mrq.job.check import check
     from mrq.planning import check_formats, check_reducers
 
-    job = job() if isinstance(job, type) else job
+    job = _instance(job)
     if reducers is not None or defined(type(job), "reduce"):
         overrides["reducers"] = 1 if reducers is None else reducers
     settings = check(type(job), overrides)
@@ -105,6 +105,18 @@ def run(
             form = output_format(settings.output_format)
             form.check([key for key, _ in found], [value for _, value in found])
         return found
+
+
+def _instance(given: Any) -> Job:
+    """The job, made of its class where that is given. Raises UsageTypeError for what is neither."""
+    job = given() if isinstance(given, type) and issubclass(given, Job) else given
+    if not isinstance(job, Job):
+        name = given.__name__ if isinstance(given, type) else type(given).__name__
+        raise UsageTypeError(
+            f"{name} is not a job: mrq.testing.run takes a class that derives from mrq.Job, or one of its "
+            f"instances, not {given!r}"
+        )
+    return job
 
 
 def _check_records(job: type[Job], settings: Settings, records: list[Any]) -> None:

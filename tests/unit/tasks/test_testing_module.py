@@ -9,7 +9,8 @@ import pytest
 
 import mrq
 import mrq.testing
-from mrq.errors import DataError, JobDefinitionError, JobError, UsageError
+from mrq import planning
+from mrq.errors import DataError, JobDefinitionError, JobError, UsageError, UsageTypeError
 
 
 class Words(mrq.Job):
@@ -40,6 +41,61 @@ def test_keys_are_positions_unless_given() -> None:
             yield key, value
 
     assert mrq.testing.run(Keys(), records=["ab", "c", ("k", [1])]) == [(0, "ab"), (3, "c"), ("k", [1])]
+    found = mrq.testing.run(Keys(), records=["é", b"xyz", "\udcff", 5, "d"])
+    assert [key for key, _ in found] == [0, 3, 7, 9, 10]  # in bytes, as in a file of UTF-8
+
+
+class Table:
+    """As pandas has it: going through it gives the names of its columns."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["a", "b"])
+
+
+Table.__name__ = "DataFrame"
+
+
+TAKEN_APART = [
+    ("abc", "and not one text: {what}=['abc']"),
+    ("x" * 1000, "and not one text: {what}=['xxxxxxxxxx"),
+    (b"abc", "and not one text: {what}=[b'abc']"),
+    (bytearray(b"abc"), "and not one text"),
+    (memoryview(b"abc"), "and not one text"),
+    ({"a": 1}, "and of a dict it would be the names alone: give its .items() or .values()"),
+    (Table(), 'and of a DataFrame it would be the names alone: give its .to_dict("records")'),
+    (3, "not 3"),
+]
+
+
+def request(**given: Any) -> Any:
+    return planning.request_of(
+        Words,
+        **{"inputs": None, "records": None, **given},
+        output="out",
+        overwrite=False,
+        overrides={},
+        folder="",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), TAKEN_APART, ids=[type(given).__name__ for given, _ in TAKEN_APART]
+)
+def test_what_would_be_taken_apart_is_no_list(given: Any, said: str) -> None:
+    for call in (lambda: mrq.testing.run(Words, given), lambda: request(records=given)):
+        with pytest.raises(UsageTypeError) as caught:
+            call()
+        assert "records is a list" in str(caught.value)
+        assert said.format(what="records") in str(caught.value)
+        assert len(str(caught.value)) < 200
+    with pytest.raises(UsageTypeError, match="inputs is a list"):
+        request(inputs=given)
+
+
+@pytest.mark.parametrize("job", ["job.py:Words", int, 3])
+def test_what_is_no_job_is_named(job: Any) -> None:
+    with pytest.raises(UsageError, match=r"is not a job: mrq\.testing\.run takes a class"):
+        mrq.testing.run(job, ["a"])
 
 
 def test_values_pass_through_the_real_codec() -> None:
