@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import mrq
 from mrq import config, planning
 from mrq.core import wire
-from mrq.core.jobs import JobView
+from mrq.core.info import JobInfo
 from mrq.core.model import NO_LIMITS, JobSpec, Limits
 from mrq.core.pathmap import PathMap
 from mrq.errors import InputError, MrqError, OperatorError, UsageError
@@ -32,9 +32,9 @@ from mrq.ports import Blobs, ClientLink
 from mrq.remote import ship
 from mrq.remote.ask import Asker, retried
 from mrq.remote.fetch import fetch
-from mrq.remote.follow import Follower, summary_of
+from mrq.remote.follow import Follower
 from mrq.remote.here import Here
-from mrq.result import Result
+from mrq.result import Result, Summary
 
 if TYPE_CHECKING:
     from mrq.job.base import Job
@@ -191,12 +191,13 @@ class ClusterEngine:
         return self.handle(job)
 
     def ask(self, op: str, **args: Any) -> Mapping[str, Any]:
-        """Ask the leader anything else: jobs, status, workers, logs … (docs/protocol.md).
+        """Ask the leader anything else: jobs, status, workers, logs … (docs/protocol.md); what it says of
+        jobs, workers and logs are `JobInfo`, `WorkerInfo` and `LogInfo` of `mrq.core.info`.
 
         Raises the error that it answers, OperatorError when nobody does.
         """
         try:
-            return self._here.answer(op, self._connected()[0].ask(op, **args))
+            return self._here.answer(self._connected()[0].ask(op, **args))
         except MrqError as exc:
             exc.args = (self._here.text(str(exc)),)
             raise
@@ -261,7 +262,7 @@ class ClusterEngine:
         follower = Follower(
             self._connected()[0],
             handle,
-            lambda entry: self._result(handle.job, entry, spec),
+            lambda entry, info: self._result(info, entry, spec),
             note=self._note,
             here=self._here,
             patience_s=self._profile.timeout_s,
@@ -275,27 +276,32 @@ class ClusterEngine:
     def _cancel(self, handle: Handle) -> None:
         self._connected()[0].tell("cancel", job=handle.job, reason="cancelled by the user")
 
-    def _view(self, job: str) -> JobView | None:
+    def _view(self, job: str) -> JobInfo | None:
         follower = self._followers.get(job)
         return follower.last if follower is not None else None
 
-    def _result(self, job: str, entry: Mapping[str, Any], spec: JobSpec | None) -> Result:
+    def _result(self, info: JobInfo, entry: Mapping[str, Any], spec: JobSpec | None) -> Result:
         """The result of a job that is done: its OUT as this client reaches it, or a copy."""
         stored = wire.from_wire(JobSpec, entry["spec"])
         there = str(stored.output_open)
         if stored.output is None:
             self.private_folder()
-            here = os.path.join(self._private.path, job)
-            fetch(self._connected()[0], job, here)
+            here = os.path.join(self._private.path, info.job)
+            fetch(self._connected()[0], info.job, here)
         else:
             here = self._paths.to_client(there) or there
         output = spec.output if spec is not None else stored.output
         return Result(
             spec=replace(stored, output_open=here, output=output),
-            counters=entry["counters"],
-            summary=summary_of(entry),
+            counters=info.counters,
+            summary=_summary(entry["summary"]),
             owner=self,
         )
+
+
+def _summary(told: Any) -> Summary:
+    """A job's numbers, of the end of its news; the version before sent them by their names."""
+    return Summary(**{"idle": (), **told}) if isinstance(told, Mapping) else wire.from_wire(Summary, told)
 
 
 def _connect(profile: Profile, say: Callable[[str], None]) -> tuple[ClientLink, Blobs]:

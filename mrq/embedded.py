@@ -29,7 +29,8 @@ from mrq.worker.pool import Pool
 if TYPE_CHECKING:
     from mrq.core import commands as c
     from mrq.core import events as e
-    from mrq.core.machine import JobView, Machine
+    from mrq.core.info import JobInfo
+    from mrq.core.machine import Machine
     from mrq.io.committer import Staging
     from mrq.job.base import Job
     from mrq.master.loop import Master
@@ -377,7 +378,8 @@ class Engine:
 
             clock = SystemClock()
             master = Master(
-                machine=machine or Machine(MachineConfig.for_embedded()),
+                machine=machine
+                or Machine(MachineConfig.for_embedded(), wall=clock.time() - clock.monotonic()),
                 clock=clock,
                 keeper=self,
                 owner=f"{os.getpid()}",
@@ -417,10 +419,10 @@ class Engine:
         assert self._master is not None
         self._master.sink(CancelRequested(job=job, reason=reason))
 
-    def _view(self, job: str) -> JobView | None:
+    def _view(self, job: str) -> JobInfo | None:
         if self._master is None:
             return None
-        return self._master.view(job) or self._master.view(f"{job}-s")
+        return self._master.info(job) or self._master.info(f"{job}-s")
 
     def _sampled(self, run: _Run) -> None:
         """The samples are there: cut the key space, then start the job that they are for."""
@@ -453,7 +455,7 @@ class Engine:
 
     def _done(self, run: _Run) -> None:
         assert self._master is not None
-        view = self._master.view(run.spec.job)
+        view = self._master.info(run.spec.job)
         assert view is not None
         took, failed = time.time() - run.started_at, view.failures + view.losses
         summary = summarize(run.spec, run.results, took, failed, dict.fromkeys(Kind, self.executors))
@@ -474,7 +476,7 @@ class Engine:
             with contextlib.suppress(MrqError):
                 if run.staging is not None:
                     committer.abandon(run.staging, keep=keep)
-            view = self._master.view(run.spec.job)
+            view = self._master.info(run.spec.job)
             if keep:
                 self._needed |= self._private.names_of(run.spec)
                 if not self._closed and self._master.crash is None:
@@ -492,7 +494,7 @@ class Engine:
                 errors = tuple(told.error for told in view.errors if told.error) if view is not None else ()
                 run.handle.finish(None, JobFailed(error or "the job failed", job=name, errors=errors))
 
-    def _let_go(self, run: _Run, view: JobView | None, *, drop_files: bool) -> None:
+    def _let_go(self, run: _Run, view: JobInfo | None, *, drop_files: bool) -> None:
         """Nothing of an ended job stays in memory."""
         assert self._master is not None
         assert self._agent is not None

@@ -11,7 +11,7 @@ from mrq.errors import Interrupted, MrqError, StillRunningError, UsageTypeError
 from mrq.result import Result
 
 if TYPE_CHECKING:
-    from mrq.core.machine import JobView
+    from mrq.core.info import JobInfo
 
 __all__ = ["Handle"]
 
@@ -20,7 +20,7 @@ class Handle:
     """A job under way. Its methods may be called from any thread."""
 
     def __init__(
-        self, job: str, *, cancel: Callable[[Handle], None], view: Callable[[str], JobView | None]
+        self, job: str, *, cancel: Callable[[Handle], None], view: Callable[[str], JobInfo | None]
     ) -> None:
         self.job = job
         #: What the user should be told once the job is over, beside how it ended; one sentence each.
@@ -29,7 +29,7 @@ class Handle:
         self._ask_cancel = cancel
         self._look = view
         self._over = threading.Event()
-        self._last: JobView | None = None
+        self._last: JobInfo | None = None
         self._result: Result | None = None
         self._error: MrqError | None = None
 
@@ -61,8 +61,9 @@ class Handle:
         """Whether somebody asked for the job's end."""
         return self._cancelled
 
-    def view(self) -> JobView | None:
-        """A snapshot for people; of the sampling job while that runs. None before there is one."""
+    def view(self) -> JobInfo | None:
+        """The job as it is now (docs/json.md); one whose keys are sampled has a stage `sample` alone as long
+        as that runs. None before there is anything to see."""
         return self._look(self.job) or self._last
 
     def status(self) -> JobState:
@@ -77,13 +78,13 @@ class Handle:
         under_way = view.state in (JobState.PENDING, JobState.COMMITTING)
         return view.state if under_way else JobState.RUNNING
 
-    def finish(self, result: Result | None, error: MrqError | None, last: JobView | None = None) -> None:
+    def finish(self, result: Result | None, error: MrqError | None, last: JobInfo | None = None) -> None:
         """For the engine: tell whoever waits. Only the first call counts."""
         if not self._over.is_set():
             self._result, self._error = result, error
             self.seen(last)
             self._over.set()
 
-    def seen(self, last: JobView | None) -> None:
+    def seen(self, last: JobInfo | None) -> None:
         """For the engine: what `view` shows once the machine has forgotten the job."""
         self._last = last or self._last

@@ -167,10 +167,10 @@ def _failed(exc: BaseException, argv: Sequence[str], console: Console, told: Tol
 
 def _print_failure(exc: BaseException, status: str, code: int, told: Told) -> None:
     """The object of `--json` for what didn't work."""
-    from mrq.cli.submit import head
+    from mrq.cli.objects import Answer, Failure, head
 
-    error = errors.error_object(exc) if code else None
-    if error is not None and isinstance(exc, Stopped):
-        error["type"] = "Interrupted"
+    kind = "Interrupted" if isinstance(exc, Stopped) else type(exc).__name__
+    attempts = tuple(errors.reports_of(exc))
+    failure = Failure(type=kind, message=in_flags(str(exc)), attempts=attempts) if code else None
     with contextlib.suppress(BrokenPipeError, OperatorError):
-        print_json({**head(told, status, code), "error": error})
+        print_json(Answer(**head(told, status, code), error=failure))

@@ -117,11 +117,23 @@ def _escape(char: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on standard output, in UTF-8 whatever the locale."""
+    """One JSON object on standard output, in UTF-8 whatever the locale; a dataclass by its fields' names."""
     import json
 
-    data = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=False)
+    data = json.dumps(value, ensure_ascii=False, indent=2, default=_plain)
     write_out(data.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def _plain(value: Any) -> Any:
+    """What isn't JSON's by itself: dataclasses as their fields, enums as their values."""
+    import dataclasses
+    import enum
+
+    if dataclasses.is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    raise TypeError(f"{type(value).__name__} isn't for --json")
 
 
 def write_out(data: bytes) -> None:

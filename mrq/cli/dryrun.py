@@ -8,6 +8,8 @@ from mrq.cli import units
 from mrq.cli.wording import in_flags
 
 if TYPE_CHECKING:
+    from mrq.cli.objects import Planned
+    from mrq.cli.submit import Told
     from mrq.client import Plan
     from mrq.core.model import JobSpec, Piece, Split
 
@@ -65,38 +67,40 @@ def _piece(piece: Piece) -> str:
     return f"{piece.path} from {piece.start:,} to {piece.start + piece.length:,}"
 
 
-def plan_object(plan: Plan, *, executors: int) -> dict[str, Any]:
+def plan_object(plan: Plan, told: Told, *, executors: int) -> Planned:
     """The plan for programs."""
+    from mrq.cli.objects import Planned, PlannedFile, PlannedPiece, PlannedSplit, head
+
     spec = plan.spec
-    return {
-        "code": spec.code,
-        "parameters": _plain(dict(spec.parameters)),
-        "files": [
-            {"path": file.path, "bytes": file.size, "splittable": file.splittable} for file in plan.files
-        ],
-        "splits": [_split_object(split) for split in spec.splits],
-        "partitions": spec.reducers,
-        "partitioned_by": _how(plan, spec),
-        "input_format": spec.input_format,
-        "output_format": spec.output_format,
-        "compression": spec.compression,
-        "executors": executors,
-        "memory_bytes": spec.memory_bytes,
-    }
+    return Planned(
+        **head(told, "planned"),
+        code=spec.code,
+        parameters=_plain(dict(spec.parameters)),
+        files=tuple(
+            PlannedFile(path=file.path, bytes=file.size, splittable=file.splittable) for file in plan.files
+        ),
+        splits=tuple(
+            PlannedSplit(
+                index=split.index,
+                bytes=split.length,
+                pieces=tuple(PlannedPiece(path=p.path, start=p.start, length=p.length) for p in split.pieces),
+            )
+            for split in spec.splits
+        ),
+        partitions=spec.reducers,
+        partitioned_by=_how(plan, spec),
+        input_format=spec.input_format,
+        output_format=spec.output_format,
+        compression=spec.compression,
+        executors=executors,
+        memory_bytes=spec.memory_bytes,
+    )
 
 
 def _how(plan: Plan, spec: JobSpec) -> str | None:
     if not spec.reducers:
         return None
     return "range" if plan.sample is not None else "hash"
-
-
-def _split_object(split: Split) -> dict[str, Any]:
-    return {
-        "index": split.index,
-        "bytes": split.length,
-        "pieces": [{"path": p.path, "start": p.start, "length": p.length} for p in split.pieces],
-    }
 
 
 def _plain(value: Any) -> Any:

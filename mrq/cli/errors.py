@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mrq import errors as tree
 from mrq.cli import units
@@ -112,25 +112,3 @@ def reports_of(exc: BaseException) -> Sequence[ErrorReport]:
     return (
         [each for each in found if isinstance(each, ErrorReport)] if isinstance(found, list | tuple) else []
     )
-
-
-def error_object(exc: BaseException) -> dict[str, Any]:
-    """The error for `--json`."""
-    return {
-        "type": type(exc).__name__,
-        "message": in_flags(str(exc)),
-        "attempts": [
-            {
-                "type": report.type,
-                "message": report.message,
-                "frames": report.frames,
-                "record": report.record,
-                "path": report.path,
-                "offset": report.offset,
-                "log": report.log_path,
-                "log_tail": report.log_tail,
-                "peak_rss_bytes": report.peak_rss_bytes,
-            }
-            for report in reports_of(exc)
-        ],
-    }

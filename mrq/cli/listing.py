@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from mrq.cli import errors, units
@@ -9,10 +10,11 @@ from mrq.cli.clusters import Remote, is_local, refuse_local, remote_of
 from mrq.cli.console import Console, print_json
 from mrq.cli.flags import Parsed
 from mrq.cli.signals import Signals
-from mrq.cli.submit import Told, head, watch
+from mrq.cli.submit import Told, watch
 from mrq.cli.tables import Page
 from mrq.cli.wording import in_flags
-from mrq.core.rows import AttemptRow, ErrorRow, JobRow, StatusRow, TaskRow, filled
+from mrq.core.info import AttemptInfo, ErrorInfo, JobInfo, StageInfo, TaskInfo
+from mrq.core.model import Role
 from mrq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 #: More attempts and errors than this are counted, not listed; --json has them all.
 _LISTED: Final = 20
-_OVER: Final = ("done", "failed", "cancelled")
 
 
 def jobs(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
@@ -30,27 +31,27 @@ def jobs(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
     if is_local(parsed):
         from mrq.cli.retry import list_kept
 
-        return list_kept("json" in parsed.switches)
+        return list_kept(told, json="json" in parsed.switches)
     with remote_of(parsed, console, told, headline=False) as engine:
         answer = engine.ask("jobs")
-    rows = in_order([filled(JobRow, row) for row in answer["jobs"]])
+    rows, now = in_order(answer["jobs"]), float(answer.get("now", 0.0))
     if "json" in parsed.switches:
-        print_json(
-            {**head(told, "listed", errors.DONE), "jobs": rows, "now": answer.get("now"), "error": None}
-        )
+        from mrq.cli.objects import Jobs, head
+
+        print_json(Jobs(**head(told, "listed"), jobs=tuple(rows), now=now))
     else:
         page = Page()
-        jobs_table(page, rows, float(answer.get("now", 0.0)))
+        jobs_table(page, rows, now)
         page.write()
     return errors.DONE
 
 
-def in_order(rows: list[JobRow]) -> list[JobRow]:
+def in_order(rows: list[JobInfo]) -> list[JobInfo]:
     """Those that run first, then the latest: for people and for --json alike."""
-    return sorted(rows, key=lambda row: (row["state"] in _OVER, -row["submitted_at"]))
+    return sorted(rows, key=lambda row: (row.state.is_over, -row.submitted_at))
 
 
-def jobs_table(page: Page, rows: list[JobRow], now: float) -> None:
+def jobs_table(page: Page, rows: list[JobInfo], now: float) -> None:
     """Jobs, a line each."""
     if not rows:
         page.line("no jobs: none was submitted lately")
@@ -59,15 +60,15 @@ def jobs_table(page: Page, rows: list[JobRow], now: float) -> None:
         ("JOB", "STATE", "MAPS", "REDUCES", "RUNNING", "PRIORITY", "AGE", "TOOK", "OUT"),
         [
             (
-                row["job"],
-                row["state"],
-                _of(row["maps_done"], row["maps"]),
-                _of(row["reduces_done"], row["reduces"]) if row["reduces"] else "",
-                f"{row['running']:,}" if row["running"] else "",
-                f"{row['priority']}" if row["priority"] else "",
-                _age(row["submitted_at"], now),
-                _age(row["started_at"], row["finished_at"] or now),
-                row["output"] or "",
+                row.job,
+                row.state.value,
+                _of(row.maps),
+                _of(row.reduces) if row.reduces.total else "",
+                _some(sum(stage.running for stage in row.stages)),
+                f"{row.priority}" if row.priority else "",
+                _age(row.submitted_at, now),
+                _age(row.started_at, row.finished_at or now),
+                row.output or "",
             )
             for row in rows
         ],
@@ -83,23 +84,28 @@ def status(parsed: Parsed, console: Console, signals: Signals, told: Told) -> in
     job, json, tasks = parsed.words[0], "json" in parsed.switches, "tasks" in parsed.switches
     with remote_of(parsed, console, told, headline=False) as engine:
         told.job = job
-        row = _status(engine, job, tasks=tasks)
-        if "watch" in parsed.switches and row["state"] not in _OVER:
+        info, now = _status(engine, job, tasks=tasks)
+        if "watch" in parsed.switches and not info.state.is_over:
             if not json:
-                _print(row)
+                _print(info, now)
             _watch(engine, job, console, signals, told)
-            row = _status(engine, job, tasks=tasks)
-    told.name, told.output = row["name"], row["output"]
+            info, now = _status(engine, job, tasks=tasks)
+    told.name, told.output, told.info = info.name, info.output, info
     if json:
-        print_json({**head(told, "status", errors.DONE), **row, "status": "status", "error": row["error"]})
+        from mrq.cli.objects import Status, head
+
+        print_json(Status(**head(told, "status"), now=now))
     else:
-        _print(row)
+        _print(info, now)
     return errors.DONE
 
 
-def _status(engine: Remote, job: str, *, tasks: bool) -> StatusRow:
+def _status(engine: Remote, job: str, *, tasks: bool) -> tuple[JobInfo, float]:
+    """The job, and the leader's clock."""
     asked = {"tasks": True} if tasks else {}
-    return filled(StatusRow, engine.ask("status", job=job, **asked))
+    answer = engine.ask("status", job=job, **asked)
+    (info,) = answer["jobs"]
+    return info, float(answer.get("now", 0.0))
 
 
 def _watch(engine: Remote, job: str, console: Console, signals: Signals, told: Told) -> None:
@@ -109,31 +115,31 @@ def _watch(engine: Remote, job: str, console: Console, signals: Signals, told: T
         told.fate = f"job {job} goes on"
 
     with signals.noting():
-        watch(engine.handle(job), console, signals, stop=stop)
+        watch(engine.handle(job), console, signals, told, stop=stop)
 
 
-def _print(row: StatusRow) -> None:
+def _print(info: JobInfo, now: float) -> None:
     page = Page()
-    status_page(page, row)
+    status_page(page, info, now)
     page.write()
 
 
-def status_page(page: Page, row: StatusRow) -> None:
+def status_page(page: Page, row: JobInfo, now: float) -> None:
     """A job by itself."""
-    now = row["now"]
-    over, took = row["state"] in _OVER, _took(row, now)
+    over, took = row.state.is_over, _took(row, now)
+    workers = sorted({each.worker for each in row.attempts})
     page.facts(
         [
-            ("job", f"{row['job']} ({row['name']})"),
-            ("state", row["state"] + (f", {'took' if over else 'for'} {took}" if took else "")),
-            ("waits", in_flags(row["waits_for"] or "")),
-            ("notes", in_flags("; ".join(row["notes"]))),
-            ("error", in_flags(row["error"] or "")),
-            ("submitted", _ago(row["submitted_at"], now)),
-            ("priority", f"{row['priority']}" if row["priority"] else ""),
-            ("input", ", ".join(row["inputs"][:5]) + (" …" if len(row["inputs"]) > 5 else "")),
-            ("output", row["output"] or "fetched by whoever submitted it"),
-            ("workers", ", ".join(row["workers"])),
+            ("job", f"{row.job} ({row.name})"),
+            ("state", row.state.value + (f", {'took' if over else 'for'} {took}" if took else "")),
+            ("waits", in_flags(row.waits_for or "")),
+            ("notes", in_flags("; ".join(row.notes))),
+            ("error", in_flags(row.error or "")),
+            ("submitted", _ago(row.submitted_at, now)),
+            ("priority", f"{row.priority}" if row.priority else ""),
+            ("input", ", ".join(row.inputs[:5]) + (" …" if len(row.inputs) > 5 else "")),
+            ("output", row.output or "fetched by whoever submitted it"),
+            ("workers", ", ".join(workers)),
             ("charged", _charges(row)),
         ]
     )
@@ -142,33 +148,33 @@ def status_page(page: Page, row: StatusRow) -> None:
         ("STAGE", "TASKS", "DONE", "RUNNING", "QUEUED", "IDLE", "RECORDS", "IN", "SLOWEST"),
         [
             (
-                stage["name"],
-                f"{stage['total']:,}",
-                f"{stage['completed']:,}",
-                f"{stage['running']:,}",
-                f"{stage['queued']:,}",
-                f"{stage['idle']:,}",
-                units.count(stage["records_in"]),
-                units.size(stage["bytes_in"]),
-                f"{stage['slowest']} {units.duration(stage['slowest_s'])}" if stage["slowest"] else "",
+                stage.name,
+                f"{stage.total:,}",
+                f"{stage.completed:,}",
+                f"{stage.running:,}",
+                f"{stage.queued:,}",
+                f"{stage.idle:,}",
+                units.count(stage.records_in),
+                units.size(stage.bytes_in),
+                f"{stage.slowest} {units.duration(stage.slowest_s)}" if stage.slowest else "",
             )
-            for stage in row["stages"]
+            for stage in row.stages
         ],
         right=("TASKS", "DONE", "RUNNING", "QUEUED", "IDLE", "RECORDS", "IN"),
     )
-    attempts_table(page, row["attempts"], now, job=False)
-    _tasks_table(page, row["tasks"], now)
-    _errors(page, row["errors"], now)
-    if row["counters"]:
+    attempts_table(page, row.attempts, now, job=False)
+    _tasks_table(page, row.tasks, now)
+    _errors(page, row.errors, now)
+    if row.counters:
         page.line()
         page.table(
             ("COUNTER", "VALUE"),
-            [(name, f"{value:,}") for name, value in sorted(row["counters"].items())],
+            [(name, f"{value:,}") for name, value in sorted(row.counters.items())],
             right=("VALUE",),
         )
 
 
-def attempts_table(page: Page, rows: list[AttemptRow], now: float, *, job: bool) -> None:
+def attempts_table(page: Page, rows: Sequence[AttemptInfo], now: float, *, job: bool) -> None:
     """Live attempts, a line each; with their job where a worker's are shown."""
     if not rows:
         return
@@ -177,16 +183,16 @@ def attempts_table(page: Page, rows: list[AttemptRow], now: float, *, job: bool)
         ("JOB", "TASK", "ATTEMPT", "WORKER", "STATE", "PHASE", "AT", "RECORDS", "IN", "FOR"),
         [
             (
-                row["job"] if job else "",
-                row["task"],
-                f"{row['generation']}.{row['number']}" + (" backup" if row["role"] == "backup" else ""),
-                "" if job else row["worker"],
-                row["state"],
-                row["phase"],
-                f"{row['fraction']:.0%}" if row["phase"] else "",
-                units.count(row["records"]),
-                units.size(row["bytes"]),
-                _age(row["started_at"], now),
+                row.job if job else "",
+                row.task,
+                f"{row.generation}.{row.number}" + (" backup" if row.role is Role.BACKUP else ""),
+                "" if job else row.worker,
+                row.state,
+                row.phase,
+                f"{row.fraction:.0%}" if row.phase else "",
+                units.count(row.records),
+                units.size(row.bytes),
+                _age(row.started_at, now),
             )
             for row in rows[:_LISTED]
         ],
@@ -196,7 +202,7 @@ def attempts_table(page: Page, rows: list[AttemptRow], now: float, *, job: bool)
         page.line(f"… and {len(rows) - _LISTED:,} more (--json has them all)")
 
 
-def _tasks_table(page: Page, rows: list[TaskRow], now: float) -> None:
+def _tasks_table(page: Page, rows: Sequence[TaskInfo], now: float) -> None:
     """Every task, a line each, where that was asked for."""
     if not rows:
         return
@@ -205,15 +211,15 @@ def _tasks_table(page: Page, rows: list[TaskRow], now: float) -> None:
         ("TASK", "STATE", "ATTEMPT", "WORKER", "FAILURES", "LOSSES", "IN", "OUT", "TOOK"),
         [
             (
-                row["task"],
-                row["state"],
-                f"{row['generation']}.{row['number']}" if row["number"] else "",
-                row["worker"],
-                f"{row['failures']:,}" if row["failures"] else "",
-                f"{row['losses']:,}" if row["losses"] else "",
-                units.count(row["records_in"]),
-                units.count(row["records_out"]),
-                _age(row["started_at"], row["finished_at"] or now),
+                row.task,
+                row.state.value,
+                f"{row.generation}.{row.number}" if row.number else "",
+                row.worker,
+                _some(row.failures),
+                _some(row.losses),
+                units.count(row.records_in),
+                units.count(row.records_out),
+                _age(row.started_at, row.finished_at or now),
             )
             for row in rows
         ],
@@ -221,36 +227,38 @@ def _tasks_table(page: Page, rows: list[TaskRow], now: float) -> None:
     )
 
 
-def _errors(page: Page, rows: list[ErrorRow], now: float) -> None:
+def _errors(page: Page, rows: Sequence[ErrorInfo], now: float) -> None:
     if not rows:
         return
     page.line()
     page.line("failed and lost attempts, the latest last")
     for row in rows[-_LISTED:]:
-        what = f"{row['type']}: {row['message']}" if row["type"] else row["status"]
-        page.line(
-            f"  {row['task']} attempt {row['generation']}.{row['number']} on {row['worker']}, "
-            f"{_ago(row['at'], now)}"
-        )
+        error = row.error
+        what = f"{error.type}: {error.message}" if error is not None else row.status.value
+        page.line(f"  {row.task} attempt {row.generation}.{row.number} on {row.worker}, {_ago(row.at, now)}")
         page.line(f"    {what.splitlines()[0]}", "red")
-        if row["path"] is not None:
-            at = f" at byte {row['offset']:,}" if row["offset"] is not None else ""
-            page.line(f"    {row['path']}{at}" + (f": {row['record']}" if row["record"] else ""))
+        if error is not None and error.path is not None:
+            at = f" at byte {error.offset:,}" if error.offset is not None else ""
+            page.line(f"    {error.path}{at}" + (f": {error.record}" if error.record else ""))
 
 
-def _charges(row: StatusRow) -> str:
+def _charges(row: JobInfo) -> str:
     told = [
-        (row["failures"], "failure", "failures"),
-        (row["losses"], "lost executor", "lost executors"),
-        (row["worker_losses"], "lost worker", "lost workers"),
-        (row["reruns"], "task run again", "tasks run again"),
-        (row["backups"], "backup attempt", "backup attempts"),
+        (row.failures, "failure", "failures"),
+        (row.losses, "lost executor", "lost executors"),
+        (row.worker_losses, "lost worker", "lost workers"),
+        (row.reruns, "task run again", "tasks run again"),
+        (row.backups, "backup attempt", "backup attempts"),
     ]
     return ", ".join(units.plural(number, one, many) for number, one, many in told if number)
 
 
-def _of(done: int, total: int) -> str:
-    return f"{done:,}/{total:,}"
+def _of(stage: StageInfo) -> str:
+    return f"{stage.completed:,}/{stage.total:,}"
+
+
+def _some(number: int) -> str:
+    return f"{number:,}" if number else ""
 
 
 def _age(at: float, now: float) -> str:
@@ -261,7 +269,7 @@ def _ago(at: float, now: float) -> str:
     return f"{units.duration(max(0.0, now - at))} ago" if at and now else ""
 
 
-def _took(row: JobRow, now: float) -> str:
-    if not row["started_at"]:
+def _took(row: JobInfo, now: float) -> str:
+    if not row.started_at:
         return ""
-    return units.duration(max(0.0, (row["finished_at"] or now) - row["started_at"]))
+    return units.duration(max(0.0, (row.finished_at or now) - row.started_at))

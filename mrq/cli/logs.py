@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mrq.cli import errors
 from mrq.cli.clusters import Remote, refuse_local, remote_of
 from mrq.cli.console import Console, print_json, shown, write_out
 from mrq.cli.flags import Parsed
 from mrq.cli.signals import Signals
-from mrq.cli.submit import Told, head
-from mrq.core.rows import LogRow, filled
+from mrq.cli.submit import Told
+from mrq.core.worker_info import LogInfo
 from mrq.errors import UsageError
 
 
@@ -22,72 +24,65 @@ def logs(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
     with remote_of(parsed, console, told, headline=False) as engine:
         told.job = job
         answer = engine.ask("logs", job=job, **({"task": task[0]} if task else {}))
-        rows = [filled(LogRow, row) for row in answer["logs"]]
-        chosen = chosen_of(rows, named=bool(task), every="all" in parsed.switches)
+        chosen = chosen_of(answer["logs"], named=bool(task), every="all" in parsed.switches)
         if json:
-            texts = [_object(engine, row) for row in chosen]
-            print_json({**head(told, "logs", errors.DONE), "logs": texts, "error": None})
+            from mrq.cli.objects import Logs, head
+
+            print_json(Logs(**head(told, "logs"), logs=tuple(_read(engine, log) for log in chosen)))
             return errors.DONE
         if not chosen:
             console.line(f"nothing was printed by {task[0] if task else 'any attempt'} of {job}")
         silent = 0
-        for row in chosen:
-            silent += not _print(engine, row, console, named=bool(task))
+        for log in chosen:
+            silent += not _print(_read(engine, log), console, named=bool(task))
         if silent:
             console.line(f"{silent:,} that went well printed nothing")
     return errors.DONE
 
 
-def chosen_of(rows: list[LogRow], *, named: bool, every: bool) -> list[LogRow]:
+def chosen_of(logs: list[LogInfo], *, named: bool, every: bool) -> list[LogInfo]:
     """The attempts that are meant: the latest of each task; of the failed ones where no task was named and
     some failed; or all."""
     if every:
-        return rows
-    latest: dict[str, LogRow] = {}
-    for row in rows:
-        before = latest.get(row["task"])
-        if before is None or _order(row) >= _order(before):
-            latest[row["task"]] = row
+        return logs
+    latest: dict[str, LogInfo] = {}
+    for log in logs:
+        before = latest.get(log.task)
+        if before is None or _order(log) >= _order(before):
+            latest[log.task] = log
     if named:
         return list(latest.values())
-    failed: dict[str, LogRow] = {}
-    for row in rows:
-        if row["status"] not in ("done", "running", "superseded", "handed_back"):
-            failed[row["task"]] = row
+    failed: dict[str, LogInfo] = {}
+    for log in logs:
+        if log.status not in ("done", "running", "superseded", "handed_back"):
+            failed[log.task] = log
     return list(failed.values() or latest.values())
 
 
-def _order(row: LogRow) -> tuple[int, int]:
-    return row["generation"], row["number"]
+def _order(log: LogInfo) -> tuple[int, int]:
+    return log.generation, log.number
 
 
-def _print(engine: Remote, row: LogRow, console: Console, *, named: bool) -> bool:
+def _read(engine: Remote, log: LogInfo) -> LogInfo:
+    """With its text, as far as there is one."""
+    data = engine.blob(log.blob) if log.blob is not None else None
+    if data is not None:
+        return replace(log, text=data.decode("utf-8", "surrogateescape"), whole=True)
+    return replace(log, text=log.tail, whole=not log.missing)
+
+
+def _print(log: LogInfo, console: Console, *, named: bool) -> bool:
     """One attempt's log, a headline before it; False where there is nothing to say: it went well, printed
     nothing, and wasn't asked for by name."""
-    text, whole = _text(engine, row)
-    if not text and whole and row["status"] == "done" and not named:
+    if not log.text and log.whole and log.status == "done" and not named:
         return False
-    attempt = f"attempt {row['generation']}.{row['number']}"
-    console.line(console.style(f"{row['task']} {attempt} on {row['worker']}: {row['status']}", "bold"))
-    if not whole:
-        what = "the end only" if text else "there is no log of it"
-        console.line(f"{what}: {row['missing']}" if row["missing"] else what)
-    elif not text:
+    attempt = f"attempt {log.generation}.{log.number}"
+    console.line(console.style(f"{log.task} {attempt} on {log.worker}: {log.status}", "bold"))
+    if not log.whole:
+        what = "the end only" if log.text else "there is no log of it"
+        console.line(f"{what}: {log.missing}" if log.missing else what)
+    elif not log.text:
         console.line("it printed nothing")
-    lines = "".join(f"{shown(line)}\n" for line in text.splitlines())
+    lines = "".join(f"{shown(line)}\n" for line in log.text.splitlines())
     write_out(lines.encode("utf-8", "backslashreplace"))
     return True
-
-
-def _text(engine: Remote, row: LogRow) -> tuple[str, bool]:
-    """(text, whether that is all of it)."""
-    if row["blob"] is not None:
-        data = engine.blob(row["blob"])
-        if data is not None:
-            return data.decode("utf-8", "surrogateescape"), True
-    return row["tail"], not row["missing"]
-
-
-def _object(engine: Remote, row: LogRow) -> dict[str, object]:
-    text, whole = _text(engine, row)
-    return {**row, "text": text, "whole": whole}

@@ -10,11 +10,12 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from mrq.cli import units
 from mrq.cli.console import Console
+from mrq.core.info import JobInfo, StageInfo
+from mrq.core.model import JobState
 
 REDRAW_S: Final = 0.2
 #: A job that is done before it gets no display at all.
@@ -26,22 +27,20 @@ _BAR: Final = 28
 _BAR_MIN: Final = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """Where one stage (map, reduce or commit) is."""
-
-    name: str
-    total: int  #: tasks
-    done: int = 0
-    running: int = 0
-    failed: int = 0  #: attempts that failed or were lost so far
-    fraction: float = 0.0  #: of the stage's work, running attempts included; 0 to 1
-    records: int = 0  #: consumed so far, running attempts included
-    bytes: int = 0
-
-    @property
-    def complete(self) -> bool:
-        return self.done >= self.total
+def stages_of(info: JobInfo | None) -> list[StageInfo]:
+    """What is shown of a job: its stages, and the commit where it has come to that. Empty as long as there is
+    nothing to show."""
+    if info is None:
+        return []
+    stages = list(info.stages)
+    if info.state in (JobState.COMMITTING, JobState.DONE) and not info.is_sampling:
+        done = info.state is JobState.DONE
+        stages.append(
+            StageInfo(
+                name="commit", total=1, completed=int(done), attempts=int(not done), fraction=float(done)
+            )
+        )
+    return stages
 
 
 class Meter:
@@ -53,10 +52,10 @@ class Meter:
         self._ended: float | None = None
         self._last: tuple[float, float] = (0.0, 0.0)
 
-    def add(self, stage: Stage, now: float) -> None:
+    def add(self, stage: StageInfo, now: float) -> None:
         """Note where the stage is at `now` (seconds, monotonic)."""
         if self._began is None:
-            if not (stage.running or stage.done):
+            if not (stage.attempts or stage.completed):
                 return
             self._began = (now, stage.fraction)
         if stage.complete:
@@ -65,9 +64,9 @@ class Meter:
             self._ended = None
         self._last = (now, stage.fraction)
         samples = self._samples
-        if samples and (stage.records < samples[-1][1] or stage.bytes < samples[-1][2]):
+        if samples and (stage.records_in < samples[-1][1] or stage.bytes_in < samples[-1][2]):
             samples.clear()  # an attempt was lost, and what it had read is read again
-        samples.append((now, stage.records, stage.bytes))
+        samples.append((now, stage.records_in, stage.bytes_in))
         while len(samples) > 2 and samples[1][0] <= now - _WINDOW_S:
             samples.popleft()
 
@@ -100,9 +99,9 @@ class Meter:
 Span = tuple[str, tuple[str, ...]]
 
 
-def stage_spans(stage: Stage, meter: Meter, width: int, *, unicode: bool = True) -> list[Span]:
+def stage_spans(stage: StageInfo, meter: Meter, width: int, *, unicode: bool = True) -> list[Span]:
     """One stage as one line of at most `width` columns; what matters least is left out first."""
-    spans: list[Span] = [(f"{stage.name:<7}", ("bold",)), (f" {stage.done:,}/{stage.total:,}", ())]
+    spans: list[Span] = [(f"{stage.name:<7}", ("bold",)), (f" {stage.completed:,}/{stage.total:,}", ())]
     room = width - sum(len(text) for text, _ in spans)
     chosen: list[tuple[int, Span]] = []
     for order, span in _extras(stage, meter):
@@ -116,49 +115,49 @@ def stage_spans(stage: Stage, meter: Meter, width: int, *, unicode: bool = True)
     return spans if total <= width else [("".join(text for text, _ in spans)[:width], ())]
 
 
-def _extras(stage: Stage, meter: Meter) -> list[tuple[int, Span]]:
+def _extras(stage: StageInfo, meter: Meter) -> list[tuple[int, Span]]:
     """(place in the line, span), the most important first."""
     extras: list[tuple[int, Span]] = []
     if stage.failed:
         extras.append((1, (f"{stage.failed:,} failed", ("red",))))
     if stage.complete:
-        if stage.records:
-            extras.append((2, (f"{units.count(stage.records)} records", ("dim",))))
-            extras.append((3, (units.size(stage.bytes), ("dim",))))
+        if stage.records_in:
+            extras.append((2, (f"{units.count(stage.records_in)} records", ("dim",))))
+            extras.append((3, (units.size(stage.bytes_in), ("dim",))))
         if meter.seconds() >= 0.05:  # else it came and went between two looks
             extras.append((4, (units.duration(meter.seconds()), ("dim",))))
         return extras
     left, (records, size) = meter.left_s(), meter.rates()
     if left is not None:
         extras.append((4, (f"{units.clock(left)} left", ("cyan",))))
-    if stage.running:
-        extras.append((0, (f"{stage.running:,} running", ())))
-    if stage.records:  # what running attempts have read counts: one map of minutes moves
-        extras.append((2, (f"{units.count(stage.records)} records", ())))
+    if stage.attempts:
+        extras.append((0, (f"{stage.attempts:,} running", ())))
+    if stage.records_in:  # what running attempts have read counts: one map of minutes moves
+        extras.append((2, (f"{units.count(stage.records_in)} records", ())))
     if size:
         extras.append((3, (f"{units.size(size)}/s", ())))
     if records:
         extras.append((2, (f"{units.count(records)} records/s", ())))
-    if stage.bytes:
-        extras.append((3, (units.size(stage.bytes), ())))
+    if stage.bytes_in:
+        extras.append((3, (units.size(stage.bytes_in), ())))
     return extras
 
 
-def _bar(stage: Stage, width: int, unicode: bool) -> list[Span]:
+def _bar(stage: StageInfo, width: int, unicode: bool) -> list[Span]:
     full, empty = ("█", "░") if unicode else ("#", ".")
     filled = width if stage.complete else min(width - 1, int(stage.fraction * width))
     return [(full * filled, ("green",)), (empty * (width - filled), ("dim",))]
 
 
-def plain_line(stages: Sequence[Stage], meters: dict[str, Meter]) -> str:
+def plain_line(stages: Sequence[StageInfo], meters: dict[str, Meter]) -> str:
     """The stage that is under way, for a log: `map 12/40 tasks, 2 running, 85.0 MiB/s, 0:12 left`."""
     stage = current(stages)
-    parts = [f"{stage.name} {stage.done:,}/{stage.total:,} tasks"]
+    parts = [f"{stage.name} {stage.completed:,}/{stage.total:,} tasks"]
     extras = sorted(_extras(stage, meters[stage.name]), key=lambda pair: pair[0])
     return ", ".join(parts + [text for _, (text, _) in extras])
 
 
-def current(stages: Sequence[Stage]) -> Stage:
+def current(stages: Sequence[StageInfo]) -> StageInfo:
     """The first stage that isn't complete, or the last."""
     return next((stage for stage in stages if not stage.complete), stages[-1])
 
@@ -171,13 +170,13 @@ class Progress:
         self._clock = clock
         self._meters: dict[str, Meter] = {}
         self._drawn: list[int] = []  # visible lengths of the lines on the screen
-        self._stages: Sequence[Stage] = ()
+        self._stages: Sequence[StageInfo] = ()
         live = console.live
         self._interval = REDRAW_S if live else PLAIN_S
         self._next = clock() + (FIRST_FRAME_S if live else PLAIN_S)
         console.before_line = self.clear
 
-    def update(self, stages: Sequence[Stage]) -> None:
+    def update(self, stages: Sequence[StageInfo]) -> None:
         """Take in where the job is, and draw if it is time."""
         if not stages or self._console.quiet:
             return
@@ -190,7 +189,7 @@ class Progress:
             with self._console.lock:
                 self._draw()
 
-    def last(self, stages: Sequence[Stage]) -> None:
+    def last(self, stages: Sequence[StageInfo]) -> None:
         """Take in how the job ended, and draw it where there is a display."""
         if self._drawn and stages:
             self._next = 0.0

@@ -12,7 +12,7 @@ from mrq.cli.console import Console, print_json, write_out
 from mrq.cli.flags import Parsed
 from mrq.cli.options import Options, limits_of
 from mrq.cli.signals import Signals
-from mrq.cli.submit import Told, head, report, request_of, say_plan, show_plan, standard_input, watch
+from mrq.cli.submit import Told, report, request_of, say_plan, show_plan, standard_input, watch
 from mrq.errors import Interrupted, MrqError, OperatorError, UsageError
 from mrq.remote.ask import retried
 
@@ -78,7 +78,9 @@ def _capped(draft: Draft, executors: int) -> Draft:
 def _left(handle: Handle, console: Console, told: Told, *, json: bool) -> int:
     """`--detach`: the id on standard output, for scripts."""
     if json:
-        print_json({**head(told, "submitted", errors.DONE), "error": None})
+        from mrq.cli.objects import Answer, head
+
+        print_json(Answer(**head(told, "submitted")))
     else:
         write_out(f"{handle.job}\n".encode())
     console.line(
@@ -129,19 +131,22 @@ def cancel(parsed: Parsed, console: Console, signals: Signals, told: Told) -> in
         state = str(engine.ask("cancel", job=job, reason="cancelled by the user")["state"])
         if state not in ("done", "failed", "cancelled"):
             console.line(f"asked {job} to end; it is {state}")
-            state = _end_of(engine, job)
+            state = _end_of(engine, job, told)
     code = errors.DONE if state == "cancelled" else errors.FAILED
     said = {"cancelled": "is cancelled", "done": "was done already", "failed": "had failed already"}
     console.line(f"{job} {said.get(state, f'is still {state}: `mrq status {job}` shows how far it is')}")
     if "json" in parsed.switches:
-        print_json({**head(told, state, code), "error": None})
+        from mrq.cli.objects import Answer, head
+
+        print_json(Answer(**head(told, state, code)))
     return code
 
 
-def _end_of(engine: Remote, job: str) -> str:
+def _end_of(engine: Remote, job: str, told: Told) -> str:
     """The state of a job that was asked to end, once it has; or as it is after a while."""
     handle = engine.handle(job)
     handle.wait(_CANCEL_S)
+    told.info = handle.view()
     return handle.status().value
 
 
@@ -169,7 +174,7 @@ def _attended(
     with signals.noting():
         signals.check()
         told.fate = None
-        watch(handle, console, signals, stop=stop)
+        watch(handle, console, signals, told, stop=stop)
         return handle.result(0)
 
 

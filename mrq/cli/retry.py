@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mrq import config
 from mrq.cli import errors, leftovers, units
@@ -13,8 +13,11 @@ from mrq.cli.options import executors, limits_of
 from mrq.cli.signals import Signals
 from mrq.errors import UsageError
 
+if TYPE_CHECKING:
+    from mrq.cli.submit import Told
 
-def retry(parsed: Parsed, console: Console, signals: Signals, told: Any) -> int:
+
+def retry(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
     """Go on with a job, or list what there is. Raises UsageError, or whatever the job raises."""
     from mrq.cli.cat import print_parts
     from mrq.cli.submit import engine_of, report, run
@@ -27,7 +30,7 @@ def retry(parsed: Parsed, console: Console, signals: Signals, told: Any) -> int:
         for flag in RETRY_FLAGS:
             if flag.key in parsed.values:
                 raise UsageError(f"{flag.names[-1]} is for one job: mrq retry JOB; alone it lists them")
-        return list_kept(json)
+        return list_kept(told, json=json)
     job = parsed.words[0]
     if not _is_here(parsed, job):
         from mrq.cli import remote
@@ -65,23 +68,15 @@ def _is_here(parsed: Parsed, job: str) -> bool:
     return clusters.is_local(parsed)
 
 
-def list_kept(json: bool) -> int:
+def list_kept(told: Told, *, json: bool) -> int:
     """What is kept under MRQ_TMP, on standard output."""
     from mrq.master.jobfolder import leftovers as find
 
     found = find(config.temp_root())
     if json:
-        jobs = [
-            {
-                "job": left.job,
-                "path": left.path,
-                "bytes": left.bytes,
-                "age_s": left.age_s,
-                "output": left.output,
-            }
-            for left in found
-        ]
-        print_json({"version": 1, "status": "listed", "exit_code": 0, "jobs": jobs, "error": None})
+        from mrq.cli.objects import Kept, head
+
+        print_json(Kept(**head(told, "listed"), kept=tuple(found)))
     else:
         write_out(
             "".join(f"{line}\n" for line in leftovers.listing(found)).encode("utf-8", "backslashreplace")
@@ -89,7 +84,7 @@ def list_kept(json: bool) -> int:
     return errors.DONE
 
 
-def clean(parsed: Parsed, console: Console, signals: Signals, told: Any) -> int:
+def clean(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
     """Remove leftovers: those named, or all. Raises UsageError for a name that isn't one."""
     from mrq.master.jobfolder import leftovers as find
 
@@ -107,14 +102,7 @@ def clean(parsed: Parsed, console: Console, signals: Signals, told: Any) -> int:
     total = sum(left.bytes for left in removed)
     console.line(f"removed {units.plural(len(removed), 'job')}, {units.size(total)}, from {root}/jobs")
     if "json" in parsed.switches:
-        print_json(
-            {
-                "version": 1,
-                "status": "cleaned",
-                "exit_code": 0,
-                "jobs": [left.job for left in removed],
-                "bytes": total,
-                "error": None,
-            }
-        )
+        from mrq.cli.objects import Cleaned, head
+
+        print_json(Cleaned(**head(told, "cleaned"), removed=tuple(removed), bytes=total))
     return errors.DONE

@@ -9,7 +9,7 @@ from mrq.cli.clusters import is_local, profile_for
 from mrq.cli.console import Console, print_json
 from mrq.cli.flags import Parsed
 from mrq.cli.signals import Signals
-from mrq.cli.submit import Told, head
+from mrq.cli.submit import Told
 from mrq.cli.tables import Page
 from mrq.errors import UsageError
 
@@ -23,9 +23,11 @@ def config(parsed: Parsed, console: Console, signals: Signals, told: Told) -> in
         told.engine, told.cluster = "cluster", profile.name
     rows = profile.show()
     if "json" in parsed.switches:
-        settings = {row.name: {"value": row.value, "source": row.source} for row in rows}
+        from mrq.cli.objects import Setting, Settings, head
+
+        settings = {row.name: Setting(value=row.value, source=row.source) for row in rows}
         told.notes = profile.notes
-        print_json({**head(told, "shown", errors.DONE), "settings": settings, "error": None})
+        print_json(Settings(**head(told, "shown"), settings=settings))
         return errors.DONE
     page = Page()
     page.line(

@@ -19,6 +19,7 @@ from mrq.errors import UsageError
 
 if TYPE_CHECKING:
     from mrq.client import Plan, Request, Result
+    from mrq.core.info import JobInfo
     from mrq.core.splits import InputFile
     from mrq.embedded import Engine, Handle
     from mrq.job.base import Job
@@ -48,6 +49,7 @@ class Told:
     cluster: str | None = None  #: its name, without any password
     where: str = ""  #: what another command needs to find the same cluster: " --cluster prod"
     fate: str | None = None  #: what becomes of the job when a signal ends this command
+    info: JobInfo | None = None  #: the job as it was seen last
 
 
 def submit(
@@ -103,8 +105,7 @@ def show_plan(plan: Plan, options: Options, told: Told, *, executors: int) -> No
 
     _tell(plan, told)
     if options.json:
-        found = dryrun.plan_object(plan, executors=executors)
-        print_json({**head(told, "planned", errors.DONE), **found, "error": None})
+        print_json(dryrun.plan_object(plan, told, executors=executors))
     else:
         lines = dryrun.plan_lines(plan, executors=executors, every=options.verbose)
         write_out("".join(f"{shown(line)}\n" for line in lines).encode("utf-8", "backslashreplace"))
@@ -210,7 +211,7 @@ def run(
         if os.environ.get("MRQ_TMP"):  # another shell may have another
             told.where = f" --from {shlex.quote(os.path.dirname(engine.root))}"
         try:
-            watch(handle, console, signals, stop=stop)
+            watch(handle, console, signals, told, stop=stop)
             result = handle.result(0)
             told.notes += tuple(handle.notes)
             for note in handle.notes:
@@ -223,13 +224,20 @@ def run(
             raise exc
 
 
-def watch(handle: Handle, console: Console, signals: Signals, *, stop: Callable[[Handle], None]) -> None:
+def watch(
+    handle: Handle, console: Console, signals: Signals, told: Told, *, stop: Callable[[Handle], None]
+) -> None:
     """Show the job's progress until it is over. After a signal, `stop` it, and raise Stopped unless it is
     done all the same."""
-    if handle.wait(_LOOK_S):
-        return
-    from mrq.cli.progress import Progress
-    from mrq.cli.stages import stages_of
+    try:
+        if not handle.wait(_LOOK_S):
+            _show(handle, console, signals, stop)
+    finally:
+        told.info = handle.view()
+
+
+def _show(handle: Handle, console: Console, signals: Signals, stop: Callable[[Handle], None]) -> None:
+    from mrq.cli.progress import Progress, stages_of
 
     progress = Progress(console)
     try:
@@ -240,8 +248,8 @@ def watch(handle: Handle, console: Console, signals: Signals, *, stop: Callable[
                 if not handle.done() or not _succeeded(handle):
                     signals.check()
                 return
-            progress.update(stages_of(handle.view(), handle.job))
-        progress.last(stages_of(handle.view(), handle.job))
+            progress.update(stages_of(handle.view()))
+        progress.last(stages_of(handle.view()))
     finally:
         progress.finish()
 
@@ -265,38 +273,16 @@ def report(
 
     parts = result.parts
     if json:
-        print_json(result_object(result, told, parts))
+        from dataclasses import replace
+
+        from mrq.cli.objects import Finished, head
+
+        idle = tuple(in_flags(text) for text in result.summary.idle)
+        summary = replace(result.summary, idle=idle)
+        fields = {**head(told, "done"), "output": result.output}
+        print_json(Finished(**fields, parts=tuple(parts), summary=summary))
     print_summary(console, result.summary, output=output, parts=len(parts))
     if result.counters and verbose:
         console.line("counters")
         for line in counter_lines(result.counters):
             console.line(line)
-
-
-def result_object(result: Result, told: Told, parts: list[str]) -> dict[str, Any]:
-    """The object of `--json` for a job that is done."""
-    from dataclasses import asdict
-
-    return {
-        **head(told, "done", errors.DONE),
-        "output": result.output,
-        "parts": parts,
-        "counters": result.counters,
-        "summary": {**asdict(result.summary), "idle": [in_flags(text) for text in result.summary.idle]},
-        "error": None,
-    }
-
-
-def head(told: Told, status: str, exit_code: int) -> dict[str, Any]:
-    """What every object of `--json` begins with."""
-    return {
-        "version": 1,
-        "status": status,
-        "exit_code": exit_code,
-        "engine": told.engine,
-        "cluster": told.cluster,
-        "job": told.job,
-        "name": told.name,
-        "output": told.output,
-        "notes": [in_flags(note) for note in told.notes],
-    }

@@ -11,9 +11,10 @@ from mrq.cli.console import Console, print_json
 from mrq.cli.flags import Parsed
 from mrq.cli.listing import attempts_table
 from mrq.cli.signals import Signals
-from mrq.cli.submit import Told, head
+from mrq.cli.submit import Told
 from mrq.cli.tables import Page
-from mrq.core.rows import WorkerRow, filled
+from mrq.core.model import WorkerHealth
+from mrq.core.worker_info import WorkerInfo
 from mrq.errors import UsageError
 
 ORDERS: Final = ("drain", "quarantine", "readmit")
@@ -34,25 +35,19 @@ def workers(parsed: Parsed, console: Console, signals: Signals, told: Told) -> i
         )
     with remote_of(parsed, console, told, headline=False) as engine:
         answer = engine.ask("workers", **({"worker": parsed.words[0]} if parsed.words else {}))
-    rows = in_order([filled(WorkerRow, row) for row in answer["workers"]])
+    rows, leader = in_order(answer["workers"]), str(answer.get("leader", ""))
     now = float(answer.get("now", 0.0))
     if "json" in parsed.switches:
-        print_json(
-            {
-                **head(told, "listed", errors.DONE),
-                "leader": answer.get("leader"),
-                "workers": rows,
-                "now": now,
-                "error": None,
-            }
-        )
+        from mrq.cli.objects import Workers, head
+
+        print_json(Workers(**head(told, "listed"), leader=leader, workers=tuple(rows), now=now))
         return errors.DONE
     page = Page()
     if parsed.words:
         for row in rows:
             worker_page(page, row, now)
     else:
-        workers_table(page, rows, str(answer.get("leader", "")), now)
+        workers_table(page, rows, leader, now)
     page.write()
     return errors.DONE
 
@@ -66,30 +61,23 @@ def _order(parsed: Parsed, console: Console, told: Told) -> int:
         answer = engine.ask(order, worker=names[0])
     console.line(f"worker {answer['worker']} is {answer['health']} now")
     if "json" in parsed.switches:
-        print_json(
-            {
-                **head(told, "ordered", errors.DONE),
-                "worker": answer["worker"],
-                "health": answer["health"],
-                "error": None,
-            }
-        )
+        from mrq.cli.objects import Ordered, head
+
+        print_json(Ordered(**head(told, "ordered"), worker=answer["worker"], health=answer["health"]))
     return errors.DONE
 
 
-def in_order(rows: list[WorkerRow]) -> list[WorkerRow]:
+def in_order(rows: list[WorkerInfo]) -> list[WorkerInfo]:
     """The living by name, then the dead, the latest first: for people and for --json alike."""
-    return sorted(
-        rows,
-        key=lambda row: (
-            row["health"] == "dead",
-            row["last_beat_s"] * (row["health"] == "dead"),
-            row["worker"],
-        ),
-    )
+
+    def place(row: WorkerInfo) -> tuple[bool, float, str]:
+        dead = row.health is WorkerHealth.DEAD
+        return dead, row.silent_s * dead, row.worker
+
+    return sorted(rows, key=place)
 
 
-def workers_table(page: Page, rows: list[WorkerRow], leader: str, now: float) -> None:
+def workers_table(page: Page, rows: list[WorkerInfo], leader: str, now: float) -> None:
     """Workers, a line each, and below them why some don't simply take tasks, and how that ends."""
     if leader:
         page.line(f"leader {leader}", "dim")
@@ -100,98 +88,91 @@ def workers_table(page: Page, rows: list[WorkerRow], leader: str, now: float) ->
         ("WORKER", "HEALTH", "MAP", "REDUCE", "DONE", "OUTPUTS", "DISK", "BEAT", "ADDRESS"),
         [
             (
-                row["worker"],
-                row["health"],
-                f"{_busy(row, 'map')}/{row['map_slots']}",
-                f"{_busy(row, 'reduce')}/{row['reduce_slots']}",
-                f"{row['completed']:,}",
-                units.size(row["outputs_bytes"]),
-                units.size(row["disk_used"]),
-                units.age(row["last_beat_s"]),
-                row["address"],
+                row.worker,
+                row.health.value,
+                f"{row.map_used}/{row.map_slots}",
+                f"{row.reduce_used}/{row.reduce_slots}",
+                f"{row.completed:,}",
+                units.size(row.outputs_bytes),
+                units.size(row.disk_used),
+                units.age(row.silent_s),
+                row.address,
             )
             for row in rows
         ],
         right=("MAP", "REDUCE", "DONE", "OUTPUTS", "DISK", "BEAT"),
     )
-    told = [row for row in rows if row["reason"]]
+    told = [row for row in rows if row.reason]
     if told:
         page.line()
     for row in told[:_REASONS_LISTED]:
-        since = f" for {units.duration(_standing_s(row, now))}" if row["since"] else ""
-        page.line(f"{row['worker']} is {row['health']}{since}: {row['reason']}")
-        page.line(f"  ends: {row['ends']}")
+        since = f" for {units.duration(_standing_s(row, now))}" if row.since else ""
+        page.line(f"{row.worker} is {row.health.value}{since}: {row.reason}")
+        page.line(f"  ends: {row.ends}")
     if len(told) > _REASONS_LISTED:
         page.line(f"… and {len(told) - _REASONS_LISTED:,} more: mrq workers WORKER says why", "dim")
 
 
-def _standing_s(row: WorkerRow, now: float) -> float:
+def _standing_s(row: WorkerInfo, now: float) -> float:
     """For how long it has had its health, seconds."""
-    return max(0.0, now - row["since"]) if row["since"] else 0.0
+    return max(0.0, now - row.since) if row.since else 0.0
 
 
-def worker_page(page: Page, row: WorkerRow, now: float) -> None:
+def worker_page(page: Page, row: WorkerInfo, now: float) -> None:
     """One worker by itself."""
-    hints = row["hints"]
+    hints = row.hints
     told = [f"{hints['cpus']} cores"] if hints.get("cpus") else []
     told += [f"{units.size(hints['memory_bytes'])} memory"] if hints.get("memory_bytes") else []
     told += [f"{units.size(hints['disk_bytes'])} disk"] if hints.get("disk_bytes") else []
-    packages = [f"{name} {version}" for name, version in sorted(row["packages"].items())]
+    packages = [f"{name} {version}" for name, version in sorted((row.packages or {}).items())]
     more = f", and {len(packages) - _PACKAGES_LISTED} more" if len(packages) > _PACKAGES_LISTED else ""
     page.facts(
         [
-            ("worker", f"{row['worker']}, boot {row['boot']}"),
-            ("address", row["address"] or "none"),
-            ("health", row["health"] + ("" if row["running"] else ", not running")),
+            ("worker", f"{row.worker}, boot {row.boot}"),
+            ("address", row.address or "none"),
+            ("health", row.health.value + ("" if row.beating else ", not running")),
             ("since", _since(row, now)),
-            ("reason", row["reason"]),
-            ("ends", row["ends"]),
-            ("trouble", row["trouble"] if row["trouble"] != row["reason"] else ""),
-            ("full", row["full"] if row["full"] != row["reason"] else ""),
-            ("notes", "; ".join(row["notes"])),
-            ("last beat", f"{units.duration(row['last_beat_s'])} ago"),
-            ("slots", f"{row['map_slots']} map, {row['reduce_slots']} reduce"),
+            ("reason", row.reason),
+            ("ends", row.ends),
+            ("trouble", row.trouble if row.trouble != row.reason else ""),
+            ("full", row.full if row.full != row.reason else ""),
+            ("notes", "; ".join(row.notes)),
+            ("last beat", f"{units.duration(row.silent_s)} ago"),
+            ("slots", f"{row.map_slots} map, {row.reduce_slots} reduce"),
             ("hints", ", ".join(told)),
-            ("completed", units.plural(row["completed"], "task")),
+            ("completed", units.plural(row.completed, "task")),
             ("disk", _disk(row)),
             (
                 "serves",
-                f"{units.plural(row['outputs_count'], 'map output')}, {units.size(row['outputs_bytes'])}",
+                f"{units.plural(row.outputs_count, 'map output')}, {units.size(row.outputs_bytes)}",
             ),
-            ("version", f"mrq {row['version']}, Python {row['python']}" if row["version"] else ""),
+            ("version", f"mrq {row.version}, Python {row.python}" if row.version else ""),
             ("packages", ", ".join(packages[:_PACKAGES_LISTED]) + more),
-            ("debug", row["debug"]),
-            ("follows", row["leader"]),
+            ("debug", row.debug),
+            ("follows", row.leader),
         ]
     )
-    attempts_table(page, row["attempts"], now, job=True)
-    if row["outputs"]:
+    attempts_table(page, row.attempts, now, job=True)
+    if row.outputs:
         page.line()
         page.table(
             ("JOB", "MAP OUTPUT", "SIZE"),
-            [
-                (each["job"], each["task"], units.size(each["bytes"]))
-                for each in row["outputs"][:_OUTPUTS_LISTED]
-            ],
+            [(each.job, each.task, units.size(each.bytes)) for each in row.outputs[:_OUTPUTS_LISTED]],
             right=("SIZE",),
         )
-        if row["outputs_count"] > _OUTPUTS_LISTED:
-            page.line(f"… and {row['outputs_count'] - _OUTPUTS_LISTED:,} more")
+        if row.outputs_count > _OUTPUTS_LISTED:
+            page.line(f"… and {row.outputs_count - _OUTPUTS_LISTED:,} more")
     page.line()
 
 
-def _since(row: WorkerRow, now: float) -> str:
-    if not row["since"]:
+def _since(row: WorkerInfo, now: float) -> str:
+    if not row.since:
         return ""
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["since"]))
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.since))
     return f"{at}, {units.duration(_standing_s(row, now))} ago"
 
 
-def _busy(row: WorkerRow, kind: str) -> int:
-    return sum(1 for each in row["attempts"] if each["kind"] == kind)
-
-
-def _disk(row: WorkerRow) -> str:
-    room = f" of {units.size(row['disk_quota'])}" if row["disk_quota"] else ""
-    free = f", {units.size(row['disk_free'])} free" if row["disk_free"] and not room else ""
-    return f"{units.size(row['disk_used'])}{room}{free}"
+def _disk(row: WorkerInfo) -> str:
+    room = f" of {units.size(row.disk_quota)}" if row.disk_quota else ""
+    free = f", {units.size(row.disk_free)} free" if row.disk_free and not room else ""
+    return f"{units.size(row.disk_used)}{room}{free}"

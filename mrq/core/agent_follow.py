@@ -38,7 +38,8 @@ class Following(Items):
         self._stop_at: float | None = None  #: leave then, whatever is left
         self._drain_until: float | None = None
         self._stopping = False
-        self._memory, self._packages = config.hints.get("memory_bytes", 0), distributions(config.about)
+        self._memory = config.hints.get("memory_bytes", 0)
+        self._packages = distributions(config.about.get("packages"))
 
     @property
     def _paused(self) -> bool:

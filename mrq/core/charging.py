@@ -7,7 +7,8 @@ from typing import Final
 from mrq.core.alone import count, lost_with
 from mrq.core.charges import CHARGES, Account
 from mrq.core.fitting import others_take
-from mrq.core.jobs import Job, TaskError
+from mrq.core.inform import error_info
+from mrq.core.jobs import Job
 from mrq.core.machine_state import State, stable_hash
 from mrq.core.model import ErrorReport, Quarantine, Status, WorkerHealth, task_name
 from mrq.core.orders import Notify
@@ -36,7 +37,8 @@ def charge(
     """Charge what the table says. Returns why the job fails, if a bound is reached."""
     rule = CHARGES[status]
     if status not in _NO_TROUBLE:
-        _remember(state, job, table, index, attempt, status, error)
+        job.errors.append(error_info(state, job, table.kind, index, attempt, status, error))
+        del job.errors[: -state.config.errors_kept]
     if rule.blames_worker:
         blame(table, index, attempt.worker)
     if status is Status.DISK_FULL or (status is Status.LOST and disk):
@@ -197,7 +199,7 @@ def _ended_as(state: State, worker: Worker, table: TaskTable, index: int) -> str
     """What is remembered of the last end of a task on a worker; "" where nothing is."""
     job = state.jobs.get(table.job)
     for told in reversed(job.errors if job is not None else []):
-        if (told.worker, told.kind, told.index) == (worker.worker, table.kind, index):
+        if (told.worker, told.task) == (worker.worker, task_name(table.kind, index)):
             error = told.error
             return f", as {told.status.value}" + (f": {error.type}: {error.message}" if error else "")
     return ""
@@ -232,29 +234,6 @@ def shut_out(state: State, worker: Worker, word: Quarantine) -> None:
         state.give(worker, Notify(text=text))
     state.workers.quarantined[worker.worker] = None
     state.workers.put_in(worker)
-
-
-def _remember(
-    state: State,
-    job: Job,
-    table: TaskTable,
-    index: int,
-    attempt: Attempt,
-    status: Status,
-    error: ErrorReport | None,
-) -> None:
-    job.errors.append(
-        TaskError(
-            kind=table.kind,
-            index=index,
-            attempt=attempt.id,
-            worker=attempt.worker,
-            status=status,
-            at=state.now,
-            error=error,
-        )
-    )
-    del job.errors[: -state.config.errors_kept]
 
 
 def _times(n: int) -> str:

@@ -1,30 +1,28 @@
-"""One job as the leader holds it, and the views of it that people see."""
+"""One job as the leader holds it."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq.core import transitions
 from mrq.core.digest import mix
+from mrq.core.info import MAP, REDUCE, ErrorInfo
 from mrq.core.model import (
     NO_LIMITS,
-    AttemptId,
     ErrorReport,
     JobSpec,
     JobState,
     Kind,
     Limits,
-    Role,
     StagedFile,
     Status,
     TaskResult,
-    TaskState,
     task_name,
 )
-from mrq.core.tasks import STATES, TaskTable
+from mrq.core.tasks import TaskTable
 from mrq.core.wire import from_wire, to_wire
 from mrq.core.workers import Worker
 
@@ -32,125 +30,6 @@ if TYPE_CHECKING:
     from mrq.core.checked import Checked
 
 _SAMPLE_MAX: Final = 257
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskError:
-    """One attempt that didn't make it."""
-
-    kind: Kind
-    index: int
-    attempt: AttemptId
-    worker: str
-    status: Status
-    at: float
-    error: ErrorReport | None
-
-    @property
-    def task(self) -> str:
-        return task_name(self.kind, self.index)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningView:
-    """One live attempt."""
-
-    kind: Kind
-    index: int
-    role: Role
-    attempt: AttemptId
-    worker: str
-    started_at: float
-    fraction: float
-    phase: str
-    records: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskView:
-    """One task's record; times are 0 where it hasn't happened."""
-
-    kind: Kind
-    index: int
-    state: TaskState
-    generation: int
-    winner: AttemptId | None  #: of a completed task
-    attempt: AttemptId | None  #: the winner, or the primary (else the backup) that runs
-    worker: str | None
-    boot: str | None
-    failures: int
-    losses: int
-    queued_at: float
-    started_at: float
-    updated_at: float
-    finished_at: float
-    result: TaskResult | None  #: of a completed task
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageView:
-    """Counts and sums of one kind's tasks; sums are over winners."""
-
-    total: int
-    idle: int
-    queued: int
-    running: int
-    completed: int
-    records_in: int
-    bytes_in: int
-    records_out: int
-    bytes_out: int
-    records_emitted: int
-    groups: int
-    spills: int
-    bad_records: int
-    slowest: str | None  #: the task whose winner took longest
-    slowest_s: float
-    median_s: float  #: of completed attempts, from claim to report
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobView:
-    """A snapshot for people; times on the machine's clock, 0 where it hasn't happened."""
-
-    job: str
-    name: str
-    state: JobState
-    error: str | None
-    maps: StageView
-    reduces: StageView
-    failures: int  #: charged, all tasks together, since the last retry
-    losses: int
-    worker_losses: int
-    reruns: int  #: completed tasks that went back to idle
-    backups: int  #: backup attempts authorised
-    running: tuple[RunningView, ...]
-    errors: tuple[TaskError, ...]  #: the latest
-    counters: Mapping[str, int]
-    submitted_at: float
-    started_at: float
-    updated_at: float
-    finished_at: float
-
-    def under_way(self, kind: Kind) -> tuple[int, float, int, int]:
-        """(attempts, tasks' worth of work, records, bytes) of what runs.
-
-        Claimed ahead of its turn isn't running: only what an executor has begun has a phase. A backup works
-        on what its primary works on: the one that is further counts.
-        """
-        attempts = [each for each in self.running if each.kind is kind and each.phase]
-        ahead: dict[int, RunningView] = {}
-        for each in attempts:
-            known = ahead.get(each.index)
-            if known is None or (known.fraction, known.records) < (each.fraction, each.records):
-                ahead[each.index] = each
-        return (
-            len(attempts),
-            sum(min(1.0, each.fraction) for each in ahead.values()),
-            sum(each.records for each in ahead.values()),
-            sum(each.bytes for each in ahead.values()),
-        )
 
 
 #: Fields of a result that are summed over winners.
@@ -271,7 +150,7 @@ class Job:
         self.unverified = False  #: recovered reduces weren't compared with digest_sum yet
         self.completions = 0
         self.failures = self.losses = self.worker_losses = self.reruns = self.rollbacks = self.backups = 0
-        self.errors: list[TaskError] = []
+        self.errors: list[ErrorInfo] = []  #: the latest
         self.counters: dict[str, int] = {}
         self.sums = {kind: dict.fromkeys(SUMMED, 0) for kind in Kind}
         self.slowest: dict[Kind, tuple[float, int]] = dict.fromkeys(Kind, (0.0, -1))
@@ -358,104 +237,6 @@ class Job:
                     found.extend(result.files)
         return tuple(found)
 
-    # Views.
-
-    def view(self, shift: float) -> JobView:
-        """As people see it; `shift` turns the machine's times into the caller's."""
-        running = []
-        for table in (self.maps, self.reduces):
-            for index in sorted(table.running):
-                for a in table.flights[index].attempts():
-                    running.append(
-                        RunningView(
-                            kind=table.kind,
-                            index=index,
-                            role=a.role,
-                            attempt=a.id,
-                            worker=a.worker,
-                            started_at=a.claimed_at + shift,
-                            fraction=a.fraction,
-                            phase=a.phase,
-                            records=a.records,
-                            bytes=a.bytes,
-                        )
-                    )
-        return JobView(
-            job=self.spec.job,
-            name=self.spec.name,
-            state=self.state,
-            error=self.error,
-            maps=self._stage(Kind.MAP),
-            reduces=self._stage(Kind.REDUCE),
-            failures=self.failures,
-            losses=self.losses,
-            worker_losses=self.worker_losses,
-            reruns=self.reruns,
-            backups=self.backups,
-            running=tuple(running),
-            errors=tuple(replace(e, at=e.at + shift) for e in self.errors),
-            counters=dict(self.counters),
-            submitted_at=self.submitted_at + shift,
-            started_at=self.started_at and self.started_at + shift,
-            updated_at=self.updated_at + shift,
-            finished_at=self.finished_at and self.finished_at + shift,
-        )
-
-    def _stage(self, kind: Kind) -> StageView:
-        table = self.table(kind)
-        idle, queued, running, completed = table.counts
-        seconds, slowest = self.slowest[kind]
-        return StageView(
-            total=len(table),
-            idle=idle,
-            queued=queued,
-            running=running,
-            completed=completed,
-            slowest=None if slowest < 0 else task_name(kind, slowest),
-            slowest_s=seconds,
-            median_s=self.durations[kind].median,
-            **self.sums[kind],
-        )
-
-    def tasks(self, shift: float) -> Iterator[TaskView]:
-        """Every task, maps first."""
-        for table in (self.maps, self.reduces):
-            for index in range(len(table)):
-                yield self._task(table, index, shift)
-
-    def _task(self, table: TaskTable, index: int, shift: float) -> TaskView:
-        state = STATES[table.state[index]]
-        attempt: AttemptId | None = None
-        worker = boot = None
-        if state is TaskState.COMPLETED:
-            attempt = table.winner(index)
-            worker, boot = self.boots[table.boot[index]]
-        elif index in table.running:
-            a = table.flights[index].attempts()[0]
-            attempt, worker, boot = a.id, a.worker, a.boot
-
-        def at(column: Any) -> float:
-            seconds: float = column[index]
-            return seconds and seconds + shift
-
-        return TaskView(
-            kind=table.kind,
-            index=index,
-            state=state,
-            generation=table.generation[index],
-            winner=table.winner(index) if state is TaskState.COMPLETED else None,
-            attempt=attempt,
-            worker=worker,
-            boot=boot,
-            failures=table.failures[index],
-            losses=table.losses[index],
-            queued_at=at(table.queued_at),
-            started_at=at(table.started_at),
-            updated_at=at(table.updated_at),
-            finished_at=at(table.finished_at),
-            result=table.result(index) if state is TaskState.COMPLETED else None,
-        )
-
     # Checkpoints.
 
     def save(self) -> list[Any]:
@@ -488,7 +269,7 @@ class Job:
             setattr(job, name, value)
         job.boots = [(worker, boot) for worker, boot in data[4]]
         job.boot_number = {pair: i for i, pair in enumerate(job.boots) if i}
-        job.errors = [from_wire(TaskError, e) for e in data[5]]
+        job.errors = stored_errors(data[5], 0.0)
         job.counters = {k: int(v) for k, v in data[6]}
         for kind, sums, slowest, (count, order) in zip(Kind, data[7], data[8], data[9], strict=True):
             job.sums[kind] = {name: int(v) for name, v in zip(SUMMED, sums, strict=True)}
@@ -506,6 +287,30 @@ class Job:
             job.limits = from_wire(Limits, data[14])
         return job
 
+
+def stored_errors(rows: list[Any], shift: float) -> list[ErrorInfo]:
+    """What is stored of attempts that ended badly, by an earlier mrq too; `shift` makes seconds since the
+    epoch of that one's times. Raises CorruptFileError, ValueError or TypeError for anything else."""
+
+    def before(row: list[Any]) -> ErrorInfo:
+        kind, index, (generation, number, token), worker, status, at, report = row
+        return ErrorInfo(
+            task=task_name(Kind(kind), index),
+            stage=MAP if Kind(kind) is Kind.MAP else REDUCE,
+            generation=generation,
+            number=number,
+            token=token,
+            worker=worker,
+            status=Status(status),
+            at=at + shift,
+            error=None if report is None else from_wire(ErrorReport, report),
+        )
+
+    return [before(row) if len(row) == _FIELDS_BEFORE else from_wire(ErrorInfo, row) for row in rows]
+
+
+#: Fields of an error as mrq stored it before there was `ErrorInfo`, which has more.
+_FIELDS_BEFORE: Final = 7
 
 #: Attributes of a job that msgpack carries as they are.
 _PLAIN: Final = (

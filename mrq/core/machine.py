@@ -11,30 +11,23 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from mrq.core import attempts, disks, health, joining, lifecycle, records, scheduler, stragglers
+from mrq.core import attempts, disks, health, inform, joining, lifecycle, records, scheduler, stragglers
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core import machine_state as ms
 from mrq.core.exchange import StoredJob, StoredWorker
-from mrq.core.jobs import JobView, RunningView, StageView, TaskError, TaskView
+from mrq.core.info import JobInfo, TaskInfo
 from mrq.core.machine_config import MachineConfig, ReduceStart
-from mrq.core.model import Kind, WorkerHealth
+from mrq.core.model import AttemptId, JobState, Kind, TaskResult
 from mrq.core.restore import dump, restore
-from mrq.core.workers import Worker, WorkerView
+from mrq.core.tasks import COMPLETED
 
-__all__ = [
-    "JobView",
-    "Machine",
-    "MachineConfig",
-    "ReduceStart",
-    "RunningView",
-    "StageView",
-    "TaskError",
-    "TaskView",
-    "WorkerView",
-]
+if TYPE_CHECKING:
+    from mrq.core.worker_info import WorkerInfo
+
+__all__ = ["JobInfo", "Machine", "MachineConfig", "ReduceStart", "TaskInfo"]
 
 _RULES: Final[dict[type, Callable[[ms.State, Any], None]]] = {
     e.JobSubmitted: lifecycle.on_submitted,
@@ -64,7 +57,7 @@ class Machine:
     """The leader's decisions. Not thread-safe: one loop owns it."""
 
     def __init__(self, config: MachineConfig | None = None, *, wall: float = 0.0) -> None:
-        """`wall` is what makes seconds since the epoch of the caller's clock, for the times in records."""
+        """`wall` is what makes seconds since the epoch of the caller's clock, for records and for people."""
         self._state = ms.State(config or MachineConfig())
         self._state.wall = wall
         self._begun = False
@@ -94,13 +87,16 @@ class Machine:
         return dump(self._state)
 
     @classmethod
-    def load(cls, data: bytes, now: float, config: MachineConfig | None = None) -> Machine:
+    def load(
+        cls, data: bytes, now: float, config: MachineConfig | None = None, *, wall: float = 0.0
+    ) -> Machine:
         """The machine that was saved, as though no time had passed. Raises CorruptFileError.
 
         It goes on exactly as the saved one would. A new leader's first event is `Restored`.
         """
         machine = cls.__new__(cls)
         machine._state = restore(data, now, config)
+        machine._state.wall = wall
         machine._begun = True
         return machine
 
@@ -125,53 +121,64 @@ class Machine:
         self._clock(now)
         return records.adopt(self._state, stored)
 
-    def job(self, job: str) -> JobView | None:
-        """A job as people see it; None when it isn't known. Costs what runs, not what there is."""
+    def job(self, job: str, now: float | None = None) -> JobInfo | None:
+        """A job as people see it, its tasks not listed; None when it isn't known. Costs what runs, not what
+        there is. `now` is the caller's clock, as of the other questions; without it: of the last event."""
         found = self._state.jobs.get(job)
-        return None if found is None else found.view(self._state.shift)
+        return None if found is None else inform.job_info(self._state, found, self._own(now))
 
     def knows(self, job: str) -> bool:
-        """Whether there is such a job; a view costs more."""
+        """Whether there is such a job."""
         return job in self._state.jobs
+
+    def state(self, job: str) -> JobState | None:
+        """How far a job is; None when it isn't known."""
+        found = self._state.jobs.get(job)
+        return None if found is None else found.state
 
     def jobs(self) -> list[str]:
         """The ids of all jobs that are known, in order of submission."""
         return list(self._state.jobs)
 
-    def tasks(self, job: str) -> Iterator[TaskView]:
+    def tasks(self, job: str) -> Iterator[TaskInfo]:
         """Every task of a job, maps first; nothing for an unknown job."""
         found = self._state.jobs.get(job)
-        return iter(()) if found is None else found.tasks(self._state.shift)
+        return iter(()) if found is None else inform.task_infos(self._state, found)
 
-    def workers(self) -> list[WorkerView]:
-        """All workers that are known, dead ones for an hour; `standing.listed` are those to show."""
-        shift = self._state.shift
-        return [
-            WorkerView(
-                worker=w.worker,
-                boot=w.boot,
-                health=w.health,
-                last_beat=w.beat_at + shift,
-                slots=w.slots,
-                running=len(w.held),
-                address=w.address,
-                hints=dict(w.hints),
-                strikes=len(w.strikes),
-                about=dict(w.about),
-                packages=w.packages,
-                trouble=w.trouble,
-                since=self._since(w),
-                quarantine=w.quarantine,
-                held=tuple(w.held.values()),
-            )
-            for w in self._state.workers.all.values()
-        ]
+    def completed(self, job: str) -> Iterator[tuple[Kind, int, AttemptId, TaskResult]]:
+        """Every completed task of a job, maps first: with the attempt whose result is taken, and that."""
+        found = self._state.jobs.get(job)
+        for table in (found.maps, found.reduces) if found is not None else ():
+            for index, code in enumerate(table.state):
+                winner, result = table.winner(index), table.result(index) if code == COMPLETED else None
+                if winner is not None and result is not None:
+                    yield table.kind, index, winner, result
 
-    def _since(self, worker: Worker) -> float:
-        """Since when it has its health, on the caller's clock: a quarantine outlasts boots and leaders."""
-        if worker.health is WorkerHealth.QUARANTINED and worker.quarantine and worker.quarantine.at:
-            return worker.quarantine.at - self._state.wall
-        return worker.since + self._state.shift
+    def results(self, job: str) -> dict[tuple[Kind, int], TaskResult]:
+        """What the completed tasks of a job made."""
+        return {(kind, index): result for kind, index, _, result in self.completed(job)}
+
+    def workers(
+        self, now: float | None = None, *, whole: bool = False, everybody: bool = True
+    ) -> list[WorkerInfo]:
+        """All workers that are known, dead ones for an hour, or only those that a list shows; as a `whole`
+        with what each runs and serves, which costs what there is."""
+        from mrq.core import standing
+
+        state, at = self._state, self._own(now)
+        known = list(state.workers.all.values())
+        if not everybody:
+            known = standing.listed(known, now=at, config=state.config)
+        make = standing.whole_worker_info if whole else standing.worker_info
+        return [make(state, w, at) for w in known]
+
+    def boots(self) -> list[tuple[str, str]]:
+        """All workers that are known, each with its boot."""
+        return [(w.worker, w.boot) for w in self._state.workers.all.values()]
+
+    def _own(self, now: float | None) -> float:
+        """The machine's own time of the caller's."""
+        return self._state.now if now is None else now - self._state.shift
 
     def _clock(self, now: float) -> None:
         """Time never runs back; a loop that slept through its tick was itself the outage."""

@@ -46,6 +46,11 @@ class JobState(enum.Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    @property
+    def is_over(self) -> bool:
+        """Has the job ended, well or not? A retry may go on with one that failed."""
+        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
 
 class TaskState(enum.Enum):
     IDLE = "idle"
@@ -271,16 +276,16 @@ class TaskMessage:
 class ErrorReport:
     """Why an attempt failed, ready to be shown."""
 
-    type: str  #: "ValueError", "killed by signal 9", "no progress for 600 s"
-    message: str
+    type: str  #: `ValueError`, `killed by signal 9`, `no progress for 600 s`
+    message: str  #: of what was raised; "" where the type says it all
     frames: str = ""  #: the user's own frames first, as text
     record: str | None = None  #: repr of the record at hand, shortened
     path: str | None = None  #: of that record, as spelled
     offset: int | None = None  #: of that record in its file, bytes
-    log_path: str | None = None
-    log_tail: str = ""
-    peak_rss_bytes: int = 0
-    can_skip: bool = True  #: as the job's
+    log_path: str | None = None  #: of its log, on its worker
+    log_tail: str = ""  #: the end of that
+    peak_rss_bytes: int = 0  #: resident memory of its executor at most; 0: not known
+    can_skip: bool = True  #: whether the job could leave bad records out (`--skip-bad-records`)
 
     @property
     def fingerprint(self) -> tuple[str, str | None, int | None, str]:

@@ -6,18 +6,18 @@ Its answer is one boot's and one job's for good, so nobody can be overtaken by a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
+from functools import lru_cache
 
 from mrq.core.model import Needs
 
 
-def distributions(about: Mapping[str, Any]) -> frozenset[str] | None:
+def distributions(packages: Iterable[str] | None) -> frozenset[str] | None:
     """The distributions that a worker says it has, as package indexes compare names; None: it hasn't said."""
-    packages = about.get("packages")
     return frozenset(map(_normal, packages)) if packages else None
 
 
+@lru_cache(maxsize=4096)
 def _normal(name: str) -> str:
     """A distribution's name as package indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -21,6 +21,19 @@ def check_job_id(job: str) -> str:
     return job
 
 
+def sample_id(job: str) -> str:
+    """The id of the job that samples keys for another."""
+    return job + _SAMPLE
+
+
+def shown_id(job: str) -> str:
+    """The id that people know: of the job itself, or of the one that is sampled for."""
+    return job.removesuffix(_SAMPLE)
+
+
+_SAMPLE: Final = "-s"
+
+
 def attempt_name(kind: Kind, index: int, attempt: AttemptId) -> str:
     """`m-00042.3.1.9f2c`: task, generation, number, token."""
     return f"{task_name(kind, index)}.{attempt.generation}.{attempt.number}.{attempt.token}"

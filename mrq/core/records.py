@@ -24,7 +24,7 @@ from mrq.core.claim_rows import parse_task
 from mrq.core.digest import MASK, consumed
 from mrq.core.events import AttemptClaimed
 from mrq.core.exchange import StoredJob, StoredWorker
-from mrq.core.jobs import SUMMED, Job, TaskError
+from mrq.core.jobs import SUMMED, Job, stored_errors
 from mrq.core.machine_state import BEAT, DIAL, FORGET, READY, State
 from mrq.core.model import Kind, Limits, Quarantine, Role, WorkerHealth
 from mrq.core.moves import arm_offer, attach
@@ -165,10 +165,7 @@ def _take_job(state: State, job: Job, stored: StoredJob) -> None:
     job.state, job.error = stored.state, stored.error
     for at, (name, value) in enumerate(zip(_PLAIN, plain, strict=True)):
         setattr(job, name, value - shift if at < _TIMES and value else value)
-    for row in errors:
-        error = wire.from_wire(TaskError, row)
-        object.__setattr__(error, "at", error.at + was - shift)
-        job.errors.append(error)
+    job.errors = stored_errors(errors, was)
 
 
 def _take_task(job: Job, table: TaskTable, index: int, row: list[Any], shift: float) -> None:

@@ -1,13 +1,27 @@
-"""How a worker stands, for people: why it isn't simply taking tasks, and how that ends."""
+"""What people are shown of workers (`core.worker_info`): why one isn't simply taking tasks, and how it ends.
+
+It changes nothing; `now` is the machine's own time. What a worker runs and serves is told only where that is
+asked for: the latter costs what there is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
 
+from mrq.core import inform
+from mrq.core.info import AttemptInfo
 from mrq.core.machine_config import MachineConfig
-from mrq.core.model import WorkerHealth
-from mrq.core.workers import WorkerView
+from mrq.core.machine_state import State
+from mrq.core.model import Kind, WorkerHealth, task_name
+from mrq.core.paths import shown_id
+from mrq.core.tasks import packed_bytes_out
+from mrq.core.worker_info import OutputInfo, WorkerInfo
+from mrq.core.workers import Worker
+
+#: Outputs of one worker that are listed, the largest; all are counted.
+_OUTPUTS_LISTED: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,88 +35,165 @@ class Standing:
 _WELL = Standing(reason="", ends="")
 
 
-def standing(view: WorkerView, *, silent_s: float, config: MachineConfig) -> Standing:
+def standing(worker: Worker, *, silent_s: float, config: MachineConfig) -> Standing:
     """How a worker stands that hasn't been heard of for `silent_s`."""
-    match view.health:
+    match worker.health:
         case WorkerHealth.ALIVE:
-            return _alive(view)
+            return _alive(worker)
         case WorkerHealth.SUSPECT:
             return Standing(
                 reason=f"no beat came for {silent_s:.0f} s",
                 ends=f"with its next beat; without one for {config.dead_after_s:g} s it counts as dead",
             )
         case WorkerHealth.DEAD:
-            return _dead(view, config)
+            return _dead(worker, config)
         case WorkerHealth.JOINING:
             return Standing(
-                reason=view.trouble or f"the leader hasn't reached it yet at {view.address}",
+                reason=worker.trouble or f"the leader hasn't reached it yet at {worker.address}",
                 ends=f"when the leader reaches it, which it tries again every {config.dial_again_s_max:g} s "
                 "at least",
             )
         case WorkerHealth.DRAINING:
-            leaving = str(view.about.get("leaving", ""))
+            leaving = str(worker.about.get("leaving", ""))
             return Standing(
-                reason=leaving or view.trouble or "it was told to stop (SIGTERM)",
+                reason=leaving or worker.trouble or "it was told to stop (SIGTERM)",
                 ends="when what it runs has ended and nobody needs its map outputs, or after its drain "
                 "timeout: then it leaves",
             )
         case WorkerHealth.QUARANTINED:
             return Standing(
-                reason=_why(view),
-                ends=f"mrq workers readmit {view.worker}",
+                reason=_why(worker),
+                ends=f"mrq workers readmit {worker.worker}",
             )
 
 
-def listed(views: Iterable[WorkerView], *, now: float, config: MachineConfig) -> list[WorkerView]:
-    """Those that a list of workers shows, in their order; `now` on the clock of `last_beat`.
+def listed(workers: Iterable[Worker], *, now: float, config: MachineConfig) -> list[Worker]:
+    """Those that a list of workers shows, in their order; `now` on the machine's clock.
 
     What a dead worker ran or kept for others was given away when it died, so there is little to say of it,
     and soon nothing. Where another one has taken its place there is nothing from then on: it listens at the
     dead one's address, or found its boot to be over when it began on the same disk. In containers that are
     made anew workers have other names, and the old ones would only be in the way.
     """
-    views = list(views)
-    there = [view for view in views if view.health is not WorkerHealth.DEAD]
-    addresses = {view.address for view in there if view.address and view.health is not WorkerHealth.JOINING}
-    ended = {tuple(boot) for view in there for boot in view.about.get("ended", ())}
+    workers = list(workers)
+    there = [w for w in workers if w.health is not WorkerHealth.DEAD]
+    addresses = {w.address for w in there if w.address and w.health is not WorkerHealth.JOINING}
+    ended = {tuple(boot) for w in there for boot in w.about.get("ended", ())}
 
-    def shows(view: WorkerView) -> bool:
-        if view.health is not WorkerHealth.DEAD:
+    def shows(worker: Worker) -> bool:
+        if worker.health is not WorkerHealth.DEAD:
             return True
-        replaced = view.address in addresses or (view.worker, view.boot) in ended
-        return not replaced and now - view.last_beat < _listed_s(view, config)
+        replaced = worker.address in addresses or (worker.worker, worker.boot) in ended
+        return not replaced and now - worker.beat_at < _listed_s(worker, config)
 
-    return [view for view in views if shows(view)]
+    return [w for w in workers if shows(w)]
 
 
-def _listed_s(view: WorkerView, config: MachineConfig) -> float:
+def _listed_s(worker: Worker, config: MachineConfig) -> float:
     """For how long after its last beat a dead worker is listed: in quarantine an operator's word is out."""
-    return config.forget_worker_s if view.quarantine is not None else config.list_dead_s
+    return config.forget_worker_s if worker.quarantined else config.list_dead_s
 
 
-def _dead(view: WorkerView, config: MachineConfig) -> Standing:
+def _dead(worker: Worker, config: MachineConfig) -> Standing:
     reason = f"it said goodbye, or no beat came for {config.dead_after_s:g} s"
     ends = "when it is started again"
-    if view.quarantine is not None:
-        reason += f"; and it is in quarantine: {_why(view)}"
-        ends += f", and let in: mrq workers readmit {view.worker}"
+    if worker.quarantined:
+        reason += f"; and it is in quarantine: {_why(worker)}"
+        ends += f", and let in: mrq workers readmit {worker.worker}"
     return Standing(
         reason=reason,
         ends=f"{ends}; this row goes when another worker takes its place, or "
-        f"{_listed_s(view, config) / 60:g} min after its last beat",
+        f"{_listed_s(worker, config) / 60:g} min after its last beat",
     )
 
 
-def _why(view: WorkerView) -> str:
-    told = view.quarantine.why if view.quarantine is not None else ""
+def _why(worker: Worker) -> str:
+    told = worker.quarantine.why if worker.quarantine is not None else ""
     return told or "an earlier leader put it there: that one's log, or the worker's, says why"
 
 
-def _alive(view: WorkerView) -> Standing:
-    serving = str(view.about.get("serving", ""))
+def _alive(worker: Worker) -> Standing:
+    serving = str(worker.about.get("serving", ""))
     if serving:
         return Standing(reason=serving, ends="when it serves again, for which it is started anew")
-    full = str(view.about.get("full", ""))
+    full = str(worker.about.get("full", ""))
     if full:
         return Standing(reason=full, ends="when jobs end and leave room, or it is given more")
     return _WELL
+
+
+def worker_info(state: State, w: Worker, now: float) -> WorkerInfo:
+    """A worker, without what it runs and serves."""
+    silent, about = max(0.0, now - w.beat_at), w.about
+    stands = standing(w, silent_s=silent, config=state.config)
+    shift = state.shift + state.wall
+    return WorkerInfo(
+        worker=w.worker,
+        boot=w.boot,
+        address=w.address,
+        health=w.health,
+        since=_since(w, shift),
+        reason=stands.reason,
+        ends=stands.ends,
+        beat_at=w.beat_at + shift,
+        silent_s=silent,
+        beating=silent <= inform.PAUSED_S and w.health is not WorkerHealth.DEAD,
+        map_slots=w.slots.map,
+        reduce_slots=w.slots.reduce,
+        total_slots=w.slots.total,
+        map_used=w.used_map,
+        reduce_used=w.used_reduce,
+        hints=dict(w.hints),
+        strikes=len(w.strikes),
+        trouble=w.trouble,
+        full=w.full,
+        version=str(about.get("version", "")),
+        python=str(about.get("python", "")),
+        packages=dict(about["packages"]) if about.get("packages") else None,
+        disk_used=int(about.get("disk_used", 0)),
+        disk_quota=int(about.get("disk_quota", 0)),
+        disk_free=int(about.get("disk_free", 0)),
+        debug=str(about.get("debug", "")),
+        notes=tuple(map(str, about.get("notes", ()))),
+    )
+
+
+def _since(worker: Worker, shift: float) -> float:
+    """Since when it has its health, in seconds since the epoch: a quarantine outlasts boots and leaders."""
+    if worker.health is WorkerHealth.QUARANTINED and worker.quarantine and worker.quarantine.at:
+        return worker.quarantine.at
+    return worker.since + shift
+
+
+def whole_worker_info(state: State, w: Worker, now: float) -> WorkerInfo:
+    """A worker with what it runs and serves: the latter costs what there is."""
+    attempts: list[AttemptInfo] = []
+    for token, (name, kind, index, _) in w.held.items():
+        job = state.jobs.get(name)
+        flight = job.table(kind).flights.get(index) if job is not None else None
+        if job is None or flight is None:
+            continue
+        shown, stage, task = shown_id(name), inform.stage_name(job, kind), task_name(kind, index)
+        for a in flight.attempts():
+            if a.id.token == token:
+                attempts.append(inform.attempt_info(state, shown, stage, task, a, now))
+    outputs = list(_outputs(state, w))
+    return replace(
+        worker_info(state, w, now),
+        attempts=tuple(attempts),
+        outputs=tuple(sorted(outputs, key=lambda each: -each.bytes)[:_OUTPUTS_LISTED]),
+        outputs_count=len(outputs),
+        outputs_bytes=sum(each.bytes for each in outputs),
+    )
+
+
+def _outputs(state: State, w: Worker) -> Iterator[OutputInfo]:
+    """The map outputs of a boot that reduces still need."""
+    for job in state.jobs.values():
+        number = job.boot_number.get((w.worker, w.boot), 0)
+        if not number or not job.shuffled or job.state.is_over:
+            continue
+        for index in job.maps.held_by(number):
+            packed = job.maps.results[index]
+            size = packed_bytes_out(packed) if packed is not None else 0
+            yield OutputInfo(job=shown_id(job.spec.job), task=task_name(Kind.MAP, index), bytes=size)

@@ -12,22 +12,22 @@ from mrq.core.model import JobSpec, Kind, TaskResult, task_name
 class Summary:
     """What a finished job did, in numbers."""
 
-    records_in: int
-    bytes_in: int
-    records_out: int
-    bytes_out: int
-    shuffled_records: int
-    shuffled_bytes: int
-    seconds: float
-    maps: int
-    reduces: int
-    spills: int
+    records_in: int  #: that maps read
+    bytes_in: int  #: that maps read
+    records_out: int  #: in the parts
+    bytes_out: int  #: of the parts
+    shuffled_records: int  #: that reduces read
+    shuffled_bytes: int  #: that reduces read
+    seconds: float  #: from the submit, or the retry, to the end
+    maps: int  #: tasks
+    reduces: int  #: tasks; 0 of a job of maps alone
+    spills: int  #: sorted runs that were written to disks
     skew: float  #: the largest partition's records over their mean; 1.0 is even
-    largest_partition: int | None
-    slowest_task: str | None
-    slowest_seconds: float
-    bad_records: int
-    attempts_failed: int
+    largest_partition: int | None  #: its number; null where there are no records or no partitions
+    slowest_task: str | None  #: `m-00042`; null where there was no task
+    slowest_seconds: float  #: how long that took
+    bad_records: int  #: left out
+    attempts_failed: int  #: or lost; each was run again
     peak_rss_bytes: int = 0  #: resident memory of the largest task's executor; 0 if unknown
     idle: tuple[str, ...] = ()  #: that cores had nothing to do, and what would use them; one sentence each
 

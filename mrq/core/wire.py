@@ -5,13 +5,15 @@ order, so what is stored is small and says nothing twice. Enums travel as their 
 counters and boundaries may hold any carried value: tuples and big ints are kept through small tagged
 lists, since msgpack alone would lose them. Fields that are added at a class's end, with a default, are taken
 from it where an earlier mrq stored less; any other change of a class's fields changes the stored form, so
-whatever stores wire data stores `VERSION` beside it.
+whatever stores wire data stores `VERSION` beside it. Of a class with `may_grow` (`core.info`) a reader also
+leaves out what a later mrq has added at the end.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -110,6 +112,7 @@ def _compile(cls: Any) -> tuple[_Fn, _Fn]:
     names = [f.name for f in dataclasses.fields(cls)]
     coders = [_coder(hints[name]) for name in names]
     plan = [(name, pack, unpack) for name, (pack, unpack) in zip(names, coders, strict=True)]
+    most = sys.maxsize if getattr(cls, "may_grow", False) else len(plan)
     needed = max((at for at, f in enumerate(dataclasses.fields(cls), 1) if not _has_default(f)), default=0)
 
     def pack(value: Any, given: Mapping[str, Any] = _NOTHING) -> list[Any]:
@@ -118,7 +121,7 @@ def _compile(cls: Any) -> tuple[_Fn, _Fn]:
         return [p(getattr(value, name)) for name, p, _ in plan]
 
     def unpack(data: Any, given: Mapping[str, Any] = _NOTHING) -> Any:
-        if not needed <= len(data) <= len(plan):
+        if not needed <= len(data) <= most:
             raise ValueError(f"{len(data)} fields where {len(plan)} are expected")
         together = zip(plan, data, strict=False)
         if given:

@@ -16,27 +16,6 @@ Held = tuple[str, Kind, int, Role]
 _NO_SLOTS: Final = Slots(map=0, reduce=0, total=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerView:
-    """A worker as shown to people; times on the machine's clock."""
-
-    worker: str
-    boot: str
-    health: WorkerHealth
-    last_beat: float
-    slots: Slots
-    running: int
-    address: str
-    hints: Mapping[str, int]
-    strikes: int  #: different tasks that failed on it lately
-    about: Mapping[str, Any]  #: version, packages … as it last said
-    packages: frozenset[str] | None  #: the distributions of `about`; None: it hasn't said
-    trouble: str  #: why it gets no tasks though it beats: it can't be reached, it is of another version …
-    held: tuple[Held, ...]  #: what it runs
-    since: float = 0.0  #: it has this health, on the machine's clock
-    quarantine: Quarantine | None = None  #: also of one that is dead, or leaves
-
-
 @dataclass(slots=True, kw_only=True)
 class Worker:
     worker: str
@@ -105,7 +84,7 @@ class Worker:
 
     def say(self, about: Mapping[str, Any]) -> None:
         """Take in what it says about itself."""
-        self.about, self.packages = dict(about), distributions(about)
+        self.about, self.packages = dict(about), distributions(about.get("packages"))
         self.full = str(about.get("full", ""))
 
     def own(self, kind: Kind) -> int:

@@ -13,6 +13,7 @@ from typing import Final
 
 from mrq.core import splits as cutting
 from mrq.core.model import JobSpec, Piece, Purpose, Split
+from mrq.core.paths import sample_id
 from mrq.core.splits import InputFile
 from mrq.errors import InputError, NoInputFiles
 from mrq.io import vetting
@@ -251,11 +252,6 @@ def _sample(spec: JobSpec, files: Sequence[InputFile]) -> JobSpec:
         staging=None,
         skip_bad_records=spec.skip_bad_records,
     )
-
-
-def sample_id(job: str) -> str:
-    """The id of the job that samples keys for another."""
-    return f"{job}-s"
 
 
 def _beginning(split: Split, whole: Container[str]) -> tuple[Piece, ...]:

@@ -52,12 +52,12 @@ class Completion:
 class Leftover:
     """A job folder that a dead process left behind."""
 
-    job: str
-    path: str
-    bytes: int
-    age_s: float
-    output: str | None
-    staging: str | None
+    job: str  #: its id
+    path: str  #: of its folder
+    bytes: int  #: of all files in there
+    age_s: float  #: seconds since it was written to last
+    output: str | None  #: OUT: the absolute path; null where the result was to be printed or handed over
+    staging: str | None  #: the folder beside OUT with what is staged; null where there is none
 
 
 class JobFolder:

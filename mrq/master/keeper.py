@@ -8,13 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from mrq.core import commands as c
 from mrq.core import wire
-from mrq.core.jobs import JobView, TaskView
+from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, JobState, Kind, Purpose, TaskResult
+from mrq.core.paths import shown_id
 from mrq.errors import InternalError, MrqError, OperatorError
 from mrq.io import committer, owner
 from mrq.io.committer import Staging
@@ -22,17 +23,15 @@ from mrq.io.idle import summarize
 from mrq.master.loop import Master
 from mrq.master.news import News
 from mrq.master.shared import SharedRoot
-from mrq.master.submits import Submits, shown_id
+from mrq.master.submits import Submits
 
-#: Attempts' tracebacks that the end of a failed job carries.
-_ERRORS: Final = 20
 _AGAIN_S: Final = 1.0
 
 
 class ClusterKeeper:
     """A `master.loop.Keeper`. `master`, `news` and `submits` are set before the loop starts.
 
-    `over` is told of a job (as clients know it) that is over, with its spec and last view.
+    `over` is told of each job that is over, as it was last.
     """
 
     master: Master
@@ -45,7 +44,7 @@ class ClusterKeeper:
         cluster: owner.Cluster,
         shared: SharedRoot,
         slow: Callable[[Callable[[], None]], None],
-        over: Callable[[JobSpec, JobView | None], None],
+        over: Callable[[JobInfo], None],
         died: Callable[[BaseException], None],
         stopping: threading.Event,
     ) -> None:
@@ -78,13 +77,13 @@ class ClusterKeeper:
         if self.master.crash is not None:
             self._died(self.master.crash)
             return
-        view = self.master.view(spec.job)
+        info = self.master.info(spec.job)
         if spec.purpose is Purpose.SAMPLE and state is JobState.DONE:
             samples = self.samples(spec)
             self.slow(spec, lambda: self.sampled(spec, samples))
             return
         results = self._results(spec) if state is JobState.DONE else {}
-        self.slow(spec, lambda: self.settle(spec, state, error, view, results))
+        self.slow(spec, lambda: self.settle(spec, state, error, info, results))
 
     def slow(self, spec: JobSpec, work: Callable[[], None]) -> None:
         """Do it on another thread; an error there ends the job for whoever waits, by its name."""
@@ -127,7 +126,7 @@ class ClusterKeeper:
         spec: JobSpec,
         state: JobState,
         error: str | None,
-        view: JobView | None,
+        info: JobInfo | None,
         results: Mapping[tuple[Kind, int], TaskResult],
     ) -> None:
         """Let go of OUT, tell whoever waits. Again is once: a successor does it for ends that it finds."""
@@ -140,15 +139,16 @@ class ClusterKeeper:
                 committer.abandon(_staging_of(target), keep=keep)
         if not keep:
             self._shared.drop_inputs(target.job)
-        self._tell_end(target, state, error, view, results=results)
-        self._over(replace(target, splits=()), view)
+        if info is not None:  # of a sampling it has no output
+            info = replace(info, output=target.output)
+            self._over(info)
+        self._tell_end(target, state, error, info, results=results)
         if not keep:
             self._forget(spec.job, drop_files=state is not JobState.DONE)
 
     def _goes_on(self, spec: JobSpec) -> bool:
         """Has a job that had failed been taken up again?"""
-        view = self.master.view(spec.job)
-        return view is not None and view.state is not JobState.FAILED
+        return self.master.look(lambda machine: machine.state(spec.job)) not in (None, JobState.FAILED)
 
     def _forget(self, job: str, *, drop_files: bool) -> None:
         self.submits.settled(job)
@@ -168,31 +168,24 @@ class ClusterKeeper:
         spec: JobSpec,
         state: JobState,
         error: str | None,
-        view: JobView | None,
+        info: JobInfo | None,
         *,
         results: Mapping[tuple[Kind, int], TaskResult] | None = None,
         kind: str = "",
     ) -> None:
         entry: dict[str, Any] = {"type": "ended", "state": state.value, "error": error, "error_type": kind}
-        if view is not None:
-            entry["view"] = wire.to_wire(view)
-            entry["counters"] = dict(view.counters)
-            errors = [told.error for told in view.errors if told.error is not None]
-            entry["errors"] = [wire.to_wire(each) for each in errors[-_ERRORS:]]
-        if state is JobState.DONE and view is not None:
-            failed = view.failures + view.losses
+        if info is not None:
+            entry["info"] = wire.to_wire(info)
+        if state is JobState.DONE and info is not None:
+            failed = info.failures + info.losses
             took = time.time() - spec.created_at
             slots = {kind: self.submits.slots_of(kind, spec.max_running) for kind in Kind}
-            entry["summary"] = asdict(summarize(spec, results or {}, took, failed, slots))
+            entry["summary"] = wire.to_wire(summarize(spec, results or {}, took, failed, slots))
             entry["spec"] = wire.to_wire(replace(spec, splits=()))
-            entry["output"] = spec.output_open
         self.news.tell(shown_id(spec.job), entry)
 
     def _results(self, spec: JobSpec) -> dict[tuple[Kind, int], TaskResult]:
-        def all_of(tasks: list[TaskView]) -> dict[tuple[Kind, int], TaskResult]:
-            return {(task.kind, task.index): task.result for task in tasks if task.result is not None}
-
-        return all_of(self.master.look(lambda machine: list(machine.tasks(spec.job))))
+        return self.master.look(lambda machine: machine.results(spec.job))
 
 
 def _staging_of(spec: JobSpec) -> Staging:

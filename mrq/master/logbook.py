@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-from mrq.core.jobs import JobView, TaskView
-from mrq.core.model import AttemptId, JobState, Kind, Status, TaskState, WorkerHealth, task_name
-from mrq.core.paths import attempt_name
-from mrq.core.rows import LogRow
+from mrq.core.info import ErrorInfo, JobInfo, StageInfo, TaskInfo
+from mrq.core.model import JobState, Kind, Status, TaskState, task_name
+from mrq.core.worker_info import LogInfo
 from mrq.errors import UsageError
 from mrq.master.archive import Archive
 from mrq.master.views import Views
@@ -48,74 +48,66 @@ class Logbook:
         """Wait for no more logs."""
         self._stopped.set()
 
-    def rows(self, job: str, task: object = None) -> list[LogRow] | None:
-        """A row for each attempt that is known, of one task or all; None for an unknown job.
+    def logs(self, job: str, task: object = None) -> list[LogInfo] | None:
+        """The log of each attempt that is known, of one task or all, its end only; None for an unknown job.
 
         Raises UsageError for a task that the job doesn't have.
         """
         known = self._known(job)
         if known is None:
             return None
-        view, tasks = known
-        if task is not None and not any(task_name(each.kind, each.index) == task for each in tasks):
-            raise UsageError(f"job {job} has no task {task!r}{_names(view)}")
-        found: dict[str, tuple[LogRow, str]] = {}  #: by the attempt's name; with its worker's boot
-        for told in view.errors:
+        name, info, tasks = known
+        if task is not None and not any(each.task == task for each in tasks):
+            raise UsageError(f"job {job} has no task {task!r}{_names(info)}")
+        found: dict[str, LogInfo] = {}  #: by the attempt's name
+        for told in info.errors:
             tail = told.error.log_tail if told.error is not None else ""
-            row = _row(told.kind, told.index, told.attempt, told.worker, told.status.value, tail)
-            found[attempt_name(told.kind, told.index, told.attempt)] = row, ""
+            found[_name(told)] = _log(told, told.status.value, tail)
         for each in tasks:
-            at = each.attempt
-            if at is None or (task is not None and task_name(each.kind, each.index) != task):
-                continue
-            status = Status.DONE.value if each.state is TaskState.COMPLETED else "running"
-            row = _row(each.kind, each.index, at, each.worker or "", status, "")
-            found[attempt_name(each.kind, each.index, at)] = row, each.boot or ""
-        wanted = {n: pair for n, pair in found.items() if task is None or pair[0]["task"] == task}
-        return self._whole(view, wanted)
+            if each.number:
+                status = Status.DONE.value if each.state is TaskState.COMPLETED else "running"
+                found[_name(each)] = _log(each, status)
+        wanted = {log: each for log, each in found.items() if task is None or each.task == task}
+        return self._whole(name, info.state, wanted)
 
-    def _known(self, job: str) -> tuple[JobView, list[TaskView]] | None:
-        """A job and its tasks, from the machine or from what the store keeps of it."""
-        view = self._views.view(job)
-        if view is not None:
-            name = view.job
-            tasks: list[TaskView] = self._look(lambda machine: list(machine.tasks(name)))
-            return view, tasks
+    def _known(self, job: str) -> tuple[str, JobInfo, list[TaskInfo]] | None:
+        """Workers' id of a job, the job, its tasks: from the machine or from what the store keeps of it."""
+        found = self._views.find(job)
+        if found is not None:
+            name, info = found
+            return name, info, self._look(lambda machine: list(machine.tasks(name)))
         stored = self._state.load(job)
         machine = self._archive.machine_of(stored) if stored is not None else None
         past = machine.job(job) if machine is not None else None
-        return None if machine is None or past is None else (past, list(machine.tasks(job)))
+        return None if machine is None or past is None else (job, past, list(machine.tasks(job)))
 
-    def _whole(self, view: JobView, found: dict[str, tuple[LogRow, str]]) -> list[LogRow]:
-        """The rows, with whole logs where their workers are there to put them away."""
-        job = view.job
-        alive = {
-            w["worker"]: w["boot"]
-            for w in self._views.workers()
-            if w["running"] and w["health"] != WorkerHealth.DEAD.value
-        }
+    def _whole(self, job: str, state: JobState, found: Mapping[str, LogInfo]) -> list[LogInfo]:
+        """With whole logs where their workers are there to put them away."""
+        boots = self._views.boots()
         put = dict(self._state.logs(job))
         ordered: set[str] = set()
-        for name, (row, _) in found.items():
-            boot = alive.get(row["worker"])
+        missing: dict[str, str] = {}
+        for name, log in found.items():
+            boot = boots.get(log.worker)
             if boot is None:
-                row["missing"] = f"worker {row['worker']} is gone" if row["worker"] else "nobody has it"
+                missing[name] = f"worker {log.worker} is gone" if log.worker else "nobody has it"
             elif len(ordered) >= _ORDERED_MAX:
-                row["missing"] = f"more than {_ORDERED_MAX} logs: name a task for the whole of its own"
-            elif not put.get(name) or row["status"] == "running":
-                self._give(row["worker"], boot, UploadLog(job=job, log=name))
+                missing[name] = f"more than {_ORDERED_MAX} logs: name a task for the whole of its own"
+            elif not put.get(name) or log.status == "running":
+                self._give(log.worker, boot, UploadLog(job=job, log=name))
                 ordered.add(name)
         fresh = self._wait(job, ordered, put)
-        for name, (row, _) in found.items():
-            digest = fresh.get(name)
-            row["blob"] = digest or None
+        made = []
+        for name, log in found.items():
+            digest, why = fresh.get(name), missing.get(name, "")
             if digest:
-                row["missing"] = ""
-            elif not row["missing"] and view.state is JobState.DONE:
-                row["missing"] = "its worker kept it as long as the job ran"
-            elif digest is None and not row["missing"]:
-                row["missing"] = f"worker {row['worker']} hasn't sent it"
-        return [row for row, _ in found.values()]
+                why = ""
+            elif not why and state is JobState.DONE:
+                why = "its worker kept it as long as the job ran"
+            elif not why and digest is None:
+                why = f"worker {log.worker} hasn't sent it"
+            made.append(replace(log, blob=digest or None, missing=why))
+        return made
 
     def _wait(self, job: str, ordered: set[str], before: dict[str, str]) -> dict[str, str]:
         """What is put away once every ordered log is, or the time is over."""
@@ -129,24 +121,30 @@ class Logbook:
         return found
 
 
-def _names(view: JobView) -> str:
+def _names(info: JobInfo) -> str:
     """What a job's tasks are called."""
-    named = [
-        f"{task_name(kind, 0)} to {task_name(kind, total - 1)}" if total > 1 else task_name(kind, 0)
-        for kind, total in ((Kind.MAP, view.maps.total), (Kind.REDUCE, view.reduces.total))
-        if total
-    ]
-    return f"; it has {' and '.join(named)}" if named else ""
+
+    def named(kind: Kind, stage: StageInfo) -> str:
+        first, last = task_name(kind, 0), task_name(kind, stage.total - 1)
+        return f"{first} to {last}" if stage.total > 1 else first
+
+    stages = ((Kind.MAP, info.maps), (Kind.REDUCE, info.reduces))
+    told = [named(kind, stage) for kind, stage in stages if stage.total]
+    return f"; it has {' and '.join(told)}" if told else ""
 
 
-def _row(kind: Kind, index: int, attempt: AttemptId, worker: str, status: str, tail: str) -> LogRow:
-    return LogRow(
-        task=task_name(kind, index),
-        generation=attempt.generation,
-        number=attempt.number,
-        worker=worker,
+def _name(of: ErrorInfo | TaskInfo) -> str:
+    """As `core.paths.attempt_name` has it."""
+    return f"{of.task}.{of.generation}.{of.number}.{of.token}"
+
+
+def _log(of: ErrorInfo | TaskInfo, status: str, tail: str = "") -> LogInfo:
+    return LogInfo(
+        task=of.task,
+        generation=of.generation,
+        number=of.number,
+        token=of.token,
+        worker=of.worker,
         status=status,
         tail=tail,
-        blob=None,
-        missing="",
     )

@@ -16,7 +16,8 @@ from typing import Final, Protocol, TypeVar
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.machine import JobView, Machine
+from mrq.core.info import JobInfo
+from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, JobState, TaskState
 from mrq.errors import InternalError, MrqError, OperatorError
 from mrq.master.outbox import (
@@ -209,8 +210,8 @@ class Master:
 
         self.later(take)
 
-    def view(self, job: str) -> JobView | None:
-        """A snapshot of a job for people, from any thread."""
+    def info(self, job: str) -> JobInfo | None:
+        """A job as people see it, from any thread."""
         with self._lock:
             return self._machine.job(job)
 

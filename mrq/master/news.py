@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mrq.core import wire
-from mrq.core.jobs import JobView
+from mrq.core.info import JobInfo
 from mrq.errors import OperatorError
 from mrq.ports import Desk
 
@@ -25,12 +25,12 @@ _AGAIN_S: Final = 0.5
 
 
 class News:
-    """`jobs` gives (job that clients know, view) of what is under way; called on the news thread."""
+    """`jobs` gives (the machine's id, what is known) of each job under way; called on the news thread."""
 
     def __init__(
         self,
         desk: Desk,
-        jobs: Callable[[], Iterable[tuple[str, JobView]]],
+        jobs: Callable[[], Iterable[tuple[str, JobInfo]]],
         died: Callable[[BaseException], None] = lambda crash: None,
     ) -> None:
         self._desk = desk
@@ -40,7 +40,7 @@ class News:
         self._wake = threading.Event()
         self._stirred = False
         self._due = 0.0
-        self._shown: dict[str, JobView] = {}
+        self._shown: dict[str, JobInfo] = {}
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="mrq-news", daemon=True)
 
@@ -106,11 +106,10 @@ class News:
         return True
 
     def _progress(self) -> None:
-        shown: dict[str, JobView] = {}
-        for job, view in self._jobs():
-            still = replace(view, updated_at=0.0)
-            shown[job] = still
-            if self._shown.get(job) != still:
-                self._waiting.append((job, {"type": "progress", "view": wire.to_wire(view)}))
+        shown: dict[str, JobInfo] = {}
+        for name, info in self._jobs():
+            still = shown[name] = replace(info, updated_at=0.0)
+            if self._shown.get(name) != still:
+                self._waiting.append((info.job, {"type": "progress", "info": wire.to_wire(info)}))
         self._shown = shown
         self._flush()

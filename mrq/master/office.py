@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from mrq.core import events as e
 from mrq.core import wire
-from mrq.core.answers import error_answer
+from mrq.core.answers import error_answer, packed
 from mrq.core.model import NO_LIMITS, JobState, Limits, WorkerHealth
 from mrq.errors import MrqError, OperatorError, UsageError
 from mrq.job.setting_checks import nearest
@@ -30,7 +30,6 @@ from mrq.ports import ClientRequest, Desk
 _READ_S: Final = 5.0
 _AGAIN_S: Final = 0.5
 
-_OVER: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED})
 _Answer = Mapping[str, Any]
 
 
@@ -127,7 +126,7 @@ class Office:
     def _do(self, request: ClientRequest, work: Callable[[_Answer], _Answer]) -> None:
         """Do it, answer, and forget the request. A store that is away leaves it to be asked again."""
         try:
-            answer = work(request.args)
+            answer = packed(request.op, work(request.args))
         except MrqError as exc:
             answer = error_answer(exc)
         except (KeyError, TypeError, ValueError) as exc:
@@ -154,25 +153,25 @@ class Office:
     # What is asked.
 
     def _jobs(self, args: _Answer) -> _Answer:
-        rows = {row["job"]: row for row in (*self._archive.rows(), *self._views.jobs())}
-        return {"jobs": list(rows.values()), "now": time.time()}
+        found = {info.job: info for info in (*self._archive.jobs(), *self._views.jobs())}
+        return {"jobs": list(found.values()), "now": time.time()}
 
     def _status(self, args: _Answer) -> _Answer:
         job, tasks = str(args["job"]), bool(args.get("tasks"))
         found = self._views.status(job, tasks=tasks) or self._archive.status(job, tasks=tasks)
         if found is None:
             raise self._no_job(job)
-        return found
+        return {"jobs": [found], "now": time.time()}
 
     def _workers(self, args: _Answer) -> _Answer:
         wanted = args.get("worker")
-        rows = self._views.workers(everybody=wanted is not None)
+        found = self._views.workers(everybody=wanted is not None)
         if wanted is not None:
-            chosen = [row for row in rows if row["worker"] == wanted]
+            chosen = [w for w in found if w.worker == wanted]
             if not chosen:
-                raise nobody("worker", str(wanted), (row["worker"] for row in rows))
-            rows = chosen
-        return {"leader": self._views.leader, "workers": rows}
+                raise nobody("worker", str(wanted), (w.worker for w in found))
+            found = chosen
+        return {"leader": self._views.leader, "workers": found, "now": time.time()}
 
     def _cancel(self, args: _Answer) -> _Answer:
         job = str(args["job"])
@@ -194,7 +193,7 @@ class Office:
 
     def _order(self, args: _Answer, event: type, health: WorkerHealth) -> _Answer:
         worker = str(args["worker"])
-        known = [row["worker"] for row in self._views.workers()]
+        known = self._views.names()
         if worker not in known:
             raise nobody("worker", worker, known)
         self._acting.settle(event(worker=worker))
@@ -207,17 +206,17 @@ class Office:
 
     def _log(self, args: _Answer) -> _Answer:
         job = str(args["job"])
-        rows = self._logs.rows(job, args.get("task"))
-        if rows is None:
+        found = self._logs.logs(job, args.get("task"))
+        if found is None:
             raise self._no_job(job)
-        return {"logs": rows}
+        return {"logs": found}
 
     def _no_job(self, job: str) -> UsageError:
         if self._archive.expired(job):
             return UsageError(
                 f"job {job} is over for longer than jobs are kept (--keep): nothing is known of it"
             )
-        known = {row["job"] for row in (*self._archive.rows(), *self._views.jobs())}
+        known = {info.job for info in (*self._archive.jobs(), *self._views.jobs())}
         return nobody("job", job, known)
 
 

@@ -245,8 +245,8 @@ class Outbox:
                     orders.setdefault(said.job, []).append(said)
                 case c.GiveAll(order=order):
                     everybody = (
-                        c.GiveOrder(worker=w.worker, boot=w.boot, order=order)
-                        for w in self._machine.workers()
+                        c.GiveOrder(worker=worker, boot=boot, order=order)
+                        for worker, boot in self._machine.boots()
                     )
                     orders.setdefault("", []).extend(everybody)
                 case _:

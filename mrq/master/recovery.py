@@ -28,7 +28,6 @@ from mrq.core.model import (
     Purpose,
     StagedFile,
     TaskResult,
-    TaskState,
 )
 from mrq.errors import CorruptFileError, InputError, MrqError, UsageError
 from mrq.io import committer, inputs
@@ -105,8 +104,8 @@ def recover(
         )
         for done in intact.values()
     ]
-    view = machine.job(spec.job) if machine is not None else None
-    if view is not None and (view.state in (JobState.FAILED, JobState.CANCELLED) or limits != NO_LIMITS):
+    state = machine.state(spec.job) if machine is not None else None
+    if state in (JobState.FAILED, JobState.CANCELLED) or (state is not None and limits != NO_LIMITS):
         events.append(e.RetryRequested(job=spec.job, limits=limits))
     if limits != NO_LIMITS:
         folder.keep_spec(spec)
@@ -126,7 +125,7 @@ def _restored(folder: JobFolder, spec: JobSpec, now: float) -> Machine | None:
     if saved is None:
         return None
     try:
-        machine = Machine.load(saved, now, MachineConfig.for_embedded())
+        machine = Machine.load(saved, now, MachineConfig.for_embedded(), wall=time.time() - now)
     except CorruptFileError:
         return None
     return machine if machine.jobs() == [spec.job] else None
@@ -136,12 +135,10 @@ def _missing(
     machine: Machine, spec: JobSpec, intact: dict[tuple[Kind, int], Completion]
 ) -> Iterator[e.Event]:
     """What the checkpoint takes for done and the disk doesn't have (in that attempt)."""
-    for task in machine.tasks(spec.job):
-        if task.state is not TaskState.COMPLETED or task.attempt is None:
-            continue
-        done = intact.get((task.kind, task.index))
-        if done is None or done.attempt != task.attempt:
-            yield e.OutputMissing(job=spec.job, kind=task.kind, index=task.index, attempt=task.attempt)
+    for kind, index, attempt, _ in machine.completed(spec.job):
+        done = intact.get((kind, index))
+        if done is None or done.attempt != attempt:
+            yield e.OutputMissing(job=spec.job, kind=kind, index=index, attempt=attempt)
 
 
 def _misread(spec: JobSpec, done: dict[tuple[Kind, int], Completion]) -> set[tuple[Kind, int]]:

@@ -23,7 +23,7 @@ from typing import Final
 
 from mrq.core.model import WorkerHealth
 from mrq.core.paths import PROBE, probe_path
-from mrq.core.workers import WorkerView
+from mrq.core.worker_info import WorkerInfo
 
 #: A worker has so long to answer: about two beats.
 WAIT_S: Final = 2.0
@@ -91,7 +91,7 @@ class Shares:
         self,
         probe: Probe | None,
         *,
-        workers: Callable[[], Sequence[WorkerView]],
+        workers: Callable[[], Sequence[WorkerInfo]],
         master: str,
         now: Callable[[], float],
         wait_s: float = WAIT_S,
@@ -121,7 +121,7 @@ class Shares:
                 self._ask(folder, open_)
         return self.known(folder, workers)
 
-    def known(self, folder: str, workers: Sequence[WorkerView] | None = None) -> Apart | None:
+    def known(self, folder: str, workers: Sequence[WorkerInfo] | None = None) -> Apart | None:
         """The same as far as it is known."""
         there = self._asked() if workers is None else workers
         with self._lock:
@@ -153,13 +153,13 @@ class Shares:
         with self._lock:
             return sorted(path for path, known in self._folders.items() if (worker, boot) in known.refused)
 
-    def _asked(self) -> list[WorkerView]:
+    def _asked(self) -> list[WorkerInfo]:
         """Workers that take tasks, and can be asked."""
         if self._probe is None:
             return []
         return [w for w in self._workers() if w.health is WorkerHealth.ALIVE and w.address]
 
-    def _open(self, folder: str, workers: Sequence[WorkerView]) -> list[WorkerView]:
+    def _open(self, folder: str, workers: Sequence[WorkerInfo]) -> list[WorkerInfo]:
         """Of these, who isn't known to share it, and wasn't silent just now."""
         try:
             stat = os.stat(folder)
@@ -177,7 +177,7 @@ class Shares:
             known.refused = {each: at for each, at in known.refused.items() if each in boots}
             return [w for w in workers if _boot(w) not in known.shared and _boot(w) not in self._silent]
 
-    def _ask(self, folder: str, workers: Sequence[WorkerView]) -> None:
+    def _ask(self, folder: str, workers: Sequence[WorkerInfo]) -> None:
         """Note what they say. Raises OSError where the file can't be made."""
         with _made(folder) as nonce:
             said = self._put(workers, folder, nonce)
@@ -198,7 +198,7 @@ class Shares:
                     else:
                         known.refused[each] = at
 
-    def _put(self, workers: Sequence[WorkerView], folder: str, nonce: bytes) -> dict[_Boot, bool | None]:
+    def _put(self, workers: Sequence[WorkerInfo], folder: str, nonce: bytes) -> dict[_Boot, bool | None]:
         """Everybody's answer."""
         assert self._probe is not None
         said: dict[_Boot, bool | None] = {_boot(w): None for w in workers}
@@ -247,5 +247,5 @@ def _made(folder: str) -> Iterator[bytes]:
             os.unlink(path)
 
 
-def _boot(worker: WorkerView) -> _Boot:
+def _boot(worker: WorkerInfo) -> _Boot:
     return worker.worker, worker.boot

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import mrq
 from mrq.core import wire
@@ -19,7 +19,7 @@ from mrq.core.needs import distributions, lacking
 from mrq.core.paths import check_job_id
 from mrq.errors import MrqError, OperatorError, OutputError, UsageError
 from mrq.io import committer, owner
-from mrq.io.plan import Draft, Plan, complete, sample_id
+from mrq.io.plan import Draft, Plan, complete
 from mrq.job import settings
 from mrq.master.shared import SharedRoot, unseen
 from mrq.master.shares import Shares, nearest
@@ -278,21 +278,13 @@ def _spelled(exc: MrqError, output: str | None) -> MrqError:
     return exc if not output or text.startswith(output) else type(exc)(f"{output}: {text}")
 
 
-def shown_id(job: str) -> str:
-    """The id that clients know: of the job itself, or of the one that is sampled for."""
-    return job.removesuffix(_SAMPLE) if job.endswith(_SAMPLE) else job
-
-
-_SAMPLE: Final = sample_id("")
-
-
 def check_packages(
     wanted: Iterable[tuple[str, tuple[str, ...]]], workers: Sequence[Mapping[str, str]]
 ) -> None:
     """Raise UsageError for modules that some worker lacks: `numpy: on 0 of 10 workers`."""
     if not workers:
         return
-    have = [distributions({"packages": packages}) or frozenset() for packages in workers]
+    have = [distributions(packages) or frozenset() for packages in workers]
     missing = []
     for each in wanted:
         module, needs = each[0], Needs(packages=(each,))

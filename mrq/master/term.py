@@ -19,9 +19,9 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, JobState, Kind, Limits, Purpose, TaskResult
+from mrq.core.paths import sample_id, shown_id
 from mrq.errors import CorruptFileError, InputError, MrqError, OperatorError, UsageError
 from mrq.io import committer, inputs, owner
-from mrq.io.plan import sample_id
 from mrq.master.archive import Archive
 from mrq.master.backend import Backend, LeaderBroker
 from mrq.master.dials import DIALS_MAX, Dial, Dials
@@ -33,7 +33,7 @@ from mrq.master.office import Office, nobody
 from mrq.master.outbox import found_in
 from mrq.master.shared import SharedRoot
 from mrq.master.shares import Shares
-from mrq.master.submits import Submits, shown_id
+from mrq.master.submits import Submits
 from mrq.master.term_settings import Overtaken, Settings
 from mrq.master.views import Views
 from mrq.master.waits import Waits
@@ -80,7 +80,7 @@ class Term:
             cluster=self._cluster,
             shared=self._shared,
             slow=self._slow,
-            over=lambda spec, view: self._archive.add(spec, view),
+            over=lambda info: self._archive.add(info),
             died=settings.died,
             stopping=self._stopping,
         )
@@ -110,11 +110,9 @@ class Term:
         self._views = Views(
             look=self._master.look,
             specs=self._master.spec,
-            epoch_s=self._epoch_s,
             now=clock.monotonic,
             leader=f"{settings.owner} (epoch {epoch})",
             shares=self._shares,
-            config=settings.config,
         )
         self._archive = Archive(
             backend.state, keep_s=settings.keep_s, now=clock.monotonic, epoch_s=self._epoch_s
@@ -129,7 +127,7 @@ class Term:
             cut=settings.cut,
         )
         self._keeper.submits = self._submits
-        self._events = backend.events(self._hear)
+        self._events = backend.events(self._master.sink)
         desk = backend.desk()
         self._desk = desk
         self._news = News(desk, self._views.under_way, settings.died)
@@ -168,8 +166,6 @@ class Term:
         self._events.note()
         store.lead(self._master.fence())
         self._machine.adopt_workers(heard, clock.monotonic())
-        for each in heard:
-            self._views.hear(e.BeatReceived(beat=each.beat, health=each.health))
         over: list[str] = []
         first: list[e.Event] = []
         recorded: list[e.Event] = []
@@ -196,7 +192,7 @@ class Term:
             if stored.state is JobState.FAILED:
                 over.append(job)
         events = [e.Restored(embedded=False, incarnation=self.epoch), *recorded, *first]
-        self._broker.attach(leader=self._hear)
+        self._broker.attach(leader=self._master.sink)
 
         def hand_in(master: Master) -> None:
             for each in events:
@@ -254,18 +250,18 @@ class Term:
                 self._settings.say(f"job {job}, which is over, can't be shown: {exc}")
                 continue
             machine = self._archive.machine_of(stored) if stored is not None else None
-            view = machine.job(job) if machine is not None else None
-            if stored is None or machine is None or view is None:
+            info = machine.job(job) if machine is not None else None
+            if stored is None or machine is None or info is None:
                 continue
             spec = stored.spec
-            results = {(t.kind, t.index): t.result for t in machine.tasks(spec.job) if t.result is not None}
+            results = machine.results(spec.job)
             if spec.purpose is Purpose.SAMPLE and stored.state is JobState.DONE:
                 if shown_id(spec.job) not in known:
                     self._go_on(spec, results)
                 continue
-            self._archive.add(replace(spec, splits=()), view)
+            self._archive.add(info)
             if at >= len(over) - _TOLD_AGAIN:
-                self._keeper.settle(spec, stored.state, stored.error, view, results)
+                self._keeper.settle(spec, stored.state, stored.error, info, results)
 
     def _known(self) -> set[str]:
         """Jobs of which something may still be wanted, by the ids that clients know."""
@@ -273,12 +269,12 @@ class Term:
 
     def _keep_house(self) -> None:
         """What is kept for nobody goes."""
-        until = self._settings.clock.monotonic() - self._settings.keep_s
-        for view in self._master.look(lambda m: [v for job in m.jobs() if (v := m.job(job)) is not None]):
-            spec = self._master.spec(view.job)
-            if spec is not None and view.state is JobState.FAILED and 0 < view.finished_at < until:
+        until = self._settings.clock.time() - self._settings.keep_s
+        for name, info in self._views.all():
+            spec = self._master.spec(name)
+            if spec is not None and info.state is JobState.FAILED and 0 < info.finished_at < until:
                 self._keeper.expire(spec)
-        self._shared.sweep(self._known, self._settings.clock.time() - self._settings.keep_s)
+        self._shared.sweep(self._known, until)
 
     def _go_on(self, spec: JobSpec, results: Mapping[tuple[Kind, int], TaskResult]) -> None:
         """A sampling that was done when its leader died."""
@@ -344,8 +340,8 @@ class Term:
     def broker_says(self, trouble: str) -> None:
         """What keeps the broker from taking messages; "" once it takes them again. From any thread."""
         self._views.broker = trouble
-        for job, _ in self._views.under_way():
-            self._news.note(job, trouble or "the broker takes messages again")
+        for _, info in self._views.under_way():
+            self._news.note(info.job, trouble or "the broker takes messages again")
 
     def _say_what_waits(self) -> None:
         """Tell clients what keeps their jobs from going on, when that changes."""
@@ -360,8 +356,9 @@ class Term:
 
     def _written(self) -> list[JobSpec]:
         """Jobs whose attempts run, or will."""
-        views = [view for _, view in self._views.under_way() if view.state is not JobState.COMMITTING]
-        return [spec for view in views if (spec := self._master.spec(view.job)) is not None]
+        going = (JobState.PENDING, JobState.RUNNING)
+        names = self._master.look(lambda m: [name for name in m.jobs() if m.state(name) in going])
+        return [spec for name in names if (spec := self._master.spec(name)) is not None]
 
     def _look_for_apart(self) -> None:
         """Workers, and a master, that were not there when a job was submitted, and don't share its OUT."""
@@ -382,10 +379,6 @@ class Term:
                 self._apart[spec.job] = said
         finally:
             self._looks_for_apart = False
-
-    def _hear(self, event: object) -> None:
-        self._views.hear(event)
-        self._master.sink(event)
 
     # Of submits (`master.submits.Taking`).
 
@@ -428,7 +421,7 @@ class Term:
         state = self._views.state(job)
         past = self._archive.state(job) if state is None else None
         if state is None and past is None:
-            known = {row["job"] for row in (*self._archive.rows(), *self._views.jobs())}
+            known = {info.job for info in (*self._archive.jobs(), *self._views.jobs())}
             if self._archive.expired(job):
                 raise UsageError(f"job {job} is over for longer than jobs are kept; submit it anew")
             raise nobody("job", job, known)

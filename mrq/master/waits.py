@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mrq.core.jobs import JobView
-from mrq.core.model import JobSpec, Status, task_name
+from mrq.core.info import JobInfo
+from mrq.core.model import JobSpec, Status
 from mrq.master.views import Views
 
 
@@ -26,28 +26,29 @@ class Waits:
         """Tell what has changed since the last look."""
         said: dict[str, str] = {}
         lacking: dict[str, set[str]] = {}
-        for job, view in self._views.under_way():
-            spec = self._spec_of(view.job)
+        for name, info in self._views.under_way():
+            job, spec = info.job, self._spec_of(name)
             if spec is None:
                 continue
-            reason = self._views.waits_for(spec, view)
+            reason = self._views.waits_for(spec, info)
             if reason:
                 said[job] = reason
                 if self._said.get(job) != reason:
                     self._note(job, reason)
             told = lacking[job] = self._lacking.get(job, set())
-            for worker, text in short_of_disk(view).items():
+            for worker, text in short_of_disk(info).items():
                 if worker not in told:
                     told.add(worker)
                     self._note(job, text)
         self._said, self._lacking = said, lacking
 
 
-def short_of_disk(view: JobView) -> dict[str, str]:
+def short_of_disk(info: JobInfo) -> dict[str, str]:
     """Of each worker on which a task found no room: a sentence with what it had and what was needed."""
     found: dict[str, str] = {}
-    for told in view.errors:
+    for told in info.errors:
         if told.status is Status.DISK_FULL and told.error is not None:
-            name = task_name(told.kind, told.index)
-            found[told.worker] = f"worker {told.worker} has too little disk for {name}: {told.error.message}"
+            found[told.worker] = (
+                f"worker {told.worker} has too little disk for {told.task}: {told.error.message}"
+            )
     return found

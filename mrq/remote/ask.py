@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from mrq.core import wire
-from mrq.core.answers import raise_error
+from mrq.core.answers import raise_error, unpacked
 from mrq.core.model import NO_LIMITS, Limits
 from mrq.errors import OperatorError
 from mrq.ports import ClientLink, ClientRequest
@@ -35,7 +35,8 @@ class Asker:
         self.closed = threading.Event()
 
     def ask(self, op: str, **args: Any) -> Mapping[str, Any]:
-        """The answer. Raises what the leader raised, OperatorError when nobody answers in time."""
+        """The answer; jobs, workers and logs in it are `core.info`'s. Raises what the leader raised,
+        OperatorError when nobody answers in time."""
         request = ClientRequest(id=secrets.token_hex(12), op=op, args=args)
         until = time.monotonic() + self._timeout_s
         answer = self._patiently(until, lambda: self._once(request, until))
@@ -45,7 +46,7 @@ class Asker:
                 "(python -m mrq.master; --timeout waits longer)"
             )
         raise_error(answer)
-        return answer
+        return unpacked(op, answer)
 
     def tell(self, op: str, **args: Any) -> None:
         """Ask and wait for no answer. Raises OperatorError."""

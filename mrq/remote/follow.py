@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mrq.core import wire
 from mrq.core.answers import error_of
-from mrq.core.jobs import JobView
+from mrq.core.info import ErrorInfo, JobInfo
 from mrq.core.model import ErrorReport, JobState
 from mrq.errors import InternalError, Interrupted, MrqError, OperatorError
 from mrq.remote.ask import Asker
 from mrq.remote.here import Here
-from mrq.result import JobFailed, Result, Summary
+from mrq.result import JobFailed, Result
 
 if TYPE_CHECKING:
     from mrq.handle import Handle
@@ -25,8 +25,8 @@ _READ_S: Final = 10.0
 _SILENT_S: Final = 30.0
 _AGAIN_S: Final = 0.5
 
-#: Makes the result of a job that is done of the last entry of its news.
-ResultOf = Callable[[Mapping[str, Any]], Result]
+#: Makes the result of a job that is done of the last entry of its news, and of what is known of it by then.
+ResultOf = Callable[[Mapping[str, Any], JobInfo], Result]
 
 
 class Follower:
@@ -52,7 +52,7 @@ class Follower:
         self._result_of = result_of
         self._patience_s = patience_s  #: without a connection
         self._position = ""
-        self.last: JobView | None = None
+        self.last: JobInfo | None = None
         self._thread = threading.Thread(target=self._run, name=f"mrq-follow-{handle.job}", daemon=True)
 
     def start(self) -> None:
@@ -109,7 +109,7 @@ class Follower:
         """Take in one entry; True at the end."""
         kind = entry.get("type")
         if kind == "progress":
-            self.last = wire.from_wire(JobView, entry["view"])
+            self._look(entry)
         elif kind == "note":
             self._note(str(entry["text"]))
         elif kind == "ended":
@@ -119,23 +119,33 @@ class Follower:
 
     def _end(self, entry: Mapping[str, Any]) -> None:
         job = self._handle.job
-        if entry.get("view") is not None:
-            self.last = wire.from_wire(JobView, entry["view"])
+        self._look(entry)
         state = JobState(entry["state"])
         error = str(entry.get("error") or "the job failed")
         if state is JobState.DONE:
-            self._handle.finish(self._result_of(entry), None, self.last)
+            assert self.last is not None
+            self._handle.finish(self._result_of(entry, self.last), None, self.last)
         elif state is JobState.CANCELLED:
             self._handle.finish(None, Interrupted(f"job {job} was cancelled"), self.last)
         elif entry.get("error_type"):
             told = error_of(str(entry["error_type"]), self._here.text(error))
             self._handle.finish(None, told, self.last)
         else:
-            reports = [wire.from_wire(ErrorReport, each) for each in entry.get("errors", ())]
-            errors = [self._here.report(each) for each in reports]
+            told_of = self.last.errors if self.last is not None else ()
+            errors = [each.error for each in told_of if each.error is not None]
             self._handle.finish(None, JobFailed(self._here.error(error), job=job, errors=errors), self.last)
 
-
-def summary_of(entry: Mapping[str, Any]) -> Summary:
-    """The numbers in the last entry of a job that is done."""
-    return Summary(**{**entry["summary"], "idle": tuple(entry["summary"].get("idle", ()))})
+    def _look(self, entry: Mapping[str, Any]) -> None:
+        """Take in how far the job is, where an entry says it."""
+        if entry.get("info") is not None:
+            self.last = self._here.job(wire.from_wire(JobInfo, entry["info"]))
+        elif "counters" in entry:  # the end of a job of the version before
+            errors = [wire.from_wire(ErrorReport, each) for each in entry["errors"]]
+            info = JobInfo(
+                job=self._handle.job,
+                state=JobState(entry["state"]),
+                error=entry["error"],
+                errors=tuple(ErrorInfo(error=each) for each in errors),
+                counters=entry["counters"],
+            )
+            self.last = self._here.job(info)

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from mrq.core.info import JobInfo
 from mrq.core.model import ErrorReport
 from mrq.core.pathmap import PathMap
+from mrq.core.worker_info import WorkerInfo
 from mrq.errors import DiskFullError, InputError, OperatorError, OutputError
 
 #: Errors of mrq's that an attempt may end with and that name paths.
@@ -39,22 +41,27 @@ class Here:
         """Why an attempt failed."""
         return replace(report, message=self.text(report.message)) if report.type in _OURS else report
 
-    def answer(self, op: str, answer: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The leader's answer: rows for people."""
-        if op in ("jobs", "workers"):
-            return {**answer, op: [self._row(row) for row in answer[op]]}
-        return self._row(answer) if op == "status" else answer
-
-    def _row(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A `core.rows.JobRow`, `StatusRow` or `WorkerRow`."""
-        made = dict(row)
-        if row.get("error"):
-            made["error"] = self.error(row["error"])
-        if row.get("notes"):
-            made["notes"] = [self.text(note) for note in row["notes"]]
-        if row.get("errors"):
-            made["errors"] = [
-                {**each, "message": self.text(each["message"])} if each["type"] in _OURS else each
-                for each in row["errors"]
-            ]
+    def answer(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The leader's answer to a question."""
+        made = dict(answer)
+        if "jobs" in made:
+            made["jobs"] = [self.job(each) for each in made["jobs"]]
+        if "workers" in made:
+            made["workers"] = [self.worker(each) for each in made["workers"]]
         return made
+
+    def job(self, info: JobInfo) -> JobInfo:
+        """A job as the leader has it."""
+        return replace(
+            info,
+            error=self.error(info.error) if info.error else info.error,
+            notes=tuple(map(self.text, info.notes)),
+            errors=tuple(
+                replace(each, error=self.report(each.error)) if each.error is not None else each
+                for each in info.errors
+            ),
+        )
+
+    def worker(self, info: WorkerInfo) -> WorkerInfo:
+        """A worker as the leader has it."""
+        return replace(info, notes=tuple(map(self.text, info.notes)))

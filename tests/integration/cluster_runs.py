@@ -19,6 +19,7 @@ from typing import Any
 
 from cli_runs import Ran, Runs, descendants, gone
 from docker_run import Run
+from json_objects import plain
 from process_cluster import ProcessCluster
 from services import RABBITMQ, REDIS, Broker, Redis, broker_on, dropped, redis_on, shared
 
@@ -173,7 +174,9 @@ class ClusterRun(ProcessCluster):
         return self.commands[-1]
 
     def ask(self, op: str, **args: Any) -> Mapping[str, Any]:
-        return self._asks.ask(op, **args)
+        """The answer, with jobs, workers and logs as `--json` has them."""
+        answer: Mapping[str, Any] = plain(self._asks.ask(op, **args))
+        return answer
 
     def detached(self, *argv: str) -> str:
         """Submit a job and leave it; its id."""
@@ -221,7 +224,8 @@ class ClusterRun(ProcessCluster):
             raise
 
     def status(self, job: str) -> Mapping[str, Any]:
-        return self.ask("status", job=job, tasks=True)
+        (info,) = self.ask("status", job=job, tasks=True)["jobs"]
+        return dict(info)
 
     def tasks(self, job: str) -> dict[str, Mapping[str, Any]]:
         return {row["task"]: row for row in self.status(job)["tasks"]}

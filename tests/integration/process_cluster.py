@@ -15,6 +15,7 @@ from services import Broker, Redis
 
 from mrq import profile
 from mrq.cluster import ClusterEngine
+from mrq.core.model import WorkerHealth
 
 
 class ProcessCluster:
@@ -102,8 +103,8 @@ class ProcessCluster:
     def workers_ready(self, client: ClusterEngine, count: int) -> None:
         def ready() -> bool:
             rows = client.ask("workers")["workers"]
-            self.seen = [(row["worker"], row["health"], row["trouble"], row["running"]) for row in rows]
-            return sum(row["health"] == "alive" for row in rows) >= count
+            self.seen = [(row.worker, row.health.value, row.trouble, row.beating) for row in rows]
+            return sum(row.health is WorkerHealth.ALIVE for row in rows) >= count
 
         self.until(ready)
 

@@ -13,7 +13,6 @@ from cluster_jobs import Exits, Gated, Slow, Sorted, Upper, Words
 from cluster_rig import Cluster, until
 
 import mrq
-from mrq.core.model import Kind
 from mrq.errors import NoInputFiles, OutputError
 from mrq.result import JobFailed
 
@@ -150,14 +149,12 @@ def test_one_map_of_one_block_moves_and_the_summary_says_that_a_core_was_idle(
 
     def look() -> bool:
         view = handle.view()
-        if view is not None:
-            running, made, records, size = view.under_way(Kind.MAP)
-            if running:
-                seen.append(records)
-                assert abs(made - records / 80) < 0.05
-                assert abs(size - records * 9) <= 9
+        if view is not None and view.maps.attempts:
+            seen.append(view.maps.records_in)
+            assert abs(view.maps.fraction - view.maps.records_in / 80) < 0.05
+            assert abs(view.maps.bytes_in - view.maps.records_in * 9) <= 9
         if hasattr(engine, "ask") and not handle.done():
-            told.append(engine.ask("status", job=handle.job)["stages"][0]["records_in"])
+            told.append(engine.ask("status", job=handle.job)["jobs"][0].maps.records_in)
         return bool(handle.done())
 
     until(look, 60)

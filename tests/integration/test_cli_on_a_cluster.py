@@ -6,15 +6,18 @@ import json
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster_rig import Cluster, cluster, until
+from json_objects import checked
 
 import mrq.cluster
 from mrq.adapters.memory_leading import MemoryClientLink
+from mrq.cli import objects
 from mrq.cli.app import run
 
 JOB = """
@@ -146,7 +149,7 @@ def test_a_detached_job_is_seen_waited_for_and_known_when_it_is_over(
     job = out.strip()
     listed = json.loads(shell("jobs", "--json")[0])["jobs"]
     assert [row["job"] for row in listed] == [job]
-    until(lambda: json.loads(shell("status", job, "--json")[0])["attempts"])
+    until(lambda: json.loads(shell("status", job, "--json")[0])["info"]["attempts"])
     until(lambda: json.loads(shell("workers", "--json")[0])["workers"][0]["attempts"])
     out, _ = shell("status", job)
     assert f"{job} (Words)" in out
@@ -161,6 +164,95 @@ def test_a_detached_job_is_seen_waited_for_and_known_when_it_is_over(
     assert job in shell("jobs")[0]
     _, err = shell("cancel", job, expect=1)
     assert f"{job} was done already" in err
+
+
+def told(shell: Shell, cls: type[objects.Answer], *argv: str, expect: int = 0) -> Any:
+    """What a command prints with --json, which is an object of docs/json.md."""
+    made = checked(shell(*argv, "--json", expect=expect)[0], cls)
+    assert made["exit_code"] == expect
+    return made
+
+
+def same(info: dict[str, Any]) -> Any:
+    """Of a job what both engines must say alike: all but names, times and who ran what."""
+    timed = ("slowest", "slowest_s", "median_s", "attempts")
+    stages = [{name: each for name, each in stage.items() if name not in timed} for stage in info["stages"]]
+    names = ("name", "state", "priority", "inputs", "counters", "attempts", "tasks", "reruns", "backups")
+    return stages, {name: info[name] for name in names}
+
+
+def test_json_is_as_documented_and_a_job_the_same_on_both_engines(
+    one: Cluster, shell: Shell, folder: Path
+) -> None:
+    (folder / "bad.txt").write_text("a\nbad\n")
+    seen = []
+    for engine, flags in (("embedded", ("--cluster", "local")), ("cluster", ())):
+        submit = ("submit", "words.py", "in.txt", "-R", "2", "-j", "1", *flags)
+        told(shell, objects.Planned, *submit, "-o", engine, "--dry-run")
+        done = told(shell, objects.Finished, *submit, "-o", engine)
+        assert (done["engine"], done["status"], done["error"]) == (engine, "done", None)
+        assert (done["info"]["job"], done["info"]["output"]) == (done["job"], engine)
+        assert done["info"]["submitted_at"] <= done["info"]["started_at"] <= done["info"]["finished_at"]
+        assert abs(done["info"]["finished_at"] - time.time()) < 60
+        seen.append(same(done["info"]))
+        refused = told(shell, objects.Answer, *submit, "-o", engine, expect=2)
+        assert (refused["status"], refused["info"]) == ("refused", None)
+        failed = told(shell, objects.Answer, "submit", "words.py", "bad.txt", "-o", "no", *flags, expect=1)
+        assert (failed["status"], failed["info"]["state"]) == ("failed", "failed")
+        assert failed["error"]["attempts"] == [each["error"] for each in failed["info"]["errors"]]
+        again = told(shell, objects.Answer, "retry", failed["job"], *flags, expect=1)
+        assert again["info"]["job"] == failed["job"]
+        told(shell, objects.Settings, "config", *flags)
+    assert seen[0] == seen[1]
+    for command in (("retry", "--cluster", "local"), ("jobs", "--cluster", "local")):
+        assert len(told(shell, objects.Kept, *command)["kept"]) == 1
+    assert told(shell, objects.Cleaned, "clean")["bytes"] > 0
+
+
+def test_json_of_the_commands_of_a_cluster_is_as_documented(one: Cluster, shell: Shell, folder: Path) -> None:
+    gate = folder / "gate"
+    argv = (
+        "submit",
+        "words.py",
+        "in.txt",
+        "-o",
+        "out",
+        "-R",
+        "1",
+        "--set",
+        f"gate={gate}",
+        "--split-size",
+        "100",
+    )
+    job = told(shell, objects.Answer, *argv, "--detach")["job"]
+    until(lambda: told(shell, objects.Status, "status", job)["info"]["attempts"])
+    shown = told(shell, objects.Status, "status", job, "--tasks")
+    assert (shown["info"]["state"], shown["status"]) == ("running", "status")
+    assert len(shown["info"]["tasks"]) == sum(stage["total"] for stage in shown["info"]["stages"])
+    assert abs(shown["now"] - time.time()) < 60
+    until(lambda: told(shell, objects.Workers, "workers")["workers"][0]["attempts"])
+    (worker,) = told(shell, objects.Workers, "workers", "w0")["workers"]
+    assert worker["attempts"][0]["task"] in [each["task"] for each in shown["info"]["attempts"]]
+    (listed,) = told(shell, objects.Jobs, "jobs")["jobs"]
+    assert (listed["job"], listed["attempts"]) == (job, [])
+    assert listed["stages"][0]["running"]
+    gate.touch()
+    assert told(shell, objects.Finished, "wait", job)["info"]["state"] == "done"
+    assert told(shell, objects.Logs, "logs", job, "--all")["logs"]
+    late = told(shell, objects.Answer, "cancel", job, expect=1)
+    assert (late["status"], late["error"]) == ("done", None)
+    gate.unlink()
+    other = told(shell, objects.Answer, *argv, "--detach", "--overwrite")["job"]
+    ended = told(shell, objects.Answer, "cancel", other)
+    assert ended["status"] == "cancelled"
+    ordered = told(shell, objects.Ordered, "workers", "quarantine", "w0")
+    assert (ordered["worker"], ordered["health"]) == ("w0", "quarantined")
+    (worker,) = told(shell, objects.Workers, "workers")["workers"]
+    assert (worker["health"], worker["reason"]) == ("quarantined", "an operator put it there")
+    assert 0 <= told(shell, objects.Workers, "workers")["now"] - worker["since"] < 60
+    told(shell, objects.Ordered, "workers", "readmit", "w0")
+    unknown = told(shell, objects.Answer, "status", "nope", expect=2)
+    assert unknown["error"]["type"] == "UsageError"
 
 
 def test_unknown_names_are_told_with_the_nearest(one: Cluster, shell: Shell, folder: Path) -> None:
@@ -218,7 +310,7 @@ def test_ctrl_c_cancels_the_job_and_nothing_is_left(one: Cluster, shell: Shell, 
     assert main is not None
 
     def interrupt() -> None:
-        until(lambda: any(row["running"] for row in client.ask("jobs")["jobs"]))
+        until(lambda: any(row.maps.running for row in client.ask("jobs")["jobs"]))
         signal.pthread_kill(main, signal.SIGINT)
 
     watcher = threading.Thread(target=interrupt)
@@ -230,7 +322,7 @@ def test_ctrl_c_cancels_the_job_and_nothing_is_left(one: Cluster, shell: Shell, 
     # It may run before the answer to its submit has come back: then that is taken back, which cancels it too.
     assert re.search(r"job words-\w+ (is cancelled|was taken back)", err)
     assert not (folder / "out").exists()
-    until(lambda: [row["state"] for row in client.ask("jobs")["jobs"]] == ["cancelled"])
+    until(lambda: [row.state.value for row in client.ask("jobs")["jobs"]] == ["cancelled"])
 
 
 def test_a_cluster_without_workers_says_so_and_waits(

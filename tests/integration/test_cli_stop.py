@@ -159,7 +159,7 @@ def test_a_job_that_was_killed_goes_on_where_it_was(shell):
     assert gone(children), "executors end with their parent"
     assert not (shell.folder / "out").exists()
     before = {name.split(".")[0] for name in os.listdir(shell.marks)}
-    listed = shell.run("retry", "--json").json["jobs"]
+    listed = shell.run("retry", "--json").json["kept"]
     assert len(listed) == 1
     assert listed[0]["bytes"] > 0
     again = shell.run("retry", listed[0]["job"])
@@ -179,7 +179,7 @@ def test_inputs_that_changed_are_refused_by_name(shell):
     os.kill(process.pid, signal.SIGKILL)
     finish(process, timeout_s=20)
     shell.write("in.txt", "something else\n")
-    (left,) = shell.run("retry", "--json").json["jobs"]
+    (left,) = shell.run("retry", "--json").json["kept"]
     ran = shell.run("retry", left["job"])
     assert ran.code == 2
     assert "in.txt" in ran.err

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -83,12 +84,15 @@ def test_the_json_object_of_a_job(shell):
     ran = shell.submit("wc.py", "in.txt", "-o", "out", "-R", "2", "--json")
     assert ran.code == 0, ran.err
     made = ran.json
-    assert (made["version"], made["status"], made["exit_code"], made["engine"]) == (1, "done", 0, "embedded")
+    assert (made["version"], made["status"], made["exit_code"], made["engine"]) == (2, "done", 0, "embedded")
     assert made["name"] == "WordCount"
     assert made["job"].startswith("wordcount-")
     assert made["output"] == str(shell.folder / "out")
     assert [os.path.basename(part) for part in made["parts"]] == ["part-00000", "part-00001"]
-    assert made["counters"] == {"lines": 101}
+    assert made["info"]["counters"] == {"lines": 101}
+    assert (made["info"]["job"], made["info"]["state"]) == (made["job"], "done")
+    assert [stage["completed"] for stage in made["info"]["stages"]] == [1, 2]
+    assert abs(made["info"]["finished_at"] - time.time()) < 60
     assert made["error"] is None
     assert made["summary"]["records_in"] == 101
     assert made["summary"]["records_out"] == 6
@@ -215,6 +219,8 @@ class Needs(mrq.Job):
     made = ran.json
     assert made["status"] == "failed"
     assert made["error"]["attempts"][0]["type"] == "FileNotFoundError"
+    assert made["info"]["errors"][0]["error"] == made["error"]["attempts"][0]
+    assert made["info"]["state"] == "failed"
     assert f"mrq retry {made['job']}" in ran.err
     listed = shell.run("retry")
     assert made["job"].encode() in listed.out
@@ -235,7 +241,8 @@ def test_clean_gives_a_failed_job_up(shell):
     assert shell.staged() == [".out.mrq"]
     ran = shell.run("clean", "--json")
     assert ran.code == 0
-    assert len(ran.json["jobs"]) == 1
+    assert len(ran.json["removed"]) == 1
+    assert ran.json["bytes"] > 0
     assert shell.temporary() == []
     assert shell.staged() == []
     assert shell.run("retry").out.startswith(b"nothing to go on with")

@@ -38,7 +38,7 @@ def test_reduces_start_before_maps_end_and_fetch_as_they_go(cluster: ClusterRun)
         return 0.0, 0
 
     def maps_done() -> int:
-        return int(cluster.status(job)["maps_done"])
+        return int(cluster.status(job)["stages"][0]["completed"])
 
     cluster.until(lambda: maps_done() == 2 and shuffling()[1] > 0 and shuffling()[0] >= 0.5)
     half = shuffling()
@@ -63,7 +63,7 @@ def test_two_jobs_at_once(cluster: ClusterRun) -> None:
     cluster.until(lambda: cluster.began("right"))
     assert len(cluster.began("left")) == 2
     listed = cluster.mrq("jobs", "--json").json["jobs"]
-    assert {row["job"] for row in listed if row["running"]} == {left, right}
+    assert {row["job"] for row in listed if any(each["running"] for each in row["stages"])} == {left, right}
     cluster.open("right")
     cluster.mrq("wait", right)
     assert cluster.status(left)["state"] == "running"

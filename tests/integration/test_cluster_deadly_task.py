@@ -75,7 +75,7 @@ def test_a_record_that_kills_its_worker_fails_its_job_by_name_and_no_other(clust
     words = [f"word{n}" for n in range(48)]
     with started_again(cluster) as died:
         good = cluster.held("good", words, "-R", "2")
-        cluster.until(lambda: cluster.status(good)["maps_done"] >= 1)
+        cluster.until(lambda: cluster.status(good)["stages"][0]["completed"] >= 1)
         bad = cluster.detached("deadly.py", path, "-o", "deadly-out", "-R", "1")
         began = time.monotonic()
         cluster.until(lambda: cluster.status(bad)["state"] == "failed", 240)

@@ -28,7 +28,7 @@ def started(
 
 
 def completed(client: ClusterEngine) -> dict[str, int]:
-    return {row["worker"]: row["completed"] for row in client.ask("workers")["workers"]}
+    return {row.worker: row.completed for row in client.ask("workers")["workers"]}
 
 
 def lines(tmp_path: Path, count: int = 40) -> Path:
@@ -55,7 +55,7 @@ def test_a_job_runs_only_on_workers_that_it_fits_or_waits_by_name(
         f"no worker can run {handle.job}: it asks for 921,600 MiB an executor, and the largest worker has "
         "4,096 MiB; ask for less (`memory`), or add a larger one"
     )
-    started.until(lambda: client.ask("status", job=handle.job)["waits_for"] == reason)
+    started.until(lambda: client.ask("status", job=handle.job)["jobs"][0].waits_for == reason)
     started.until(lambda: f"note: {reason}" in started.said)
     shown = subprocess.run(
         [sys.executable, "-m", "mrq", "status", handle.job],
@@ -67,8 +67,8 @@ def test_a_job_runs_only_on_workers_that_it_fits_or_waits_by_name(
     assert reason.split(";")[0] in " ".join(shown.stdout.decode().split())
     other = client.run(Words, [source], tmp_path / "other", **cut)
     assert other.counters == result.counters
-    row = client.ask("status", job=handle.job)
-    assert (row["state"], row["stages"][0]["idle"]) == ("pending", result.summary.maps)
+    (row,) = client.ask("status", job=handle.job)["jobs"]
+    assert (row.state.value, row.maps.idle) == ("pending", result.summary.maps)
 
     before = completed(client)
     started.worker("huge", 2, 1, *HUGE)
@@ -93,11 +93,11 @@ def test_a_small_worker_that_joins_takes_nothing_of_what_is_on_the_queue(
     started.until(lambda: (gate / "runs").exists())
     started.worker("small", 4, 1, *SMALL)
     started.workers_ready(client, 2)
-    maps = client.ask("status", job=handle.job)["stages"][0]
-    assert (maps["running"], maps["completed"]) == (1, 0)
+    maps = client.ask("status", job=handle.job)["jobs"][0].maps
+    assert (maps.running, maps.completed) == (1, 0)
     (gate / "open").touch()
     result = handle.result(60)
     assert result.summary.records_in == 6
     assert completed(client)["small"] == 0
-    row = client.ask("status", job=handle.job)
-    assert (row["failures"], row["losses"], row["worker_losses"]) == (0, 0, 0)
+    (row,) = client.ask("status", job=handle.job)["jobs"]
+    assert (row.failures, row.losses, row.worker_losses) == (0, 0, 0)

@@ -60,7 +60,7 @@ def test_a_worker_that_comes_back_by_another_name_takes_the_row_of_the_old_one(c
     assert ("old", "dead") in listed()
     cluster.workers("new", root="old")
     assert {name for name, _ in listed()} == {"w0", "elsewhere", "new"}
-    assert cluster.ask("workers", worker="old")["workers"][0]["last_beat_s"] < 60
+    assert cluster.ask("workers", worker="old")["workers"][0]["silent_s"] < 60
     assert health(cluster, "old") == "dead"
     cluster.stop("new", "elsewhere")
 
@@ -96,8 +96,8 @@ def test_a_killed_worker_s_tasks_are_run_again_in_two_beats(cluster: ClusterRun)
     rows = cluster.mrq("status", job, "--json").json
     assert [
         (each["task"], each["worker"], each["generation"], each["number"])
-        for each in rows["attempts"]
-        if each["kind"] == "map"
+        for each in rows["info"]["attempts"]
+        if each["stage"] == "map"
     ] == [("m-00000", "w0", 1, 2), ("m-00001", "w0", 1, 2)]
     cluster.open("kill")
     cluster.mrq("wait", job)

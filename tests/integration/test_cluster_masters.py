@@ -28,7 +28,9 @@ def _logs(cluster: ClusterRun) -> Iterator[None]:
 def half_done(cluster: ClusterRun, name: str) -> str:
     """A job of which three maps are complete and two run; its id."""
     job = cluster.held(name, LINES, "-R", "2")
-    cluster.until(lambda: cluster.status(job)["maps_done"] == 3 and len(maps(cluster, name)) == 5)
+    cluster.until(
+        lambda: cluster.status(job)["stages"][0]["completed"] == 3 and len(maps(cluster, name)) == 5
+    )
     return job
 
 

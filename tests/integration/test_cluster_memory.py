@@ -92,7 +92,7 @@ def test_a_total_order_samples_first(one: Cluster, books: Path, tmp_path: Path) 
     assert parts(result) == parts(embedded)
     keys = [key for key, _ in result]
     assert keys == sorted(keys)
-    assert [row["job"] for row in one.client().ask("jobs")["jobs"]] == [result.job]
+    assert [row.job for row in one.client().ask("jobs")["jobs"]] == [result.job]
 
 
 def test_a_job_without_reduce_commits_its_maps_parts(one: Cluster, books: Path, tmp_path: Path) -> None:
@@ -129,14 +129,14 @@ def test_a_users_error_fails_the_job_by_name_and_can_be_retried(
     assert (error.type, error.path, error.offset) == ("ValueError", str(tmp_path / "in.txt"), 5)
     job = failed.value.job
     assert not (tmp_path / "out").exists()
-    row = client.ask("status", job=job)
-    assert (row["state"], len(row["errors"])) == ("failed", 2)  # the same error at the same record twice
+    (row,) = client.ask("status", job=job)["jobs"]
+    assert (row.state, len(row.errors)) == (JobState.FAILED, 2)  # the same error at the same record twice
     logs = client.ask("logs", job=job)["logs"]
-    assert any("about to fail" in log["tail"] for log in logs)
+    assert any("about to fail" in log.tail for log in logs)
     (gate / "mended").touch()
     client.retry(job).result(20)
     assert (tmp_path / "out/part-00000").read_text() == "bad\t1\ngood\t1\n"
-    assert client.ask("status", job=job)["state"] == "done"
+    assert client.ask("status", job=job)["jobs"][0].state is JobState.DONE
 
 
 def test_a_retry_refuses_inputs_that_changed(one: Cluster, tmp_path: Path, gate: Path) -> None:
@@ -273,7 +273,7 @@ def test_a_job_that_failed_by_its_output_names_it_as_it_is_here(
         handle.result(20)
     assert f"OutputError: {here}/.out.mrq isn't seen on " in str(failed.value)
     assert failed.value.errors[-1].message.startswith(f"{here}/.out.mrq isn't seen on ")
-    assert f"OutputError: {here}/.out.mrq isn't seen" in client.ask("status", job=handle.job)["error"]
+    assert f"OutputError: {here}/.out.mrq isn't seen" in client.ask("status", job=handle.job)["jobs"][0].error
 
 
 def test_a_path_that_nobody_sees_is_refused_with_what_is_seen(one: Cluster, tmp_path: Path) -> None:
@@ -467,7 +467,7 @@ def test_a_worker_that_joins_without_a_jobs_package_takes_nothing_of_it(tmp_path
         handle = client.start_draft(replace(draft, spec=needing))
         made.worker("lacks", slots=4, about={"packages": {"other": "1"}})
         assert handle.result(30).summary.maps > 5
-        done = {row["worker"]: row["completed"] for row in client.ask("workers")["workers"]}
+        done = {row.worker: row.completed for row in client.ask("workers")["workers"]}
         assert done["lacks"] == 0
 
 
@@ -477,7 +477,7 @@ def test_a_job_waits_for_workers_and_says_so(tmp_path: Path, books: Path) -> Non
         client = made.client()
         handle = client.start(Words, [books], tmp_path / "out")
         until(lambda: "note: no workers yet: waiting" in made.said)
-        assert client.ask("status", job=handle.job)["waits_for"] == "no workers yet: waiting"
+        assert client.ask("status", job=handle.job)["jobs"][0].waits_for == "no workers yet: waiting"
         made.worker("w0")
         handle.result(20)
 
@@ -488,13 +488,13 @@ def test_rows_show_what_runs(one: Cluster, tmp_path: Path, gate: Path) -> None:
         Gated(gate=str(gate)), gated(tmp_path / "in", 2), tmp_path / "out", split_size=20_000
     )
     until(lambda: len(ran(gate)) == 2)
-    until(lambda: [row for row in client.ask("workers")["workers"][0]["attempts"] if row["phase"]])
+    until(lambda: [row for row in client.ask("workers")["workers"][0].attempts if row.phase])
     (worker,) = client.ask("workers", worker="w0")["workers"]
-    assert (worker["health"], worker["outputs_count"], worker["completed"]) == ("alive", 1, 1)
-    assert worker["attempts"][0]["task"] == "m-00001"
-    assert client.ask("status", job=handle.job)["tasks"] == []
-    row = client.ask("status", job=handle.job, tasks=True)
-    assert [task["state"] for task in row["tasks"]] == ["completed", "running", "idle"]
+    assert (worker.health.value, worker.outputs_count, worker.completed) == ("alive", 1, 1)
+    assert worker.attempts[0].task == "m-00001"
+    assert client.ask("status", job=handle.job)["jobs"][0].tasks == ()
+    (row,) = client.ask("status", job=handle.job, tasks=True)["jobs"]
+    assert [task.state.value for task in row.tasks] == ["completed", "running", "idle"]
     until(lambda: (view := handle.view()) is not None and view.maps.completed == 1)
     assert client.ask("drain", worker="w0")["health"] == "draining"
     assert client.ask("quarantine", worker="w0")["health"] == "draining", "it leaves all the same"
@@ -551,14 +551,14 @@ def test_a_shared_root_that_is_none_is_refused_where_it_is_needed(tmp_path: Path
     with cluster(tmp_path, workers=0, probe=lambda asked: asked.folder != blind) as made:
         made.worker("w0", address="here:1")
         client = made.client()
-        until(lambda: [w["health"] for w in client.ask("workers")["workers"]] == ["alive"])
+        until(lambda: [w.health.value for w in client.ask("workers")["workers"]] == ["alive"])
         with pytest.raises(OperatorError, match=rf"worker w0 doesn't share {blind} .*: set shared_root"):
             client.run(Words, [tmp_path / "in.txt"])
         with pytest.raises(OperatorError, match="inputs that are sent"):
             client.run(Words, None, tmp_path / "out", records=["x"])
         assert not (tmp_path / "out").exists()
         client.run(Words, [tmp_path / "in.txt"], tmp_path / "out")
-        assert client.ask("workers")["workers"][0]["notes"] == [f"{blind} isn't shared with the leader"]
+        assert client.ask("workers")["workers"][0].notes == (f"{blind} isn't shared with the leader",)
 
 
 def test_a_leader_that_does_not_see_a_jobs_output_says_so(tmp_path: Path, gate: Path) -> None:
@@ -581,8 +581,8 @@ def test_logs_of_a_finished_job_are_still_had(one: Cluster, tmp_path: Path) -> N
     client = one.client()
     job = client.run(Chatty, [tmp_path / "in.txt"], tmp_path / "out").job
     (row,) = client.ask("logs", job=job, task="m-00000")["logs"]
-    assert (row["worker"], row["status"]) == ("w0", "done")
-    assert row["blob"] or row["missing"] == "its worker kept it as long as the job ran"
+    assert (row.worker, row.status) == ("w0", "done")
+    assert row.blob or row.missing == "its worker kept it as long as the job ran"
 
 
 def test_connect_finds_the_cluster_or_says_that_there_is_none(

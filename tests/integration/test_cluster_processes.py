@@ -59,8 +59,8 @@ def test_word_count_on_a_master_and_three_workers_is_the_embedded_one(
     assert parts(result) == parts(embedded)
     assert result.counters == embedded.counters
     rows = client.ask("workers")["workers"]
-    assert sum(row["completed"] for row in rows) == result.summary.maps + result.summary.reduces
-    assert client.ask("status", job=result.job)["state"] == "done"
+    assert sum(row.completed for row in rows) == result.summary.maps + result.summary.reduces
+    assert client.ask("status", job=result.job)["jobs"][0].state.value == "done"
     (tmp_path / "small.txt").write_text("a b a\n")
     for number in range(12):
         small = client.run(Words, [tmp_path / "small.txt"], tmp_path / f"small{number}", reducers=1)

@@ -43,7 +43,9 @@ def half_done(cluster: ClusterRun, name: str) -> str:
     cluster.until(lambda: len(maps(cluster, name)) == 3)
     for task in sorted(maps(cluster, name))[:2]:
         cluster.open(name, WORDS[int(task[2:])])
-    cluster.until(lambda: cluster.status(job)["maps_done"] == 2 and len(running(cluster, job)) == 3)
+    cluster.until(
+        lambda: cluster.status(job)["stages"][0]["completed"] == 2 and len(running(cluster, job)) == 3
+    )
     cluster.until(lambda: len(maps(cluster, name)) == 5)
     return job
 

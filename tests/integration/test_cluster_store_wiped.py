@@ -42,7 +42,9 @@ def _logs(cluster: ClusterRun) -> Iterator[None]:
 def half_done(cluster: ClusterRun, name: str) -> str:
     """A job of which two maps are complete and one waits for a gate; its id."""
     job = cluster.held(name, LINES, "-R", "2")
-    cluster.until(lambda: cluster.status(job)["maps_done"] == 2 and "m-00002" in cluster.began(name))
+    cluster.until(
+        lambda: cluster.status(job)["stages"][0]["completed"] == 2 and "m-00002" in cluster.began(name)
+    )
     return job
 
 

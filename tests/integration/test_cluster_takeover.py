@@ -126,7 +126,7 @@ def test_a_leader_killed_at_any_step_of_a_commit_is_succeeded_and_out_is_whole(
             killing.clear()
             assert dict(handle.result(20)) == {"a": "1", "b": "2", str(at): "1"}, f"killed at step {at}"
             assert committer.read_manifest(str(tmp_path / "out")).job == handle.job
-            assert client.ask("status", job=handle.job)["state"] == "done"
+            assert client.ask("status", job=handle.job)["jobs"][0].state is JobState.DONE
             assert not [name for name in os.listdir(tmp_path) if name.endswith(".mrq")], f"step {at}"
             if not died:
                 assert at > 8
@@ -174,9 +174,9 @@ def test_a_job_whose_records_cannot_be_read_fails_alone_and_is_found_by_name(tmp
         assert dict(good.result(20)) == {"wait": "1"}
         with pytest.raises(OperatorError, match="can't be gone on with: the records of job"):
             torn.result(20)
-        row = client.ask("status", job=torn.job)
-        assert (row["state"], "can't be read" in row["error"]) == ("failed", True)
-        states = {row["job"]: row["state"] for row in client.ask("jobs")["jobs"]}
+        (row,) = client.ask("status", job=torn.job)["jobs"]
+        assert (row.state, "can't be read" in str(row.error)) == (JobState.FAILED, True)
+        states = {row.job: row.state.value for row in client.ask("jobs")["jobs"]}
         assert states == {torn.job: "failed", good.job: "done"}
         with pytest.raises(UsageError, match="nothing to go on with"):
             client.retry(torn.job)

@@ -339,7 +339,8 @@ def test_workers_that_come_back_with_each_others_addresses_lose_no_fetch(run: Ru
         for number in (1, 2, 3):
             done = submit_from_the_host(made, "data/in", "-o", f"data/out-{number}", *flags)
             assert done.returncode == 0, done.stderr + made.said()
-            row = json.loads(made.compose("run", "--rm", "-T", "mrq", "status", job_of(done), "--json"))
+            told = json.loads(made.compose("run", "--rm", "-T", "mrq", "status", job_of(done), "--json"))
+            row = told["info"]
             assert (row["errors"], row["reruns"], row["losses"]) == ([], 0, 0), row
             assert parts(made.data / f"out-{number}") == parts(made.data / "out-0")
         check_workers_made_anew(made)

@@ -166,7 +166,7 @@ def test_a_cancel_between_the_samples_and_the_job_counts(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("where", ["handle", "view", "next_tick"])
+@pytest.mark.parametrize("where", ["handle", "info", "next_tick"])
 def test_a_bug_in_the_master_fails_every_job_by_name(
     engine: Engine, text: list[str], tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +181,7 @@ def test_a_bug_in_the_master_fails_every_job_by_name(
     def boom(*args: Any) -> Any:
         raise ZeroDivisionError("boom")
 
-    setattr(master if where == "view" else master._machine, where, boom)
+    setattr(master if where == "info" else master._machine, where, boom)
     for handle in handles:
         with pytest.raises(MrqError, match="boom"):
             handle.result(WAIT_S)

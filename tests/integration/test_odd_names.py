@@ -11,6 +11,7 @@ from cluster_rig import Cluster, cluster, until
 
 import mrq
 from mrq.client import JobFailed
+from mrq.core.model import JobState
 
 NAME = os.fsdecode(b"caf\xe9.txt")
 
@@ -47,7 +48,7 @@ def test_on_a_cluster_it_runs_fails_by_name_and_is_retried(tmp_path: Path, gate:
         with pytest.raises(JobFailed, match="can't read 'bad'") as failed:
             client.run(Broken(gate=str(gate)), [source], out)
         assert failed.value.errors[-1].path == str(source)
-        assert client.ask("status", job=failed.value.job)["state"] == "failed"
+        assert client.ask("status", job=failed.value.job)["jobs"][0].state is JobState.FAILED
         (gate / "mended").touch()
         client.retry(failed.value.job).result(20)
         assert (out / "part-00000").read_text() == "bad\t1\ngood\t1\n"

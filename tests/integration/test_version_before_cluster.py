@@ -19,7 +19,8 @@ from services import Broker, Redis
 
 import mrq
 from mrq.adapters.redis.packing import unpack
-from mrq.core.model import JobSpec
+from mrq.core.info import JobInfo
+from mrq.core.model import JobSpec, JobState
 
 
 class Left:
@@ -35,6 +36,7 @@ class Left:
         ]
         self._changes += self._renamed(found["keys"])
         assert all(len(was) == len(now) for was, now in self._changes)
+        self.made_at: float = found["made_ms"] / 1000
         self._later_ms = time.time_ns() // 1_000_000 - found["made_ms"]
         for path in self.folder.glob(".out-*/job"):
             path.write_bytes(self._here(path.read_bytes()))
@@ -124,27 +126,31 @@ def test_jobs_kept_in_redis_go_on(cluster: ProcessCluster, left: Left) -> None:
     cluster.worker("new", 4, 2)
     cluster.workers_ready(client, 1)
 
-    def row(name: str) -> Mapping[str, Any]:
-        return client.ask("status", job=jobs[name])
+    def row(name: str) -> JobInfo:
+        (info,) = client.ask("status", job=jobs[name])["jobs"]
+        return info
 
     # What was over, and what was being committed.
     assert sorted(client.handle(jobs["private"]).result(30)) == [("p", 2), ("q", 1)]
     assert client.handle(jobs["committing"]).result(30).output == str(left.folder / "out-committing")
     assert counted(left.folder / "out-committing") == {"m": 2, "n": 1}
     # What ran, and what samples were taken for: their workers are gone with all that they had.
-    assert {name: row(name)["state"] for name in ("unfinished", "ordered")} == dict.fromkeys(
+    assert {name: row(name).state.value for name in ("unfinished", "ordered")} == dict.fromkeys(
         ("unfinished", "ordered"), "running"
     )
     (left.folder / "gates/open").touch()
     done = client.handle(jobs["unfinished"]).result(60)
     assert counted(left.folder / "out-unfinished") == {"a": 1, "once": 1, "c": 1, "d": 1}
     assert done.counters["lines"] == 4
-    assert (row("unfinished")["failures"], row("unfinished")["error"]) == (1, None)
+    assert (row("unfinished").failures, row("unfinished").error) == (1, None)
+    told = row("unfinished").errors[0]
+    assert (told.stage, told.error and told.error.type) == ("map", "ValueError")
+    assert abs(told.at - left.made_at) < 60
     client.handle(jobs["ordered"]).result(60)
     assert list(counted(left.folder / "out-ordered").items()) == [("a", 1), ("b", 1)]
     # What had failed.
-    assert row("failed")["state"] == "failed"
-    assert "can't read 'bad'" in row("failed")["error"]
+    assert row("failed").state is JobState.FAILED
+    assert "can't read 'bad'" in str(row("failed").error)
     (left.folder / "gates/mended").touch()
     client.retry(jobs["failed"]).result(60)
     assert counted(left.folder / "out-failed") == {"a": 2, "b": 1, "bad": 1}

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.digest import MASK, consumed
-from mrq.core.machine import JobView, Machine, MachineConfig, TaskView
+from mrq.core.info import JobInfo, TaskInfo
+from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import (
     AttemptId,
     Beat,
@@ -31,6 +32,7 @@ from mrq.core.model import (
     TaskMessage,
     TaskResult,
     TaskState,
+    task_name,
 )
 from mrq.core.orders import DropJob, Kill, Offer
 
@@ -300,7 +302,7 @@ class Script:
     def killed(self, where: list[c.Command] | None = None) -> list[str]:
         return [x.order.token for x in self.ordered(Kill, where)]
 
-    def view(self, job: str = "j") -> JobView:
+    def view(self, job: str = "j") -> JobInfo:
         found = self.machine.job(job)
         assert found is not None
         return found
@@ -308,9 +310,15 @@ class Script:
     def state(self, job: str = "j") -> JobState:
         return self.view(job).state
 
-    def task(self, task: str) -> TaskView:
+    def task(self, task: str) -> TaskInfo:
         job, kind, index = parse(task)
-        return next(t for t in self.machine.tasks(job) if (t.kind, t.index) == (kind, index))
+        return next(t for t in self.machine.tasks(job) if t.task == task_name(kind, index))
+
+    def winner(self, task: str) -> AttemptId | None:
+        """The attempt whose result is taken, of a completed task."""
+        job, kind, index = parse(task)
+        done = {(kind, index): attempt for kind, index, attempt, _ in self.machine.completed(job)}
+        return done.get((kind, index))
 
     def is_(self, task: str, state: TaskState) -> bool:
         return self.task(task).state is state

@@ -57,7 +57,7 @@ def test_timestamps_are_queued_started_updated_finished():
     t = s.task("m0")
     assert (t.queued_at, t.started_at, t.finished_at) == (100.0, 101.0, 103.0)
     assert t.updated_at == 103.0
-    assert (t.worker, t.boot, t.winner) == ("w1", "w1-boot1", claim.attempt)
+    assert (t.worker, t.boot, s.winner("m0")) == ("w1", "w1-boot1", claim.attempt)
 
 
 def test_embedded_reduces_start_after_the_maps():
@@ -103,7 +103,7 @@ def test_a_sampling_job_ends_without_a_commit():
     s.run("m1", worker="w1")
     assert s.state() is JobState.DONE
     assert not s.of(c.StartCommit, s.log)
-    assert s.task("m0").result.sample == b"keys"
+    assert s.machine.results("j")[Kind.MAP, 0].sample == b"keys"
 
 
 def test_submitting_the_same_job_twice_changes_nothing():
@@ -138,7 +138,7 @@ def test_a_double_claim_changes_nothing():
     s = two_by_one()
     claim = s.claim("m0", "w1")
     assert s.tell(claim) == []
-    assert len(s.view().running) == 1
+    assert len(s.view().attempts) == 1
 
 
 def test_a_report_that_overtakes_its_claim_counts():
@@ -147,7 +147,7 @@ def test_a_report_that_overtakes_its_claim_counts():
     s.done(claim)
     assert s.is_("m0", TaskState.COMPLETED)
     assert s.tell(claim) == []
-    assert s.machine.workers()[0].running == 0
+    assert not s.machine.workers(whole=True)[0].attempts
 
 
 def test_a_claim_after_completion_by_another_is_killed():
@@ -169,7 +169,7 @@ def test_a_late_report_of_a_dead_generation_changes_nothing():
     assert s.done(old) == []
     assert s.is_("m0", TaskState.RUNNING)
     s.done(new)
-    assert s.task("m0").winner == new.attempt
+    assert s.winner("m0") == new.attempt
 
 
 def test_a_report_under_another_role_number_changes_nothing():
@@ -360,5 +360,5 @@ def test_the_window_keeps_the_rest_idle():
 def test_workers_are_seen_with_their_slots_and_health():
     s = two_by_one()
     (w1, w2) = s.machine.workers()
-    assert (w1.worker, w1.health, w1.slots.map) == ("w1", WorkerHealth.ALIVE, 2)
+    assert (w1.worker, w1.health, w1.map_slots) == ("w1", WorkerHealth.ALIVE, 2)
     assert w2.boot == "w2-boot1"

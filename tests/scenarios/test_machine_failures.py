@@ -280,7 +280,7 @@ def test_a_backup_that_wins_ends_the_primary():
     backup = s.claim("m4", "w2", Role.BACKUP)
     s.done(backup)
     assert s.killed() == [slow.attempt.token]
-    assert s.task("m4").winner == backup.attempt
+    assert s.winner("m4") == backup.attempt
     before = s.view().maps.records_out
     assert s.done(slow) == []
     assert s.view().maps.records_out == before
@@ -292,7 +292,7 @@ def test_a_primary_that_wins_ends_the_backup():
     backup = s.claim("m4", "w2", Role.BACKUP)
     s.done(slow)
     assert s.killed() == [backup.attempt.token]
-    assert s.task("m4").winner == slow.attempt
+    assert s.winner("m4") == slow.attempt
 
 
 def test_a_backup_claimed_after_the_primary_won_is_killed():

@@ -45,7 +45,7 @@ def test_maps_that_must_run_again_get_room_under_max_running():
     s.submit(maps=2, reducers=2, max_running=2)
     s.run("m0", "m1", worker="w2")
     reduces = [s.claim("r0", "w1"), s.claim("r1", "w1")]
-    winner = s.task("m0").attempt
+    winner = s.winner("m0")
     assert winner is not None
     s.do(e.OutputMissing(job="j", kind=Kind.MAP, index=0, attempt=winner))
     out = s.advance(8)

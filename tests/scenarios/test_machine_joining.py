@@ -9,9 +9,10 @@ from machine_script import Script
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.exchange import StoredWorker
-from mrq.core.machine import Machine, MachineConfig, WorkerView
+from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import Beat, JobState, Kind, Slots, TaskState, WorkerHealth
 from mrq.core.orders import Drain, Notify, Release
+from mrq.core.worker_info import WorkerInfo
 
 
 def arrive(s: Script, name: str, *, seq: int = 1, boot: str = "b", **more: object) -> list[c.Command]:
@@ -27,7 +28,7 @@ def stored(beat: Beat, health: WorkerHealth) -> StoredWorker:
     return StoredWorker(beat=beat, health=health, age_s=0.0)
 
 
-def seen(s: Script, name: str) -> WorkerView:
+def seen(s: Script, name: str) -> WorkerInfo:
     return next(w for w in s.machine.workers() if w.worker == name)
 
 

@@ -33,7 +33,7 @@ def play(steps: list, config: MachineConfig, cut: int, later: float = 0.0) -> No
     for at, step in enumerate(steps):
         if at == cut:
             data = whole.save()
-            other = Machine.load(data, now + later)
+            other = Machine.load(data, now + later, wall=-later)  # errors have times of the epoch
             assert other.save() == data
         now += step[5]
         event = chaos.event(step)
@@ -112,7 +112,7 @@ def test_embedded_what_was_in_progress_is_requeued_uncharged_and_the_view_is_wri
     s.do(e.Restored(embedded=True))
     latest = {w.index: w for w in s.of(c.WriteTask) if w.kind is Kind.MAP}
     assert latest[0].state is TaskState.COMPLETED
-    assert latest[0].winner == s.task("m0").winner
+    assert latest[0].winner == s.winner("m0")
     assert [(latest[i].state, latest[i].generation) for i in (1, 2)] == [(TaskState.QUEUED, 2)] * 2
     assert [x.location.map_index for x in s.of(c.WriteLocation)] == [0]
     assert (s.task("m1").failures, s.task("m1").losses, s.view().worker_losses) == (0, 0, 0)

@@ -180,7 +180,7 @@ def test_a_map_that_reported_from_a_dead_boot_does_not_count():
 
 def rerun(s: Script, index: int, digest: int, worker: str = "w2") -> None:
     """Lose a map's output and make it again, coming out as `digest`."""
-    s.do(e.OutputMissing(job="j", kind=Kind.MAP, index=index, attempt=s.task(f"m{index}").winner))
+    s.do(e.OutputMissing(job="j", kind=Kind.MAP, index=index, attempt=s.winner(f"m{index}")))
     s.done(s.claim(f"m{index}", worker), digest=digest)
 
 
@@ -244,8 +244,8 @@ def test_while_committing_nothing_goes_back():
     s.run("r0", worker="w2")
     assert s.state() is JobState.COMMITTING
     before = s.machine.save()
-    assert s.do(e.OutputMissing(job="j", kind=Kind.MAP, index=0, attempt=s.task("m0").winner)) == []
-    assert s.do(e.OutputMissing(job="j", kind=Kind.REDUCE, index=0, attempt=s.task("r0").winner)) == []
+    assert s.do(e.OutputMissing(job="j", kind=Kind.MAP, index=0, attempt=s.winner("m0"))) == []
+    assert s.do(e.OutputMissing(job="j", kind=Kind.REDUCE, index=0, attempt=s.winner("r0"))) == []
     assert s.machine.save() == before
     for worker in s.workers.values():
         worker.silent = True
@@ -306,7 +306,7 @@ def test_a_recovered_output_completes_an_idle_or_running_task():
     recovered(s, "m0", old, "w1-boot1")
     assert s.is_("m0", TaskState.COMPLETED)
     assert s.killed() == [now.attempt.token]
-    assert s.task("m0").winner == old.attempt
+    assert s.winner("m0") == old.attempt
 
 
 def test_a_recovered_output_of_a_completed_map_moves_to_the_new_boot():
@@ -351,14 +351,14 @@ def test_recovered_reduces_that_consumed_other_outputs_run_again():
 def test_a_missing_reduce_output_runs_the_reduce_again():
     s = mapped(reducers=2)
     s.run("r0", worker="w2")
-    s.do(e.OutputMissing(job="j", kind=Kind.REDUCE, index=0, attempt=s.task("r0").winner))
+    s.do(e.OutputMissing(job="j", kind=Kind.REDUCE, index=0, attempt=s.winner("r0")))
     assert s.published() == ["r0"]
     assert s.view().reduces.records_in == 0
 
 
 def test_missing_output_of_another_attempt_is_stale():
     s = mapped()
-    old = s.task("m0").winner
+    old = s.winner("m0")
     rerun(s, 0, 1000)
     assert s.do(e.OutputMissing(job="j", kind=Kind.MAP, index=0, attempt=old)) == []
 

@@ -22,7 +22,8 @@ from mrq.core import events as e
 from mrq.core.claims import Claims, task_key
 from mrq.core.digest import consumed
 from mrq.core.exchange import Batch, Fence, WriteAnswer
-from mrq.core.machine import JobView, Machine, TaskView
+from mrq.core.info import JobInfo, TaskInfo
+from mrq.core.machine import Machine
 from mrq.core.model import JobState, Kind, Outcome, Slots, Status, TaskMessage, TaskResult, TaskState
 
 
@@ -120,13 +121,13 @@ class Cluster:
         return before
 
     @property
-    def view(self) -> JobView:
+    def view(self) -> JobInfo:
         found = self.machine.job("j")
         assert found is not None
         return found
 
     @property
-    def map(self) -> TaskView:
+    def map(self) -> TaskInfo:
         return next(iter(self.machine.tasks("j")))
 
     def fall_back(self, then: Claims) -> None:
@@ -248,7 +249,7 @@ def test_a_reduce_that_read_an_output_which_the_store_forgot_runs_again(when: st
     assert (view.state, view.error) == (JobState.COMMITTING, None)
     assert (view.failures, view.losses, view.worker_losses) == (0, 0, 0)
     right = again == 7 and when == "the map was done again"
-    assert sum(error.kind is Kind.REDUCE for error in view.errors) == (0 if right else 1)
+    assert sum(error.stage == "reduce" for error in view.errors) == (0 if right else 1)
     assert {error.status for error in view.errors} == {Status.UNLISTED}
 
 

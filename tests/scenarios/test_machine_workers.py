@@ -19,8 +19,8 @@ from mrq.core.model import (
     WorkerHealth,
 )
 from mrq.core.orders import Notify
-from mrq.core.standing import Standing, listed, standing
-from mrq.core.workers import WorkerView
+from mrq.core.standing import Standing
+from mrq.core.worker_info import WorkerInfo
 
 
 def two(maps: int = 2, **more: object) -> Script:
@@ -186,8 +186,8 @@ def test_progress_in_beats_shows_in_the_view():
     s = two()
     claim = s.claim("m0", "w1")
     s.advance(2)
-    (running,) = s.view().running
-    assert (running.attempt, running.phase, running.records) == (claim.attempt, "mapping", 1)
+    (running,) = s.view().attempts
+    assert (running.token, running.phase, running.records) == (claim.attempt.token, "mapping", 1)
     assert s.task("m0").updated_at == s.now
 
 
@@ -373,7 +373,7 @@ def test_a_worker_that_a_new_leader_found_dead_is_forgotten_an_hour_later():
     s.machine.adopt_workers([StoredWorker(beat=beat, health=WorkerHealth.DEAD, age_s=50.0)], s.now)
     s.now += 1
     s.do(e.Restored(embedded=False, incarnation=2))
-    assert view(s, "w1").last_beat == view(s, "w1").since == s.now - 51
+    assert view(s, "w1").beat_at == view(s, "w1").since == s.now - 51
     s.advance(3599)
     assert len(s.machine.workers()) == 1
     s.advance(2)
@@ -381,7 +381,7 @@ def test_a_worker_that_a_new_leader_found_dead_is_forgotten_an_hour_later():
 
 
 def shown(s: Script) -> list[str]:
-    return [w.worker for w in listed(s.machine.workers(), now=s.now, config=MachineConfig())]
+    return [w.worker for w in s.machine.workers(everybody=False)]
 
 
 def test_a_dead_worker_is_listed_for_a_minute_after_its_last_beat():
@@ -439,13 +439,13 @@ def test_a_dead_worker_isnt_listed_once_another_was_reached_at_its_address():
     assert shown(s) == ["new"]
 
 
-def view(s: Script, name: str) -> WorkerView:
+def view(s: Script, name: str) -> WorkerInfo:
     return next(w for w in s.machine.workers() if w.worker == name)
 
 
 def stands(s: Script, name: str) -> Standing:
     found = view(s, name)
-    return standing(found, silent_s=s.now - found.last_beat, config=MachineConfig())
+    return Standing(reason=found.reason, ends=found.ends)
 
 
 def test_every_health_has_a_reason_a_time_and_an_end():
@@ -490,8 +490,7 @@ def test_since_when_and_why_are_kept_in_a_checkpoint():
     s.do(e.QuarantineRequested(worker="w1"))
     loaded = Machine.load(s.machine.save(), s.now)
     found = next(w for w in loaded.workers() if w.worker == "w1")
-    assert found.quarantine == Quarantine(why="an operator put it there", at=s.now)
-    assert found.since == s.now
+    assert (found.reason, found.since) == ("an operator put it there", s.now)
 
 
 def successor(s: Script, *known: StoredWorker) -> None:
@@ -511,7 +510,7 @@ def test_a_quarantine_is_stored_with_its_reason_and_since_when_and_a_successor_s
     s.now += 5
     successor(s, StoredWorker(beat=beat, health=WorkerHealth.QUARANTINED, age_s=1.0, quarantine=word))
     assert stands(s, "w1").reason == reason == word.why
-    assert view(s, "w1").since == word.at - 1000.0
+    assert view(s, "w1").since == word.at
     s.do(e.ReadmitRequested(worker="w1"))
     assert [x.quarantine for x in s.of(c.WriteWorker)] == [None]
 
@@ -521,7 +520,7 @@ def test_a_quarantine_that_an_earlier_mrq_stored_is_shown_without_a_reason():
     beat = Beat(worker="w1", boot="w1-boot1", seq=9, slots=Slots(map=2, reduce=2, total=4))
     successor(s, StoredWorker(beat=beat, health=WorkerHealth.QUARANTINED, age_s=1.0))
     assert "an earlier leader put it there" in stands(s, "w1").reason
-    assert view(s, "w1").since == s.now
+    assert view(s, "w1").since == s.now + 1000.0
 
 
 def test_a_worker_that_was_forgotten_comes_back_into_the_quarantine_that_the_store_knows():
@@ -529,7 +528,7 @@ def test_a_worker_that_was_forgotten_comes_back_into_the_quarantine_that_the_sto
     beat = Beat(worker="w1", boot="w1-boot9", seq=1, slots=Slots(map=1, reduce=1, total=2))
     word = Quarantine(why="an operator drained it", at=12.5)
     s.do(e.BeatReceived(beat=beat, health=WorkerHealth.QUARANTINED, quarantine=word))
-    assert view(s, "w1").quarantine == word
+    assert s.machine._state.workers.all["w1"].quarantine == word
     assert view(s, "w1").since == 12.5
     assert [x.order.text for x in s.ordered(Notify)] == [
         "in quarantine, no tasks until `mrq workers readmit w1`: an operator drained it"
@@ -543,7 +542,7 @@ def test_a_long_reason_is_kept_with_its_beginning():
         s.fail(s.claim(f"m{i}", "w1"), message="x" * 10_000)
         s.advance(1)
         s.run(f"m{i}", worker="w2")
-    word = view(s, "w1").quarantine
+    word = s.machine._state.workers.all["w1"].quarantine
     assert word is not None
     assert word.why.startswith("5 different tasks failed")
     assert len(word.why) < 1100

@@ -211,7 +211,7 @@ class Rig:
         return [m for m in self.messages() if m.kind is Kind.MAP]
 
     def states(self) -> list[TaskState]:
-        return [task.state for task in self.master._machine.tasks("j") if task.kind is Kind.MAP]
+        return [task.state for task in self.master._machine.tasks("j") if task.stage == "map"]
 
 
 def test_a_store_that_is_away_gets_the_same_batch_again_and_nothing_is_published_before_its_answer() -> None:

@@ -247,12 +247,13 @@ class Oracle:
     def charged(self, machine: Machine) -> None:
         """No task was charged for more than really happened to its attempts."""
         for job in self.specs:
-            for view in machine.tasks(job):
-                ended = {status: self.ended[(job, view.kind, view.index), status] for status in Status}
-                if view.losses > ended[Status.LOST]:
-                    raise Broken(f"{job}: {view} is charged losses that weren't: {ended}")
-                if view.failures > ended[Status.FAILED] + ended[Status.TIMED_OUT]:
-                    raise Broken(f"{job}: {view} is charged failures that weren't: {ended}")
+            for task in machine.tasks(job):
+                kind, index = Kind(task.task[0]), int(task.task[2:])
+                ended = {status: self.ended[(job, kind, index), status] for status in Status}
+                if task.losses > ended[Status.LOST]:
+                    raise Broken(f"{job}: {task} is charged losses that weren't: {ended}")
+                if task.failures > ended[Status.FAILED] + ended[Status.TIMED_OUT]:
+                    raise Broken(f"{job}: {task} is charged failures that weren't: {ended}")
 
     def at_end(self) -> None:
         """Every job is over; of a job that is done, every task was completed, once."""

@@ -11,7 +11,7 @@ from mrq.core import events as e
 from mrq.core.claims import Claims
 from mrq.core.exchange import Batch, Fence, Write, WriteAnswer
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, JobState, Kind, TaskState
+from mrq.core.model import JobSpec, JobState, Kind
 from mrq.core.orders import DropJob
 
 if TYPE_CHECKING:
@@ -169,13 +169,10 @@ class Leader:
             self.receive(e.JobSubmitted(spec=world.jobs[job].spec))  # where the checkpoint was older
         intact = self._intact(outputs)
         for job in self.fences:
-            for task in list(self.machine.tasks(job)):
-                if task.state is not TaskState.COMPLETED or task.attempt is None:
-                    continue
-                done = intact.get((job, task.kind, task.index))
-                if done is None or done.attempt != task.attempt:
-                    missing = e.OutputMissing(job=job, kind=task.kind, index=task.index, attempt=task.attempt)
-                    self.receive(missing)
+            for kind, index, attempt, _ in list(self.machine.completed(job)):
+                done = intact.get((job, kind, index))
+                if done is None or done.attempt != attempt:
+                    self.receive(e.OutputMissing(job=job, kind=kind, index=index, attempt=attempt))
         for (job, kind, index), done in intact.items():
             assert done.outcome.result is not None
             self.receive(
@@ -233,7 +230,8 @@ class Leader:
             elif isinstance(x, c.GiveAll):
                 assert isinstance(x.order, DropJob)
                 drops = [
-                    c.GiveOrder(worker=w.worker, boot=w.boot, order=x.order) for w in self.machine.workers()
+                    c.GiveOrder(worker=worker, boot=boot, order=x.order)
+                    for worker, boot in self.machine.boots()
                 ]
                 orders.setdefault(x.order.job, []).extend(drops)
         for job in {**writes, **orders}:

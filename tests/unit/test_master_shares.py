@@ -10,18 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from mrq.core.model import Slots, WorkerHealth
+from mrq.core.model import WorkerHealth
 from mrq.core.paths import PROBE, probe_path
-from mrq.core.workers import WorkerView
+from mrq.core.worker_info import WorkerInfo
 from mrq.master.shares import Apart, Question, Shares, nearest
 
 
-def worker(name: str, boot: str = "b", health: WorkerHealth = WorkerHealth.ALIVE) -> WorkerView:
-    return WorkerView(
-        worker=name, boot=boot, health=health, last_beat=0.0, slots=Slots(map=1, reduce=1, total=2),
-        running=0, address=f"{name}:1", hints={}, strikes=0, trouble="", about={}, held=(),
-        packages=None,
-    )  # fmt: skip
+def worker(name: str, boot: str = "b", health: WorkerHealth = WorkerHealth.ALIVE) -> WorkerInfo:
+    return WorkerInfo(worker=name, boot=boot, health=health, address=f"{name}:1")
 
 
 class World:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from mrq.core.model import JobSpec, Slots, WorkerHealth
-from mrq.core.needs import distributions
-from mrq.core.workers import WorkerView
+from mrq.core.model import JobSpec, WorkerHealth
+from mrq.core.paths import shown_id
+from mrq.core.worker_info import WorkerInfo
 from mrq.errors import UsageError
 from mrq.io.plan import Draft, DraftInput
 from mrq.io.seen import look
 from mrq.master.shared import SharedRoot, unseen
-from mrq.master.submits import check_packages, shown_id
+from mrq.master.submits import check_packages
 from mrq.master.views import why_waiting
 
 SPEC = JobSpec(
@@ -39,11 +39,10 @@ def worker(
     memory: int = 2 << 30,
     full: str = "",
     packages: tuple[str, ...] = (),
-) -> WorkerView:
-    return WorkerView(
-        worker="w", boot="b", health=health, last_beat=0.0, slots=Slots(map=maps, reduce=reduces, total=2),
-        running=0, address="", hints={"memory_bytes": memory}, strikes=0, trouble="",
-        about={"full": full}, held=(), packages=distributions({"packages": packages}),
+) -> WorkerInfo:
+    return WorkerInfo(
+        worker="w", boot="b", health=health, map_slots=maps, reduce_slots=reduces, total_slots=2,
+        hints={"memory_bytes": memory}, full=full, packages=dict.fromkeys(packages, "1") or None,
     )  # fmt: skip
 
 

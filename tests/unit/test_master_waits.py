@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
-from mrq.core.model import ErrorReport, Kind, Status
+from mrq.core.info import ErrorInfo, JobInfo
+from mrq.core.model import ErrorReport, Status
 from mrq.master.waits import Waits
 
 
-def failed(worker: str, status: Status = Status.DISK_FULL, index: int = 3) -> Any:
+def failed(worker: str, status: Status = Status.DISK_FULL, index: int = 3) -> ErrorInfo:
     error = ErrorReport(type="DiskFullError", message="60 of 64 bytes are in use, and 8 more were needed")
-    return SimpleNamespace(worker=worker, status=status, kind=Kind.MAP, index=index, error=error)
+    return ErrorInfo(worker=worker, status=status, task=f"m-{index:05d}", error=error)
 
 
 class Views:
@@ -23,7 +23,7 @@ class Views:
         self.active = True
 
     def under_way(self) -> list[Any]:
-        return [("j", SimpleNamespace(job="j", errors=tuple(self.errors)))] if self.active else []
+        return [("j", JobInfo(job="j", errors=tuple(self.errors)))] if self.active else []
 
     def waits_for(self, spec: object, view: object) -> str | None:
         return self.reason

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import types
 import zlib
+from dataclasses import replace
 
 import pytest
 
 from mrq.cli.app import run
-from mrq.core import rows
 from mrq.core.commit import Manifest, dump_manifest
-from mrq.core.model import JobState, StagedFile
+from mrq.core.info import AttemptInfo, ErrorInfo, JobInfo, StageInfo, TaskInfo
+from mrq.core.model import ErrorReport, JobState, Role, StagedFile, TaskState, WorkerHealth
+from mrq.core.worker_info import LogInfo, OutputInfo, WorkerInfo
 from mrq.errors import Interrupted, OperatorError, OutputError, UsageError
 from mrq.handle import Handle
 from mrq.planning import complete
@@ -373,82 +375,74 @@ def test_a_job_that_is_done_when_it_is_cancelled_is_done(engine, capfd, monkeypa
     assert "done in" in mrq(capfd, *SUBMIT)[1]
 
 
-ATTEMPT = rows.filled(
-    rows.AttemptRow,
-    {
-        "job": "wordcount-0a1b2c3d",
-        "task": "m-00042",
-        "kind": "map",
-        "generation": 1,
-        "number": 2,
-        "role": "backup",
-        "worker": "worker-1",
-        "state": "running",
-        "phase": "mapping",
-        "fraction": 0.5,
-        "records": 12345,
-        "bytes": 3 << 20,
-        "started_at": 1000.0,
-    },
+ATTEMPT = AttemptInfo(
+    job="wordcount-0a1b2c3d",
+    task="m-00042",
+    stage="map",
+    generation=1,
+    number=2,
+    role=Role.BACKUP,
+    worker="worker-1",
+    state="running",
+    phase="mapping",
+    fraction=0.5,
+    records=12345,
+    bytes=3 << 20,
+    started_at=1000.0,
 )
-JOB = {
-    "job": "wordcount-0a1b2c3d",
-    "name": "WordCount",
-    "state": "running",
-    "maps": 1200,
-    "maps_done": 17,
-    "reduces": 10,
-    "running": 4,
-    "output": "/data/a/rather/long/path/to/the/output/of/this/job",
-    "submitted_at": 900.0,
-    "started_at": 901.0,
-}
-STATUS = {
-    **JOB,
-    "inputs": ["/data/in"],
-    "stages": [
-        {"name": "map", "total": 1200, "completed": 17, "running": 4, "idle": 1179, "records_in": 10**6}
-    ],
-    "attempts": [dict(ATTEMPT)] * 25,
-    "errors": [
-        {
-            "task": "m-00007",
-            "worker": "w2",
-            "type": "ValueError",
-            "message": "no\nmore",
-            "path": "a",
-            "offset": 9,
-        }
-    ],
-    "counters": {"lines": 3},
-    "workers": ["worker-1"],
-    "failures": 1,
-    "waits_for": "no worker has numpy",
-    "now": 1010.0,
-}
+JOB = JobInfo(
+    job="wordcount-0a1b2c3d",
+    name="WordCount",
+    state=JobState.RUNNING,
+    stages=(
+        StageInfo(name="map", total=1200, completed=17, running=4, idle=1179, records_in=10**6),
+        StageInfo(name="reduce", total=10, idle=10),
+    ),
+    output="/data/a/rather/long/path/to/the/output/of/this/job",
+    submitted_at=900.0,
+    started_at=901.0,
+)
+ERROR = ErrorInfo(
+    task="m-00007",
+    worker="w2",
+    error=ErrorReport(type="ValueError", message="no\nmore", path="a", offset=9),
+)
+STATUS = replace(
+    JOB,
+    inputs=("/data/in",),
+    attempts=(ATTEMPT,) * 25,
+    errors=(ERROR,),
+    counters={"lines": 3},
+    failures=1,
+    waits_for="no worker has numpy",
+)
+
+
+def status(info=STATUS):
+    return {"jobs": [info], "now": 1010.0}
 
 
 def test_jobs_are_whole_in_a_pipe_and_take_what_is_missing_as_zero(engine, capfd):
-    done = {"job": "done-1", "state": "done", "submitted_at": 5.0, "started_at": 6.0, "finished_at": 9.0}
+    done = JobInfo(job="done-1", state=JobState.DONE, submitted_at=5.0, started_at=6.0, finished_at=9.0)
     engine.answers["jobs"] = {"jobs": [done, JOB], "now": 1010.0}
     out, err = mrq(capfd, "jobs", "--cluster", "prod")
     header, first, second = out.splitlines()
     assert header.split()[:4] == ["JOB", "STATE", "MAPS", "REDUCES"]
     assert first.startswith("wordcount-0a1b2c3d  running  17/1,200     0/10")
     assert second.startswith("done-1")
-    assert first.endswith(JOB["output"])
+    assert first.endswith(JOB.output)
     assert "\x1b" not in out
     assert err == ""
     told = json.loads(mrq(capfd, "jobs", "--cluster", "prod", "--json")[0])["jobs"]
-    assert [row["job"] for row in told] == [JOB["job"], "done-1"], "the order of the table"
-    assert told[1]["maps"] == 0
+    assert [row["job"] for row in told] == [JOB.job, "done-1"], "the order of the table"
+    assert told[1]["stages"] == []
     engine.answers["jobs"] = {"jobs": []}
     assert "no jobs" in mrq(capfd, "jobs", "--cluster", "prod")[0]
 
 
 def test_a_status_shows_stages_attempts_errors_and_counters(engine, capfd):
-    engine.answers["status"] = STATUS
-    out, _ = mrq(capfd, "status", JOB["job"], "--cluster", "prod")
+    engine.answers["status"] = status()
+    out, _ = mrq(capfd, "status", JOB.job, "--cluster", "prod")
     assert max(map(len, out.splitlines())) <= 80
     for said in (
         "running, for 1 min 49 s",
@@ -462,57 +456,59 @@ def test_a_status_shows_stages_attempts_errors_and_counters(engine, capfd):
         "lines        3",
     ):
         assert said in out
-    told = json.loads(mrq(capfd, "status", JOB["job"], "--cluster", "prod", "--json")[0])
-    assert (told["state"], told["status"], len(told["attempts"])) == ("running", "status", 25)
-    assert (told["tasks"], engine.asked[-1]) == ([], ("status", {"job": JOB["job"]}))
+    told = json.loads(mrq(capfd, "status", JOB.job, "--cluster", "prod", "--json")[0])
+    info = told["info"]
+    assert (info["state"], told["status"], told["now"], len(info["attempts"])) == (
+        "running",
+        "status",
+        1010,
+        25,
+    )
+    assert (info["tasks"], engine.asked[-1]) == ([], ("status", {"job": JOB.job}))
 
 
 def test_every_task_is_listed_where_that_is_asked_for(engine, capfd):
-    task = {
-        "task": "m-00003",
-        "state": "completed",
-        "number": 1,
-        "generation": 2,
-        "worker": "w-1",
-        "failures": 1,
-    }
-    engine.answers["status"] = {**STATUS, "tasks": [task]}
-    out, _ = mrq(capfd, "status", JOB["job"], "--tasks", "--cluster", "prod")
-    assert engine.asked[-1] == ("status", {"job": JOB["job"], "tasks": True})
+    task = TaskInfo(
+        task="m-00003", state=TaskState.COMPLETED, number=1, generation=2, worker="w-1", failures=1
+    )
+    engine.answers["status"] = status(replace(STATUS, tasks=(task,)))
+    out, _ = mrq(capfd, "status", JOB.job, "--tasks", "--cluster", "prod")
+    assert engine.asked[-1] == ("status", {"job": JOB.job, "tasks": True})
     assert "m-00003  completed  2.1      w-1            1" in out
 
 
 def test_a_watched_status_is_shown_before_and_after(engine, capfd):
-    engine.answers["status"] = STATUS
-    out, _ = mrq(capfd, "status", JOB["job"], "--watch", "--cluster", "prod")
+    engine.answers["status"] = status()
+    out, _ = mrq(capfd, "status", JOB.job, "--watch", "--cluster", "prod")
     assert out.count("job        wordcount-0a1b2c3d (WordCount)") == 2
 
 
-WORKER = {
-    "worker": "worker-1",
-    "boot": "b00t",
-    "address": "10.0.0.7:7070",
-    "running": True,
-    "health": "alive",
-    "map_slots": 2,
-    "reduce_slots": 1,
-    "hints": {"cpus": 2, "memory_bytes": 4 << 30, "disk_bytes": 9 << 30},
-    "attempts": [dict(ATTEMPT)],
-    "outputs": [{"job": "j-1", "task": "m-00001", "bytes": 5 << 20}],
-    "outputs_count": 1,
-    "outputs_bytes": 5 << 20,
-    "completed": 1234,
-    "last_beat_s": 0.4,
-    "disk_used": 6 << 20,
-    "disk_quota": 1 << 30,
-    "version": "0.2.0",
-    "python": "3.13.1",
-    "packages": {"numpy": "2.1"},
-    "debug": "MRQ_DEBUG: after 3 tasks",
-    "leader": "m1 (epoch 4)",
-    "full": "disk quota reached: no maps",
-    "notes": ["the broker blocks"],
-}
+WORKER = WorkerInfo(
+    worker="worker-1",
+    boot="b00t",
+    address="10.0.0.7:7070",
+    beating=True,
+    health=WorkerHealth.ALIVE,
+    map_slots=2,
+    reduce_slots=1,
+    map_used=1,
+    hints={"cpus": 2, "memory_bytes": 4 << 30, "disk_bytes": 9 << 30},
+    attempts=(ATTEMPT,),
+    outputs=(OutputInfo(job="j-1", task="m-00001", bytes=5 << 20),),
+    outputs_count=1,
+    outputs_bytes=5 << 20,
+    completed=1234,
+    silent_s=0.4,
+    disk_used=6 << 20,
+    disk_quota=1 << 30,
+    version="0.2.0",
+    python="3.13.1",
+    packages={"numpy": "2.1"},
+    debug="MRQ_DEBUG: after 3 tasks",
+    leader="m1 (epoch 4)",
+    full="disk quota reached: no maps",
+    notes=("the broker blocks",),
+)
 
 
 def test_workers_are_listed_and_shown_one_by_one(engine, capfd):
@@ -540,18 +536,18 @@ def test_workers_are_listed_and_shown_one_by_one(engine, capfd):
     assert "no workers: start some" in mrq(capfd, "workers", "--cluster", "prod")[0]
 
 
-UNWELL = {
-    "worker": "worker-2",
-    "health": "quarantined",
-    "since": 710.0,
-    "reason": "an operator put it there",
-    "ends": "mrq workers readmit worker-2",
-}
+UNWELL = WorkerInfo(
+    worker="worker-2",
+    health=WorkerHealth.QUARANTINED,
+    since=710.0,
+    reason="an operator put it there",
+    ends="mrq workers readmit worker-2",
+)
 
 
 def test_the_living_stand_before_the_dead_and_the_latest_of_those_first(engine, capfd):
     """Also where workers are made anew under other names."""
-    dead = [{**UNWELL, "worker": f"a{n}", "health": "dead", "last_beat_s": 100.0 - n} for n in range(3)]
+    dead = [replace(UNWELL, worker=f"a{n}", health=WorkerHealth.DEAD, silent_s=100.0 - n) for n in range(3)]
     engine.answers["workers"] = {"leader": "m1", "workers": [*dead, UNWELL, WORKER], "now": 1010.0}
     out, _ = mrq(capfd, "workers", "--cluster", "prod")
     names = ["worker-1", "worker-2", "a2", "a1", "a0"]
@@ -579,7 +575,7 @@ def test_an_order_to_a_worker_says_how_it_is_then(engine, capfd):
 
 
 def log(task, number, status, **more):
-    return {"task": task, "generation": 1, "number": number, "worker": "w1", "status": status, **more}
+    return LogInfo(task=task, generation=1, number=number, worker="w1", status=status, **more)
 
 
 LOGS = [

@@ -130,13 +130,6 @@ def test_exit_codes(exc, code):
     assert errors.exit_code(exc) == code
 
 
-def test_the_json_of_an_error_has_every_attempt():
-    made = errors.error_object(JobFailed("failed", job="j-1", errors=[REPORT]))
-    assert made["type"] == "JobFailed"
-    assert made["attempts"][0]["offset"] == 1234567
-    assert made["attempts"][0]["log"].endswith("m-00000.log")
-
-
 def summary(**more):
     values = {
         "records_in": 1200,

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from mrq.cli import progress
 from mrq.cli.console import Console
-from mrq.cli.progress import Meter, Progress, Stage, stage_spans
+from mrq.cli.progress import Meter, Progress, stage_spans, stages_of
+from mrq.core.info import JobInfo, StageInfo
+from mrq.core.model import JobState
 
 
 class Screen(io.StringIO):
@@ -91,10 +93,10 @@ def terminal(columns=80, rows=24, **environ):
 
 
 def stages(done=3, reduce=0, **more):
-    at = {"running": 2, "fraction": done / 10, "records": done * 1000, "bytes": done << 20, **more}
+    at = {"attempts": 2, "fraction": done / 10, "records_in": done * 1000, "bytes_in": done << 20, **more}
     return [
-        Stage(name="map", total=10, done=done, **at),
-        Stage(name="reduce", total=4, done=reduce),
+        StageInfo(name="map", total=10, completed=done, **at),
+        StageInfo(name="reduce", total=4, completed=reduce),
     ]
 
 
@@ -268,13 +270,15 @@ def test_a_dumb_terminal_is_no_live_one():
     st.booleans(),
 )
 def test_no_line_is_wider_than_the_terminal(width, total, failed, fraction, unicode):
-    stage = Stage(
-        name="reduce", total=total, done=int(total * fraction), running=3, failed=failed, fraction=fraction,
-        records=10**9, bytes=10**12,
+    stage = StageInfo(
+        name="reduce", total=total, completed=int(total * fraction), attempts=3, failed=failed,
+        fraction=fraction, records_in=10**9, bytes_in=10**12,
     )  # fmt: skip
     meter = Meter()
     for step in range(4):
-        meter.add(Stage(name="reduce", total=total, running=1, fraction=fraction * step / 4), float(step))
+        meter.add(
+            StageInfo(name="reduce", total=total, attempts=1, fraction=fraction * step / 4), float(step)
+        )
     text = "".join(text for text, _ in stage_spans(stage, meter, width, unicode=unicode))
     assert 0 < len(text) <= width
     assert unicode or text.isascii()
@@ -283,35 +287,35 @@ def test_no_line_is_wider_than_the_terminal(width, total, failed, fraction, unic
 def test_lost_work_gives_no_negative_rates():
     meter = Meter()
     for now, records in ((0.0, 0), (1.0, 1000), (2.0, 400), (3.0, 900)):
-        meter.add(Stage(name="map", total=2, running=1, records=records, bytes=records), now)
+        meter.add(StageInfo(name="map", total=2, attempts=1, records_in=records, bytes_in=records), now)
     assert meter.rates() == (500.0, 500.0)
 
 
 def test_a_finished_stage_keeps_the_time_that_it_took():
     meter = Meter()
-    meter.add(Stage(name="map", total=1, running=1), 10.0)
-    meter.add(Stage(name="map", total=1, done=1, fraction=1.0), 14.0)
-    meter.add(Stage(name="map", total=1, done=1, fraction=1.0), 60.0)
+    meter.add(StageInfo(name="map", total=1, attempts=1), 10.0)
+    meter.add(StageInfo(name="map", total=1, completed=1, fraction=1.0), 14.0)
+    meter.add(StageInfo(name="map", total=1, completed=1, fraction=1.0), 60.0)
     assert meter.seconds() == 4.0
 
 
 def test_what_follows_when_all_is_read_has_no_time_left():
     meter = Meter()
-    meter.add(Stage(name="map", total=1, running=1), 10.0)
-    meter.add(Stage(name="map", total=1, running=1, fraction=0.5), 14.0)
+    meter.add(StageInfo(name="map", total=1, attempts=1), 10.0)
+    meter.add(StageInfo(name="map", total=1, attempts=1, fraction=0.5), 14.0)
     assert meter.left_s() == 4.0
-    meter.add(Stage(name="map", total=1, running=1, fraction=1.0), 18.0)
+    meter.add(StageInfo(name="map", total=1, attempts=1, fraction=1.0), 18.0)
     assert meter.left_s() is None
 
 
 def test_the_current_stage_is_the_first_that_is_not_complete():
-    a, b = Stage(name="map", total=0), Stage(name="reduce", total=2, done=1)
+    a, b = StageInfo(name="map", total=0), StageInfo(name="reduce", total=2, completed=1)
     assert progress.current([a, b]) is b
     assert progress.current([a]) is a
 
 
 def test_what_a_running_map_has_read_is_shown_before_it_is_done():
-    stage = Stage(name="map", total=1, running=1, fraction=0.25, records=1234, bytes=5 << 20)
+    stage = StageInfo(name="map", total=1, attempts=1, fraction=0.25, records_in=1234, bytes_in=5 << 20)
     meter = Meter()
     meter.add(stage, 1.0)
     line = "".join(text for text, _ in stage_spans(stage, meter, 79))
@@ -319,3 +323,22 @@ def test_what_a_running_map_has_read_is_shown_before_it_is_done():
     for shown in ("1 running", "1.2k records", "5.0 MiB"):
         assert shown in line
         assert shown in progress.plain_line([stage], {"map": meter})
+
+
+def info(state=JobState.RUNNING, *names):
+    return JobInfo(state=state, stages=tuple(StageInfo(name=name, total=1) for name in names))
+
+
+def test_a_jobs_stages_are_shown_and_its_commit_when_it_has_come_to_that():
+    def names(*at):
+        return [stage.name for stage in stages_of(info(*at))]
+
+    assert stages_of(None) == []
+    assert names(JobState.RUNNING, "map", "reduce") == ["map", "reduce"]
+    assert names(JobState.RUNNING, "map") == ["map"]
+    assert names(JobState.COMMITTING, "map") == names(JobState.DONE, "map") == ["map", "commit"]
+    assert names(JobState.DONE, "sample") == ["sample"]  # the job itself comes next
+    assert names(JobState.FAILED, "map") == ["map"]
+    commit = stages_of(info(JobState.COMMITTING, "map"))[-1]
+    assert (commit.completed, commit.attempts, commit.complete) == (0, 1, False)
+    assert stages_of(info(JobState.DONE, "map"))[-1].complete

@@ -1,10 +1,13 @@
-"""Errors travel by the name of their class."""
+"""What is shown travels packed, errors by the name of their class."""
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 
-from mrq.core.answers import error_answer, error_of, raise_error
+from mrq.core.answers import error_answer, error_of, packed, raise_error, unpacked
+from mrq.core.info import JobInfo
+from mrq.core.worker_info import LogInfo, WorkerInfo
 from mrq.errors import InputError, InternalError, OutputError
 
 
@@ -26,3 +29,19 @@ def test_names_that_are_no_errors_of_ours_raise_nothing_else() -> None:
 
 def test_an_answer_without_an_error_raises_nothing() -> None:
     raise_error({"job": "j"})
+
+
+@pytest.mark.parametrize(
+    ("op", "answer"),
+    [
+        ("jobs", {"jobs": [JobInfo(job="a"), JobInfo(job="b")], "now": 3.0}),
+        ("status", {"jobs": [JobInfo(job="a")], "now": 3.0}),
+        ("workers", {"workers": [WorkerInfo(worker="w")], "leader": "m", "now": 3.0}),
+        ("logs", {"logs": [LogInfo(task="m-00000")]}),
+        ("cancel", {"state": "done"}),
+        ("read", {"data": b"x", "size": 1}),
+    ],
+)
+def test_what_is_shown_comes_back_as_it_was(op: str, answer: dict[str, object]) -> None:
+    sent = msgpack.unpackb(msgpack.packb(packed(op, answer)))
+    assert unpacked(op, sent) == answer

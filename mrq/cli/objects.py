@@ -1,0 +1,203 @@
+"""What `--json` prints, version 2: one object a command, its fields under their own names.
+
+docs/json.md is made of these classes, of those that they name, and of the comments at their fields
+(`mrq.cli.json_page`), so it says what is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mrq.cli.submit import Told
+from mrq.cli.wording import in_flags
+from mrq.core.info import JobInfo
+from mrq.core.model import ErrorReport
+from mrq.core.summary import Summary
+from mrq.core.worker_info import LogInfo, WorkerInfo
+from mrq.master.jobfolder import Leftover
+
+VERSION: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What went wrong."""
+
+    type: str  #: the error's class, as `JobFailed`, `UsageError`; `Interrupted` after a signal
+    message: str  #: a sentence or more
+    attempts: tuple[ErrorReport, ...]  #: what the job's failed attempts said, the latest last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What every object has; all of it where nothing else is said."""
+
+    version: int = VERSION  #: of this format
+    #: How the command went: `done`, `failed`, `refused`, `interrupted`, or `nothing` where no file was in the
+    #: inputs; `submitted` with --detach, `planned` of a dry run; `listed`, `status`, `logs`, `ordered`,
+    #: `cleaned`, `shown` of the other commands; of `mrq cancel` the job's state.
+    status: str
+    exit_code: int  #: of the command
+    engine: str  #: `embedded` or `cluster`
+    cluster: str | None  #: the profile's name, or the Redis URL without its password; null: `embedded`
+    job: str | None  #: the id of the job that it is about; null where there is none, or none yet
+    name: str | None  #: that job's class
+    output: str | None  #: OUT: of a finished job and an embedded one the absolute path, else as it was typed
+    #: Sentences, as that a compressed file is read as one split; of a cluster also what was said meanwhile.
+    notes: tuple[str, ...]
+    error: Failure | None = None  #: why the command ended with another exit code than 0
+    info: JobInfo | None = None  #: the job as it was last, where the command followed it or asked for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished(Answer):
+    """`mrq submit`, `mrq wait`, `mrq retry JOB`: a job that is done."""
+
+    parts: tuple[str, ...]  #: paths of the parts, in order
+    summary: Summary  #: what it did, in numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedFile:
+    """A file of the input."""
+
+    path: str  #: as typed
+    bytes: int  #: its size
+    splittable: bool  #: whether several maps may read it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedPiece:
+    """A range of a file."""
+
+    path: str  #: as typed
+    start: int  #: where it begins, in bytes
+    length: int  #: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedSplit:
+    """What one map would read."""
+
+    index: int  #: of the map
+    bytes: int  #: of all its pieces
+    pieces: tuple[PlannedPiece, ...]  #: ranges of files, in the order in which it would read them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned(Answer):
+    """`mrq submit --dry-run`."""
+
+    code: str  #: SHA-256 of the job's code and what it imports
+    parameters: Mapping[str, Any]  #: of the job; what JSON can't say, as Python writes it
+    files: tuple[PlannedFile, ...]  #: of the input
+    splits: tuple[PlannedSplit, ...]  #: one a map
+    partitions: int  #: reduces; 0: none, parts are what maps write
+    partitioned_by: str | None  #: `hash` or `range`; null without partitions
+    input_format: str  #: `text`, `whole`, `jsonl` or `records`
+    output_format: str  #: `text`, `lines`, `jsonl` or `records`
+    compression: str | None  #: of the output
+    executors: int  #: tasks at once
+    memory_bytes: int  #: the budget of each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jobs(Answer):
+    """`mrq jobs` of a cluster."""
+
+    jobs: tuple[JobInfo, ...]  #: those that run first, then the latest
+    now: float  #: the leader's clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept(Answer):
+    """`mrq retry` without a job, and `mrq jobs` without a cluster."""
+
+    kept: tuple[Leftover, ...]  #: what a retry on this machine could go on with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaned(Answer):
+    """`mrq clean`."""
+
+    removed: tuple[Leftover, ...]  #: what was there until now
+    bytes: int  #: of all of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status(Answer):
+    """`mrq status JOB`; the job is in `info`."""
+
+    now: float  #: the leader's clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers(Answer):
+    """`mrq workers`, `mrq workers WORKER`."""
+
+    leader: str  #: the master that leads, and its epoch
+    workers: tuple[WorkerInfo, ...]  #: the living by name, then the dead, the latest first
+    now: float  #: the leader's clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordered(Answer):
+    """`mrq workers drain`, `quarantine`, `readmit`."""
+
+    worker: str  #: its id
+    health: str  #: that it has now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logs(Answer):
+    """`mrq logs JOB`."""
+
+    logs: tuple[LogInfo, ...]  #: of the attempts that were asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting of a cluster."""
+
+    value: Any  #: passwords and keys are stars
+    source: str  #: where it comes from, as `/home/ann/mrq.toml:4`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Answer):
+    """`mrq config`."""
+
+    settings: Mapping[str, Setting]  #: by their names
+
+
+#: All that `--json` prints, in the order of the documentation.
+ANSWERS: Final = (
+    Answer,
+    Finished,
+    Planned,
+    Jobs,
+    Status,
+    Workers,
+    Ordered,
+    Logs,
+    Kept,
+    Cleaned,
+    Settings,
+)
+
+
+def head(told: Told, status: str, exit_code: int = 0) -> dict[str, Any]:
+    """The fields of `Answer`, of what a command has told so far."""
+    return {
+        "status": status,
+        "exit_code": exit_code,
+        "engine": told.engine,
+        "cluster": told.cluster,
+        "job": told.job,
+        "name": told.name,
+        "output": told.output,
+        "notes": tuple(in_flags(note) for note in told.notes),
+        "info": told.info,
+    }

@@ -1,0 +1,207 @@
+"""Makes what people are shown of jobs (`core.info`) of the leader's state; `core.standing` does of workers.
+
+It changes nothing. A job's information costs what runs, not what there is; tasks are listed only where that
+is asked for. `now` is the machine's own time, for what depends on how long a worker hasn't been heard of.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import Final
+
+from mrq.core.info import (
+    MAP,
+    REDUCE,
+    SAMPLE,
+    AttemptInfo,
+    ErrorInfo,
+    JobInfo,
+    StageInfo,
+    TaskInfo,
+)
+from mrq.core.jobs import Job
+from mrq.core.machine_state import State
+from mrq.core.model import ErrorReport, Kind, Purpose, Status, task_name
+from mrq.core.paths import shown_id
+from mrq.core.tasks import COMPLETED, STATES, Attempt, TaskTable
+
+#: A worker that wasn't heard of for longer shows its attempts as paused.
+PAUSED_S: Final = 15.0
+
+
+def job_info(state: State, job: Job, now: float) -> JobInfo:
+    """A job, without its tasks one by one."""
+    shift, spec, shown = state.shift + state.wall, job.spec, shown_id(job.spec.job)
+    attempts: list[AttemptInfo] = []
+    stages: list[StageInfo] = []
+    for table in (job.maps, job.reduces):
+        if table.kind is Kind.REDUCE and not job.shuffled:
+            continue
+        stage = stage_name(job, table.kind)
+        live = [(index, a) for index in sorted(table.running) for a in table.flights[index].attempts()]
+        for index, a in live:
+            attempts.append(attempt_info(state, shown, stage, task_name(table.kind, index), a, now))
+        stages.append(_stage(job, table, stage, live))
+    return JobInfo(
+        job=shown,
+        name=spec.name,
+        state=job.state,
+        error=job.error,
+        priority=spec.priority,
+        inputs=spec.inputs,
+        output=spec.output,
+        submitted_at=spec.created_at or job.submitted_at + shift,
+        started_at=job.started_at and job.started_at + shift,
+        updated_at=job.updated_at + shift,
+        finished_at=job.finished_at and job.finished_at + shift,
+        stages=tuple(stages),
+        attempts=tuple(attempts),
+        errors=tuple(job.errors),
+        counters=dict(job.counters),
+        failures=job.failures,
+        losses=job.losses,
+        worker_losses=job.worker_losses,
+        reruns=job.reruns,
+        backups=job.backups,
+    )
+
+
+def stage_name(job: Job, kind: Kind) -> str:
+    """The name of the stage that a kind of tasks is."""
+    if kind is Kind.REDUCE:
+        return REDUCE
+    return SAMPLE if job.spec.purpose is Purpose.SAMPLE else MAP
+
+
+def attempt_info(state: State, job: str, stage: str, task: str, a: Attempt, now: float) -> AttemptInfo:
+    """A live attempt of a task of a job, as people know those."""
+    worker = state.workers.all.get(a.worker)
+    paused = worker is not None and now - worker.beat_at > PAUSED_S
+    return AttemptInfo(
+        job=job,
+        task=task,
+        stage=stage,
+        generation=a.id.generation,
+        number=a.id.number,
+        token=a.id.token,
+        role=a.role,
+        worker=a.worker,
+        state="paused" if paused else "running" if a.phase else "waiting",
+        phase=a.phase,
+        fraction=a.fraction,
+        records=a.records,
+        bytes=a.bytes,
+        started_at=a.claimed_at + state.shift + state.wall,
+    )
+
+
+def _stage(job: Job, table: TaskTable, name: str, live: list[tuple[int, Attempt]]) -> StageInfo:
+    """Counts and sums. Claimed ahead of its turn isn't begun: only what an executor has begun has a phase. A
+    backup works on what its primary works on: the one that is further counts."""
+    begun, ahead = 0, dict[int, Attempt]()
+    for index, a in live:
+        if a.phase:
+            begun += 1
+            known = ahead.get(index)
+            if known is None or (known.fraction, known.records) < (a.fraction, a.records):
+                ahead[index] = a
+    idle, queued, running, completed = table.counts
+    slowest_s, slowest = job.slowest[table.kind]
+    sums, made, total = job.sums[table.kind], float(completed), len(table)
+    records, size = sums["records_in"], sums["bytes_in"]
+    for a in ahead.values():
+        made += min(1.0, a.fraction)
+        records += a.records
+        size += a.bytes
+    return StageInfo(
+        name=name,
+        total=total,
+        idle=idle,
+        queued=queued,
+        running=running,
+        completed=completed,
+        attempts=begun,
+        failed=sum(error.stage == name for error in job.errors) if job.errors else 0,
+        fraction=min(1.0, made / total) if total else 1.0,
+        slowest=None if slowest < 0 else task_name(table.kind, slowest),
+        slowest_s=slowest_s,
+        median_s=job.durations[table.kind].median,
+        **{**sums, "records_in": records, "bytes_in": size},
+    )
+
+
+def error_info(
+    state: State,
+    job: Job,
+    kind: Kind,
+    index: int,
+    attempt: Attempt,
+    status: Status,
+    error: ErrorReport | None,
+) -> ErrorInfo:
+    """An attempt that ended badly, just now."""
+    return ErrorInfo(
+        task=task_name(kind, index),
+        stage=stage_name(job, kind),
+        generation=attempt.id.generation,
+        number=attempt.id.number,
+        token=attempt.id.token,
+        worker=attempt.worker,
+        status=status,
+        at=state.now + state.shift + state.wall,
+        error=error,
+    )
+
+
+def task_infos(state: State, job: Job) -> Iterator[TaskInfo]:
+    """Every task, maps first."""
+    for table in (job.maps, job.reduces):
+        stage = stage_name(job, table.kind)
+        for index in range(len(table)):
+            yield _task(state, job, table, stage, index)
+
+
+def _task(state: State, job: Job, table: TaskTable, stage: str, index: int) -> TaskInfo:
+    code, shift = table.state[index], state.shift + state.wall
+    ran = attempt = result = None
+    if code == COMPLETED:
+        attempt, result, ran = table.winner(index), table.result(index), job.boots[table.boot[index]]
+    elif index in table.running:
+        a = table.flights[index].attempts()[0]
+        attempt, ran = a.id, (a.worker, a.boot)
+    worker, boot = ran or ("", "")
+
+    def at(column: array[float]) -> float:
+        return column[index] and column[index] + shift
+
+    return TaskInfo(
+        task=task_name(table.kind, index),
+        stage=stage,
+        state=STATES[code],
+        generation=attempt.generation if attempt is not None else table.generation[index],
+        number=attempt.number if attempt is not None else 0,
+        token=attempt.token if attempt is not None else "",
+        worker=worker,
+        boot=boot,
+        failures=table.failures[index],
+        losses=table.losses[index],
+        queued_at=at(table.queued_at),
+        started_at=at(table.started_at),
+        updated_at=at(table.updated_at),
+        finished_at=at(table.finished_at),
+        **({name: getattr(result, name) for name in _OF_RESULT} if result is not None else {}),
+    )
+
+
+#: What a task's information has of its result.
+_OF_RESULT: Final = (
+    "records_in",
+    "bytes_in",
+    "records_out",
+    "bytes_out",
+    "spills",
+    "bad_records",
+    "seconds",
+    "peak_rss_bytes",
+)
