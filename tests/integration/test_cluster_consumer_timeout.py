@@ -33,7 +33,7 @@ def test_a_task_that_outlives_the_consumer_timeout_ends_once(run: Run, tmp_path:
         cluster.until(lambda: len(cluster.began("long")) == 2 == len(cluster.attempts(job)))
         before, ran = cluster.attempts(job), cluster.began("long")
         assert sorted(worker for _, _, worker in before.values()) == ["told", "untold"]
-        cluster.until(lambda: cluster.messages("map", "messages_ready") == 1, 120)
+        cluster.until(lambda: cluster.waiting("map") == 1, 120)
         assert cluster.messages("map") == 1, "the other is acknowledged"
         cluster.workers("idle")  # which gets the delivery, and finds that its attempt lives
         cluster.until(lambda: cluster.messages("map") == 0)
