@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from services import ensure_image, free_ports
 REPOSITORY = Path(__file__).parents[2]
 BASE = ("python:3.13-slim", "rabbitmq:4.0", "redis:8.0")
 SERVICES = ("init", "rabbitmq", "redis", "store", "master", "worker", "submit", "mrq")
+#: Of the services that `up --wait` waits for: how often they are asked. In use it is 5 and 10 seconds.
+ASKED = {"rabbitmq": "1s", "redis": "1s", "master": "4s", "worker": "4s"}
 VOLUMES = ("work", "secrets", "rabbitmq", "rabbitmq-private", "redis", "redis-private")
 
 
@@ -69,8 +72,9 @@ class Project:
         return [json.loads(line) for line in shown.splitlines()]
 
 
+@cache
 def build_image() -> None:
-    """mrq's image, of the code as it is now. Raises DockerError."""
+    """mrq's image, of the code as it is now; once a process. Raises DockerError."""
     for image in BASE:
         ensure_image(image)
     for script in ("wheels", "cluster-images"):
@@ -89,7 +93,8 @@ def project(run: Run, folder: Path, *, owner: int, **env: str) -> Iterator[Proje
     data.mkdir()
     os.chown(data, owner, owner)
     labels = json.dumps(dict(run.labels))
-    lines = ["services:", *(f"  {name}: {{labels: {labels}}}" for name in SERVICES)]
+    health = {name: f", healthcheck: {{interval: {every}}}" for name, every in ASKED.items()}
+    lines = ["services:", *(f"  {name}: {{labels: {labels}{health.get(name, '')}}}" for name in SERVICES)]
     lines += ["networks:", f"  default: {{labels: {labels}}}"]
     lines += ["volumes:", *(f"  {name}: {{labels: {labels}}}" for name in VOLUMES)]
     (folder / "compose.override.yaml").write_text("\n".join(lines) + "\n")
