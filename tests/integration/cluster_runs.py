@@ -238,7 +238,7 @@ class ClusterRun(ProcessCluster):
         return int(dict(line.split() for line in said.splitlines())[f"{self.server.prefix}.{kind}"])
 
     def waiting(self, kind: str) -> int:
-        """How many are in the queue right now and not out, within milliseconds; rabbitmqctl takes a second."""
+        """How many are in the queue right now and not out: in milliseconds, not rabbitmqctl's second."""
         with contextlib.closing(pika.BlockingConnection(pika.URLParameters(self.broker.url))) as connection:
             queue = f"{self.server.prefix}.{kind}"
             return int(connection.channel().queue_declare(queue, passive=True).method.message_count)
