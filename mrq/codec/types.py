@@ -38,6 +38,7 @@ _USE: Final = {
     "fractions.Fraction": "str(x) or (x.numerator, x.denominator)",
     "uuid.UUID": "str(x)",
     "pathlib.PurePath": "str(x)",
+    "re.Pattern": "x.pattern",
     "builtins.set": "sorted(x), a list",
     "builtins.frozenset": "sorted(x), a list",
     "builtins.complex": "(x.real, x.imag)",

@@ -6,35 +6,17 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
-from mrq.codec.types import base_of, shown
+from mrq.codec.types import carried, shown
 from mrq.errors import DataError, UsageError
 from mrq.job.base import REQUIRED, Job, Parameter, parameter_values
 from mrq.job.setting_checks import nearest
 
 _TRUE: Final = ("true", "yes", "on", "1")
 _FALSE: Final = ("false", "no", "off", "0")
-
-#: What to write instead of a type that can't be carried.
-_INSTEAD: Final[Mapping[str, str]] = {
-    "set": "sorted(value)",
-    "frozenset": "sorted(value)",
-    "datetime": "value.isoformat()",
-    "date": "value.isoformat()",
-    "time": "value.isoformat()",
-    "timedelta": "value.total_seconds()",
-    "Decimal": "str(value)",
-    "Fraction": "str(value)",
-    "UUID": "str(value)",
-    "Path": "str(value)",
-    "PosixPath": "str(value)",
-    "Pattern": "value.pattern",
-    "complex": "(value.real, value.imag)",
-    "bytearray": "bytes(value)",
-    "ndarray": "value.tolist()",
-}
 
 
 def convert(cls: type[Job], assignments: Sequence[str] | Mapping[str, str]) -> dict[str, Any]:
@@ -265,41 +247,31 @@ _SIMPLE: Final[Mapping[type, Callable[[str], Any]]] = {
 
 #: Of an int that `_SUCCESS` and `--set` can say.
 _INT_BITS_MAX: Final = 14_000
-_SCALARS: Final[tuple[type[Any], ...]] = (int, float, str, bytes)
 
 
 def _carried(value: Any) -> Any:
-    """`value` in plain carried types. Raises ValueError naming the type and what to write."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int) and value.bit_length() > _INT_BITS_MAX:
-        raise ValueError(
-            f"{shown(value)} has more digits than the 4,300 that Python converts to text and back; give "
-            "it as str or bytes"
-        )
-    for base in _SCALARS:
-        if isinstance(value, base) and not _is_enum(value):
-            return value if type(value) is base else base(value)
-    if isinstance(value, tuple):
-        return tuple(map(_carried, value))
-    if isinstance(value, list):
-        return list(map(_carried, value))
+    """`value` as it is carried. Raises ValueError for what can't be, or an int too long to say."""
+    try:
+        plain = carried(value)
+    except DataError as exc:
+        raise ValueError(str(exc)) from exc
+    for item in _items_of(plain):
+        if type(item) is int and item.bit_length() > _INT_BITS_MAX:
+            raise ValueError(
+                f"{shown(item)} has more digits than the 4,300 that Python converts to text and back; give "
+                "it as str or bytes"
+            )
+    return plain
+
+
+def _items_of(value: Any) -> Iterator[Any]:
+    """A carried value and all that is in it."""
+    yield value
+    inner: Iterable[Any] = value if isinstance(value, tuple | list) else ()
     if isinstance(value, dict):
-        return {_carried(k): _carried(v) for k, v in value.items()}
-    if type(value).__module__ == "numpy":
-        try:
-            return base_of(value)
-        except DataError as exc:
-            raise ValueError(str(exc)) from exc
-    name = type(value).__name__
-    instead = "value.value" if _is_enum(value) else _INSTEAD.get(name)
-    advice = f"give {instead}" if instead else "use None, bool, int, float, str, bytes, tuple, list or dict"
-    raise ValueError(f"{_short(value)} is of type {name}, which can't be carried to executors; {advice}")
-
-
-def _is_enum(value: Any) -> bool:
-    enum = sys.modules.get("enum")
-    return enum is not None and isinstance(value, enum.Enum)
+        inner = chain(value, value.values())
+    for item in inner:
+        yield from _items_of(item)
 
 
 def _fits(hint: Any, value: Any) -> bool:

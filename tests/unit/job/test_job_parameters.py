@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime
 import enum
+import re
 from collections import Counter, namedtuple
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
+import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mrq.codec.types import carried
 from mrq.errors import UsageError
 from mrq.job import parameters
 from mrq.job.base import Job
@@ -153,24 +156,75 @@ class Color(enum.IntEnum):
 Point = namedtuple("Point", "x y")
 
 
+class Text(str):
+    """Reads otherwise than it is, and is equal to nothing else."""
+
+    def __str__(self) -> str:
+        return "something else"
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return 7
+
+
+class Number(int):
+    def __int__(self) -> int:
+        return 99
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ({1, 2}, "of type set, which can't be carried to executors; give sorted(value)"),
+        ({1, 2}, "a value of type set can't be carried: {1, 2}; use sorted(x), a list"),
         (
             datetime.date(2026, 1, 1),
-            "of type date, which can't be carried to executors; give value.isoformat()",
+            "of type datetime.date can't be carried: datetime.date(2026, 1, 1); use .isof",
         ),
-        (Decimal("1.5"), "give str(value)"),
-        (Color.RED, "of type Color, which can't be carried to executors; give value.value"),
-        ([1, {"a": object()}], "use None, bool, int, float, str, bytes, tuple, list or dict"),
+        (Decimal("1.5"), "use str(x)"),
+        (Color.RED, "Color can't be carried: <Color.RED: 1>; use its .value"),
+        (re.compile("x+"), "of type re.Pattern can't be carried: re.compile('x+'); use x.pattern"),
+        ([1, {"a": object()}], "use None, bool, int, float, str, bytes or a tuple of them, list or dict"),
+        ({"a": 1, Text("a"): 2}, "two of its keys become 'a'"),
+        (nested(300), "it is nested too deeply (more than 200 levels), or holds itself"),
+        (nested(100_000), "it is nested too deeply"),
+        ([1, {"a": (2, {1 << 20_000: 3})}], "has more digits than the 4,300 that Python converts to text"),
     ],
+    ids=lambda given: type(given).__name__,
 )
 def test_values_that_cannot_be_carried(value: object, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         parameters.validate(Many(anything=value))
     assert said in str(caught.value)
     assert "parameter anything of Many" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Text("a"),
+        Number(3),
+        [Text("a"), {Text("b"): Number(4)}],
+        bytearray(b"x"),
+        {"a": (bytearray(b"x"), memoryview(b"y"))},
+        float("nan"),
+        numpy.float64(1.5),
+        [numpy.str_("a"), numpy.bool_(True)],
+        1 << 13_000,
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_what_is_carried_is_what_one_function_says(value: object) -> None:
+    found, wanted = parameters.validate(Many(anything=value))["anything"], carried(value)
+    assert (repr(found), type(found)) == (repr(wanted), type(wanted))
 
 
 def test_subclasses_become_their_base() -> None:
