@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from mrq.cli import units
 from mrq.cli.console import Console, shown
 from mrq.cli.wording import in_flags
 
-
-class SummaryLike(Protocol):
-    """The part of the engine's summary that is printed. Sizes in bytes, times in seconds."""
-
-    @property
-    def records_in(self) -> int: ...
-    @property
-    def bytes_in(self) -> int: ...
-    @property
-    def records_out(self) -> int: ...
-    @property
-    def bytes_out(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def spills(self) -> int: ...
-    @property
-    def maps(self) -> int: ...
-    @property
-    def reduces(self) -> int: ...
-    @property
-    def skew(self) -> float: ...  # of the partitions: records of the largest over the mean
-    @property
-    def slowest_task(self) -> str | None: ...
-    @property
-    def slowest_seconds(self) -> float: ...
-    @property
-    def bad_records(self) -> int: ...
-    @property
-    def attempts_failed(self) -> int: ...  # or lost: each was run again
-    @property
-    def idle(self) -> Sequence[str]: ...  # that cores had nothing to do, in Python's words
+if TYPE_CHECKING:
+    from mrq.core.summary import Summary
 
 
-def summary_lines(summary: SummaryLike, *, output: str | None, parts: int) -> list[str]:
+def summary_lines(summary: Summary, *, output: str | None, parts: int) -> list[str]:
     """The summary, a line each; the first one says it all in short. `output` is None for a printed result."""
     lines = [
         f"done in {units.duration(summary.seconds)}: "
@@ -70,7 +39,7 @@ def summary_lines(summary: SummaryLike, *, output: str | None, parts: int) -> li
     return lines
 
 
-def print_summary(console: Console, summary: SummaryLike, *, output: str | None, parts: int) -> None:
+def print_summary(console: Console, summary: Summary, *, output: str | None, parts: int) -> None:
     """Print it, the head line standing out."""
     head, *rest = summary_lines(summary, output=output, parts=parts)
     console.line(console.style(head, "green"))
