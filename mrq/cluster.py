@@ -192,7 +192,8 @@ class ClusterEngine:
 
     def ask(self, op: str, **args: Any) -> Mapping[str, Any]:
         """Ask the leader anything else: jobs, status, workers, logs … (docs/protocol.md); what it says of
-        jobs, workers and logs are `JobInfo`, `WorkerInfo` and `LogInfo` of `mrq.core.info`.
+        jobs are `JobInfo` (`mrq.core.info`), of workers and logs `WorkerInfo` and `LogInfo`
+        (`mrq.core.worker_info`).
 
         Raises the error that it answers, OperatorError when nobody does.
         """

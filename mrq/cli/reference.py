@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from mrq.profile_keys import KEYS, For, Kind
@@ -30,9 +31,14 @@ def rewritten(page: str) -> str:
     return before + _BEGIN + table() + _END + after
 
 
-if __name__ == "__main__":
-    with open(sys.argv[1], "r+", encoding="utf-8") as file:
+def rewrite(path: str, rewritten: Callable[[str], str]) -> None:
+    """Put what a function makes of a page in its place. Raises OSError."""
+    with open(path, "r+", encoding="utf-8") as file:
         text = rewritten(file.read())
         file.seek(0)
         file.truncate()
         file.write(text)
+
+
+if __name__ == "__main__":
+    rewrite(sys.argv[1], rewritten)

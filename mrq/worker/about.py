@@ -33,7 +33,7 @@ def about(
     leaving: str = "",
     ended: Sequence[tuple[str, str]] = (),
 ) -> Mapping[str, Any]:
-    """`Beat.about`: what `rows.WorkerRow` shows, and whose place it has taken. As msgpack has it."""
+    """`Beat.about`: what `WorkerInfo` shows, and whose place it has taken. As msgpack has it."""
     return {
         "version": mrq.__version__,
         "python": platform.python_version(),
