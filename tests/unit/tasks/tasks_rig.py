@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import mrq
 from mrq.core.model import AttemptId, JobSpec, Kind, Outcome, Piece, Purpose, Split, Status, TaskResult
 from mrq.io.formats import output_format
 from mrq.job.base import Job, defined
@@ -16,6 +17,8 @@ from mrq.worker.order import AttemptOrder, MapSource
 from mrq.worker.tasks import run_attempt
 
 LARGE = 64 << 20
+#: How the paths of the engine's own code begin in frames. The folder of a clone may be called mrq too.
+ENGINE = os.path.dirname(mrq.__file__) + os.sep
 
 
 @dataclass
