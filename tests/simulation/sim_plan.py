@@ -129,7 +129,18 @@ def deadly(seed: int) -> Plan:
     index = rng.randrange(reduces if kind is Kind.REDUCE else maps)
     bad = replace(_good(rng, 0, maps=maps, reduces=reduces), deadly=(kind, index))
     good = tuple(_good(rng, n, maps=rng.choice((3, 12)), reduces=rng.choice((0, 2))) for n in range(1, 3))
-    return _calm(seed, (bad, *good), workers=rng.choice((1, 1, 2, 3, 5)), slots=_slots(rng, embedded=False))
+    workers = rng.choice((1, 1, 2, 3, 5))
+    plan = _calm(seed, (bad, *good), workers=workers, slots=_slots(rng, embedded=False))
+    return replace(plan, limit_s=max(plan.limit_s, (bad.spec.max_worker_losses + 1) * _work_s(plan)))
+
+
+def _work_s(plan: Plan) -> float:
+    """About how long one worker takes for all tasks of all jobs. Each worker that is taken down takes the
+    outputs of its finished maps with it, so where it is the only one all of it may be done again."""
+    return sum(
+        job.seconds * (len(job.spec.splits) / plan.slots.map + job.spec.reducers / max(plan.slots.reduce, 1))
+        for job in plan.jobs
+    )
 
 
 def _good(rng: Random, n: int, *, maps: int, reduces: int) -> JobPlan:
