@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,7 +125,18 @@ def project(run: Run, folder: Path, *, owner: int, **env: str) -> Iterator[Proje
         made.compose("--profile", "client", "down", "-v", "--remove-orphans", "-t", "3", timeout_s=180)
 
 
-def top(container: str) -> list[tuple[str, str]]:
-    """(uid, command line) of the processes in a container."""
-    listed = docker("top", container, "-o", "pid,uid,args").splitlines()[1:]
-    return [(line.split(None, 2)[1], line.split(None, 2)[2]) for line in listed]
+def top(container: str, apart_s: float = 0.5) -> list[tuple[str, str]]:
+    """(uid, command line) of the processes in a container that two looks, so many seconds apart, both find.
+
+    A health check begins as Docker's own process, which is root's until it becomes the check: one look in
+    some thousands meets it.
+    """
+    first = _listed(container)
+    time.sleep(apart_s)
+    return sorted(process[1:] for process in first & _listed(container))
+
+
+def _listed(container: str) -> set[tuple[str, str, str]]:
+    """(pid, uid, command line) of the processes in a container."""
+    lines = docker("top", container, "-o", "pid,uid,args").splitlines()[1:]
+    return {tuple(line.split(None, 2)) for line in lines}  # type: ignore[misc]
