@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import mrq
 from mrq import config, planning
 from mrq.core import wire
+from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
 from mrq.core.model import NO_LIMITS, JobSpec, Limits
 from mrq.core.pathmap import PathMap
@@ -34,7 +35,7 @@ from mrq.remote.ask import Asker, retried
 from mrq.remote.fetch import fetch
 from mrq.remote.follow import Follower
 from mrq.remote.here import Here
-from mrq.result import Result, Summary
+from mrq.result import Result
 
 if TYPE_CHECKING:
     from mrq.job.base import Job
@@ -263,7 +264,7 @@ class ClusterEngine:
         follower = Follower(
             self._connected()[0],
             handle,
-            lambda entry, info: self._result(info, entry, spec),
+            lambda end: self._result(end, spec),
             note=self._note,
             here=self._here,
             patience_s=self._profile.timeout_s,
@@ -281,28 +282,26 @@ class ClusterEngine:
         follower = self._followers.get(job)
         return follower.last if follower is not None else None
 
-    def _result(self, info: JobInfo, entry: Mapping[str, Any], spec: JobSpec | None) -> Result:
+    def _result(self, end: JobEnd, spec: JobSpec | None) -> Result:
         """The result of a job that is done: its OUT as this client reaches it, or a copy."""
-        stored = wire.from_wire(JobSpec, entry["spec"])
+        stored = end.spec
+        assert stored is not None
+        assert end.info is not None
+        assert end.summary is not None
         there = str(stored.output_open)
         if stored.output is None:
             self.private_folder()
-            here = os.path.join(self._private.path, info.job)
-            fetch(self._connected()[0], info.job, here)
+            here = os.path.join(self._private.path, end.job)
+            fetch(self._connected()[0], end.job, here)
         else:
             here = self._paths.to_client(there) or there
         output = spec.output if spec is not None else stored.output
         return Result(
             spec=replace(stored, output_open=here, output=output),
-            counters=info.counters,
-            summary=_summary(entry["summary"]),
+            counters=end.info.counters,
+            summary=end.summary,
             owner=self,
         )
-
-
-def _summary(told: Any) -> Summary:
-    """A job's numbers, of the end of its news; the version before sent them by their names."""
-    return Summary(**{"idle": (), **told}) if isinstance(told, Mapping) else wire.from_wire(Summary, told)
 
 
 def _connect(profile: Profile, say: Callable[[str], None]) -> tuple[ClientLink, Blobs]:

@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mrq.core.answers import error_of
 from mrq.core.model import JobState
 from mrq.errors import Interrupted, MrqError, StillRunningError, UsageTypeError
-from mrq.result import Result
+from mrq.result import JobFailed, Result
 
 if TYPE_CHECKING:
+    from mrq.core.ending import JobEnd
     from mrq.core.info import JobInfo
 
 __all__ = ["Handle"]
@@ -84,6 +86,21 @@ class Handle:
             self._result, self._error = result, error
             self.seen(last)
             self._over.set()
+
+    def end(self, end: JobEnd, result_of: Callable[[JobEnd], Result]) -> None:
+        """For the engine: tell whoever waits how the job ended; `result_of` makes the result of one that is
+        done."""
+        if end.state is JobState.DONE:
+            self.finish(result_of(end), None, end.info)
+        elif end.state is JobState.CANCELLED:
+            self.finish(None, Interrupted(f"job {self.job} was cancelled"), end.info)
+        elif end.error_type:
+            self.finish(None, error_of(end.error_type, str(end.error)), end.info)
+        else:
+            told = end.info.errors if end.info is not None else ()
+            errors = [each.error for each in told if each.error is not None]
+            failed = JobFailed(end.error or "the job failed", job=self.job, errors=errors)
+            self.finish(None, failed, end.info)
 
     def seen(self, last: JobInfo | None) -> None:
         """For the engine: what `view` shows once the machine has forgotten the job."""

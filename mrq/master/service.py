@@ -19,10 +19,10 @@ from mrq.core.model import Standing
 from mrq.errors import OperatorError
 from mrq.master.backend import Backend
 from mrq.master.dials import Dial
+from mrq.master.leadership_settings import Overtaken, Settings
 from mrq.master.shares import Probe
 from mrq.master.submits import Cut
 from mrq.master.term import Term
-from mrq.master.term_settings import Overtaken, Settings
 from mrq.ports import Clock
 
 _Call = el.ViewLease | el.TakeLease | el.RenewLease

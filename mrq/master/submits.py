@@ -85,9 +85,9 @@ class Submits:
         #: By sampling: the job that it is for, packed; the store, which has it as a blob, may lose it.
         self._packed: dict[str, bytes] = {}
 
-    def announce(self, args: Mapping[str, Any]) -> None:
+    def announce(self, job: str) -> None:
         """A submit that will be done: from now on its job can be taken back."""
-        self._planning.add(str(args["draft"][0][0]))
+        self._planning.add(job)
 
     def take_back(self, job: str) -> bool:
         """Cancel a job that is being submitted; False when it isn't."""
@@ -104,9 +104,8 @@ class Submits:
         """Is this job being submitted at this moment?"""
         return job in self._planning
 
-    def submit(self, args: Mapping[str, Any]) -> dict[str, Any]:
+    def submit(self, draft: Draft) -> dict[str, Any]:
         """The answer. Raises UsageError and its kind when the draft is refused."""
-        draft = wire.from_wire(Draft, args["draft"])
         job = check_job_id(draft.spec.job)
         try:
             return self._submit(draft, job)
@@ -128,10 +127,9 @@ class Submits:
         self._taking.taken()
         return {"job": job, "notes": notes}
 
-    def plan(self, args: Mapping[str, Any]) -> dict[str, Any]:
+    def plan(self, draft: Draft) -> dict[str, Any]:
         """The answer to a dry run: the files that a submit would find, of which the client cuts the same
         splits. Nothing is made. Raises what a submit is refused with."""
-        draft = wire.from_wire(Draft, args["draft"])
         _refuse_version(draft)
         _refuse_settings(draft)
         unsent = self._unsent(draft)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq.core import wire
-from mrq.core.answers import error_of
-from mrq.core.info import ErrorInfo, JobInfo
-from mrq.core.model import ErrorReport, JobState
+from mrq.core.ending import JobEnd
+from mrq.core.info import JobInfo
 from mrq.errors import InternalError, Interrupted, MrqError, OperatorError
 from mrq.remote.ask import Asker
 from mrq.remote.here import Here
-from mrq.result import JobFailed, Result
+from mrq.result import Result
 
 if TYPE_CHECKING:
     from mrq.handle import Handle
@@ -25,8 +25,8 @@ _READ_S: Final = 10.0
 _SILENT_S: Final = 30.0
 _AGAIN_S: Final = 0.5
 
-#: Makes the result of a job that is done of the last entry of its news, and of what is known of it by then.
-ResultOf = Callable[[Mapping[str, Any], JobInfo], Result]
+#: Makes the result of a job that is done.
+ResultOf = Callable[[JobEnd], Result]
 
 
 class Follower:
@@ -109,7 +109,7 @@ class Follower:
         """Take in one entry; True at the end."""
         kind = entry.get("type")
         if kind == "progress":
-            self._look(entry)
+            self.last = self._here.job(wire.from_wire(JobInfo, entry["info"]))
         elif kind == "note":
             self._note(str(entry["text"]))
         elif kind == "ended":
@@ -118,34 +118,8 @@ class Follower:
         return False
 
     def _end(self, entry: Mapping[str, Any]) -> None:
-        job = self._handle.job
-        self._look(entry)
-        state = JobState(entry["state"])
-        error = str(entry.get("error") or "the job failed")
-        if state is JobState.DONE:
-            assert self.last is not None
-            self._handle.finish(self._result_of(entry, self.last), None, self.last)
-        elif state is JobState.CANCELLED:
-            self._handle.finish(None, Interrupted(f"job {job} was cancelled"), self.last)
-        elif entry.get("error_type"):
-            told = error_of(str(entry["error_type"]), self._here.text(error))
-            self._handle.finish(None, told, self.last)
-        else:
-            told_of = self.last.errors if self.last is not None else ()
-            errors = [each.error for each in told_of if each.error is not None]
-            self._handle.finish(None, JobFailed(self._here.error(error), job=job, errors=errors), self.last)
-
-    def _look(self, entry: Mapping[str, Any]) -> None:
-        """Take in how far the job is, where an entry says it."""
-        if entry.get("info") is not None:
-            self.last = self._here.job(wire.from_wire(JobInfo, entry["info"]))
-        elif "counters" in entry:  # the end of a job of the version before
-            errors = [wire.from_wire(ErrorReport, each) for each in entry["errors"]]
-            info = JobInfo(
-                job=self._handle.job,
-                state=JobState(entry["state"]),
-                error=entry["error"],
-                errors=tuple(ErrorInfo(error=each) for each in errors),
-                counters=entry["counters"],
-            )
-            self.last = self._here.job(info)
+        end = JobEnd.of(self._handle.job, entry)
+        error = str(end.error or "the job failed")
+        self.last = self._here.job(end.info) if end.info is not None else self.last
+        error = self._here.text(error) if end.error_type else self._here.error(error)
+        self._handle.end(replace(end, error=error, info=self.last), self._result_of)

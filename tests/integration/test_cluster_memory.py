@@ -20,7 +20,7 @@ from mrq.client import JobFailed
 from mrq.core.model import JobState
 from mrq.errors import InputError, Interrupted, OperatorError, OutputError, UsageError
 from mrq.io.plan import Draft
-from mrq.master.office import Office
+from mrq.master.requests import RequestHandler
 from mrq.planning import Request
 from mrq.result import Result
 
@@ -372,13 +372,13 @@ def test_a_dry_run_is_refused_as_the_submit_is(one: Cluster, books: Path, tmp_pa
 def test_a_leader_that_knows_no_dry_run_says_so(
     one: Cluster, books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = Office.start
+    made_as_now = RequestHandler.__init__
 
-    def older(office: Office) -> None:
-        del office._long["plan"]
-        started(office)
+    def older(handler: RequestHandler, **more: object) -> None:
+        made_as_now(handler, **more)  # type: ignore[arg-type]
+        del handler._long["plan"]
 
-    monkeypatch.setattr(Office, "start", older)
+    monkeypatch.setattr(RequestHandler, "__init__", older)
     with Cluster(tmp_path) as made:
         made.master()
         client = made.client()

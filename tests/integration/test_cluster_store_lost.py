@@ -196,10 +196,10 @@ def test_a_failed_job_that_goes_on_keeps_its_claim_whoever_still_settles_its_end
     again = client.retry(handle.job)
     term = made.masters[-1][0]._term
     assert term is not None
-    spec = term._master.spec(handle.job)
+    spec = term.leadership.master.spec(handle.job)
     assert spec is not None
-    term._keeper.settle(spec, JobState.FAILED, "of before", None, {})
-    term._keeper.expire(spec)
+    term.leadership.finisher.settle(spec, JobState.FAILED, "of before", None, {})
+    term.leadership.finisher.expire(spec)
     with pytest.raises(OutputError, match=f"being written by job {handle.job}; wait for it"):
         client.run(Words, source, tmp_path / "out")
     (gate / "open").touch()

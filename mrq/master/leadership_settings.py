@@ -1,4 +1,4 @@
-"""What a term of leadership is made with, and why it may not begin."""
+"""What a leadership is made with, and why it may not begin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mrq.ports import Clock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a term is made with."""
+    """What a leadership is made with."""
 
     owner: str  #: one for each life of a master's process
     shared_root: str

@@ -1,9 +1,7 @@
-"""Tells clients: progress at most every half second while something changes, notes, and ends, which are
-never lost.
+"""What whoever waits for a job is told: progress, notes, how it ended, and that it goes on again.
 
-One thread does the telling, so the master's loop never waits for the store. What couldn't be told is told
-again when the store is back; a leader that dies before is made good by its successor, which tells the ends
-of all jobs again.
+`JobEvents` is what the leader tells. On a cluster a `JobEventQueue` appends it to the store, where clients
+read it; in an engine's own process its handles are told at once.
 """
 
 from __future__ import annotations
@@ -13,9 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mrq.core import wire
+from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
 from mrq.errors import OperatorError
 from mrq.ports import Desk
@@ -24,8 +23,34 @@ PROGRESS_S: Final = 0.5
 _AGAIN_S: Final = 0.5
 
 
-class News:
-    """`jobs` gives (the machine's id, what is known) of each job under way; called on the news thread."""
+class JobEvents(Protocol):
+    """Where a leader tells of its jobs, from any thread; only `resumed` waits until that is written."""
+
+    def note(self, job: str, text: str) -> None:
+        """A sentence for whoever waits for a job."""
+        ...
+
+    def resumed(self, job: str) -> None:
+        """A job that had failed goes on, so an end before this is old news. Raises OperatorError."""
+        ...
+
+    def ended(self, end: JobEnd) -> None:
+        """A job is over."""
+        ...
+
+    def mark_dirty(self) -> None:
+        """How far jobs are may have changed."""
+        ...
+
+
+class JobEventQueue:
+    """A cluster's `JobEvents`: progress at most every half second while something changes; ends aren't lost.
+
+    One thread does the telling, so the leader's loop never waits for the store. What couldn't be told is told
+    again when the store is back; a leader that dies before is made good by its successor, which tells the
+    ends of all jobs again. `jobs` gives (the machine's id, what is known) of each job under way; it is called
+    on that thread.
+    """
 
     def __init__(
         self,
@@ -38,30 +63,33 @@ class News:
         self._jobs = jobs
         self._waiting: deque[tuple[str, Mapping[str, Any]]] = deque()
         self._wake = threading.Event()
-        self._stirred = False
+        self._dirty = False
         self._due = 0.0
         self._shown: dict[str, JobInfo] = {}
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="mrq-news", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mrq-events", daemon=True)
 
     def start(self) -> None:
         """Begin to tell."""
         self._thread.start()
 
-    def stir(self) -> None:
-        """Something may have changed. From any thread."""
-        if not self._stirred:
-            self._stirred = True
+    def mark_dirty(self) -> None:
+        """How far jobs are may have changed."""
+        if not self._dirty:
+            self._dirty = True
             self._wake.set()
-
-    def tell(self, job: str, entry: Mapping[str, Any]) -> None:
-        """Append to a job's news, soon. From any thread."""
-        self._waiting.append((job, entry))
-        self._wake.set()
 
     def note(self, job: str, text: str) -> None:
         """A sentence for whoever waits for a job."""
-        self.tell(job, {"type": "note", "text": text})
+        self._append(job, {"type": "note", "text": text})
+
+    def resumed(self, job: str) -> None:
+        """A job that had failed goes on. Written before this returns; raises OperatorError."""
+        self._desk.tell(job, {"type": "resumed"})
+
+    def ended(self, end: JobEnd) -> None:
+        """A job is over."""
+        self._append(end.job, end.entry())
 
     def stop(self) -> None:
         """Tell what waits, if the store takes it, and end."""
@@ -69,6 +97,10 @@ class News:
         self._wake.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
+
+    def _append(self, job: str, entry: Mapping[str, Any]) -> None:
+        self._waiting.append((job, entry))
+        self._wake.set()
 
     def _run(self) -> None:
         try:
@@ -80,7 +112,7 @@ class News:
     def _tell_all(self) -> None:
         while True:
             now = time.monotonic()
-            due = max(0.0, self._due - now) if self._stirred else None
+            due = max(0.0, self._due - now) if self._dirty else None
             self._wake.wait(0.0 if self._waiting else due)
             self._wake.clear()
             told = self._flush()
@@ -89,8 +121,8 @@ class News:
             if not told:
                 self._wake.wait(_AGAIN_S)
                 continue
-            if self._stirred and time.monotonic() >= self._due:
-                self._stirred = False
+            if self._dirty and time.monotonic() >= self._due:
+                self._dirty = False
                 self._due = time.monotonic() + PROGRESS_S
                 self._progress()
 

@@ -1,0 +1,59 @@
+"""Work that touches disks or waits for others, done beside the leader's loop."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from mrq.errors import MrqError, OperatorError
+
+_Work = Callable[[], None]
+
+
+class Background:
+    """Does work on up to `threads` threads; with none of them at once, on the thread that asks for it.
+
+    An error that nobody waits for is said; one that no mrq error is ends the leader: `died` is called.
+    """
+
+    def __init__(
+        self,
+        threads: int,
+        *,
+        name: str,
+        stopping: threading.Event,
+        say: Callable[[str], None],
+        died: Callable[[BaseException], None],
+    ) -> None:
+        self._pool: Final = ThreadPoolExecutor(threads, thread_name_prefix=name) if threads else None
+        self._stopping = stopping
+        self._say = say
+        self._died = died
+
+    def do(self, work: _Work) -> None:
+        """Do it soon. From any thread. Nothing once this is closed: the successor does it."""
+        if self._pool is None:
+            self._guarded(work)
+            return
+        with contextlib.suppress(RuntimeError):
+            self._pool.submit(self._guarded, work)
+
+    def close(self) -> None:
+        """Begin nothing more; what is under way ends by itself."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _guarded(self, work: _Work) -> None:
+        try:
+            work()
+        except OperatorError as exc:
+            if not self._stopping.is_set():
+                self._say(str(exc))
+        except MrqError as exc:
+            self._say(f"{type(exc).__name__}: {exc}")
+        except BaseException as exc:
+            self._died(exc)
+            raise

@@ -1,0 +1,379 @@
+"""A leadership: what the predecessor left is taken over, jobs are taken, run, committed and told of.
+
+The order of taking over matters. The place from which events are followed is noted before anything is
+loaded, so what happens meanwhile comes again as an event (and is recognised). Fences are taken before a job
+is loaded, so nobody writes after the load. Workers get answers, and clients are served, only when all is
+there.
+
+It has one thread of its own, the loop's, and those of its background work. Who serves clients and watches
+workers on a cluster is beside it, in `master.term`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from mrq.core import commands as c
+from mrq.core import events as e
+from mrq.core.ending import JobEnd
+from mrq.core.machine import Machine
+from mrq.core.model import JobSpec, JobState, Kind, Purpose
+from mrq.core.paths import sample_id, shown_id
+from mrq.errors import CorruptFileError, OperatorError, UsageError
+from mrq.io import owner
+from mrq.master.archive import Archive
+from mrq.master.backend import Backend, LeaderBroker
+from mrq.master.background import Background
+from mrq.master.finishing import JobFinisher
+from mrq.master.job_events import JobEvents
+from mrq.master.leadership_settings import Overtaken, Settings
+from mrq.master.logbook import Logbook
+from mrq.master.loop import Master
+from mrq.master.outbox import found_in
+from mrq.master.requests import RequestHandler
+from mrq.master.shared import SharedRoot
+from mrq.master.shares import Shares
+from mrq.master.submits import Submits
+from mrq.master.views import Views
+from mrq.ports import Batch, StoredJob
+
+#: Threads for what touches disks: planning, letting go of outputs, logs.
+_BACKGROUND: Final = 4
+#: Ends that are told again after a takeover, the latest.
+_TOLD_AGAIN: Final = 200
+#: Between tries of a store that is away.
+_AGAIN_S: Final = 1.0
+
+
+class Leadership:
+    """Made for one epoch; `start` takes over, `halt` drops the view, and `close` ends it. Not started twice.
+
+    `events` is where jobs' ends, notes and progress are told; `dial` begins to dial a worker back; `ticked`
+    is called on the loop's thread between its steps.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        broker: LeaderBroker,
+        events: JobEvents,
+        settings: Settings,
+        *,
+        epoch: int,
+        dial: Callable[[c.DialWorker], None] | None = None,
+        ticked: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.epoch = epoch
+        self.stopping = threading.Event()
+        self.has_new_jobs = False  #: since somebody looked, and said so
+        self._backend = backend
+        self._broker = broker
+        self._events = events
+        self._settings = settings
+        self._ticked = ticked
+        self._epoch_s = settings.clock.time() - settings.clock.monotonic()
+        store_id = self._find_store()
+        self.background = self.background_work(_BACKGROUND, "mrq-background")
+        self.shared = SharedRoot(settings.shared_root)
+        self._machine = Machine(settings.config, wall=self._epoch_s)
+        self.master = self._loop(store_id, dial or self._take_at_its_word)
+        self.shares = Shares(
+            settings.probe,
+            workers=lambda: self.master.look(lambda machine: machine.workers()),
+            master=settings.owner,
+            now=settings.clock.monotonic,
+        )
+        self.views = Views(
+            look=self.master.look,
+            specs=self.master.spec,
+            now=settings.clock.monotonic,
+            leader=f"{settings.owner} (epoch {epoch})",
+            shares=self.shares,
+        )
+        self._archive = Archive(
+            backend.state, keep_s=settings.keep_s, now=settings.clock.monotonic, epoch_s=self._epoch_s
+        )
+        self._serve_with(owner.Cluster(store_id, self._goes_on, self._claim_of))
+        self._worker_events = backend.events(self.master.sink)
+
+    def _find_store(self) -> str:
+        """The store's id. Raises UsageError for a store that was never initialised, Overtaken for one that a
+        later epoch has led."""
+        store_id, incarnation, _ = self._backend.state.identity()
+        if not store_id:
+            raise UsageError(
+                "this cluster's store was never initialised: run `python -m mrq.master --init` once. If it "
+                "was, its data is gone; only a master that still runs can bring it back"
+            )
+        self._incarnation, there = found_in(self._backend.store, incarnation)
+        if there > self.epoch:
+            raise Overtaken(f"epoch {there} came after {self.epoch}", epoch=there)
+        return store_id
+
+    def _loop(self, store_id: str, dial: Callable[[c.DialWorker], None]) -> Master:
+        settings = self._settings
+        return Master(
+            machine=self._machine,
+            clock=settings.clock,
+            keeper=self,
+            owner=settings.owner,
+            incarnation=self._incarnation,
+            epoch=self.epoch,
+            records=True,
+            state=self._backend.state,
+            store_id=store_id,
+            put_back=lambda job: self.submits.put_back(job),
+            acting=lambda: not self.stopping.is_set() and settings.acting(),
+            fenced=self._was_fenced,
+            dial=dial,
+            say=settings.say,
+        )
+
+    def _serve_with(self, cluster: owner.Cluster) -> None:
+        """Make those that take, finish and answer."""
+        self.submits = Submits(
+            taking=self,
+            blobs=self._backend.blobs,
+            shared=self.shared,
+            shares=self.shares,
+            cluster=cluster,
+            keep_s=self._settings.keep_s,
+            cut=self._settings.cut,
+        )
+        self.finisher = JobFinisher(
+            master=self.master,
+            submits=self.submits,
+            events=self._events,
+            background=self.background,
+            cluster=cluster,
+            shared=self.shared,
+            over=self._archive.add,
+            died=self._settings.died,
+            stopping=self.stopping,
+        )
+        self._logs = Logbook(
+            state=self._backend.state,
+            views=self.views,
+            archive=self._archive,
+            look=self.master.look,
+            give=self.master.order,
+        )
+        self.requests = RequestHandler(
+            master=self.master,
+            views=self.views,
+            archive=self._archive,
+            submits=self.submits,
+            finisher=self.finisher,
+            events=self._events,
+            logs=self._logs,
+            shared=self.shared,
+            cluster=cluster,
+        )
+
+    # Taking over.
+
+    def start(self) -> None:
+        """Take over, and run. Raises OperatorError, UsageError; `halt` and `close` then, all the same."""
+        state, store, clock = self._backend.state, self._backend.store, self._settings.clock
+        self.shared.prepare()
+        heard = state.workers()
+        self._worker_events.note()
+        store.lead(self.master.fence())
+        self._machine.adopt_workers(heard, clock.monotonic())
+        over: list[str] = []
+        first: list[e.Event] = []
+        recorded: list[e.Event] = []
+        for job in state.jobs():
+            self._settings.ticked()
+            if state.state(job) in (JobState.DONE, JobState.CANCELLED):
+                over.append(job)
+                continue
+            try:
+                taken = self._fence_and_load(job)
+                if taken is None:
+                    continue
+                stored, code = taken
+                self.submits.remember(stored.spec)
+                known = self._machine.adopt(stored, clock.monotonic())
+            except CorruptFileError as exc:
+                self._give_up(job, str(exc))
+                continue
+            self.master.adopt(stored.spec, self.master.fence(), code)
+            if known:
+                recorded += stored.recorded
+            else:
+                first.append(e.JobSubmitted(spec=stored.spec))
+            if stored.state is JobState.FAILED:
+                over.append(job)
+        events = [e.Restored(embedded=False, incarnation=self.epoch), *recorded, *first]
+        self._broker.attach(leader=self.master.sink)
+
+        def hand_in(master: Master) -> None:
+            for each in events:
+                master.sink(each)
+
+        self.master.start(store, self._broker, hand_in)
+        self._worker_events.start()
+        # The id stays as it is in the store: only a leader that has a view to write back knows better, and it
+        # may have done so since this one looked.
+        state.open(self._incarnation)
+        self.background.do(lambda: self._remember(over))
+
+    def _fence_and_load(self, job: str) -> tuple[StoredJob, bytes] | None:
+        """A job, which nobody writes any more but this leader, and its code; None when it is gone."""
+        state = self._backend.state
+        stored = state.load(job)
+        if stored is None:
+            return None
+        code = self._backend.blobs.get(stored.spec.code)
+        if code is None:
+            raise CorruptFileError(f"its code {stored.spec.code} isn't in the store any more")
+        self._backend.store.begin(stored.spec, code, self.master.fence())
+        loaded = state.load(job)
+        return None if loaded is None else (loaded, code)
+
+    def _give_up(self, job: str, why: str) -> None:
+        """A job whose records can't be read: it alone fails, by that name. Its OUT is anybody's."""
+        error = (
+            f"job {shown_id(job)} can't be gone on with: {why}. Submit it anew: its inputs and OUT are as "
+            "they were"
+        )
+        self._settings.say(error)
+        write = c.WriteJob(job=job, state=JobState.FAILED, error=error)
+        store = self._backend.store
+        store.write(Batch(job=job, fence=replace(self.master.fence(), seq=1), writes=(write,)))
+        store.forget(job)  # it is kept as long as others that are over
+        with contextlib.suppress(CorruptFileError):
+            stored = self._backend.state.load(job)
+            if stored is not None:
+                self._archive.give_up(replace(stored.spec, job=shown_id(job)), error)
+        end = JobEnd(job=shown_id(job), state=JobState.FAILED, error=error, error_type=OperatorError.__name__)
+        self._events.ended(end)
+
+    def _remember(self, over: list[str]) -> None:
+        """Jobs that are over: their rows, and their ends once more for whoever still waits."""
+        known = self.known()
+        for at, job in enumerate(over):
+            if self.stopping.is_set():
+                return
+            try:
+                stored = self._backend.state.load(job)
+            except CorruptFileError as exc:
+                self._settings.say(f"job {job}, which is over, can't be shown: {exc}")
+                continue
+            machine = self._archive.machine_of(stored) if stored is not None else None
+            info = machine.job(job) if machine is not None else None
+            if stored is None or machine is None or info is None:
+                continue
+            spec = stored.spec
+            results = machine.results(spec.job)
+            if spec.purpose is Purpose.SAMPLE and stored.state is JobState.DONE:
+                if shown_id(spec.job) not in known:  # it was done when its leader died
+                    self.finisher.go_on(spec, results)
+                continue
+            self._archive.add(info)
+            if at >= len(over) - _TOLD_AGAIN:
+                self.finisher.settle(spec, stored.state, stored.error, info, results)
+
+    def known(self) -> set[str]:
+        """Jobs of which something may still be wanted, by the ids that clients know. Raises OperatorError."""
+        return self.submits.planned() | {shown_id(job) for job in self._backend.state.jobs()}
+
+    def lead_again(self, epoch: int) -> None:
+        """Nobody led while this leader was paused: go on under a (later) epoch."""
+        self.epoch = epoch
+        self.views.leader = f"{self._settings.owner} (epoch {epoch})"
+        self.master.lead_again(epoch)
+
+    def halt(self) -> None:
+        """Begin to drop the view: take, say, write and publish nothing more. What others may go on with
+        stays."""
+        self.stopping.set()
+        self._logs.stop()
+        self._broker.attach(leader=None)
+        self._worker_events.close()
+        self.master.halt()
+
+    def close(self) -> None:
+        """After `halt`: close what is open."""
+        self.shares.close()
+        self.background.close()
+
+    def background_work(self, threads: int, name: str) -> Background:
+        """Threads of this leadership; whoever asks for them closes them."""
+        return Background(
+            threads, name=name, stopping=self.stopping, say=self._settings.say, died=self._settings.died
+        )
+
+    # Of the loop (`master.loop.Keeper`).
+
+    def completed(self, spec: JobSpec, event: e.AttemptReported) -> None:
+        """Count it for people; the store has it, with the machine's record."""
+        self.views.completed(event)
+
+    def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
+        """See `JobFinisher`."""
+        self.finisher.commit(spec, command)
+
+    def ended(self, spec: JobSpec, state: JobState, error: str | None) -> None:
+        """See `JobFinisher`."""
+        self.finisher.ended(spec, state, error)
+
+    def checkpoint(self, master: Master) -> None:
+        """Between steps."""
+        self._ticked()
+        self._events.mark_dirty()
+
+    def _was_fenced(self) -> None:
+        if not self.stopping.is_set():  # what an older term of this master is told isn't news
+            self._settings.fenced()
+
+    def _take_at_its_word(self, asked: c.DialWorker) -> None:
+        self.master.sink(e.WorkerReachable(worker=asked.worker, boot=asked.boot))
+
+    # Of submits (`master.submits.Taking`).
+
+    def knows(self, job: str) -> bool:
+        """Is there a job, or a sampling for one, of this id?"""
+        return self.views.known(job) or self._archive.state(job) is not None or self._archive.there(job)
+
+    def take(self, spec: JobSpec, code: bytes) -> None:
+        """Take a job; the store has it when this returns. Raises OperatorError when this leader is done."""
+        while True:
+            try:
+                self.master.submit(spec, code)
+                break
+            except OperatorError:  # away, or the answer was lost: the same again is the same
+                if self.stopping.wait(_AGAIN_S):
+                    raise
+        self.has_new_jobs = True
+
+    def taken(self) -> None:
+        """Wait until the machine knows what was taken: whoever asks next is told of it."""
+        with contextlib.suppress(OperatorError):  # the store has it: the next leader goes on
+            self.master.settled()
+
+    def cancel(self, job: str) -> None:
+        """End a job that was just taken."""
+        found = self.views.active(job)
+        if found is not None:
+            self.master.sink(e.CancelRequested(job=found))
+
+    def packages(self) -> list[Mapping[str, str]]:
+        """Of each living worker that has said so."""
+        return self.views.packages()
+
+    def slots(self, kind: Kind | None = None) -> int:
+        """Of the workers that take tasks."""
+        return self.views.slots(kind)
+
+    def _goes_on(self, job: str) -> bool:
+        return self.submits.is_planned(job) or self.views.active(job) is not None
+
+    def _claim_of(self, job: str) -> str:
+        spec = self.master.spec(job) or self.master.spec(sample_id(job))
+        return spec.claim if spec is not None else ""

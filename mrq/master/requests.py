@@ -1,0 +1,277 @@
+"""What clients ask of a leader: answered by `RequestHandler`, whoever asks; a cluster's come over the store,
+from where a `RequestLoop` takes them in order, and forgets them once what they asked for is persisted.
+
+Questions are answered on the loop's own thread, from the machine's view; what touches disks (a submit, a
+dry run, a retry, logs) is answered in the background. A request may come again to a successor: whatever is
+done here is idempotent by the job's id.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, Final
+
+from mrq.core import events as e
+from mrq.core import wire
+from mrq.core.answers import error_answer, packed
+from mrq.core.model import NO_LIMITS, JobState, Limits, WorkerHealth
+from mrq.errors import InputError, MrqError, OperatorError, UsageError
+from mrq.io import committer, inputs, owner
+from mrq.io.plan import Draft
+from mrq.job.setting_checks import nearest
+from mrq.master.archive import Archive
+from mrq.master.background import Background
+from mrq.master.finishing import JobFinisher
+from mrq.master.job_events import JobEvents
+from mrq.master.logbook import Logbook
+from mrq.master.loop import Master
+from mrq.master.shared import SharedRoot
+from mrq.master.submits import Submits
+from mrq.master.views import Views
+from mrq.ports import ClientRequest, Desk
+
+_READ_S: Final = 5.0
+_AGAIN_S: Final = 0.5
+
+_Answer = Mapping[str, Any]
+
+
+class RequestHandler:
+    """One leadership's. Its methods raise the MrqError that a question is answered with."""
+
+    def __init__(
+        self,
+        *,
+        master: Master,
+        views: Views,
+        archive: Archive,
+        submits: Submits,
+        finisher: JobFinisher,
+        events: JobEvents,
+        logs: Logbook,
+        shared: SharedRoot,
+        cluster: owner.Cluster,
+    ) -> None:
+        self._master = master
+        self._views = views
+        self._archive = archive
+        self._submits = submits
+        self._finisher = finisher
+        self._events = events
+        self._logs = logs
+        self._shared = shared
+        self._cluster = cluster
+        self._quick: dict[str, Callable[[_Answer], _Answer]] = {
+            "jobs": self._jobs,
+            "status": self._status,
+            "workers": self._workers,
+            "cancel": self._cancel,
+            "drain": lambda args: self._order(args, e.DrainRequested, WorkerHealth.DRAINING),
+            "quarantine": lambda args: self._order(args, e.QuarantineRequested, WorkerHealth.QUARANTINED),
+            "readmit": lambda args: self._order(args, e.ReadmitRequested, WorkerHealth.ALIVE),
+            "read": self._read,
+        }
+        self._long: dict[str, Callable[[_Answer], _Answer]] = {
+            "submit": lambda args: submits.submit(wire.from_wire(Draft, args["draft"])),
+            "plan": lambda args: submits.plan(wire.from_wire(Draft, args["draft"])),
+            "retry": self._retry,
+            "logs": self._log,
+        }
+
+    def takes_long(self, op: str) -> bool:
+        """Does a question touch disks, or wait for others?"""
+        return op in self._long
+
+    def announce(self, op: str, args: _Answer) -> None:
+        """A request that will be handled in a moment: of a submit, so that its job can be taken back."""
+        if op == "submit":
+            self._submits.announce(str(args["draft"][0][0]))
+
+    def handle(self, op: str, args: _Answer) -> _Answer:
+        """The answer to a question. Raises the MrqError that it is answered with."""
+        work = self._quick.get(op) or self._long.get(op)
+        if work is None:
+            known = (*self._quick, *self._long)
+            raise UsageError(f"this cluster's master knows no {op!r}{nearest(op, known)}")
+        try:
+            return work(args)
+        except MrqError:
+            raise
+        except (KeyError, TypeError, ValueError) as exc:
+            raise UsageError(f"{op} was asked for with wrong arguments: {exc!r}") from exc
+
+    def _jobs(self, args: _Answer) -> _Answer:
+        found = {info.job: info for info in (*self._archive.jobs(), *self._views.jobs())}
+        return {"jobs": list(found.values()), "now": time.time()}
+
+    def _status(self, args: _Answer) -> _Answer:
+        job, tasks = str(args["job"]), bool(args.get("tasks"))
+        found = self._views.status(job, tasks=tasks) or self._archive.status(job, tasks=tasks)
+        if found is None:
+            raise self._no_job(job)
+        return {"jobs": [found], "now": time.time()}
+
+    def _workers(self, args: _Answer) -> _Answer:
+        wanted = args.get("worker")
+        found = self._views.workers(everybody=wanted is not None)
+        if wanted is not None:
+            chosen = [w for w in found if w.worker == wanted]
+            if not chosen:
+                raise nobody("worker", str(wanted), (w.worker for w in found))
+            found = chosen
+        return {"leader": self._views.leader, "workers": found, "now": time.time()}
+
+    def _cancel(self, args: _Answer) -> _Answer:
+        job = str(args["job"])
+        found = self._views.active(job)
+        if found is not None:
+            self._master.settle(e.CancelRequested(job=found, reason=str(args.get("reason") or "cancelled")))
+        state = self._views.state(job) or self._archive.state(job)
+        if state is not None:
+            return {"state": state.value}
+        if self._submits.take_back(job):
+            return {"state": JobState.PENDING.value}
+        raise self._no_job(job)
+
+    def _retry(self, args: _Answer) -> _Answer:
+        job = str(args["job"])
+        told = args.get("limits")  # none from an earlier mrq
+        self._go_on(job, NO_LIMITS if told is None else wire.from_wire(Limits, told))
+        return {"state": JobState.RUNNING.value}
+
+    def _go_on(self, job: str, limits: Limits) -> None:
+        """Go on with a failed job under the limits given. Raises UsageError, InputError, OutputError."""
+        state = self._views.state(job)
+        past = self._archive.state(job) if state is None else None
+        if state is None and past is None:
+            if self._archive.expired(job):
+                raise UsageError(f"job {job} is over for longer than jobs are kept; submit it anew")
+            raise nobody("job", job, self._known())
+        if state in (JobState.DONE, JobState.CANCELLED):
+            past = state  # and is forgotten in a moment
+        if past is not None:
+            raise UsageError(
+                f"job {job} is {past.value}: there is nothing to go on with"
+                + ("; submit it anew" if past is JobState.CANCELLED else "")
+            )
+        spec = self._master.spec(job)
+        if spec is not None:
+            limits.check(spec)
+        if state is JobState.FAILED and spec is not None:
+            changed = inputs.changed([piece for split in spec.splits for piece in split.pieces])
+            if changed:
+                more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+                raise InputError(
+                    f"job {job} can't go on: its input changed since it was submitted: "
+                    f"{', '.join(changed[:5])}{more}; submit it anew"
+                )
+            with self._finisher.claiming:
+                committer.reopen(spec, cluster=self._cluster)
+                self._master.settle(e.RetryRequested(job=job, limits=limits))
+        self._events.resumed(job)
+
+    def _order(self, args: _Answer, event: type, health: WorkerHealth) -> _Answer:
+        worker = str(args["worker"])
+        known = self._views.names()
+        if worker not in known:
+            raise nobody("worker", worker, known)
+        self._master.settle(event(worker=worker))
+        now = self._views.health(worker)
+        return {"worker": worker, "health": (now or health).value}
+
+    def _read(self, args: _Answer) -> _Answer:
+        data, size = self._shared.read(str(args["job"]), int(args["part"]), int(args["offset"]))
+        return {"data": data, "size": size}
+
+    def _log(self, args: _Answer) -> _Answer:
+        job = str(args["job"])
+        found = self._logs.logs(job, args.get("task"))
+        if found is None:
+            raise self._no_job(job)
+        return {"logs": found}
+
+    def _no_job(self, job: str) -> UsageError:
+        if self._archive.expired(job):
+            return UsageError(
+                f"job {job} is over for longer than jobs are kept (--keep): nothing is known of it"
+            )
+        return nobody("job", job, self._known())
+
+    def _known(self) -> set[str]:
+        return {info.job for info in (*self._archive.jobs(), *self._views.jobs())}
+
+
+class RequestLoop:
+    """Takes a cluster's requests for one term of leadership."""
+
+    def __init__(self, desk: Desk, handler: RequestHandler, background: Background) -> None:
+        self._desk = desk
+        self._handler = handler
+        self._background = background
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="mrq-requests", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take no more, and answer no more: whatever is under way comes again to the successor."""
+        self._stopping = True
+        self._desk.close()
+
+    def join(self) -> None:
+        """Wait until the thread has ended; it may be waiting for the leader's loop, which is to end first."""
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                for request in self._desk.requests(_READ_S):
+                    self._take(request)
+            except MrqError:
+                if not self._stopping:
+                    time.sleep(_AGAIN_S)
+
+    def _take(self, request: ClientRequest) -> None:
+        if self._handler.takes_long(request.op):
+            self._handler.announce(request.op, request.args)
+            self._background.do(lambda: self._answer(request))
+        else:
+            self._answer(request)
+
+    def _answer(self, request: ClientRequest) -> None:
+        """Answer a request, and forget it. A store that is away leaves it to be asked again."""
+        try:
+            answer = packed(request.op, self._handler.handle(request.op, request.args))
+        except Exception as exc:  # noqa: BLE001 a bug answers its question, and the loop goes on
+            answer = error_answer(exc)
+        while not self._stopping:
+            try:
+                self._desk.answer(request.id, answer)
+                self._desk.remove(request.id)
+            except OperatorError:
+                time.sleep(_AGAIN_S)
+            else:
+                return
+
+
+#: More names than this aren't listed in an error.
+_NAMED: Final = 8
+
+
+def nobody(what: str, name: str, known: Iterable[str]) -> UsageError:
+    """The refusal of a name that isn't known, with the nearest that is."""
+    names = sorted(known)
+    if len(names) > _NAMED and not get_close_matches(name, names, n=1, cutoff=0.5):
+        return UsageError(
+            f"there is no {what} {name!r} on this cluster, which knows {len(names):,} others: `mrq {what}s` "
+            "lists them"
+        )
+    if not names:
+        return UsageError(f"there is no {what} {name!r} on this cluster, which knows none at all")
+    return UsageError(f"there is no {what} {name!r} on this cluster{nearest(name, names)}")
