@@ -16,7 +16,8 @@ _Work = Callable[[], None]
 class Background:
     """Does work on up to `threads` threads; with none of them at once, on the thread that asks for it.
 
-    An error that nobody waits for is said; one that no mrq error is ends the leader: `died` is called.
+    An error that nobody waits for is said; a bug ends the leader: `died` is called. `stopping` is set when
+    this leader's view is dropped.
     """
 
     def __init__(
@@ -29,9 +30,9 @@ class Background:
         died: Callable[[BaseException], None],
     ) -> None:
         self._pool: Final = ThreadPoolExecutor(threads, thread_name_prefix=name) if threads else None
-        self._stopping = stopping
+        self.stopping = stopping
+        self.died = died
         self._say = say
-        self._died = died
 
     def do(self, work: _Work) -> None:
         """Do it soon. From any thread. Nothing once this is closed: the successor does it."""
@@ -50,10 +51,10 @@ class Background:
         try:
             work()
         except OperatorError as exc:
-            if not self._stopping.is_set():
+            if not self.stopping.is_set():
                 self._say(str(exc))
         except MrqError as exc:
             self._say(f"{type(exc).__name__}: {exc}")
         except BaseException as exc:
-            self._died(exc)
+            self.died(exc)
             raise

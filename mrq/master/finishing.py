@@ -12,14 +12,16 @@ from dataclasses import replace
 from typing import Final
 
 from mrq.core import commands as c
+from mrq.core import events as e
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
-from mrq.core.model import JobSpec, JobState, Kind, Purpose, TaskResult
+from mrq.core.model import JobSpec, JobState, Kind, Limits, Purpose, TaskResult
 from mrq.core.paths import shown_id
 from mrq.errors import InternalError, MrqError, OperatorError
 from mrq.io import committer, owner
 from mrq.io.committer import Staging
 from mrq.io.idle import summarize
+from mrq.master.archive import Archive
 from mrq.master.background import Background
 from mrq.master.job_events import JobEvents
 from mrq.master.loop import Master
@@ -30,7 +32,7 @@ _AGAIN_S: Final = 1.0
 
 
 class JobFinisher:
-    """One leadership's. `over` is told of each job that is over, as it was last."""
+    """One leadership's."""
 
     def __init__(
         self,
@@ -41,9 +43,7 @@ class JobFinisher:
         background: Background,
         cluster: owner.Cluster,
         shared: SharedRoot,
-        over: Callable[[JobInfo], None],
-        died: Callable[[BaseException], None],
-        stopping: threading.Event,
+        archive: Archive,
     ) -> None:
         self._master = master
         self._submits = submits
@@ -51,11 +51,8 @@ class JobFinisher:
         self._background = background
         self._cluster = cluster
         self._shared = shared
-        self._over = over
-        self._died = died
-        self._stopping = stopping
-        #: Held while a failed job's claim is let go of, or taken again.
-        self.claiming = threading.Lock()
+        self._archive = archive
+        self._claiming = threading.Lock()  #: while a failed job's claim is let go of, or taken again
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
         """Publish OUT; done again by a successor where this one died on the way."""
@@ -75,7 +72,7 @@ class JobFinisher:
     def ended(self, spec: JobSpec, state: JobState, error: str | None) -> None:
         """The job is over, and the store knows."""
         if self._master.crash is not None:
-            self._died(self._master.crash)
+            self._background.died(self._master.crash)
             return
         info = self._master.info(spec.job)
         if spec.purpose is Purpose.SAMPLE and state is JobState.DONE:
@@ -101,7 +98,7 @@ class JobFinisher:
         """Let go of OUT, tell whoever waits. Again is once: a successor does it for ends that it finds."""
         target = self._submits.sampled_for(spec) if spec.purpose is Purpose.SAMPLE else spec
         keep = state is JobState.FAILED and target is spec
-        with self.claiming:
+        with self._claiming:
             if state is JobState.FAILED and self._goes_on(spec):
                 return  # a retry came first: its claim isn't to be let go of
             if state is not JobState.DONE:
@@ -110,14 +107,20 @@ class JobFinisher:
             self._shared.drop_inputs(target.job)
         if info is not None:  # of a sampling it has no output
             info = replace(info, output=target.output)
-            self._over(info)
+            self._archive.add(info)
         self._tell_end(target, state, error, info, results)
         if not keep:
             self._forget(spec.job, drop_files=state is not JobState.DONE)
 
+    def reopen(self, spec: JobSpec, limits: Limits) -> None:
+        """A failed job goes on under the limits given. Raises OutputError, DiskFullError, OperatorError."""
+        with self._claiming:
+            committer.reopen(spec, cluster=self._cluster)
+            self._master.settle(e.RetryRequested(job=spec.job, limits=limits))
+
     def expire(self, spec: JobSpec) -> None:
         """A failed job that nobody went on with: what was kept for a retry goes. Raises OutputError."""
-        with self.claiming:
+        with self._claiming:
             if self._goes_on(spec):
                 return
             committer.abandon(_staging_of(spec))
@@ -131,7 +134,7 @@ class JobFinisher:
             try:
                 work()
             except MrqError as exc:
-                if self._stopping.is_set():
+                if self._background.stopping.is_set():
                     raise  # the successor does it
                 self._tell_error(spec, type(exc).__name__, str(exc))
             except BaseException as exc:
@@ -147,7 +150,7 @@ class JobFinisher:
                 self._submits.go_on(sample, samples)
                 break
             except OperatorError:
-                if self._stopping.wait(_AGAIN_S) or not self._submits.is_kept(sample):
+                if self._background.stopping.wait(_AGAIN_S) or not self._submits.is_kept(sample):
                     raise
         self._forget(sample.job, drop_files=True)
 

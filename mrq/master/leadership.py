@@ -151,9 +151,7 @@ class Leadership:
             background=self.background,
             cluster=cluster,
             shared=self.shared,
-            over=self._archive.add,
-            died=self._settings.died,
-            stopping=self.stopping,
+            archive=self._archive,
         )
         self._logs = Logbook(
             state=self._backend.state,
@@ -171,7 +169,6 @@ class Leadership:
             events=self._events,
             logs=self._logs,
             shared=self.shared,
-            cluster=cluster,
         )
 
     # Taking over.

@@ -19,7 +19,7 @@ from mrq.core import wire
 from mrq.core.answers import error_answer, packed
 from mrq.core.model import NO_LIMITS, JobState, Limits, WorkerHealth
 from mrq.errors import InputError, MrqError, OperatorError, UsageError
-from mrq.io import committer, inputs, owner
+from mrq.io import inputs
 from mrq.io.plan import Draft
 from mrq.job.setting_checks import nearest
 from mrq.master.archive import Archive
@@ -53,7 +53,6 @@ class RequestHandler:
         events: JobEvents,
         logs: Logbook,
         shared: SharedRoot,
-        cluster: owner.Cluster,
     ) -> None:
         self._master = master
         self._views = views
@@ -63,7 +62,6 @@ class RequestHandler:
         self._events = events
         self._logs = logs
         self._shared = shared
-        self._cluster = cluster
         self._quick: dict[str, Callable[[_Answer], _Answer]] = {
             "jobs": self._jobs,
             "status": self._status,
@@ -168,9 +166,7 @@ class RequestHandler:
                     f"job {job} can't go on: its input changed since it was submitted: "
                     f"{', '.join(changed[:5])}{more}; submit it anew"
                 )
-            with self._finisher.claiming:
-                committer.reopen(spec, cluster=self._cluster)
-                self._master.settle(e.RetryRequested(job=job, limits=limits))
+            self._finisher.reopen(spec, limits)
         self._events.resumed(job)
 
     def _order(self, args: _Answer, event: type, health: WorkerHealth) -> _Answer:
