@@ -21,9 +21,9 @@ from mrq.errors import InternalError, MrqError, OperatorError
 from mrq.io import committer, owner
 from mrq.io.committer import Staging
 from mrq.io.idle import summarize
-from mrq.master.archive import Archive
 from mrq.master.background import Background
 from mrq.master.job_events import JobEvents
+from mrq.master.known_jobs import KnownJobs
 from mrq.master.loop import Master
 from mrq.master.shared import SharedRoot
 from mrq.master.submits import Submits
@@ -43,7 +43,7 @@ class JobFinisher:
         background: Background,
         cluster: owner.Cluster,
         shared: SharedRoot,
-        archive: Archive,
+        jobs: KnownJobs,
     ) -> None:
         self._master = master
         self._submits = submits
@@ -51,7 +51,7 @@ class JobFinisher:
         self._background = background
         self._cluster = cluster
         self._shared = shared
-        self._archive = archive
+        self._jobs = jobs
         self._claiming = threading.Lock()  #: while a failed job's claim is let go of, or taken again
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
@@ -107,7 +107,7 @@ class JobFinisher:
             self._shared.drop_inputs(target.job)
         if info is not None:  # of a sampling it has no output
             info = replace(info, output=target.output)
-            self._archive.add(info)
+            self._jobs.archive.add(info)
         self._tell_end(target, state, error, info, results)
         if not keep:
             self._forget(spec.job, drop_files=state is not JobState.DONE)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -21,7 +21,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.ending import JobEnd
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, JobState, Kind, Purpose
+from mrq.core.model import JobSpec, JobState, Purpose
 from mrq.core.paths import sample_id, shown_id
 from mrq.errors import CorruptFileError, OperatorError, UsageError
 from mrq.io import owner
@@ -30,6 +30,7 @@ from mrq.master.backend import Backend, LeaderBroker
 from mrq.master.background import Background
 from mrq.master.finishing import JobFinisher
 from mrq.master.job_events import JobEvents
+from mrq.master.known_jobs import KnownJobs
 from mrq.master.leadership_settings import Overtaken, Settings
 from mrq.master.logbook import Logbook
 from mrq.master.loop import Master
@@ -69,7 +70,6 @@ class Leadership:
     ) -> None:
         self.epoch = epoch
         self.stopping = threading.Event()
-        self.has_new_jobs = False  #: since somebody looked, and said so
         self._backend = backend
         self._broker = broker
         self._events = events
@@ -97,6 +97,7 @@ class Leadership:
         self._archive = Archive(
             backend.state, keep_s=settings.keep_s, now=settings.clock.monotonic, epoch_s=self._epoch_s
         )
+        self.jobs = KnownJobs(self.master, self.views, self._archive, self.stopping)
         self._serve_with(owner.Cluster(store_id, self._goes_on, self._claim_of))
         self._worker_events = backend.events(self.master.sink)
 
@@ -136,7 +137,8 @@ class Leadership:
     def _serve_with(self, cluster: owner.Cluster) -> None:
         """Make those that take, finish and answer."""
         self.submits = Submits(
-            taking=self,
+            jobs=self.jobs,
+            views=self.views,
             blobs=self._backend.blobs,
             shared=self.shared,
             shares=self.shares,
@@ -151,7 +153,7 @@ class Leadership:
             background=self.background,
             cluster=cluster,
             shared=self.shared,
-            archive=self._archive,
+            jobs=self.jobs,
         )
         self._logs = Logbook(
             state=self._backend.state,
@@ -163,7 +165,7 @@ class Leadership:
         self.requests = RequestHandler(
             master=self.master,
             views=self.views,
-            archive=self._archive,
+            jobs=self.jobs,
             submits=self.submits,
             finisher=self.finisher,
             events=self._events,
@@ -331,42 +333,6 @@ class Leadership:
 
     def _take_at_its_word(self, asked: c.DialWorker) -> None:
         self.master.sink(e.WorkerReachable(worker=asked.worker, boot=asked.boot))
-
-    # Of submits (`master.submits.Taking`).
-
-    def knows(self, job: str) -> bool:
-        """Is there a job, or a sampling for one, of this id?"""
-        return self.views.known(job) or self._archive.state(job) is not None or self._archive.there(job)
-
-    def take(self, spec: JobSpec, code: bytes) -> None:
-        """Take a job; the store has it when this returns. Raises OperatorError when this leader is done."""
-        while True:
-            try:
-                self.master.submit(spec, code)
-                break
-            except OperatorError:  # away, or the answer was lost: the same again is the same
-                if self.stopping.wait(_AGAIN_S):
-                    raise
-        self.has_new_jobs = True
-
-    def taken(self) -> None:
-        """Wait until the machine knows what was taken: whoever asks next is told of it."""
-        with contextlib.suppress(OperatorError):  # the store has it: the next leader goes on
-            self.master.settled()
-
-    def cancel(self, job: str) -> None:
-        """End a job that was just taken."""
-        found = self.views.active(job)
-        if found is not None:
-            self.master.sink(e.CancelRequested(job=found))
-
-    def packages(self) -> list[Mapping[str, str]]:
-        """Of each living worker that has said so."""
-        return self.views.packages()
-
-    def slots(self, kind: Kind | None = None) -> int:
-        """Of the workers that take tasks."""
-        return self.views.slots(kind)
 
     def _goes_on(self, job: str) -> bool:
         return self.submits.is_planned(job) or self.views.active(job) is not None

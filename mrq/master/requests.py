@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from mrq.core import events as e
@@ -22,12 +21,13 @@ from mrq.errors import InputError, MrqError, OperatorError, UsageError
 from mrq.io import inputs
 from mrq.io.plan import Draft
 from mrq.job.setting_checks import nearest
-from mrq.master.archive import Archive
 from mrq.master.background import Background
 from mrq.master.finishing import JobFinisher
 from mrq.master.job_events import JobEvents
+from mrq.master.known_jobs import KnownJobs
 from mrq.master.logbook import Logbook
 from mrq.master.loop import Master
+from mrq.master.nobody import nobody
 from mrq.master.shared import SharedRoot
 from mrq.master.submits import Submits
 from mrq.master.views import Views
@@ -47,7 +47,7 @@ class RequestHandler:
         *,
         master: Master,
         views: Views,
-        archive: Archive,
+        jobs: KnownJobs,
         submits: Submits,
         finisher: JobFinisher,
         events: JobEvents,
@@ -56,14 +56,14 @@ class RequestHandler:
     ) -> None:
         self._master = master
         self._views = views
-        self._archive = archive
+        self._jobs = jobs
         self._submits = submits
         self._finisher = finisher
         self._events = events
         self._logs = logs
         self._shared = shared
         self._quick: dict[str, Callable[[_Answer], _Answer]] = {
-            "jobs": self._jobs,
+            "jobs": self._list,
             "status": self._status,
             "workers": self._workers,
             "cancel": self._cancel,
@@ -101,15 +101,11 @@ class RequestHandler:
         except (KeyError, TypeError, ValueError) as exc:
             raise UsageError(f"{op} was asked for with wrong arguments: {exc!r}") from exc
 
-    def _jobs(self, args: _Answer) -> _Answer:
-        found = {info.job: info for info in (*self._archive.jobs(), *self._views.jobs())}
-        return {"jobs": list(found.values()), "now": time.time()}
+    def _list(self, args: _Answer) -> _Answer:
+        return {"jobs": self._jobs.all(), "now": time.time()}
 
     def _status(self, args: _Answer) -> _Answer:
-        job, tasks = str(args["job"]), bool(args.get("tasks"))
-        found = self._views.status(job, tasks=tasks) or self._archive.status(job, tasks=tasks)
-        if found is None:
-            raise self._no_job(job)
+        found = self._jobs.status(str(args["job"]), tasks=bool(args.get("tasks")))
         return {"jobs": [found], "now": time.time()}
 
     def _workers(self, args: _Answer) -> _Answer:
@@ -124,41 +120,23 @@ class RequestHandler:
 
     def _cancel(self, args: _Answer) -> _Answer:
         job = str(args["job"])
-        found = self._views.active(job)
-        if found is not None:
-            self._master.settle(e.CancelRequested(job=found, reason=str(args.get("reason") or "cancelled")))
-        state = self._views.state(job) or self._archive.state(job)
-        if state is not None:
-            return {"state": state.value}
-        if self._submits.take_back(job):
-            return {"state": JobState.PENDING.value}
-        raise self._no_job(job)
+        state = self._jobs.cancel(job, str(args.get("reason") or "cancelled"))
+        if state is None and self._submits.take_back(job):
+            state = JobState.PENDING
+        if state is None:
+            raise self._jobs.unknown(job)
+        return {"state": state.value}
 
     def _retry(self, args: _Answer) -> _Answer:
+        """Go on with a failed job. Raises UsageError, InputError, OutputError."""
         job = str(args["job"])
         told = args.get("limits")  # none from an earlier mrq
-        self._go_on(job, NO_LIMITS if told is None else wire.from_wire(Limits, told))
-        return {"state": JobState.RUNNING.value}
-
-    def _go_on(self, job: str, limits: Limits) -> None:
-        """Go on with a failed job under the limits given. Raises UsageError, InputError, OutputError."""
-        state = self._views.state(job)
-        past = self._archive.state(job) if state is None else None
-        if state is None and past is None:
-            if self._archive.expired(job):
-                raise UsageError(f"job {job} is over for longer than jobs are kept; submit it anew")
-            raise nobody("job", job, self._known())
-        if state in (JobState.DONE, JobState.CANCELLED):
-            past = state  # and is forgotten in a moment
-        if past is not None:
-            raise UsageError(
-                f"job {job} is {past.value}: there is nothing to go on with"
-                + ("; submit it anew" if past is JobState.CANCELLED else "")
-            )
-        spec = self._master.spec(job)
+        limits = NO_LIMITS if told is None else wire.from_wire(Limits, told)
+        spec = self._jobs.failed(job)
+        known = spec or self._master.spec(job)
+        if known is not None:
+            limits.check(known)
         if spec is not None:
-            limits.check(spec)
-        if state is JobState.FAILED and spec is not None:
             changed = inputs.changed([piece for split in spec.splits for piece in split.pieces])
             if changed:
                 more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
@@ -168,6 +146,7 @@ class RequestHandler:
                 )
             self._finisher.reopen(spec, limits)
         self._events.resumed(job)
+        return {"state": JobState.RUNNING.value}
 
     def _order(self, args: _Answer, event: type, health: WorkerHealth) -> _Answer:
         worker = str(args["worker"])
@@ -186,18 +165,8 @@ class RequestHandler:
         job = str(args["job"])
         found = self._logs.logs(job, args.get("task"))
         if found is None:
-            raise self._no_job(job)
+            raise self._jobs.unknown(job)
         return {"logs": found}
-
-    def _no_job(self, job: str) -> UsageError:
-        if self._archive.expired(job):
-            return UsageError(
-                f"job {job} is over for longer than jobs are kept (--keep): nothing is known of it"
-            )
-        return nobody("job", job, self._known())
-
-    def _known(self) -> set[str]:
-        return {info.job for info in (*self._archive.jobs(), *self._views.jobs())}
 
 
 class RequestLoop:
@@ -254,20 +223,3 @@ class RequestLoop:
                 time.sleep(_AGAIN_S)
             else:
                 return
-
-
-#: More names than this aren't listed in an error.
-_NAMED: Final = 8
-
-
-def nobody(what: str, name: str, known: Iterable[str]) -> UsageError:
-    """The refusal of a name that isn't known, with the nearest that is."""
-    names = sorted(known)
-    if len(names) > _NAMED and not get_close_matches(name, names, n=1, cutoff=0.5):
-        return UsageError(
-            f"there is no {what} {name!r} on this cluster, which knows {len(names):,} others: `mrq {what}s` "
-            "lists them"
-        )
-    if not names:
-        return UsageError(f"there is no {what} {name!r} on this cluster, which knows none at all")
-    return UsageError(f"there is no {what} {name!r} on this cluster{nearest(name, names)}")

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import mrq
 from mrq.core import wire
@@ -21,8 +21,10 @@ from mrq.errors import MrqError, OperatorError, OutputError, UsageError
 from mrq.io import committer, owner
 from mrq.io.plan import Draft, Plan, complete
 from mrq.job import settings
+from mrq.master.known_jobs import KnownJobs
 from mrq.master.shared import SharedRoot, unseen
 from mrq.master.shares import Shares, nearest
+from mrq.master.views import Views
 from mrq.ports import Blobs
 
 #: Cuts the key space of a total order: (samples, R) -> R-1 keys.
@@ -31,41 +33,14 @@ Cut = Callable[[Sequence[bytes], int], Sequence[Any]]
 T = TypeVar("T")
 
 
-class Taking(Protocol):
-    """The loop, as far as a submit needs it."""
-
-    def knows(self, job: str) -> bool:
-        """Is there a job, or a sampling for a job, of this id?"""
-        ...
-
-    def take(self, spec: JobSpec, code: bytes) -> None:
-        """Take a job; persisted when this returns. Raises OperatorError."""
-        ...
-
-    def taken(self) -> None:
-        """Wait until what was taken is known to everybody who asks."""
-        ...
-
-    def cancel(self, job: str) -> None:
-        """End a job that was just taken."""
-        ...
-
-    def packages(self) -> Sequence[Mapping[str, str]]:
-        """Of each worker that is there and has said so: distribution -> version."""
-        ...
-
-    def slots(self, kind: Kind | None = None) -> int:
-        """Tasks that the workers that are there run at once: all, or those of one kind."""
-        ...
-
-
 class Submits:
     """Takes drafts. Its methods may be called from several threads at once."""
 
     def __init__(
         self,
         *,
-        taking: Taking,
+        jobs: KnownJobs,
+        views: Views,
         blobs: Blobs,
         shared: SharedRoot,
         shares: Shares,
@@ -73,7 +48,8 @@ class Submits:
         keep_s: float,
         cut: Cut,
     ) -> None:
-        self._taking = taking
+        self._jobs = jobs
+        self._views = views
         self._blobs = blobs
         self._shared = shared
         self._shares = shares
@@ -113,18 +89,18 @@ class Submits:
             self._planning.discard(job)
             if job in self._unwanted:
                 self._unwanted.discard(job)
-                self._taking.cancel(job)
+                self._jobs.take_back(job)
 
     def _submit(self, draft: Draft, job: str) -> dict[str, Any]:
         _refuse_version(draft)
         _refuse_settings(draft)
-        if self._taking.knows(job):
+        if self._jobs.knows(job):
             return {"job": job, "notes": []}
         unsent = self._unsent(draft)
         if unsent:
             return unsent
         notes = self._plan(draft)
-        self._taking.taken()
+        self._jobs.taken()
         return {"job": job, "notes": notes}
 
     def plan(self, draft: Draft) -> dict[str, Any]:
@@ -137,17 +113,17 @@ class Submits:
             return unsent
         plan = complete(self._shared.placed(draft))
         self._of_output(committer.check, plan)
-        return {"finding": wire.to_wire(plan.finding), "slots": self._taking.slots()}
+        return {"finding": wire.to_wire(plan.finding), "slots": self._views.slots()}
 
     def slots_of(self, kind: Kind, most: int | None) -> int:
         """Tasks of a kind that run at once, of a job with `most` at once."""
-        there = self._taking.slots(kind)
+        there = self._views.slots(kind)
         return there if most is None else min(there, most)
 
     def _unsent(self, draft: Draft) -> dict[str, Any]:
         """The answer where the client must send what isn't seen here; nothing where it may be planned. Raises
         UsageError and its kind when the draft is refused."""
-        check_packages(draft.spec.packages, self._taking.packages())
+        check_packages(draft.spec.packages, self._views.packages())
         missing = unseen(draft)
         if missing:
             return {"unseen": list(missing), "why": list(missing.values())}
@@ -181,12 +157,12 @@ class Submits:
         try:
             planned = replace(plan.spec, output_open=self._output(spec), staging=staging.folder)
             if plan.sample is None:
-                self._taking.take(planned, code)
+                self._jobs.take(planned, code)
             else:
                 packed = wire.pack([wire.VERSION, wire.to_wire(planned)])
                 then = self._blobs.put(packed, keep_s=self._keep_s)
                 self._packed[plan.sample.job] = packed
-                self._taking.take(replace(plan.sample, staging=None, then=then), code)
+                self._jobs.take(replace(plan.sample, staging=None, then=then), code)
         except OperatorError:
             raise  # it may have been taken, by an answer that was lost: the claim stays the cluster's
         except BaseException:
@@ -252,7 +228,7 @@ class Submits:
         code = self._blobs.get(spec.code)
         if code is None:
             raise OperatorError(f"the code of job {spec.job} isn't kept any more; submit again")
-        self._taking.take(replace(spec, boundaries=tuple(self._cut(samples, spec.reducers))), code)
+        self._jobs.take(replace(spec, boundaries=tuple(self._cut(samples, spec.reducers))), code)
 
 
 def _refuse_settings(draft: Draft) -> None:

@@ -85,8 +85,8 @@ class Term:
         self._settings.ticked()
         self._broker.tick()
         now = self._settings.clock.monotonic()
-        if now >= self._waits_at or self.leadership.has_new_jobs:
-            self.leadership.has_new_jobs = False
+        if now >= self._waits_at or self.leadership.jobs.has_new:
+            self.leadership.jobs.has_new = False
             self._waits_at = now + _WAITS_S
             self._say_what_waits()
         if now >= self._house_at:

@@ -1,0 +1,106 @@
+"""All jobs that a leadership knows: those that its machine has, and those that are over and still kept."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Final
+
+from mrq.core import events as e
+from mrq.core.info import JobInfo
+from mrq.core.model import JobSpec, JobState
+from mrq.errors import OperatorError, UsageError
+from mrq.master.archive import Archive
+from mrq.master.loop import Master
+from mrq.master.nobody import nobody
+from mrq.master.views import Views
+
+#: Between tries of a store that is away.
+_AGAIN_S: Final = 1.0
+
+
+class KnownJobs:
+    """One leadership's. From any thread but the loop's."""
+
+    def __init__(self, master: Master, views: Views, archive: Archive, stopping: threading.Event) -> None:
+        self.archive = archive
+        self._master = master
+        self._views = views
+        self._stopping = stopping
+        self.has_new = False  #: since somebody looked, and said so
+
+    def knows(self, job: str) -> bool:
+        """Is there a job, or a sampling for one, of this id? Raises OperatorError."""
+        return self._views.known(job) or self.archive.state(job) is not None or self.archive.there(job)
+
+    def take(self, spec: JobSpec, code: bytes) -> None:
+        """Take a job; the store has it when this returns. Raises OperatorError when this leader is done."""
+        while True:
+            try:
+                self._master.submit(spec, code)
+                break
+            except OperatorError:  # away, or the answer was lost: the same again is the same
+                if self._stopping.wait(_AGAIN_S):
+                    raise
+        self.has_new = True
+
+    def taken(self) -> None:
+        """Wait until the machine knows what was taken: whoever asks next is told of it."""
+        with contextlib.suppress(OperatorError):  # the store has it: the next leader goes on
+            self._master.settled()
+
+    def take_back(self, job: str) -> None:
+        """End a job that was just taken."""
+        found = self._views.active(job)
+        if found is not None:
+            self._master.sink(e.CancelRequested(job=found))
+
+    def cancel(self, job: str, reason: str) -> JobState | None:
+        """End a job that is under way; how far it then is, None for one that nobody knows. Raises
+        OperatorError."""
+        found = self._views.active(job)
+        if found is not None:
+            self._master.settle(e.CancelRequested(job=found, reason=reason))
+        return self.state(job)
+
+    def state(self, job: str) -> JobState | None:
+        """How far a job is, or how it ended."""
+        return self._views.state(job) or self.archive.state(job)
+
+    def all(self) -> list[JobInfo]:
+        """Every job as a list has it, oldest first."""
+        found = {info.job: info for info in (*self.archive.jobs(), *self._views.jobs())}
+        return list(found.values())
+
+    def status(self, job: str, *, tasks: bool) -> JobInfo:
+        """A job by itself, its tasks listed if asked. Raises UsageError for one that nobody knows."""
+        found = self._views.status(job, tasks=tasks) or self.archive.status(job, tasks=tasks)
+        if found is None:
+            raise self.unknown(job)
+        return found
+
+    def failed(self, job: str) -> JobSpec | None:
+        """A job that failed, to be gone on with; None where it goes on already. Raises UsageError for one
+        that nobody knows, or that is over for good."""
+        state = self._views.state(job)
+        past = self.archive.state(job) if state is None else None
+        if state is None and past is None:
+            if self.archive.expired(job):
+                raise UsageError(f"job {job} is over for longer than jobs are kept; submit it anew")
+            raise self.unknown(job)
+        if state in (JobState.DONE, JobState.CANCELLED):
+            past = state  # and is forgotten in a moment
+        if past is not None:
+            raise UsageError(
+                f"job {job} is {past.value}: there is nothing to go on with"
+                + ("; submit it anew" if past is JobState.CANCELLED else "")
+            )
+        return self._master.spec(job) if state is JobState.FAILED else None
+
+    def unknown(self, job: str) -> UsageError:
+        """The refusal of a job that nobody knows, or knows any more."""
+        if self.archive.expired(job):
+            return UsageError(
+                f"job {job} is over for longer than jobs are kept (--keep): nothing is known of it"
+            )
+        return nobody("job", job, {info.job for info in self.all()})
