@@ -27,11 +27,11 @@ from mrq.result import JobFailed, Result, map_results, summarize
 from mrq.worker.pool import Pool
 
 if TYPE_CHECKING:
+    from mrq.commit.staging import Staging
     from mrq.core import commands as c
     from mrq.core import events as e
     from mrq.core.info import JobInfo
     from mrq.core.machine import Machine
-    from mrq.io.committer import Staging
     from mrq.job.base import Job
     from mrq.master.loop import Master
     from mrq.worker.agent_loop import AgentLoop
@@ -148,13 +148,13 @@ class Engine:
 
     def start_plan(self, plan: Plan) -> Handle:
         """Start a planned job. Raises OutputError when OUT is refused, before anything runs."""
-        from mrq.io import committer
+        from mrq.commit import claim
 
         spec = plan.spec
         if spec.output_open is None:
             spec = replace(spec, output_open=os.path.join(self._private.path, spec.job))
         assert spec.output_open is not None
-        staging = committer.prepare(
+        staging = claim.prepare(
             spec.output_open,
             spec.job,
             spec.overwrite,
@@ -171,7 +171,7 @@ class Engine:
             else:
                 self._begin(spec, plan.code, handle, staging=staging)
         except BaseException:
-            committer.abandon(staging)
+            claim.abandon(staging)
             raise
         return handle
 
@@ -271,13 +271,14 @@ class Engine:
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
         """Publish OUT."""
-        from mrq.io import committer
+        from mrq.commit import publish
+        from mrq.commit.manifest import manifest_of
 
         run = self._runs.get(spec.job)
         if run is None:
             raise OperatorError(f"job {spec.job} was given up before it could commit")
         assert run.staging is not None
-        manifest = committer.manifest_of(
+        manifest = manifest_of(
             spec,
             command.files,
             command.counters,
@@ -285,7 +286,7 @@ class Engine:
             finished_at=time.time(),
             inputs=list(spec.inputs),
         )
-        committer.commit(run.staging, manifest)
+        publish.commit(run.staging, manifest)
         run.published = True
 
     def ended(self, spec: JobSpec, state: JobState, error: str | None) -> None:
@@ -426,7 +427,7 @@ class Engine:
 
     def _sampled(self, run: _Run) -> None:
         """The samples are there: cut the key space, then start the job that they are for."""
-        from mrq.io import committer
+        from mrq.commit import claim
         from mrq.worker.tasks.sampler import boundaries
 
         assert self._master is not None
@@ -446,7 +447,7 @@ class Engine:
         except BaseException as exc:
             if run.staging is not None:
                 with contextlib.suppress(MrqError):
-                    committer.abandon(run.staging)
+                    claim.abandon(run.staging)
             if self._closed:
                 raise Interrupted(f"job {handle.job} was interrupted") from exc
             raise
@@ -466,7 +467,7 @@ class Engine:
         run.handle.finish(result, None)
 
     def _failed(self, run: _Run, state: JobState, error: str | None) -> None:
-        from mrq.io import committer
+        from mrq.commit import claim
 
         assert self._master is not None
         name, cancelled = run.handle.job, state is JobState.CANCELLED
@@ -475,7 +476,7 @@ class Engine:
         try:
             with contextlib.suppress(MrqError):
                 if run.staging is not None:
-                    committer.abandon(run.staging, keep=keep)
+                    claim.abandon(run.staging, keep=keep)
             view = self._master.info(run.spec.job)
             if keep:
                 self._needed |= self._private.names_of(run.spec)
@@ -504,14 +505,14 @@ class Engine:
 
     def _give_up(self, run: _Run, remove: bool) -> None:
         """A job that was still running when the engine closed."""
-        from mrq.io import committer
+        from mrq.commit import claim
 
         if run.published:  # all but the last word: its output is there
             self._done(run)
             return
         if run.staging is not None:
             with contextlib.suppress(MrqError):
-                committer.abandon(run.staging, keep=not remove)
+                claim.abandon(run.staging, keep=not remove)
         if remove:
             run.folder.remove()
         else:

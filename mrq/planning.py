@@ -21,12 +21,12 @@ from mrq import config
 from mrq.codec.types import carried, carried_key, utf8
 from mrq.core.model import JobSpec
 from mrq.core.pathmap import PathMap, split_pattern
+from mrq.core.paths import is_url
 from mrq.core.splits import SETUP_BYTES_MIN, SPLIT_BYTES_MIN, InputFile
 from mrq.errors import JobDefinitionError, UsageError, UsageTypeError, UsageValueError
 from mrq.io.disk import working_folder
 from mrq.io.formats import InputFormat, input_format, output_format
 from mrq.io.plan import Draft, DraftInput, Plan, complete
-from mrq.io.streams import is_url
 from mrq.job import arguments, bundle, check, load, parameters, source
 from mrq.job.base import Job, defined
 from mrq.job.settings import Settings

@@ -78,14 +78,14 @@ class Result:
         return [path for path, _ in self._parts()]
 
     def _parts(self) -> list[tuple[str, StagedFile]]:
-        from mrq.io import committer
+        from mrq.commit.manifest import part_files
 
         if self.is_private and not os.path.isdir(self.output):
             raise OutputError(
                 f"the result of {self.job} was removed with its engine; read it before the engine is closed, "
                 "or give the run an output"
             )
-        return committer.part_files(self.output)
+        return part_files(self.output)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         fmt = output_format(self._spec.output_format, self._spec.compression)

@@ -10,7 +10,7 @@ from mrq.cli import units
 from mrq.cli.console import print_json, shown, write_out
 
 if TYPE_CHECKING:
-    from mrq.core.commit import Manifest
+    from mrq.commit.manifest import Manifest
     from mrq.core.model import Piece, StagedFile
     from mrq.io.streams import Reading
 
@@ -22,9 +22,9 @@ _CHECKED_FIRST: Final = 64 << 20
 def cat(out: str) -> None:
     """Print a result. Raises OutputError where OUT isn't one, InputError or CorruptFileError where a part
     isn't what its job wrote, BrokenPipeError when nobody reads on."""
-    from mrq.io import committer
+    from mrq.commit.manifest import read_manifest
 
-    print_parts(out, committer.read_manifest(out).format)
+    print_parts(out, read_manifest(out).format)
 
 
 def print_parts(out: str, output_format: str) -> None:
@@ -34,12 +34,12 @@ def print_parts(out: str, output_format: str) -> None:
     Nothing is printed unless all parts are there with their sizes, and nothing of a part that fails its
     checksum, unless it is a large one: of such the checksum is known at its end.
     """
-    from mrq.io import committer
+    from mrq.commit.manifest import part_files
     from mrq.io.output import check_whole, whole_file
     from mrq.io.streams import Reading
 
     put = _print_records if output_format == "records" else _print_bytes
-    pieces = [whole_file(path, file) for path, file in committer.part_files(out)]
+    pieces = [whole_file(path, file) for path, file in part_files(out)]
     for piece in pieces:
         reading = Reading()
         if piece.size <= _CHECKED_FIRST:
@@ -70,10 +70,9 @@ def _print_records(piece: Piece, reading: Reading) -> None:
 
 def show(out: str, *, json: bool) -> None:
     """Print a result's manifest: for people, or as it is with `json`. Raises OutputError."""
-    from mrq.core.commit import dump_manifest
-    from mrq.io import committer
+    from mrq.commit.manifest import dump_manifest, read_manifest
 
-    manifest = committer.read_manifest(out)
+    manifest = read_manifest(out)
     if json:
         from json import loads
 
@@ -85,8 +84,7 @@ def show(out: str, *, json: bool) -> None:
 
 def manifest_lines(manifest: Manifest) -> list[str]:
     """A manifest for people: the job, then its parameters, counters and parts."""
-    records = sum(part.records for part in manifest.parts)
-    size = sum(part.bytes for part in manifest.parts)
+    records, size = manifest.records, manifest.bytes
     packed = f", {manifest.compression}" if manifest.compression else ""
     lines = [
         f"job        {manifest.job} ({manifest.name}), by mrq {manifest.version}",

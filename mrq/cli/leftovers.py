@@ -104,7 +104,7 @@ def remove(root: str, left: Leftover) -> bool:
 
 def _give_up(spec: JobSpec) -> None:
     """Let go of OUT for good. Raises MrqError where another job has it by now."""
-    from mrq.io import committer
+    from mrq.commit import claim
 
     if spec.staging is not None and os.path.isdir(spec.staging):
-        committer.abandon(committer.reopen(spec))
+        claim.abandon(claim.reopen(spec))

@@ -82,7 +82,7 @@ def submit(
 
 def _dry_run(options: Options, console: Console, told: Told, job: type[Job] | None) -> int:
     from mrq import config
-    from mrq.io import committer
+    from mrq.commit import claim
     from mrq.master.private import PrivateFolder
 
     private = PrivateFolder(config.temp_root())
@@ -93,7 +93,7 @@ def _dry_run(options: Options, console: Console, told: Told, job: type[Job] | No
     spec = plan.spec
     if spec.output_open is not None:
         inputs = [file.open for file in plan.files]
-        committer.check(spec.output_open, spec.job, spec.overwrite, inputs=inputs, shown=spec.output)
+        claim.check(spec.output_open, spec.job, spec.overwrite, inputs=inputs, shown=spec.output)
     show_plan(plan, options, told, executors=options.executors)
     return errors.DONE
 

@@ -1,4 +1,4 @@
-"""Names of what attempts write, made from ids alone. Pure: joins strings, touches no disk."""
+"""Names of what attempts write, made from ids alone, and which are URLs. Pure: touches no disk."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from mrq.errors import InternalError
 PROBE: Final = ".mrq-probe-"
 
 _JOB_ID: Final = re.compile(r"[a-z0-9-]{1,64}")
+
+
+def is_url(path: str) -> bool:
+    """Does fsspec have to open it? `s3://bucket/key` yes, `/data/a`, `C:/x` and `a://` no."""
+    scheme, found, rest = path.partition("://")
+    return bool(found and rest) and scheme.isascii() and scheme.replace("+", "").replace("-", "").isalnum()
 
 
 def check_job_id(job: str) -> str:

@@ -13,13 +13,13 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
-from mrq.core.commit import Manifest, parse_manifest
+from mrq.commit.manifest import SUCCESS, Manifest, parse_manifest
 from mrq.core.model import StagedFile
 from mrq.core.pathmap import MAGIC
+from mrq.core.paths import is_url
 from mrq.core.splits import InputFile
 from mrq.errors import CorruptFileError, InputError
-from mrq.io.earlier import SUCCESS
-from mrq.io.streams import filesystem, is_url
+from mrq.io.streams import filesystem
 
 #: What every manifest of ours begins with.
 _BEGINNING: Final = b'{"mrq_manifest": '

@@ -9,10 +9,11 @@ from typing import Final
 
 from mrq.core import summary
 from mrq.core.model import JobSpec, Kind, Split, TaskResult
+from mrq.core.paths import is_url
 from mrq.core.summary import Summary
 from mrq.errors import MrqError
 from mrq.io.formats import input_format
-from mrq.io.streams import Reading, Source, is_url
+from mrq.io.streams import Reading, Source
 
 #: A stage whose longest task is shorter isn't worth a word.
 _LONG_S: Final = 1.0

@@ -13,12 +13,13 @@ from typing import Any, BinaryIO
 
 from mrq.core.model import Piece
 from mrq.core.pathmap import MAGIC
+from mrq.core.paths import is_url
 from mrq.core.splits import InputFile
 from mrq.errors import InputError
 from mrq.io import disk
 from mrq.io.compression import compression_of
 from mrq.io.search import MARKS, Found, Search, identity, is_hidden
-from mrq.io.streams import difference, filesystem, is_url
+from mrq.io.streams import difference, filesystem
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,18 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from mrq.commit.manifest import is_result
 from mrq.core import splits as cutting
 from mrq.core.model import JobSpec, Piece, Purpose, Split
-from mrq.core.paths import sample_id
+from mrq.core.paths import is_url, sample_id
 from mrq.core.splits import InputFile
 from mrq.errors import InputError, NoInputFiles
 from mrq.io import vetting
 from mrq.io.compression import compression_of
-from mrq.io.earlier import is_result
 from mrq.io.formats import input_format
 from mrq.io.inputs import Finding, find_all, hidden_note
 from mrq.io.seen import Seen
-from mrq.io.streams import Reading, is_url
+from mrq.io.streams import Reading
 
 #: A total order samples so many splits, spread evenly, and of each the beginning: enough for boundaries,
 #: little beside the job, and many places rather than much of a few, for inputs that are nearly in order.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mrq.codec.checksum import crc32
 from mrq.core.model import Piece
+from mrq.core.paths import is_url
 from mrq.errors import InputError
 from mrq.io.compression import Decompressing, compression_of
 
@@ -25,12 +26,6 @@ HEAD_BYTES: Final = 512
 TAIL_BYTES: Final = 16
 #: Bytes of a step where bytes are only summed up.
 _STEP: Final = 1 << 20
-
-
-def is_url(path: str) -> bool:
-    """Does fsspec have to open it? `s3://bucket/key` yes, `/data/a`, `C:/x` and `a://` no."""
-    scheme, found, rest = path.partition("://")
-    return bool(found and rest) and scheme.isascii() and scheme.replace("+", "").replace("-", "").isalnum()
 
 
 def filesystem(url: str) -> tuple[Any, str]:

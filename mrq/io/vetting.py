@@ -6,12 +6,13 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
+from mrq.commit.manifest import SUCCESS
 from mrq.core.model import Piece, Split
+from mrq.core.paths import is_url
 from mrq.core.splits import InputFile
 from mrq.errors import InputError
-from mrq.io.earlier import SUCCESS
 from mrq.io.lines import whole_lines
-from mrq.io.streams import Reading, Source, is_url
+from mrq.io.streams import Reading, Source
 
 
 def may_be_finished(opens: Sequence[str], files: Sequence[InputFile], results: Sequence[str]) -> bool:

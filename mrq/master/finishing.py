@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from mrq.commit import claim, owner, publish
+from mrq.commit.manifest import manifest_of
+from mrq.commit.staging import Staging
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.ending import JobEnd
@@ -18,8 +21,6 @@ from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, JobState, Kind, Limits, Purpose, TaskResult
 from mrq.core.paths import shown_id
 from mrq.errors import InternalError, MrqError, OperatorError
-from mrq.io import committer, owner
-from mrq.io.committer import Staging
 from mrq.io.idle import summarize
 from mrq.master.background import Background
 from mrq.master.job_events import JobEvents
@@ -56,8 +57,8 @@ class JobFinisher:
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
         """Publish OUT; done again by a successor where this one died on the way."""
-        staging = committer.reopen(spec, cluster=self._cluster)
-        manifest = committer.manifest_of(
+        staging = claim.reopen(spec, cluster=self._cluster)
+        manifest = manifest_of(
             spec,
             command.files,
             command.counters,
@@ -65,7 +66,7 @@ class JobFinisher:
             finished_at=time.time(),
             inputs=list(spec.inputs),
         )
-        committer.commit(staging, manifest)
+        publish.commit(staging, manifest)
         for note in staging.notes:
             self._events.note(spec.job, note)
 
@@ -102,7 +103,7 @@ class JobFinisher:
             if state is JobState.FAILED and self._goes_on(spec):
                 return  # a retry came first: its claim isn't to be let go of
             if state is not JobState.DONE:
-                committer.abandon(_staging_of(target), keep=keep)
+                claim.abandon(_staging_of(target), keep=keep)
         if not keep:
             self._shared.drop_inputs(target.job)
         if info is not None:  # of a sampling it has no output
@@ -115,7 +116,7 @@ class JobFinisher:
     def reopen(self, spec: JobSpec, limits: Limits) -> None:
         """A failed job goes on under the limits given. Raises OutputError, DiskFullError, OperatorError."""
         with self._claiming:
-            committer.reopen(spec, cluster=self._cluster)
+            claim.reopen(spec, cluster=self._cluster)
             self._master.settle(e.RetryRequested(job=spec.job, limits=limits))
 
     def expire(self, spec: JobSpec) -> None:
@@ -123,7 +124,7 @@ class JobFinisher:
         with self._claiming:
             if self._goes_on(spec):
                 return
-            committer.abandon(_staging_of(spec))
+            claim.abandon(_staging_of(spec))
         self._shared.drop_inputs(spec.job)
         self._forget(spec.job, drop_files=True)
 

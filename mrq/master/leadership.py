@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from mrq.commit import owner
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.ending import JobEnd
@@ -24,7 +25,6 @@ from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, JobState, Purpose
 from mrq.core.paths import sample_id, shown_id
 from mrq.errors import CorruptFileError, OperatorError, UsageError
-from mrq.io import owner
 from mrq.master.archive import Archive
 from mrq.master.backend import Backend, LeaderBroker
 from mrq.master.background import Background

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mrq.commit import claim, manifest
+from mrq.commit.staging import Staging
 from mrq.core import events as e
 from mrq.core import paths
 from mrq.core.checked import Checked
@@ -30,8 +32,7 @@ from mrq.core.model import (
     TaskResult,
 )
 from mrq.errors import CorruptFileError, InputError, MrqError, UsageError
-from mrq.io import committer, inputs
-from mrq.io.committer import Staging
+from mrq.io import inputs
 from mrq.master.jobfolder import Completion, JobFolder
 from mrq.shuffle.mapfile import MapFile
 
@@ -81,7 +82,7 @@ def recover(
             f"job {spec.job} can't go on: the code kept in {folder.path}/code.bundle isn't what was "
             "submitted (its sha256 is another); submit the job anew"
         )
-    staging = committer.reopen(spec)
+    staging = claim.reopen(spec)
     journalled = {(done.kind, done.index): done for done in folder.journal()}
     intact = {task: done for task, done in journalled.items() if _intact(folder, spec, done)}
     for task in _misread(spec, intact):
@@ -182,7 +183,7 @@ def _staged(spec: JobSpec, file: StagedFile) -> bool:
     places = [os.path.join(spec.staging, file.name), os.path.join(spec.staging, "out", file.final)]
     if _published(spec):
         places.append(os.path.join(str(spec.output_open), file.final))
-    return any(committer.intact(path, file) for path in places)
+    return any(manifest.intact(path, file) for path in places)
 
 
 def _published(spec: JobSpec) -> bool:
@@ -190,6 +191,6 @@ def _published(spec: JobSpec) -> bool:
     if spec.output_open is None:
         return False
     try:
-        return committer.read_manifest(spec.output_open).job == spec.job
+        return manifest.read_manifest(spec.output_open).job == spec.job
     except (OSError, MrqError):
         return False

@@ -17,11 +17,11 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Final
 
-from mrq.core.paths import check_job_id
+from mrq.commit.manifest import part_files
+from mrq.core.paths import check_job_id, is_url
 from mrq.errors import InputError, OperatorError, UsageError
-from mrq.io import committer, disk, inputs, seen
+from mrq.io import disk, inputs, seen
 from mrq.io.plan import Draft, DraftInput
-from mrq.io.streams import is_url
 from mrq.ports import Blobs
 
 #: What one `read` answers with at most.
@@ -95,7 +95,7 @@ class SharedRoot:
         folder = self.result(job)
         if not os.path.isdir(folder):
             raise UsageError(f"the result of {job} isn't kept on the cluster (any more)")
-        names = committer.parts(folder)
+        names = [name for name, _ in part_files(folder)]
         if part != _MANIFEST and not 0 <= part < len(names):
             raise UsageError(f"the result of {job} has {len(names)} parts, so no part {part}")
         path = f"{folder}/_SUCCESS" if part == _MANIFEST else names[part]

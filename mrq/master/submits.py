@@ -13,12 +13,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 import mrq
+from mrq.commit import claim, owner
 from mrq.core import wire
 from mrq.core.model import JobSpec, Kind, Needs
 from mrq.core.needs import distributions, lacking
 from mrq.core.paths import check_job_id
 from mrq.errors import MrqError, OperatorError, OutputError, UsageError
-from mrq.io import committer, owner
 from mrq.io.plan import Draft, Plan, complete
 from mrq.job import settings
 from mrq.master.known_jobs import KnownJobs
@@ -112,7 +112,7 @@ class Submits:
         if unsent:
             return unsent
         plan = complete(self._shared.placed(draft))
-        self._of_output(committer.check, plan)
+        self._of_output(claim.check, plan)
         return {"finding": wire.to_wire(plan.finding), "slots": self._views.slots()}
 
     def slots_of(self, kind: Kind, most: int | None) -> int:
@@ -153,7 +153,7 @@ class Submits:
         if code is None:
             raise OperatorError(f"the code of job {spec.job} isn't kept any more; submit again")
         plan = complete(self._shared.materialise(draft, self._blobs))
-        staging = self._of_output(partial(committer.prepare, claim=spec.claim), plan)
+        staging = self._of_output(partial(claim.prepare, claim=spec.claim), plan)
         try:
             planned = replace(plan.spec, output_open=self._output(spec), staging=staging.folder)
             if plan.sample is None:
@@ -166,7 +166,7 @@ class Submits:
         except OperatorError:
             raise  # it may have been taken, by an answer that was lost: the claim stays the cluster's
         except BaseException:
-            committer.abandon(staging)
+            claim.abandon(staging)
             raise
         return [*plan.notes, *staging.notes]
 

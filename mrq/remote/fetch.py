@@ -6,7 +6,7 @@ import os
 import shutil
 
 from mrq.codec.checksum import crc32
-from mrq.core.commit import parse_manifest
+from mrq.commit.manifest import parse_manifest
 from mrq.errors import OperatorError
 from mrq.io import disk
 from mrq.remote.ask import Asker

@@ -9,6 +9,7 @@ from typing import Final
 
 from mrq.codec.checksum import crc32
 from mrq.core.pathmap import PathMap, split_pattern
+from mrq.core.paths import is_url
 from mrq.core.splits import InputFile
 from mrq.errors import InputError, UsageError
 from mrq.io import finished
@@ -16,7 +17,6 @@ from mrq.io import inputs as finding
 from mrq.io import seen as looking
 from mrq.io.inputs import Finding
 from mrq.io.plan import Draft, DraftInput
-from mrq.io.streams import is_url
 from mrq.ports import Blobs
 
 #: Inputs are kept by the store this long for a submit that hasn't come yet; the leader then has them.

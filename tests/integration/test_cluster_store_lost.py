@@ -15,9 +15,9 @@ import pytest
 from cluster_jobs import Broken, Gated, SortedLate, Waiting, Words
 from cluster_rig import Cluster, until
 
+from mrq.commit import claim, owner, publish
 from mrq.core.model import JobState
 from mrq.errors import OutputError
-from mrq.io import committer, owner
 from mrq.master.service import MasterService
 from mrq.planning import Request
 from mrq.remote import ask
@@ -139,14 +139,14 @@ def test_a_sampling_goes_on_with_the_job_that_it_is_for(made: Cluster, tmp_path:
 def test_a_commit_that_had_begun_is_finished_by_the_successor(
     made: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, committing, go = committer.commit, threading.Event(), threading.Event()
+    real, committing, go = publish.commit, threading.Event(), threading.Event()
 
     def commit(*args: Any) -> Any:
         committing.set()
         go.wait(20)
         return real(*args)
 
-    monkeypatch.setattr(committer, "commit", commit)
+    monkeypatch.setattr(publish, "commit", commit)
     made.master()
     made.worker("w0")
     handle = made.client().start(Words, inputs(tmp_path, "a b"), tmp_path / "out")
@@ -222,8 +222,8 @@ def test_a_record_of_the_version_before_is_refused_by_name_where_nothing_says_wh
         began(gate, 1)
     lose(made)
     kill(made)
-    claim = tmp_path / ".other.mrq" / "job"
-    claim.write_text(claim.read_text().replace("cluster-1", "of-before"))
+    path = tmp_path / ".other.mrq" / "job"
+    path.write_text(path.read_text().replace("cluster-1", "of-before"))
     (gate / "open").touch()
     assert dict(handles[0].result(30)) == {"wait": "1"}, "the id is enough, where it is the same"
     with pytest.raises(
@@ -268,11 +268,11 @@ def test_a_result_without_out_is_read_after_the_store_was_lost(made: Cluster, tm
 def test_a_claim_of_another_cluster_is_nobodys_to_judge(tmp_path: Path) -> None:
     """And no message tells anybody to remove the folder."""
     theirs = owner.Cluster("c1", lambda job: True)
-    staging = committer.prepare(str(tmp_path / "out"), "one", cluster=theirs, claim="n1")
+    staging = claim.prepare(str(tmp_path / "out"), "one", cluster=theirs, claim="n1")
     mine = owner.Cluster("c2", lambda job: True, {"one": "n2"}.get)  # type: ignore[arg-type]
     for cluster in (None, mine):
         with pytest.raises(OutputError, match="of a cluster that can't be asked from here") as refused:
-            committer.prepare(str(tmp_path / "out"), "two", True, cluster=cluster, claim="n3")
+            claim.prepare(str(tmp_path / "out"), "two", True, cluster=cluster, claim="n3")
         assert "remove" not in str(refused.value)
         assert "its store has the id c1" in str(refused.value)
     assert (Path(staging.folder) / "job").exists()

@@ -11,11 +11,12 @@ import pytest
 from cluster_jobs import Gated, Words
 from cluster_rig import Cluster, until
 
+from mrq.commit import publish
+from mrq.commit.filesystem import FileSystem
+from mrq.commit.manifest import read_manifest
 from mrq.core.model import JobState
 from mrq.core.wire import to_wire
 from mrq.errors import OperatorError, UsageError
-from mrq.io import committer
-from mrq.io.filesystem import FileSystem
 from mrq.planning import Request
 from mrq.ports import ClientRequest
 
@@ -78,9 +79,9 @@ class Killing(FileSystem):
 
 def steps_of_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Path) -> int:
     counted = Killing(10_000, lambda: None)
-    real = committer.commit
+    real = publish.commit
     with Cluster(tmp_path) as made, monkeypatch.context() as patch:
-        patch.setattr(committer, "commit", lambda *args: real(*args, fs=counted))
+        patch.setattr(publish, "commit", lambda *args: real(*args, fs=counted))
         made.master()
         made.worker("w0")
         out = tmp_path / "counted"
@@ -97,13 +98,13 @@ def test_a_leader_killed_at_any_step_of_a_commit_is_succeeded_and_out_is_whole(
     source.write_text("a b\nb\n")
     total = steps_of_a_commit(tmp_path, monkeypatch, source)
     assert total > 8
-    real = committer.commit
+    real = publish.commit
     killing: list[Killing] = []
 
     def commit(*args: Any) -> Any:
         return real(*args, fs=killing.pop()) if killing else real(*args)
 
-    monkeypatch.setattr(committer, "commit", commit)
+    monkeypatch.setattr(publish, "commit", commit)
     with Cluster(tmp_path, lease_s=LEASE_S) as made:
         made.master()
         made.worker("w0")
@@ -125,7 +126,7 @@ def test_a_leader_killed_at_any_step_of_a_commit_is_succeeded_and_out_is_whole(
                 made.master()
             killing.clear()
             assert dict(handle.result(20)) == {"a": "1", "b": "2", str(at): "1"}, f"killed at step {at}"
-            assert committer.read_manifest(str(tmp_path / "out")).job == handle.job
+            assert read_manifest(str(tmp_path / "out")).job == handle.job
             assert client.ask("status", job=handle.job)["jobs"][0].state is JobState.DONE
             assert not [name for name in os.listdir(tmp_path) if name.endswith(".mrq")], f"step {at}"
             if not died:

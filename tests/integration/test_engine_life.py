@@ -13,10 +13,12 @@ import pytest
 
 import mrq
 from mrq import embedded
+from mrq.commit import claim, manifest, publish
+from mrq.commit.manifest import read_manifest
 from mrq.core.model import Kind
 from mrq.embedded import Engine
 from mrq.errors import DiskFullError, InternalError, Interrupted, MrqError, UsageError
-from mrq.io import committer, disk
+from mrq.io import disk
 from mrq.master.jobfolder import Completion, JobFolder
 
 WAIT_S = 30.0
@@ -141,7 +143,7 @@ def test_a_cancel_at_any_moment_ends_the_job_and_leaves_nothing(
     except Interrupted:
         assert not out.exists()
     else:
-        assert committer.read_manifest(str(out)).job == handle.job
+        assert read_manifest(str(out)).job == handle.job
     settle(engine)
     assert kept(engine) == []
     assert not (tmp_path / ".out.mrq").exists()
@@ -266,14 +268,14 @@ def test_an_engine_closed_under_a_commit_keeps_what_was_published(
     engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, go_on = threading.Event(), threading.Event()
-    commit = committer.commit
+    commit = publish.commit
 
     def slow(*args: Any) -> Any:
         reached.set()
         assert go_on.wait(WAIT_S)
         return commit(*args)
 
-    monkeypatch.setattr(committer, "commit", slow)
+    monkeypatch.setattr(publish, "commit", slow)
     handle = engine.start(Words(), text, str(tmp_path / "out"), reducers=2)
     assert reached.wait(WAIT_S)
     threading.Timer(0.2, go_on.set).start()
@@ -288,8 +290,8 @@ def test_what_ends_a_job_may_fail_without_a_hang(
     def refused(*args: Any, **kwargs: Any) -> Any:
         raise disk.named(OSError(errno.EACCES, "no"), "/somewhere")
 
-    monkeypatch.setattr(committer, "manifest_of", refused)
-    monkeypatch.setattr(committer, "abandon", refused)
+    monkeypatch.setattr(manifest, "manifest_of", refused)
+    monkeypatch.setattr(claim, "abandon", refused)
     handle = engine.start(Words(), text, str(tmp_path / "out"), reducers=2)
     with pytest.raises(mrq.JobFailed, match="/somewhere can't be written"):
         handle.result(WAIT_S)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from mrq.core.commit import Manifest
+from mrq.commit import claim, owner, publish
+from mrq.commit.filesystem import FileSystem
+from mrq.commit.manifest import Manifest, read_manifest
+from mrq.commit.staging import Staging
 from mrq.core.model import StagedFile
 from mrq.errors import CorruptFileError, DiskFullError, MrqError, OutputError
-from mrq.io import committer, owner
-from mrq.io.committer import Staging
-from mrq.io.filesystem import FileSystem
 
 PARTS = 3
 OLD = {"part-00000": b"old 0\n", "part-00001": b"old 1\n"}
@@ -126,17 +126,17 @@ def manifest(job: str, files: tuple[StagedFile, ...], finished_at: float = 2.0, 
 
 
 def run_whole(out: Path, job: str, content: dict[str, bytes], overwrite: bool = False) -> Manifest:
-    staging = committer.prepare(str(out), job, overwrite)
-    return committer.commit(staging, manifest(job, stage(staging, content)))
+    staging = claim.prepare(str(out), job, overwrite)
+    return publish.commit(staging, manifest(job, stage(staging, content)))
 
 
 def calls_of_a_commit(out: Path, overwrite: bool, swaps: bool) -> int:
     """How many points there are at which a commit can stop."""
     if overwrite:
         run_whole(out, "old", OLD)
-    staging = committer.prepare(str(out), "new", overwrite)
+    staging = claim.prepare(str(out), "new", overwrite)
     fs = Crashing(1000, swaps)
-    committer.commit(staging, manifest("new", stage(staging)), fs=fs)
+    publish.commit(staging, manifest("new", stage(staging)), fs=fs)
     return 1000 - fs.left
 
 
@@ -151,25 +151,25 @@ def test_a_crash_after_any_call_is_survived(tmp_path: Path, overwrite: bool, swa
         out = base / "out"
         if overwrite:
             run_whole(out, "old", OLD)
-        staging = committer.prepare(str(out), "new", overwrite)
+        staging = claim.prepare(str(out), "new", overwrite)
         plan = manifest("new", stage(staging))
         fs = Crashing(at, swaps)
         fs.watch = lambda out=out: complete_or_nothing(out, overwrite, swaps)
         if at < count:
             with pytest.raises(Crash):
-                committer.commit(staging, plan, fs=fs)
+                publish.commit(staging, plan, fs=fs)
         else:
-            committer.commit(staging, plan, fs=fs)
+            publish.commit(staging, plan, fs=fs)
         complete_or_nothing(out, overwrite, swaps)
         # The successor has another clock; what was linked before the crash counts.
-        done = committer.commit(
+        done = publish.commit(
             staging, manifest("new", plan.files, finished_at=99.0), fs=Crashing(1000, swaps)
         )
         assert tree(out) == NEW
-        assert committer.read_manifest(str(out)) == done
+        assert read_manifest(str(out)) == done
         assert done.finished_at in (2.0, 99.0)
         assert os.listdir(base) == ["out"], f"left behind after a crash at {at}"
-        assert committer.commit(staging, plan) == done, "once more changes nothing"
+        assert publish.commit(staging, plan) == done, "once more changes nothing"
 
 
 def complete_or_nothing(out: Path, overwrite: bool, swaps: bool) -> None:
@@ -180,7 +180,7 @@ def complete_or_nothing(out: Path, overwrite: bool, swaps: bool) -> None:
         return
     found = tree(out)
     assert found == NEW or (overwrite and found == OLD)
-    assert committer.read_manifest(str(out)).job == ("new" if found == NEW else "old")
+    assert read_manifest(str(out)).job == ("new" if found == NEW else "old")
 
 
 @pytest.mark.parametrize("overwrite", [False, True], ids=["fresh", "overwrite"])
@@ -190,14 +190,14 @@ def test_two_crashes_in_a_row_are_survived(tmp_path: Path, overwrite: bool) -> N
             out = tmp_path / f"{first}-{second}" / "out"
             if overwrite:
                 run_whole(out, "old", OLD)
-            staging = committer.prepare(str(out), "new", overwrite)
+            staging = claim.prepare(str(out), "new", overwrite)
             plan = manifest("new", stage(staging))
             for at in (first, second):
                 try:
-                    committer.commit(staging, plan, fs=Crashing(at))
+                    publish.commit(staging, plan, fs=Crashing(at))
                 except Crash:
                     complete_or_nothing(out, overwrite, True)
-            committer.commit(staging, plan)
+            publish.commit(staging, plan)
             assert tree(out) == NEW
             assert os.listdir(out.parent) == ["out"]
 
@@ -214,10 +214,10 @@ def test_another_job_completes_a_commit_that_was_decided(tmp_path: Path, overwri
         out = tmp_path / str(at) / "out"
         if overwrite:
             run_whole(out, "old", OLD)
-        staging = committer.prepare(str(out), "new", overwrite)
+        staging = claim.prepare(str(out), "new", overwrite)
         plan = manifest("new", stage(staging))
         try:
-            committer.commit(staging, plan, fs=Crashing(at))
+            publish.commit(staging, plan, fs=Crashing(at))
             return
         except Crash:
             pass
@@ -225,12 +225,12 @@ def test_another_job_completes_a_commit_that_was_decided(tmp_path: Path, overwri
         if not Path(staging.folder, "job").exists():
             continue
         dead(staging, "new")
-        later = committer.prepare(str(out), "later", True)
+        later = claim.prepare(str(out), "later", True)
         if decided:
             assert tree(out) == NEW
-            assert committer.read_manifest(str(out)).job == "new"
+            assert read_manifest(str(out)).job == "new"
         assert (later.displaces is not None) == (decided or overwrite or out.exists())
-        committer.commit(later, manifest("later", stage(later, {"part-00000": b"later\n"}, loser=False)))
+        publish.commit(later, manifest("later", stage(later, {"part-00000": b"later\n"}, loser=False)))
         assert tree(out) == {"part-00000": b"later\n"}
         assert os.listdir(out.parent) == ["out"]
     pytest.fail("the commit never got through")
@@ -240,15 +240,15 @@ def test_prepare_survives_a_crash_at_any_call(tmp_path: Path, monkeypatch: pytes
     for at in range(40):
         out = tmp_path / str(at) / "deep" / "out"
         try:
-            committer.prepare(str(out), "first", fs=Crashing(at))
+            claim.prepare(str(out), "first", fs=Crashing(at))
             through = True
         except Crash:
             through = False
         with monkeypatch.context() as patch:
             patch.setattr(owner, "process_start", lambda pid: "another process by now")
-            staging = committer.prepare(str(out), "second")
+            staging = claim.prepare(str(out), "second")
         assert staging.job == "second"
-        committer.commit(staging, manifest("second", stage(staging)))
+        publish.commit(staging, manifest("second", stage(staging)))
         assert tree(out) == NEW
         assert os.listdir(out.parent) == ["out"]
         if through:
@@ -271,11 +271,11 @@ def test_every_error_surfaces_and_changes_nothing_visible(tmp_path: Path) -> Non
     for at in range(count):
         out = tmp_path / str(at) / "out"
         run_whole(out, "old", OLD)
-        staging = committer.prepare(str(out), "new", True)
+        staging = claim.prepare(str(out), "new", True)
         plan = manifest("new", stage(staging))
         message = None
         try:
-            committer.commit(staging, plan, fs=Failing(at))
+            publish.commit(staging, plan, fs=Failing(at))
         except DiskFullError as exc:
             message = str(exc)
         if message is None:
@@ -284,48 +284,48 @@ def test_every_error_surfaces_and_changes_nothing_visible(tmp_path: Path) -> Non
             failures += 1
             assert "were free" in message
             complete_or_nothing(out, True, True)
-            committer.commit(staging, plan)
+            publish.commit(staging, plan)
             assert os.listdir(out.parent) == ["out"]
         assert tree(out) == NEW
     assert failures > 15
 
 
 def test_a_winner_that_is_gone_or_torn_fails_by_name(tmp_path: Path) -> None:
-    staging = committer.prepare(str(tmp_path / "out"), "new")
+    staging = claim.prepare(str(tmp_path / "out"), "new")
     files = stage(staging)
     victim = Path(staging.folder, files[1].name)
     victim.write_bytes(b"torn")
     with pytest.raises(CorruptFileError, match="should have 6 bytes and has 4"):
-        committer.commit(staging, manifest("new", files))
+        publish.commit(staging, manifest("new", files))
     victim.unlink()
     with pytest.raises(CorruptFileError, match="is gone"):
-        committer.commit(staging, manifest("new", files))
+        publish.commit(staging, manifest("new", files))
     assert not (tmp_path / "out").exists()
     assert not Path(staging.folder, "manifest").exists()
 
 
 def test_a_destination_with_other_bytes_is_not_taken_for_done(tmp_path: Path) -> None:
-    staging = committer.prepare(str(tmp_path / "out"), "new")
+    staging = claim.prepare(str(tmp_path / "out"), "new")
     files = stage(staging)
     with pytest.raises(Crash):
-        committer.commit(staging, manifest("new", files), fs=Crashing(12))
+        publish.commit(staging, manifest("new", files), fs=Crashing(12))
     moved = Path(staging.folder, "out", files[0].final)
     assert moved.exists()
     moved.write_bytes(b"wrong\n")
     with pytest.raises(CorruptFileError, match="isn't what the manifest says"):
-        committer.commit(staging, manifest("new", files))
+        publish.commit(staging, manifest("new", files))
     assert not (tmp_path / "out").exists()
 
 
 def test_the_first_manifest_wins(tmp_path: Path) -> None:
     """A master that came back too late finds its successor's manifest and follows it."""
-    staging = committer.prepare(str(tmp_path / "out"), "new")
+    staging = claim.prepare(str(tmp_path / "out"), "new")
     files = stage(staging)
     with pytest.raises(Crash):
-        committer.commit(staging, manifest("new", files), fs=Crashing(6))
+        publish.commit(staging, manifest("new", files), fs=Crashing(6))
     assert Path(staging.folder, "manifest").exists()
     other = (files[1], *files[1:])
-    done = committer.commit(staging, manifest("new", other))
+    done = publish.commit(staging, manifest("new", other))
     assert done.files == files
     assert tree(tmp_path / "out") == NEW
 
@@ -335,25 +335,25 @@ def test_an_output_that_appears_meanwhile_is_left_alone(tmp_path: Path, existing
     out = tmp_path / "out"
     if existing:
         run_whole(out, "old", OLD)
-    staging = committer.prepare(str(out), "new", existing)
+    staging = claim.prepare(str(out), "new", existing)
     files = stage(staging)
     if existing:
         os.rename(out, tmp_path / "away")
     out.mkdir()
     (out / "precious").write_text("x")
     with pytest.raises(OutputError, match="written by someone else while job new ran"):
-        committer.commit(staging, manifest("new", files))
+        publish.commit(staging, manifest("new", files))
     assert tree(out) == {"precious": b"x"}
     # Once it is out of the way, the same commit goes through.
     (out / "precious").unlink()
     out.rmdir()
-    committer.commit(staging, manifest("new", files))
+    publish.commit(staging, manifest("new", files))
     assert tree(out) == NEW
 
 
 def test_errors_are_of_our_tree(tmp_path: Path) -> None:
-    staging = committer.prepare(str(tmp_path / "out"), "new")
+    staging = claim.prepare(str(tmp_path / "out"), "new")
     with pytest.raises(MrqError):
-        committer.commit(
+        publish.commit(
             staging, manifest("new", (StagedFile(name="x", final="y", records=0, bytes=1, crc32=0),))
         )

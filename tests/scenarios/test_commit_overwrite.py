@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mrq.commit import claim, publish
+from mrq.commit.filesystem import FileSystem
 from mrq.errors import OutputError
-from mrq.io import committer
-from mrq.io.filesystem import FileSystem
 from tests.scenarios.test_commit_crashes import NEW, OLD, Crash, Crashing, manifest, run_whole, stage, tree
 
 HADOOP = {"_SUCCESS": b"", "part-r-00000": b"a\t1\n"}
@@ -72,12 +72,12 @@ def test_what_mrq_did_not_write_is_never_replaced(
     run_whole(out, "old", OLD | {"_bad/m-00001.jsonl": b"{}\n"})
     change(out)
     before = everything(tmp_path)
-    for claim in (committer.check, committer.prepare):
+    for take in (claim.check, claim.prepare):
         with pytest.raises(OutputError, match=named) as told:
-            claim(str(out), "new", True, shown="here/out")
+            take(str(out), "new", True, shown="here/out")
         assert str(told.value).startswith("here/out ")
         with pytest.raises(OutputError, match=named):
-            claim(str(out), "new", False, shown="here/out")
+            take(str(out), "new", False, shown="here/out")
         assert everything(tmp_path) == before
 
 
@@ -88,7 +88,7 @@ def test_another_systems_result_is_kept(tmp_path: Path, link: bool) -> None:
         out = tmp_path / "link"
         out.symlink_to("hadoop")
     with pytest.raises(OutputError, match="part-r-00000"):
-        committer.prepare(str(out), "new", True)
+        claim.prepare(str(out), "new", True)
     assert tree(tmp_path / "hadoop") == {"part-r-00000": b"a\t1\n"}
 
 
@@ -106,7 +106,7 @@ def test_what_is_no_folder_is_never_replaced(
     out = tmp_path / "out"
     make(out)
     with pytest.raises(OutputError, match=named):
-        committer.prepare(str(out), "new", True)
+        claim.prepare(str(out), "new", True)
     assert os.path.lexists(out)
 
 
@@ -124,14 +124,14 @@ def test_a_damaged_result_of_ours_can_be_replaced(tmp_path: Path) -> None:
 def test_a_file_that_came_while_the_job_ran_stops_its_commit(tmp_path: Path, swaps: bool) -> None:
     out = tmp_path / "out"
     run_whole(out, "old", OLD)
-    staging = committer.prepare(str(out), "new", True)
+    staging = claim.prepare(str(out), "new", True)
     files = stage(staging)
     (out / "notes.txt").write_bytes(b"mine")
     with pytest.raises(OutputError, match=r"notes\.txt beside .* output of job new is in .*/out$"):
-        committer.commit(staging, manifest("new", files), fs=Crashing(1000, swaps))
+        publish.commit(staging, manifest("new", files), fs=Crashing(1000, swaps))
     assert tree(out) == OLD | {"notes.txt": b"mine"}
     (out / "notes.txt").unlink()
-    committer.commit(staging, manifest("new", files), fs=Crashing(1000, swaps))
+    publish.commit(staging, manifest("new", files), fs=Crashing(1000, swaps))
     assert tree(out) == NEW
     assert os.listdir(tmp_path) == ["out"]
 
@@ -162,13 +162,13 @@ def test_a_file_that_comes_at_any_moment_is_kept(tmp_path: Path, swaps: bool) ->
         base = tmp_path / str(at)
         out = base / "out"
         run_whole(out, "old", OLD)
-        staging = committer.prepare(str(out), "new", True)
+        staging = claim.prepare(str(out), "new", True)
         plan = manifest("new", stage(staging))
         held = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
         fs = Late(at, swaps, Path(f"/proc/self/fd/{held}"))
         said = None
         try:
-            committer.commit(staging, plan, fs=fs)
+            publish.commit(staging, plan, fs=fs)
         except OutputError as exc:
             said = str(exc)
         os.close(held)
@@ -195,15 +195,15 @@ def test_what_came_late_survives_a_crash_too(tmp_path: Path, swaps: bool) -> Non
         base = tmp_path / str(at)
         out = base / "out"
         run_whole(out, "old", OLD)
-        staging = committer.prepare(str(out), "new", True)
+        staging = claim.prepare(str(out), "new", True)
         plan = manifest("new", stage(staging))
         held = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
         fs = Crashing(at, swaps)
         fs.watch = lambda held=held, out=out: _late(held, out)
         with suppress(Crash):
-            committer.commit(staging, plan, fs=fs)
+            publish.commit(staging, plan, fs=fs)
         os.close(held)
-        committer.commit(staging, plan, fs=FileSystem())
+        publish.commit(staging, plan, fs=FileSystem())
         assert tree(out) == NEW
         if (base / "out.kept-new").exists():
             found += 1
@@ -220,7 +220,7 @@ def _late(held: int, out: Path) -> None:
 
 
 def test_a_free_name_is_found_for_what_is_kept(tmp_path: Path) -> None:
-    from mrq.io.earlier import remove_result
+    from mrq.commit.earlier import remove_result
 
     (tmp_path / "kept").mkdir()
     folder = fill(tmp_path / "old", {"x": b"1"})
@@ -229,7 +229,7 @@ def test_a_free_name_is_found_for_what_is_kept(tmp_path: Path) -> None:
 
 
 def test_nothing_outside_is_removed_through_a_link(tmp_path: Path) -> None:
-    from mrq.io.earlier import remove_result
+    from mrq.commit.earlier import remove_result
 
     out = tmp_path / "out"
     run_whole(out, "old", NEW)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mrq.core.commit import Manifest, dump_manifest
+from mrq.commit.manifest import Manifest, dump_manifest
 from mrq.core.model import StagedFile
 from mrq.errors import OperatorError
 from mrq.remote.fetch import MANIFEST, fetch

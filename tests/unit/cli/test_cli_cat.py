@@ -11,7 +11,7 @@ import pytest
 
 from mrq.cli import cat as cat_module
 from mrq.cli.app import run
-from mrq.core.commit import Manifest, dump_manifest
+from mrq.commit.manifest import Manifest, dump_manifest
 from mrq.core.model import StagedFile
 from mrq.io.output import output_format
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from mrq.cli.app import run
-from mrq.core.commit import Manifest, dump_manifest
+from mrq.commit.manifest import Manifest, dump_manifest
 from mrq.core.info import AttemptInfo, ErrorInfo, JobInfo, StageInfo, TaskInfo
 from mrq.core.model import ErrorReport, JobState, Role, StagedFile, TaskState, WorkerHealth
 from mrq.core.worker_info import LogInfo, OutputInfo, WorkerInfo

@@ -12,9 +12,9 @@ from mrq.cli.flags import COMMANDS, parse
 from mrq.cli.retry import clean
 from mrq.cli.signals import Signals
 from mrq.cli.submit import Told
+from mrq.commit import claim
 from mrq.core.model import JobSpec
 from mrq.errors import UsageError
-from mrq.io import committer
 from mrq.master.jobfolder import JobFolder
 from mrq.master.jobfolder import leftovers as find
 
@@ -29,8 +29,8 @@ def root(tmp_path, monkeypatch):
 
 def leave(root, out, job, *, age_days=0.0, alive=False):
     """A job's folder and staging as a killed run leaves them."""
-    staging = committer.prepare(str(out), job, False)
-    committer.abandon(staging, keep=True)
+    staging = claim.prepare(str(out), job, False)
+    claim.abandon(staging, keep=True)
     spec = JobSpec(
         job=job, name="J", code="0" * 64, entry="j:J", parameters={}, inputs=("a",), splits=(), reducers=1,
         input_format="text", output_format="text", output=str(out), output_open=str(out),
@@ -90,7 +90,7 @@ def test_a_running_job_is_never_touched(root, tmp_path):
 
 def test_staging_that_another_job_took_stays(root, tmp_path):
     leave(root, tmp_path / "a", "j-1", age_days=8)
-    other = committer.prepare(str(tmp_path / "a"), "j-2", False)
+    other = claim.prepare(str(tmp_path / "a"), "j-2", False)
     assert "swept" in told(root)
     assert os.path.isdir(other.folder)
     assert find(root) == []

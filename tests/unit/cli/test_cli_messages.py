@@ -260,7 +260,7 @@ def test_a_job_that_isnt_deterministic_isnt_gone_on_with():
 
 def test_bad_records_are_counted_and_not_their_files():
     from mrq.cli.cat import manifest_lines
-    from mrq.core.commit import Manifest
+    from mrq.commit.manifest import Manifest
     from mrq.core.model import StagedFile
 
     def file(name, records):

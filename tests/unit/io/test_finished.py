@@ -13,7 +13,7 @@ import fsspec
 import pytest
 
 import mrq
-from mrq.core.commit import Manifest, dump_manifest
+from mrq.commit.manifest import Manifest, dump_manifest
 from mrq.core.model import StagedFile
 from mrq.core.splits import InputFile
 from mrq.errors import InputError

@@ -10,7 +10,6 @@ can't both believe that they own the folder.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -20,12 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from mrq.commit.filesystem import OCCUPIED, FileSystem
 from mrq.errors import OutputError
-from mrq.io.filesystem import FileSystem
 
 JOB_FILE: Final = "job"
-#: What rename(2) says of a folder that is there and not empty.
-_OCCUPIED: Final = (errno.ENOTEMPTY, errno.EEXIST)
+#: How the names of links begin by which dead owners were succeeded.
+TOOK: Final = "took-"
 #: More successors of dead owners in one folder than this is no honest history.
 _SUCCESSORS_MAX: Final = 1000
 
@@ -172,7 +171,7 @@ def create(fs: FileSystem, folder: str, owner: Owner) -> bool:
         fs.rename(fresh, folder)
     except OSError as exc:
         fs.remove_tree(fresh)
-        if exc.errno in _OCCUPIED:
+        if exc.errno in OCCUPIED:
             return False
         raise
     fs.fsync_folder(os.path.dirname(folder))
@@ -242,10 +241,26 @@ def release(fs: FileSystem, folder: str, owner: Owner) -> None:
     fs.fsync_folder(folder)
 
 
+def remove(fs: FileSystem, folder: str) -> None:
+    """Remove a staging folder that is the caller's; the owner's file goes last. Raises OSError."""
+    for name in fs.names(folder) or ():
+        if name != JOB_FILE:
+            fs.remove_tree(f"{folder}/{name}")
+    fs.remove_tree(f"{folder}/{JOB_FILE}")
+    try:
+        fs.rmdir(folder)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        # Another job may have made it its own the moment that it was empty.
+        if exc.errno not in OCCUPIED:
+            raise
+
+
 def _beside(folder: str, owner: Owner) -> str:
     """Where something for the folder is made before it goes in; `sweep` knows whose it is."""
     return f"{folder}.{owner.job}.{owner.pid}.{owner.started}.{_machine()}.new"
 
 
 def _token(data: bytes) -> str:
-    return f"took-{hashlib.sha256(data).hexdigest()[:16]}"
+    return f"{TOOK}{hashlib.sha256(data).hexdigest()[:16]}"

@@ -10,18 +10,20 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Final
 
-from mrq.core.commit import Manifest, parse_manifest
-from mrq.errors import CorruptFileError, OutputError
-from mrq.io.filesystem import FileSystem
+from mrq.commit.filesystem import OCCUPIED, FileSystem
+from mrq.commit.manifest import SUCCESS, Manifest, manifest_in
+from mrq.commit.staging import Staging
+from mrq.core.paths import is_url
+from mrq.errors import OutputError
+from mrq.io import disk
 
-SUCCESS: Final = "_SUCCESS"
 #: Names that a refusal lists, and files that it counts.
 _NAMED: Final = 3
 _COUNTED_MAX: Final = 10_000
-_OCCUPIED: Final = (errno.ENOTEMPTY, errno.EEXIST)
 
 
 def identity(fs: FileSystem, out: str) -> str | None:
@@ -30,19 +32,55 @@ def identity(fs: FileSystem, out: str) -> str | None:
     return f"manifest:{hashlib.sha256(data).hexdigest()}" if data else None
 
 
-def is_result(path: str) -> bool:
-    """Is it the folder of a finished result of ours?"""
-    try:
-        return _manifest(FileSystem().read(f"{path}/{SUCCESS}")) is not None
-    except OSError:
-        return False
+def replaceable(fs: FileSystem, staging: Staging, overwrite: bool, inputs: Sequence[str] = ()) -> str | None:
+    """The identity of what stands at OUT and may be replaced; None when nothing stands there. Raises
+    OutputError for what may not be, DiskFullError."""
+    out, shown = staging.output_open, staging.output
+    if not os.path.lexists(out):
+        return None
+    if not os.path.isdir(out):
+        raise OutputError(f"{shown} exists and isn't a directory; choose another output")
+    if os.path.ismount(out):
+        raise OutputError(f"{shown} is a mount point, which can't be renamed; choose a directory inside it")
+    with disk.naming(out):
+        names = fs.names(out)
+    if not names:
+        return None  # rename(2) replaces an empty directory in one step
+    refused = refusal(fs, out, shown)
+    if not overwrite:
+        raise refused or exists(staging)
+    for path, what in _needed(inputs):
+        if _within(os.path.realpath(path), out):
+            raise OutputError(f"{shown} holds {what} and can't be replaced; choose another output")
+    if refused is not None:
+        raise refused
+    return identity(fs, out)
+
+
+def exists(staging: Staging) -> OutputError:
+    """That a result stands at OUT."""
+    return OutputError(f"{staging.output} exists; choose another output, or replace it with `overwrite=True`")
+
+
+def _needed(inputs: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What an OUT that is replaced may not hold."""
+    with suppress(FileNotFoundError):  # it is gone: nothing holds it
+        yield os.getcwd(), "the working directory"
+    yield os.path.expanduser("~"), "your home"
+    for path in inputs:
+        if not is_url(path):
+            yield path, f"the input {path}"
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def refusal(fs: FileSystem, out: str, shown: str) -> OutputError | None:
     """Why what stands at OUT can't be replaced: it isn't a result of ours, or other files lie in it. None
     where nothing would be lost; an empty folder is nothing."""
     data = fs.read(f"{out}/{SUCCESS}")
-    manifest = _manifest(data)
+    manifest = manifest_in(data)
     found = list(islice(_others(out, manifest), _COUNTED_MAX + 1))
     if not found and (manifest is not None or data is None):
         return None
@@ -64,7 +102,7 @@ def remove_result(fs: FileSystem, folder: str, kept: str) -> str | None:
     names = fs.names(folder)
     if names is None:
         return None
-    manifest = _manifest(fs.read(f"{folder}/{SUCCESS}"))
+    manifest = manifest_in(fs.read(f"{folder}/{SUCCESS}"))
     if manifest is not None:
         for name in _files(manifest):
             if not _through_a_link(folder, name):
@@ -74,6 +112,9 @@ def remove_result(fs: FileSystem, folder: str, kept: str) -> str | None:
                 _rmdir(fs, f"{folder}/{name}")
         _unlink(fs, f"{folder}/{SUCCESS}")
     if _rmdir(fs, folder):
+        return None
+    # A master that came too late to move anything has made this.
+    if _rmdir(fs, f"{folder}/_bad") and _rmdir(fs, folder):
         return None
     return _put_beside(fs, folder, kept)
 
@@ -87,13 +128,6 @@ def _put_beside(fs: FileSystem, folder: str, kept: str) -> str:
             fs.rename(folder, target)
             return target
         number += 1
-
-
-def _manifest(data: bytes | None) -> Manifest | None:
-    try:
-        return parse_manifest(data) if data else None
-    except CorruptFileError:
-        return None
 
 
 def _why_not(data: bytes | None) -> str:
@@ -175,7 +209,7 @@ def _rmdir(fs: FileSystem, path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError as exc:
-        if exc.errno not in _OCCUPIED:
+        if exc.errno not in OCCUPIED:
             raise
         return False
     return True

@@ -1,4 +1,4 @@
-"""The system calls of the committer, one a method, so that a test can stop the world between any two."""
+"""The system calls of the commit, one a method, so that a test can stop the world between any two."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Final
 
 from mrq.io import disk
 
+#: What rename(2) and rmdir(2) say of a folder that is there and not empty.
+OCCUPIED: Final = (errno.ENOTEMPTY, errno.EEXIST)
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
@@ -110,3 +112,7 @@ class FileSystem:
             self.rmdir(path)
         except FileNotFoundError:
             return
+
+
+#: The one that is used where a test doesn't bring its own.
+LOCAL: Final = FileSystem()
