@@ -231,7 +231,7 @@ def test_a_record_of_the_version_before_is_refused_by_name_where_nothing_says_wh
     ) as failed:
         handles[1].result(30)
     assert "remove" not in str(failed.value)
-    assert claim.exists()
+    assert path.exists()
 
 
 def test_a_question_that_the_store_lost_is_asked_again(

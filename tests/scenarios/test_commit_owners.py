@@ -190,6 +190,20 @@ def test_many_successors_of_a_dead_owner_and_one_wins(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out"]
 
 
+def test_a_claim_has_one_successor(tmp_path: Path) -> None:
+    """Both have seen the same dead owner; the second comes when the first has taken the folder."""
+    die_holding(tmp_path / "out", "first")
+    folder = str(tmp_path / ".out.mrq")
+    held = owner.holder(FileSystem(), folder)
+    assert held is not None
+    assert owner.succeed(FileSystem(), folder, held[0], owner.myself("second", None))
+    assert not owner.succeed(FileSystem(), folder, held[0], owner.myself("third", None))
+    now = owner.holder(FileSystem(), folder)
+    assert now is not None
+    assert now[1].job == "second"
+    assert sorted(os.listdir(tmp_path)) == [".out.mrq"], "nothing is left beside it"
+
+
 def test_an_owner_elsewhere_is_not_judged(tmp_path: Path) -> None:
     staging = claim.prepare(str(tmp_path / "out"), "first")
     path = Path(staging.folder, "job")

@@ -13,7 +13,7 @@ import pytest
 from mrq.commit import claim, publish
 from mrq.commit.manifest import Manifest, dump_manifest, read_manifest
 from mrq.commit.staging import Staging
-from mrq.errors import OutputError
+from mrq.errors import CorruptFileError, OutputError
 from tests.scenarios.test_commit_crashes import (
     NEW,
     OLD,
@@ -145,6 +145,40 @@ def test_another_jobs_output_is_not_taken_for_ours(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="written by someone else while job new ran"):
         publish.commit(staging, plan)
     assert Path(staging.success).read_bytes() == other
+
+
+def test_a_mark_that_says_something_else_is_not_taken_for_done(tmp_path: Path) -> None:
+    staging, plan = staged(tmp_path)
+    with pytest.raises(Crash):
+        publish.commit(staging, plan, fs=Crashing(14))
+    mark = Path(staging.staged, "_SUCCESS")
+    assert mark.exists()
+    mark.unlink()
+    mark.write_bytes(dump_manifest(manifest("other", ())))
+    with pytest.raises(CorruptFileError, match="isn't this job's manifest"):
+        publish.commit(staging, plan)
+    assert not os.path.lexists(staging.output_open)
+
+
+def test_a_folder_that_is_another_jobs_by_now_is_left_alone(tmp_path: Path) -> None:
+    """A master that comes back when all is over, and the next job of that OUT runs."""
+    staging, plan = staged(tmp_path)
+    done = publish.commit(staging, plan)
+    later = claim.prepare(staging.output, "later", True)
+    stage(later)
+    before = tree(Path(later.folder))
+    assert publish.commit(staging, plan) == done
+    assert tree(Path(later.folder)) == before
+
+
+def test_a_decided_commit_is_not_thrown_away_when_its_job_is_given_up(tmp_path: Path) -> None:
+    staging, plan = staged(tmp_path)
+    with pytest.raises(Crash):
+        publish.commit(staging, plan, fs=Crashing(9))
+    claim.abandon(staging)
+    later = claim.prepare(staging.output, "later", True)
+    assert later.notes == ["completed the commit of job new, which died while committing"]
+    assert tree(tmp_path / "out") == NEW
 
 
 class Quick(Crashing):
