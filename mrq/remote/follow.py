@@ -108,7 +108,7 @@ class Follower:
     def _take(self, entry: Mapping[str, Any]) -> bool:
         """Take in one entry; True at the end."""
         kind = entry.get("type")
-        if kind == "progress":
+        if kind == "progress" and entry.get("info") is not None:  # the version before sent other rows
             self.last = self._here.job(wire.from_wire(JobInfo, entry["info"]))
         elif kind == "note":
             self._note(str(entry["text"]))
