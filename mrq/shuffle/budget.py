@@ -14,7 +14,7 @@ merge's memory repeats that with 4 MiB to spare.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -36,6 +36,7 @@ PAIR_HELD: Final = 64
 
 _SMALL_INTS: Final = 256  # CPython keeps those as one object each
 _INT64: Final = 1 << 63
+_WIDE: Final = 4  # rows for each of their places, at least, lest a long list be taken apart
 _JOINED_MAX: Final = 1 << 20  # text that may be copied to look at it, characters
 
 
@@ -94,12 +95,30 @@ def _objects_cost(column: Sequence[Any], kind: type) -> int:
     if issubclass(kind, (bytes, bytearray)):
         return BYTES * n + sum(map(len, column))
     if issubclass(kind, (tuple, list)):
-        return LIST * n + column_cost(list(chain.from_iterable(column)))
+        return LIST * n + _items_cost(column)
     if issubclass(kind, dict):
         keys = list(chain.from_iterable(column))
-        values = list(chain.from_iterable(item.values() for item in column))
-        return DICT * n + DICT_ITEM * len(keys) + column_cost(keys) + column_cost(values)
+        values = _items_cost(list(map(dict.values, column)))
+        return DICT * n + DICT_ITEM * len(keys) + column_cost(keys) + values
     return FLOAT * n
+
+
+def _items_cost(rows: Sequence[Collection[Any]]) -> int:
+    """`column_cost` of all that lies in tuples, lists or values of dicts. Place by place where all have as
+    many: a place mostly holds one type, and a mixed column takes a pass for each of its types."""
+    width = len(rows[0])
+    if _WIDE * width > len(rows) or list(map(len, rows)).count(width) < len(rows):
+        return column_cost(list(chain.from_iterable(rows)))
+    places: dict[type, list[tuple[Any, ...]]] = {}
+    for place in zip(*rows, strict=True):
+        kind = only_type(place)
+        if kind is None:
+            return column_cost(list(chain.from_iterable(rows)))
+        places.setdefault(kind, []).append(place)
+    return SLOT * width * len(rows) + sum(
+        _objects_cost(mine[0] if len(mine) == 1 else list(chain.from_iterable(mine)), kind)
+        for kind, mine in places.items()
+    )
 
 
 def _text_bytes(texts: Sequence[str]) -> int:
