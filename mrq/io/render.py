@@ -14,6 +14,7 @@ from __future__ import annotations
 import json.encoder
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from mrq.codec.digits import decimal, whole
@@ -89,6 +90,8 @@ def json_column(values: Sequence[Any]) -> Sequence[str]:
             return _integers(values)
         if kind is float and all(map(math.isfinite, values)):
             return list(map(repr, values))
+        if kind in _CONTAINERS:
+            return _rows(values, _fast_json, json_text)
     return list(map(json_text, values))
 
 
@@ -117,6 +120,38 @@ def _decoded(values: Sequence[Any]) -> Sequence[str]:
     return [value.decode("utf-8", "surrogateescape") for value in values]
 
 
+def _rows(values: Sequence[Any], fast: Callable[[Any], str], one: Callable[[Any], str]) -> list[str]:
+    """JSON of a column of containers of one type: made at once, as an array, and cut between its rows.
+
+    Text in a row may look as such a cut does; then there are too many, and each row is made by itself."""
+    try:
+        made = fast(values)
+    except (TypeError, ValueError, RecursionError):
+        return list(map(one, values))
+    if "{" in made and not (_all_named_apart(values) and _strict(made)):
+        return list(map(one, values))
+    begin, end = made[1], made[-2]
+    rows = made[2:-2].split(f"{end},{begin}")
+    if len(rows) != len(values):
+        return list(map(one, values))
+    return [f"{begin}{row}{end}" for row in rows]
+
+
+def _all_named_apart(values: Sequence[Any]) -> bool:
+    """`_named_apart` of a column of containers, all at once; False also where that doesn't show it."""
+    dicts = type(values[0]) is dict
+    if dicts:
+        kinds = set(map(type, chain.from_iterable(values)))
+        if len(kinds) > 1 or not kinds <= _NAMED_APART:
+            return False
+    items = list(chain.from_iterable(map(dict.values, values) if dicts else values))
+    return _CONTAINERS.isdisjoint(map(type, items)) or all(map(_named_apart, items))
+
+
+def _text_rows(values: Sequence[Any]) -> list[str]:
+    return _rows(values, _fast, text)
+
+
 _UNIFORM: Final[dict[type, Callable[[Sequence[Any]], Sequence[str]]]] = {
     str: _same,
     int: _integers,
@@ -124,6 +159,9 @@ _UNIFORM: Final[dict[type, Callable[[Sequence[Any]], Sequence[str]]]] = {
     bytes: _decoded,
     bool: lambda values: ["true" if value else "false" for value in values],
     type(None): lambda values: [""] * len(values),
+    tuple: _text_rows,
+    list: _text_rows,
+    dict: _text_rows,
 }
 
 
