@@ -166,18 +166,30 @@ def carried(value: Any) -> Any:
 
 
 def carried_other(value: Any) -> Any:
-    """`carried` of what is no atom."""
+    """`carried` of what is no atom. What is nested no deeper than most is told here, at the first glance."""
     kind = type(value)
-    if kind is tuple or kind is list:
-        for item in value:
-            inner = type(item)
-            if inner is not str and inner is not int and inner not in ATOMS:
-                break
-        else:
-            return value if kind is tuple else value.copy()
-    elif kind is dict:
+    if kind is dict:
         for name, item in value.items():
             if (type(name) is not str and type(name) not in ATOMS) or type(item) not in ATOMS:
+                break
+        else:
+            return value.copy()
+    elif kind is tuple:
+        for item in value:
+            if type(item) not in ATOMS:
+                if type(item) is not tuple:
+                    break
+                for inner in item:
+                    if type(inner) not in ATOMS:
+                        break
+                else:
+                    continue
+                break
+        else:
+            return value
+    elif kind is list:
+        for item in value:
+            if type(item) not in ATOMS:
                 break
         else:
             return value.copy()
@@ -210,10 +222,12 @@ def _within_stack(value: Any, key: bool) -> Any:
 
 def _copied(value: Any, key: bool, depth: int) -> Any:
     """The general way of `carried` and `carried_key`, one level a call."""
-    base = base_of(value, key=key)
-    kind = type(base)
-    if kind in ATOMS:
-        return base
+    base, kind = value, type(value)
+    if kind is not tuple and (key or (kind is not list and kind is not dict)):
+        base = base_of(value, key=key)
+        kind = type(base)
+        if kind in ATOMS:
+            return base
     if depth == DEPTH_MAX:
         raise _depth_refusal(key)
     if kind is dict:

@@ -19,10 +19,11 @@ from itertools import compress, islice, repeat
 from operator import is_not, not_
 from typing import Any, Final
 
-from mrq.codec.types import ATOMS, NUMBERS, PLAIN_KEYS, NoneType, carried, carried_key, carried_other
+from mrq.codec.types import ATOMS, NUMBERS, PLAIN_KEYS, NoneType, carried, carried_key
 from mrq.shuffle.aggregate import FoldTable
 from mrq.shuffle.block import Frame, frames
 from mrq.shuffle.bounded import Quota
+from mrq.shuffle.chunks import listed
 from mrq.shuffle.fold import Fold, Tick
 from mrq.shuffle.mapfile import MapFile, MapFileInfo, MapFileWriter, MapHeader, empty_digest
 from mrq.shuffle.partition import Partition, deal, deal_pairs
@@ -304,30 +305,12 @@ class FoldCollector(Collector):
             self._charge()
 
     def _gather(self, pairs: Iterator[Pair]) -> None:
-        lists = self._table.lists
-        kind = key_kind = NoneType  # plain types, of what came last
-        for pair in pairs:
-            key, value = carried_key(pair[0]), carried(pair[1])
-            lists[key].append(value)
-            column = [value]
-            append = column.append
-            for key, value in islice(pairs, self._step):
-                if type(key) is not key_kind:
-                    if type(key) in PLAIN_KEYS:
-                        key_kind = type(key)
-                    else:
-                        key = carried_key(key)
-                if type(value) is not kind:
-                    if type(value) in ATOMS:
-                        kind = type(value)
-                    else:
-                        value = carried_other(value)
-                lists[key].append(value)
-                append(value)
+        table = self._table
+        while column := listed(pairs, self._step, table.lists):  # lists are others after a spill
             self._emitted += len(column)
-            self._table.waits(column)
+            table.waits(column)
             self._charge()
-            lists = self._table.lists
+            del column  # values may be large: gone before the next ones come
 
     @property
     def emitted(self) -> int:

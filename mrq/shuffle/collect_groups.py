@@ -8,9 +8,10 @@ from itertools import islice, pairwise
 from typing import Any, Final
 
 from mrq.codec.order import sort_columns
-from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key, carried_other, only_type
+from mrq.codec.types import only_type
 from mrq.shuffle.aggregate import ENTRY, LIST
 from mrq.shuffle.budget import PAIR_HELD, column_cost
+from mrq.shuffle.chunks import columns, listed
 from mrq.shuffle.collect import Collector, MapPlan, Pair
 from mrq.shuffle.fold import Columns, Combine
 from mrq.shuffle.grouping import blocks, combined, expanded
@@ -47,55 +48,19 @@ class GroupCollector(Collector):
         self._append(pairs)  # nothing is left unless _group found that keys hardly repeat
 
     def _group(self, pairs: Iterator[Pair]) -> None:
-        lists = self._lists
-        kind = key_kind = NoneType  # plain types, of what came last
-        for pair in pairs:
-            key, value = carried_key(pair[0]), carried(pair[1])
-            lists[key].append(value)
-            column = [value]
-            append = column.append
-            for key, value in islice(pairs, self._step):
-                if type(key) is not key_kind:
-                    if type(key) in PLAIN_KEYS:
-                        key_kind = type(key)
-                    else:
-                        key = carried_key(key)
-                if type(value) is not kind:
-                    if type(value) in ATOMS:
-                        kind = type(value)
-                    else:
-                        value = carried_other(value)
-                lists[key].append(value)
-                append(value)
+        while column := listed(pairs, self._step, self._lists):  # another dict after a spill
             self._charge_lists(column)
+            del column  # values may be large: gone before the next ones come
             if self._paired:
                 return
-            lists = self._lists
 
     def _append(self, pairs: Iterator[Pair]) -> None:
-        kind = key_kind = NoneType  # plain types, of what came last
-        for pair in pairs:
-            key, value = carried_key(pair[0]), carried(pair[1])
-            keys = [key]
-            values = [value]
-            add_key = keys.append
-            add_value = values.append
-            for key, value in islice(pairs, self._step):
-                if type(key) is not key_kind:
-                    if type(key) in PLAIN_KEYS:
-                        key_kind = type(key)
-                    else:
-                        key = carried_key(key)
-                if type(value) is not kind:
-                    if type(value) in ATOMS:
-                        kind = type(value)
-                    else:
-                        value = carried_other(value)
-                add_key(key)
-                add_value(value)
+        while block := columns(pairs, self._step):
+            keys, values = block
             self._keys += keys
             self._values += values
             self._charge_pairs(keys, values)
+            del block, keys, values  # as above
 
     def _charge_lists(self, column: list[Any]) -> None:
         count = len(column)

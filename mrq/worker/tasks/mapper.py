@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried, carried_key, carried_other
+from mrq.codec.types import ATOMS, carried_other
 from mrq.core.model import TaskResult
 from mrq.errors import DataError
 from mrq.io.formats import PartWriter
@@ -14,6 +13,7 @@ from mrq.job.base import Pair, defined
 from mrq.job.builtins import BuiltIn, Folding, Grouping, WrongValue
 from mrq.shuffle.block import BLOCK_RECORDS
 from mrq.shuffle.budget import column_cost
+from mrq.shuffle.chunks import columns
 from mrq.shuffle.collect import STEP_FIRST, STEP_MAX, Collector, FoldCollector, MapPlan
 from mrq.shuffle.collect_groups import GroupCollector
 from mrq.shuffle.fold import Combine
@@ -128,18 +128,15 @@ def combiner(attempt: Attempt) -> Combine | None:
     """The job's combine, or that of its built-in reduce, checked; None without one."""
     job = attempt.job
     reduce = getattr(job, "reduce", None)
-    function: Callable[..., Any]
     if isinstance(reduce, BuiltIn):
         if not isinstance(reduce, Grouping) or not reduce.combines:
             return None
         if attempt.spec.sort_values and reduce.counts_on_order:
             return None
-        function = reduce.combine
-    elif defined(type(job), "combine"):
-        function = job.combine  # type: ignore[attr-defined]
-    else:
+        return _built_in_combine(attempt, reduce)
+    if not defined(type(job), "combine"):
         return None
-    call = returning(function, "combine")
+    call = returning(job.combine, "combine")  # type: ignore[attr-defined]
     groups = Groups()
 
     def combine(key: Any, group: Iterator[Any] | list[Any]) -> Iterator[Any]:
@@ -162,6 +159,20 @@ def combiner(attempt: Attempt) -> Combine | None:
     return combine
 
 
+def _built_in_combine(attempt: Attempt, reduce: Grouping) -> Combine:
+    """The combine of a built-in: nobody else holds what it gives."""
+
+    def combine(key: Any, group: Iterator[Any] | list[Any]) -> Iterable[Any]:
+        attempt.tick()
+        try:
+            return reduce.combine(key, group)
+        except Exception:
+            attempt.doing = f"combine of the key {shortened(key, 200)}"
+            raise
+
+    return combine
+
+
 class PartSink:
     """What a map-only task's pairs go to: its part, in input order."""
 
@@ -176,24 +187,8 @@ class PartSink:
 
     def consume(self, pairs: Pairs) -> None:
         """Take every pair. Raises DataError, DiskFullError, OutputError."""
-        kind = key_kind = NoneType  # plain types, of what came last
-        for pair in pairs:
-            key, value = carried_key(pair[0]), carried(pair[1])
-            keys, values = [key], [value]
-            add_key, add_value = keys.append, values.append
-            for key, value in islice(pairs, self._step):
-                if type(key) is not key_kind:
-                    if type(key) in PLAIN_KEYS:
-                        key_kind = type(key)
-                    else:
-                        key = carried_key(key)
-                if type(value) is not kind:
-                    if type(value) in ATOMS:
-                        kind = type(value)
-                    else:
-                        value = carried_other(value)
-                add_key(key)
-                add_value(value)
+        while block := columns(pairs, self._step):
+            keys, values = block
             self.emitted += len(keys)
             self._keys += keys
             self._values += values
@@ -204,6 +199,7 @@ class PartSink:
             self._step = max(1, min(self._step * 2, fits, STEP_MAX))
             if len(self._keys) >= BLOCK_RECORDS or self._cost > _BATCH_COST:
                 self.flush()
+            del block, keys, values  # they may be large: gone before the next ones come
 
     def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
         """Take a dict's items."""

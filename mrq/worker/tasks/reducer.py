@@ -8,7 +8,7 @@ from operator import ne
 from typing import Any, Final
 
 from mrq.codec.order import same, sort_columns
-from mrq.codec.types import ATOMS, NoneType, carried, carried_key
+from mrq.codec.types import ATOMS, NoneType, carried, carried_key, carried_other
 from mrq.core.digest import consumed
 from mrq.core.model import FetchFailure, TaskResult
 from mrq.core.paths import parse_attempt_name
@@ -266,6 +266,7 @@ def _reduce_groups(
     key: Any = None
     attempt.at = lambda: Record(path=None, offset=None, key=key, value=None)
     kind: type = NoneType  # a plain type, of what came last
+    atoms = ATOMS
     add_key, add_value, room = out.keys.append, out.values.append, out.limit
     for key, group in stream:
         count += 1
@@ -273,9 +274,21 @@ def _reduce_groups(
             if type(value) is kind:
                 add_value(value)
                 add_key(key)
-            elif type(value) in ATOMS:
+            elif type(value) is tuple or type(value) is list:
+                if type(value) is list:
+                    value = value.copy()
+                for item in value:
+                    if type(item) not in atoms:
+                        value = carried_other(value)
+                        break
+                add_value(value)
+                add_key(key)
+            elif type(value) in atoms:
                 kind = type(value)
                 add_value(value)
+                add_key(key)
+            elif type(value) is dict:
+                add_value(carried_other(value))
                 add_key(key)
             else:
                 pair_key, pair_value = carried_result(key, value)
