@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Final
 
+from mrq.codec.order import NONE, family, sort_key
 from mrq.codec.types import ATOMS, carried, shown
 from mrq.errors import DataError, UsageTypeError, UsageValueError
 
@@ -22,6 +23,8 @@ from mrq.errors import DataError, UsageTypeError, UsageValueError
 _CHUNK: Final = 1024
 #: From here on every float is a whole number, so an int carries it exactly.
 _WHOLE: Final = 2.0**53
+#: Families of values that Python doesn't compare, or not as keys are ordered: those need a `sort_key` each.
+_RANKED: Final = (None, NONE)
 
 
 class WrongValue(DataError):
@@ -114,11 +117,11 @@ class Grouping(BuiltIn):
         before they are in order."""
         return False
 
-    def reduce(self, key: Any, values: Iterator[Any]) -> Iterable[Any]:
+    def reduce(self, key: Any, values: Iterable[Any]) -> Iterable[Any]:
         """The results of one group."""
         raise NotImplementedError
 
-    def combine(self, key: Any, values: Iterator[Any]) -> Iterable[Any]:
+    def combine(self, key: Any, values: Iterable[Any]) -> Iterable[Any]:
         """Fewer values that reduce to the same; only where `combines`."""
         raise NotImplementedError
 
@@ -238,14 +241,14 @@ class _Extreme(Folding):
             if type(values[0]) not in ATOMS:
                 self.look(values[0])
             return values[0]
-        from mrq.codec.order import NONE, family, sort_key
-
-        if float in set(map(type, values)):
+        types = set(map(type, values))
+        if types == _INT:
+            return self._pick(values)
+        if float in types:
             for value in values:
                 if value != value:
                     return value
-        kind = family(values)
-        if kind is None or kind == NONE:
+        if family(values) in _RANKED:
             for value in values:
                 if type(value) not in ATOMS:
                     self.look(value)
@@ -258,8 +261,6 @@ class _Extreme(Folding):
     def look(self, value: Any) -> None:
         """A value without a place in the order is refused also where it is the only one of its key: results
         mustn't depend on what else there is."""
-        from mrq.codec.order import sort_key
-
         try:
             sort_key(value)
         except DataError as exc:
@@ -317,7 +318,7 @@ class _Identity(Grouping):
     __slots__ = ()
     passes = True
 
-    def reduce(self, key: Any, values: Iterator[Any]) -> Iterable[Any]:
+    def reduce(self, key: Any, values: Iterable[Any]) -> Iterable[Any]:
         return values
 
 
@@ -326,7 +327,7 @@ class _Collect(Grouping):
 
     __slots__ = ()
 
-    def reduce(self, key: Any, values: Iterator[Any]) -> Iterable[Any]:
+    def reduce(self, key: Any, values: Iterable[Any]) -> Iterable[Any]:
         return [list(values)]
 
 
@@ -354,17 +355,31 @@ class _Top(Grouping):
         kind = self.name.partition("(")[0]
         return _Top(kind, _checked(parameters[self.parameter], kind), self._key, self._best)
 
-    def reduce(self, key: Any, values: Iterator[Any]) -> Iterable[Any]:
-        if self.parameter is not None:
+    def reduce(self, key: Any, values: Iterable[Any]) -> Iterable[Any]:
+        if isinstance(self._n, str):
             kind = self.name.partition("(")[0]
             raise TypeError(
                 f"{self!r} names a parameter, which only a whole reduce can: write "
                 f"mrq.{kind}(self.{self._n})(key, values)"
             )
-        found: list[Any] = self._best(self._n, values, key=self._chosen_by)
+        if self._key is not None:
+            found: list[Any] = self._best(self._n, values, key=self._chosen_by)
+            return found
+        if type(values) is list:
+            return self._ordered(values)
+        found, source = [], iter(values)
+        while chunk := list(islice(source, builtins.max(_CHUNK, self._n))):
+            found = self._ordered(found + chunk)
         return found
 
     combine = reduce
+
+    def _ordered(self, values: list[Any]) -> list[Any]:
+        """The best of some values, by themselves: compared as they are where that is the order of keys.
+        Raises DataError for a value without a place in it."""
+        by = sort_key if family(values) in _RANKED else None
+        found: list[Any] = self._best(self._n, values, key=by)
+        return found
 
     @property
     def counts_on_order(self) -> bool:
@@ -375,8 +390,6 @@ class _Top(Grouping):
 
     def _chosen_by(self, value: Any) -> Any:
         """What a value is ordered by. Raises what the key function raises, DataError."""
-        from mrq.codec.order import sort_key
-
         if self._key is None:
             return sort_key(value)
         try:
