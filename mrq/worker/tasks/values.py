@@ -114,19 +114,23 @@ def returning(function: Callable[..., Any], name: str) -> Callable[..., Iterable
         shape = shapes[_code_of(function)]
         if shape.settled(paired):
             return function
-        return lambda *arguments: _watched(function(*arguments), name, shape)
+        return lambda key, value: _watched(function(key, value), name, shape)
 
-    def checked(*arguments: Any) -> Iterable[Any]:
+    def checked(key: Any, value: Any) -> Iterable[Any]:
         try:
-            found = function(*arguments)
+            found = function(key, value)
         except StopIteration as exc:
             raise stopped(name) from exc
         kind = type(found)
         if kind is list:
             if paired:
-                for pair in found:
-                    if type(pair) is not tuple or len(pair) != 2:
-                        return _pairs(found, name)
+                try:
+                    for pair in found:
+                        if type(pair) is not tuple:
+                            return _pairs(found, name)
+                        _, _ = pair  # a third faster than its length
+                except ValueError:
+                    return _pairs(found, name)
             return found  # type: ignore[no-any-return]
         if found is None:
             return ()
