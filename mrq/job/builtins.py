@@ -275,6 +275,8 @@ class _Mean(Folding):
     __slots__ = ()
 
     def start(self, values: Sequence[Any]) -> Any:
+        if len(values) == 1 and type(values[0]) is int:
+            return (1, values[0])
         return (len(values), _summed.start(values))
 
     def merge(self, states: Sequence[Any]) -> Any:

@@ -14,6 +14,7 @@ merge's memory repeats that with 4 MiB to spare.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import Any, Final
@@ -37,6 +38,7 @@ PAIR_HELD: Final = 64
 _SMALL_INTS: Final = 256  # CPython keeps those as one object each
 _INT64: Final = 1 << 63
 _WIDE: Final = 4  # rows for each of their places, at least, lest a long list be taken apart
+_PACKED_MAX: Final = 1 << 13  # ints that may be copied to look at them
 _JOINED_MAX: Final = 1 << 20  # text that may be copied to look at it, characters
 
 
@@ -140,6 +142,12 @@ def _text_bytes(texts: Sequence[str]) -> int:
 def _int_bytes(numbers: Sequence[int]) -> int:
     if numbers[0] == 1 and numbers.count(1) == len(numbers):
         return 0  # the values of a count, at no cost
+    if not -5 <= numbers[0] <= _SMALL_INTS and len(numbers) <= _PACKED_MAX:
+        try:
+            struct.pack(f"{len(numbers)}q", *numbers)  # a third of what the least and the greatest take
+            return INT * len(numbers)
+        except struct.error:
+            pass
     low, high = min(numbers), max(numbers)
     if low >= -5 and high <= _SMALL_INTS:
         return 0

@@ -144,8 +144,9 @@ class Collector:
 
 
 def _has_number(key: Any) -> bool:
-    kind = type(key)
-    return any(map(_has_number, key)) if kind is tuple else kind in NUMBERS
+    if type(key) is not tuple:
+        return type(key) in NUMBERS
+    return not NUMBERS.isdisjoint(map(type, key)) or (tuple in map(type, key) and any(map(_has_number, key)))
 
 
 class FoldCollector(Collector):
@@ -218,6 +219,9 @@ class FoldCollector(Collector):
                         sums[key] = held + value
                     elif self._add_to(key, value):
                         break
+                elif type(value) is float and type(key) is str:  # nothing that `_other` would look at
+                    odd += 1
+                    self._table.put(key, value)
                 elif self._other(key, value):
                     break
             self._odd += odd
@@ -230,15 +234,24 @@ class FoldCollector(Collector):
         sums = self._table.sums
         get = sums.get
         one, atoms, counts = _ONE, ATOMS, self._fold.counts
-        kind = NoneType  # a plain type, of what came last
+        kind = first_kind = second_kind = NoneType  # plain types, of what came last
         odd = odd_sum = 0
         for key, value in islice(pairs, self._step):
             if type(key) is not kind:
                 if type(key) is tuple:
-                    for item in key:
-                        if type(item) not in atoms:
+                    if len(key) == 2:
+                        first, second = key
+                        if type(first) is first_kind and type(second) is second_kind:
+                            pass
+                        elif type(first) in atoms and type(second) in atoms:
+                            first_kind, second_kind = type(first), type(second)
+                        else:
                             key = carried_key(key)
-                            break
+                    else:
+                        for item in key:
+                            if type(item) not in atoms:
+                                key = carried_key(key)
+                                break
                 elif type(key) in atoms:
                     kind = type(key)
                 else:
