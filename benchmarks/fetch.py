@@ -32,8 +32,9 @@ from typing import Any
 from mrq.adapters.grpc import options
 from mrq.adapters.memory import MemoryStore
 from mrq.core.commands import WriteLocation
-from mrq.core.model import AttemptId, Beat, JobSpec, MapLocation, Slots
+from mrq.core.model import Beat, JobSpec, MapLocation, Slots
 from mrq.core.paths import gathered_path, map_output_path
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.ports import Batch, Fence
 from mrq.shuffle.block import Frame
 from mrq.shuffle.mapfile import MapFileWriter, MapHeader
@@ -186,7 +187,7 @@ class Rig:
         self.store.begin(spec, b"", Fence(incarnation=1, epoch=1, owner="o", seq=0))
         locations = [output(folder / "w1", index, size // maps) for index in range(maps)]
         self.bytes = sum(location.bytes for location in locations)
-        writes = tuple(WriteLocation(job=JOB, location=location, withdrawn=False) for location in locations)
+        writes = tuple(WriteLocation(location=location, withdrawn=False) for location in locations)
         fence = Fence(incarnation=1, epoch=1, owner="o", seq=1)
         self.store.write(Batch(job=JOB, fence=fence, writes=writes))
         self.serial = 0
@@ -202,7 +203,7 @@ class Rig:
         self.done.clear()
         token = f"t{self.serial}"
         began = time.perf_counter()
-        self.planes[1].gather(token=token, job=JOB, generation=1, partition=0, maps=self.maps)
+        self.planes[1].gather(AttemptRef(TaskRef(JOB, 0, Kind.REDUCE, 0), 1, 1, token), self.maps)
         assert self.done.wait(120)
         seconds = time.perf_counter() - began
         assert isinstance(self.last, gather.Gathered), self.last
@@ -219,19 +220,17 @@ class Rig:
 
 
 def output(root: Path, index: int, size: int) -> MapLocation:
-    attempt = AttemptId(generation=1, number=1, token=f"w1-{index}")
-    path = map_output_path(str(root), JOB, index, attempt)
+    attempt = AttemptRef(TaskRef(JOB, 0, Kind.MAP, index), 1, 1, f"w1-{index}")
+    path = map_output_path(str(root), attempt)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    header = MapHeader(job=JOB, index=index, generation=1, number=1, token=attempt.token, code="")
+    header = MapHeader(attempt=attempt, code="")
     writer = MapFileWriter(path, header, partitions=1)
     writer.begin(0)
     for _ in range(max(1, size // CHUNK)):
         writer.put([Frame(os.urandom(min(size, CHUNK) - 16), 1, 1)])
     writer.end()
     info = writer.finish()
-    return MapLocation(
-        map_index=index, attempt=attempt, worker="w1", boot="w1", digest=info.digest, bytes=info.bytes
-    )
+    return MapLocation(attempt=attempt, worker="w1", boot="w1", digest=info.digest, bytes=info.bytes)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from mrq.core.refs import TaskRef
+
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import mrq
-from mrq.core.model import AttemptId, JobSpec, Kind, Piece, Split, TaskResult
+from mrq.core.model import JobSpec, Piece, Split, TaskResult
+from mrq.core.refs import AttemptRef, Kind
 from mrq.job.base import Job
 from mrq.worker import page as pages
 from mrq.worker.order import AttemptOrder, MapSource
@@ -143,10 +146,10 @@ def task(
         input_format="text", output_format="text", memory_bytes=memory, staging=folder,
     )  # fmt: skip
     order = AttemptOrder(
-        spec=spec, kind=kind, index=0, attempt=AttemptId(generation=1, number=1, token=f"t{number}"), maps=1,
-        split=Split(index=0, pieces=(piece,)), sources=sources, output_path=os.path.join(place, "out"),
-        staging=os.path.join(place, "staged"), scratch=os.path.join(place, "scratch"),
-        page_path=os.path.join(place, "page"),
+        attempt=AttemptRef(TaskRef(spec.job, 0, kind, 0), 1, 1, f"t{number}"), spec=spec, maps=1,
+        split=Split(index=0, pieces=(piece,)), sources=sources,
+        output_path=os.path.join(place, "out"), staging=os.path.join(place, "staged"),
+        scratch=os.path.join(place, "scratch"), page_path=os.path.join(place, "page"),
     )  # fmt: skip
     started = time.process_time()
     result = run_task(Attempt(order, job, pages.open_page(order.page_path)))

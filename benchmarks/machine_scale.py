@@ -23,11 +23,9 @@ from mrq.core import events as e
 from mrq.core.exchange import Fence, StoredJob
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import (
-    AttemptId,
     Beat,
     JobSpec,
     JobState,
-    Kind,
     Outcome,
     RunningAttempt,
     Slots,
@@ -36,6 +34,7 @@ from mrq.core.model import (
     TaskMessage,
     TaskResult,
 )
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 SLOTS = Slots(map=2, reduce=1, total=3)
 BEAT_EVERY = 4  # reports of all workers per beat of one
@@ -91,7 +90,7 @@ class Simulation:
         if self.timed:
             self.meter.add(type(event).__name__, time.perf_counter() - begun)
         for command in out:
-            if isinstance(command, c.PublishTask) and command.message.kind is Kind.MAP:
+            if isinstance(command, c.PublishTask) and command.message.task.kind is Kind.MAP:
                 self.published.append(command.message)
 
     def beat(self, worker: int) -> None:
@@ -108,9 +107,9 @@ class Simulation:
             self.beat(worker)
         # Submitting costs what there are tasks, once: not among the events.
         for command in self.machine.handle(e.JobSubmitted(spec=spec(self.tasks)), self.now):
-            if isinstance(command, c.PublishTask) and command.message.kind is Kind.MAP:
+            if isinstance(command, c.PublishTask) and command.message.task.kind is Kind.MAP:
                 self.published.append(command.message)
-        held: deque[tuple[int, TaskMessage, AttemptId]] = deque()
+        held: deque[tuple[int, TaskMessage, AttemptRef]] = deque()
         free = deque(worker for _ in range(SLOTS.map) for worker in range(workers))
         done = turn = 0
         while done < self.tasks:
@@ -128,32 +127,20 @@ class Simulation:
             if done % 1000 == 0:
                 self.handle(e.Ticked())
 
-    def _claim(self, worker: int, message: TaskMessage, number: int) -> AttemptId:
-        attempt = AttemptId(generation=message.generation, number=1, token=f"{number:032x}")
+    def _claim(self, worker: int, message: TaskMessage, number: int) -> AttemptRef:
+        attempt = AttemptRef(message.task, message.generation, 1, f"{number:032x}")
         name, boot = self.names[worker]
         self.running[worker][attempt.token] = RunningAttempt(
-            job="scale",
-            kind=message.kind,
-            index=message.index,
-            attempt=attempt,
-            role=message.role,
-            phase="mapping",
+            attempt=attempt, role=message.role, phase="mapping"
         )
         self.handle(
             e.AttemptClaimed(
-                job="scale",
-                kind=message.kind,
-                index=message.index,
-                attempt=attempt,
-                role=message.role,
-                role_number=message.role_number,
-                worker=name,
-                boot=boot,
+                attempt=attempt, role=message.role, role_number=message.role_number, worker=name, boot=boot
             )
         )
         return attempt
 
-    def _report(self, worker: int, message: TaskMessage, attempt: AttemptId) -> None:
+    def _report(self, worker: int, message: TaskMessage, attempt: AttemptRef) -> None:
         name, boot = self.names[worker]
         del self.running[worker][attempt.token]
         result = TaskResult(
@@ -161,7 +148,7 @@ class Simulation:
             bytes_in=67_108_864,
             records_out=34_567,
             bytes_out=1_234_567,
-            digest=0x9E3779B97F4A7C15 ^ message.index,
+            digest=0x9E3779B97F4A7C15 ^ message.task.index,
             records_emitted=1_234_567,
             spills=2,
             counters={"lines": 123_456},
@@ -170,9 +157,6 @@ class Simulation:
         )
         self.handle(
             e.AttemptReported(
-                job="scale",
-                kind=message.kind,
-                index=message.index,
                 attempt=attempt,
                 role=message.role,
                 role_number=message.role_number,
@@ -210,7 +194,7 @@ def measure(tasks: int, workers: int) -> dict[str, float]:
 def records(machine: Machine, tasks: int) -> dict[str, float]:
     """What a store keeps of finished maps, and what a successor makes of it."""
     begun = time.process_time()
-    made = {f"m{index}": machine.record("scale", Kind.MAP, index) for index in range(tasks)}
+    made = {f"m{i}": machine.record(TaskRef("scale", 0, Kind.MAP, i)) for i in range(tasks)}
     record_s = time.process_time() - begun
     stored = StoredJob(
         spec=spec(tasks),

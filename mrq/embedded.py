@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq import config, planning
-from mrq.core.model import NO_LIMITS, JobSpec, JobState, Kind, Limits, Purpose, Slots, TaskResult
+from mrq.core.model import NO_LIMITS, JobSpec, JobState, Limits, Purpose, Slots, TaskResult
+from mrq.core.refs import Kind, TaskRef
 from mrq.errors import InternalError, Interrupted, MrqError, OperatorError, UsageError
 from mrq.handle import Handle
 from mrq.master.jobfolder import Completion, JobFolder, make_root
@@ -52,7 +53,7 @@ class _Run:
     staging: Staging | None
     handle: Handle
     started_at: float  #: seconds since the epoch: of the submit, or of the retry
-    results: dict[tuple[Kind, int], TaskResult] = field(default_factory=dict)
+    results: dict[TaskRef, TaskResult] = field(default_factory=dict)
     dirty: bool = False  #: something was completed since the last checkpoint
     then: Plan | None = None  #: of a sampling job: what its samples are for
     broken: MrqError | None = None  #: what keeps this engine from going on with it: a full disk
@@ -253,11 +254,10 @@ class Engine:
         run = self._runs[spec.job]
         result = event.outcome.result
         assert result is not None
-        run.results[event.kind, event.index] = replace(result, sample=None) if run.then is None else result
+        kept = replace(result, sample=None) if run.then is None else result
+        run.results[event.attempt.task] = kept
         run.dirty = True
         done = Completion(
-            kind=event.kind,
-            index=event.index,
             attempt=event.attempt,
             worker=event.worker,
             boot=event.boot,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mrq.core.commands import GiveOrder
+from mrq.core.events import AttemptReported
 from mrq.core.exchange import (
     Answer,
     Batch,
@@ -23,14 +24,14 @@ from mrq.core.exchange import (
     Fence,
     LeaseView,
     ReportAnswer,
-    ReportRequest,
     StoredJob,
     StoredWorker,
     Write,
     WriteAnswer,
 )
-from mrq.core.model import Beat, JobSpec, JobState, Kind, MapLocation, TaskMessage
+from mrq.core.model import Beat, JobSpec, JobState, MapLocation, TaskMessage
 from mrq.core.orders import Drain, DropJob, Kill, Notify, Numbered, Offer, Order, Release, UploadLog
+from mrq.core.refs import Kind
 
 __all__ = [
     "Answer",
@@ -62,7 +63,6 @@ __all__ = [
     "RegionInfo",
     "Release",
     "ReportAnswer",
-    "ReportRequest",
     "Sink",
     "StoredJob",
     "StoredWorker",
@@ -294,7 +294,7 @@ class WorkerStore(Protocol):
         """Ask for attempts, before any user code runs; idempotent per token."""
         ...
 
-    def report(self, requests: Sequence[ReportRequest]) -> list[ReportAnswer]:
+    def report(self, reports: Sequence[AttemptReported]) -> list[ReportAnswer]:
         """Record outcomes; idempotent."""
         ...
 

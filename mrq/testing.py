@@ -15,16 +15,8 @@ from itertools import islice
 from typing import Any, Final
 
 from mrq.codec.types import carried, shown
-from mrq.core.model import (
-    AttemptId,
-    JobSpec,
-    Kind,
-    Piece,
-    Purpose,
-    Split,
-    TaskResult,
-    task_name,
-)
+from mrq.core.model import JobSpec, Piece, Purpose, Split, TaskResult
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import JobError, UsageError, UsageTypeError
 from mrq.io.formats import output_format
 from mrq.job.base import Job, defined
@@ -228,15 +220,14 @@ class _Run:
     ) -> tuple[TaskResult, str]:
         """One task's result and where its map output lies. Raises the user's own error."""
         self._count += 1
-        place = os.path.join(self._folder, f"{task_name(kind, index)}-{self._count}")
+        task = TaskRef(self._spec.job, 0, kind, index)
+        place = os.path.join(self._folder, f"{task}-{self._count}")
         os.makedirs(os.path.join(place, "scratch"))
         page_path = os.path.join(place, "page")
         pages.create(page_path)
         order = AttemptOrder(
+            attempt=AttemptRef(task, 1, 1, _TOKEN),
             spec=self._spec,
-            kind=kind,
-            index=index,
-            attempt=AttemptId(generation=1, number=1, token=_TOKEN),
             maps=_MAPS,
             split=split,
             sources=sources,

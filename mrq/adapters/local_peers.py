@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mrq.core.model import MapLocation
-from mrq.core.paths import map_output_path
+from mrq.core.paths import job_folder
 from mrq.errors import CorruptFileError
 from mrq.ports import Dialled, RegionInfo
 from mrq.shuffle.mapfile import MapFile
@@ -65,7 +65,7 @@ class LocalPeers:
 
     def _open(self, job: str, output: MapLocation) -> MapFile:
         """The file of exactly this attempt and digest. Raises CorruptFileError."""
-        path = map_output_path(self._root, job, output.map_index, output.attempt)
+        path = f"{job_folder(self._root, job)}/maps/{output.attempt}"
         try:
             file = MapFile(path)
         except OSError as exc:

@@ -17,8 +17,9 @@ from typing import Final, TypeVar
 
 from mrq.core.agent_words import BrokerBack, BrokerLost, Delivered
 from mrq.core.claims import Claims
-from mrq.core.events import MessageDied
-from mrq.core.model import Beat, JobSpec, JobState, Kind, MapLocation, TaskMessage
+from mrq.core.events import AttemptReported, MessageDied
+from mrq.core.model import Beat, JobSpec, JobState, MapLocation, TaskMessage
+from mrq.core.refs import Kind
 from mrq.errors import InternalError, OperatorError
 from mrq.ports import (
     Batch,
@@ -27,7 +28,6 @@ from mrq.ports import (
     ClaimRequest,
     Fence,
     ReportAnswer,
-    ReportRequest,
     Sink,
     StoredJob,
     StoredWorker,
@@ -104,7 +104,7 @@ class MemoryBroker:
         with self._queues.lock:
             self._check_open()
             for message in messages:
-                self._queues.ready[message.kind].append(_Queued(message))
+                self._queues.ready[message.task.kind].append(_Queued(message))
             self._queues.pump()
 
     def set_credit(self, kind: Kind, credit: int) -> None:
@@ -169,14 +169,14 @@ class MemoryBroker:
         """Hand over one message. With the queues' lock held."""
         assert self._worker is not None
         self._unsettled[delivery] = queued
-        self._count[queued.message.kind] += 1
+        self._count[queued.message.task.kind] += 1
         self._worker(Delivered(delivery=delivery, message=queued.message, redelivered=queued.returns > 0))
 
     def _settle(self, delivery: int, how: str) -> _Queued | None:
         self._check_open()
         queued = self._unsettled.pop(delivery, None)
         if queued is not None:
-            self._count[queued.message.kind] -= 1
+            self._count[queued.message.task.kind] -= 1
             return queued
         if delivery not in self._lost:
             raise InternalError(
@@ -195,7 +195,7 @@ class MemoryBroker:
         for queued in reversed(returned):
             queued.returns += 1
             if queued.returns <= DELIVERY_LIMIT:
-                self._queues.ready[queued.message.kind].appendleft(queued)
+                self._queues.ready[queued.message.task.kind].appendleft(queued)
                 continue
             for broker in [self, *self._queues.consumers]:
                 if broker._leader is not None:
@@ -212,16 +212,7 @@ def _new_id() -> str:
 
 
 def _died(queued: _Queued) -> MessageDied:
-    message = queued.message
-    return MessageDied(
-        job=message.job,
-        kind=message.kind,
-        index=message.index,
-        generation=message.generation,
-        role=message.role,
-        role_number=message.role_number,
-        reason=f"it came back to the queue {queued.returns} times",
-    )
+    return MessageDied(message=queued.message, reason=f"it came back to the queue {queued.returns} times")
 
 
 class MemoryStore:
@@ -374,10 +365,10 @@ class MemoryStore:
         with self._lock:
             return [self._tell(*self._claims.claim(request)) for request in requests]
 
-    def report(self, requests: Sequence[ReportRequest]) -> list[ReportAnswer]:
+    def report(self, reports: Sequence[AttemptReported]) -> list[ReportAnswer]:
         """Record outcomes."""
         with self._lock:
-            return [self._tell(*self._claims.report(request)) for request in requests]
+            return [self._tell(*self._claims.report(report)) for report in reports]
 
     def beat(self, beat: Beat) -> BeatReply | None:
         """Renew the lease of everything listed."""

@@ -58,13 +58,9 @@ from mrq.core.agent_words import (
     Ticked,
 )
 from mrq.core.exchange import Answer, ReportAnswer
-from mrq.core.model import (
-    Kind,
-    Outcome,
-    Status,
-    TaskMessage,
-)
+from mrq.core.model import Outcome, Status, TaskMessage
 from mrq.core.orders import Drain, DropJob, Kill, Notify, Offer, Order, Release, UploadLog
+from mrq.core.refs import Kind
 
 __all__ = [
     "AboutChanged",
@@ -156,7 +152,7 @@ class Agent(Following):
     # Events.
 
     def _delivered(self, event: Delivered) -> None:
-        if not self._takes(event.message.kind):
+        if not self._takes(event.message.task.kind):
             self._out.append(GiveBack(delivery=event.delivery))
             return
         self._add(event.message, [event.delivery])
@@ -202,9 +198,9 @@ class Agent(Following):
         item = self._items.get(event.token)
         if item is not None and item.phase is Phase.STARTED:
             item.began_at = self._now
-            self._begun[item.message.kind][item.token] = None
+            self._begun[item.message.task.kind][item.token] = None
             self._unbegun.pop(item.token, None)
-            item.part = item.part or ("mapping" if item.message.kind is Kind.MAP else "shuffling")
+            item.part = item.part or ("mapping" if item.message.task.kind is Kind.MAP else "shuffling")
 
     def _progressed(self, event: AttemptProgressed) -> None:
         item = self._items.get(event.token)
@@ -216,13 +212,13 @@ class Agent(Following):
         item = self._items.get(event.token)
         if item is None or item.phase is not Phase.STARTED:
             return
-        kind, outcome = item.message.kind, event.outcome
+        kind, outcome = item.message.task.kind, event.outcome
         del self._running[kind][item.token]
         self._begun[kind].pop(item.token, None)
         self._unbegun.pop(item.token, None)
         if outcome.status is Status.DONE:
             began_at = item.since if item.began_at is None else item.began_at
-            job, took, last = item.message.job, self._now - began_at, self._took[kind]
+            job, took, last = item.message.task.job, self._now - began_at, self._took[kind]
             self._took[kind] = job, took if last is None or last[0] != job else 0.7 * last[1] + 0.3 * took
         elif item.doomed is not None:
             outcome = Outcome(status=item.doomed, started=outcome.started or item.began_at is not None)
@@ -269,7 +265,7 @@ class Agent(Following):
                 if token in self._items:
                     self._doom(self._items[token], Status.SUPERSEDED)
             case Offer(message=message):
-                if (self._has_room if message.alone else self._takes)(message.kind):
+                if (self._has_room if message.alone else self._takes)(message.task.kind):
                     self._add(message, [], offered=True)
             case DropJob(job=job):
                 self._drop(job)
@@ -294,7 +290,7 @@ class Agent(Following):
             if item.phase is Phase.WAITING and not item.claim_open and not item.offered:
                 self._remove(item)
             elif had and item.phase in HELD:
-                self._bare[item.message.kind] += 1
+                self._bare[item.message.task.kind] += 1
 
     def _broker_back(self, event: BrokerBack) -> None:
         self._connected = True

@@ -10,9 +10,11 @@ from collections import deque
 
 from mrq.core.agent_items import Item, Items, Phase, line, listed
 from mrq.core.agent_words import AgentConfig, Claim, GiveBack, Leave, Recall, Report, SendBeat, Start
-from mrq.core.exchange import ClaimRequest, ReportRequest
-from mrq.core.model import Beat, Kind, Status, WorkerHealth
+from mrq.core.events import AttemptReported
+from mrq.core.exchange import ClaimRequest
+from mrq.core.model import Beat, Status, WorkerHealth
 from mrq.core.needs import distributions, fits
+from mrq.core.refs import Kind
 
 
 class Following(Items):
@@ -70,7 +72,7 @@ class Following(Items):
             item = self._items.get(token)
             if item is None or item.phase is not Phase.WAITING or item.claim_open:
                 continue
-            if not (self._has_room if item.message.alone else self._takes)(item.message.kind):
+            if not (self._has_room if item.message.alone else self._takes)(item.message.task.kind):
                 self._out.extend(GiveBack(delivery=delivery) for delivery in item.deliveries)
                 self._remove(item)
 
@@ -114,7 +116,7 @@ class Following(Items):
         if not self._fresh or self._now - self._good_at > self.config.no_claims_after_s:
             return float("inf")
         item = self._items[self._fresh[0]]
-        if not item.deliveries or self._room(item.message.kind, item.message.job):
+        if not item.deliveries or self._room(item.message.task.kind, item.message.task.job):
             return float("inf")
         return item.delivered_at + self.config.fresh_s_max
 
@@ -153,9 +155,9 @@ class Following(Items):
                 item = self._items.get(token)
                 if item is None:
                     continue
-                if item.message.kind in full or not self._may_ask(item):
+                if item.message.task.kind in full or not self._may_ask(item):
                     if not item.message.alone:
-                        full.add(item.message.kind)
+                        full.add(item.message.task.kind)
                     kept.append(token)
                 else:
                     self._ask(item)
@@ -184,8 +186,8 @@ class Following(Items):
                 return
             item = min(heads, key=lambda head: head.since)
             assert item.attempt is not None
-            self._ready[item.message.kind].popleft()
-            self._running[item.message.kind][item.token] = self._unbegun[item.token] = None
+            self._ready[item.message.task.kind].popleft()
+            self._running[item.message.task.kind][item.token] = self._unbegun[item.token] = None
             self._move(item, Phase.STARTED)
             self._out.append(Start(message=item.message, attempt=item.attempt))
 
@@ -199,10 +201,7 @@ class Following(Items):
             assert item.attempt is not None and item.outcome is not None  # noqa: PT018 one invariant
             item.reporting = True
             message = item.message
-            request = ReportRequest(
-                job=message.job,
-                kind=message.kind,
-                index=message.index,
+            report = AttemptReported(
                 attempt=item.attempt,
                 role=message.role,
                 role_number=message.role_number,
@@ -210,7 +209,7 @@ class Following(Items):
                 boot=self.config.boot,
                 outcome=item.outcome,
             )
-            self._out.append(Report(request=request))
+            self._out.append(Report(report=report))
 
     def _beat(self) -> None:
         if self._beat_sent is not None or self._beat_at is None or self._now < self._beat_at:

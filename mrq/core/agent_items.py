@@ -9,16 +9,9 @@ from typing import Final
 
 from mrq.core.agent_words import Ack, AgentCommand, AgentConfig, GiveBack, SetCredit
 from mrq.core.exchange import ClaimAnswer
-from mrq.core.model import (
-    AttemptId,
-    Kind,
-    Outcome,
-    RunningAttempt,
-    Status,
-    TaskMessage,
-    WorkerHealth,
-)
+from mrq.core.model import Outcome, RunningAttempt, Status, TaskMessage, WorkerHealth
 from mrq.core.orders import DropJob, Kill
+from mrq.core.refs import AttemptRef, Kind
 
 #: (seconds a task takes at most, deliveries a slot as a share of `ahead_max`).
 _AHEAD: Final = ((0.01, 1.0), (0.05, 0.125), (0.2, 0.0625), (1.0, 0.03125))
@@ -49,7 +42,7 @@ class Item:
     ask_at: float | None = None  #: while WAITING: kept, to be asked again then
     claim_open: bool = False  #: a claim went out and wasn't answered: it may be recorded
     held: ClaimAnswer | None = None
-    attempt: AttemptId | None = None
+    attempt: AttemptRef | None = None
     since: float = 0.0  #: of the phase
     began_at: float | None = None  #: user code began
     doomed: Status | None = None  #: what a death on our order is reported as
@@ -77,11 +70,8 @@ def line(item: Item) -> RunningAttempt:
     message = item.message
     attempt = item.attempt
     if attempt is None:
-        attempt = AttemptId(generation=message.generation, number=0, token=item.token)
+        attempt = AttemptRef(message.task, message.generation, 0, item.token)
     return RunningAttempt(
-        job=message.job,
-        kind=message.kind,
-        index=message.index,
         attempt=attempt,
         role=message.role,
         fraction=item.fraction,
@@ -124,7 +114,7 @@ class Items:
 
     def _move(self, item: Item, phase: Phase) -> None:
         """The only place where a phase changes: keeps the counts."""
-        kind, was, will = item.message.kind, item.phase in HELD, phase in HELD
+        kind, was, will = item.message.task.kind, item.phase in HELD, phase in HELD
         self._held[kind] += will - was
         if not item.deliveries:
             self._bare[kind] += will - was
@@ -139,15 +129,15 @@ class Items:
         item.ask_at = self._now + seconds
         self._later[item.token] = None
 
-    def _claimed(self, item: Item, attempt: AttemptId) -> None:
+    def _claimed(self, item: Item, attempt: AttemptRef) -> None:
         item.attempt = attempt
         self._move(item, Phase.CLAIMED)
         if item.doomed is not None:
             self._end(item, Outcome(status=item.doomed, started=False))
         else:
-            self._ready[item.message.kind].append(item.token)
+            self._ready[item.message.task.kind].append(item.token)
 
-    def _resume(self, item: Item, attempt: AttemptId) -> None:
+    def _resume(self, item: Item, attempt: AttemptRef) -> None:
         """Our own boot holds it under another token: the delivery becomes that one's."""
         if attempt.token in self._settled:
             self._settle(item)
@@ -155,7 +145,7 @@ class Items:
         other = self._items.get(attempt.token)
         deliveries, item.deliveries = item.deliveries, []
         if item.phase in HELD and deliveries:
-            self._bare[item.message.kind] += 1
+            self._bare[item.message.task.kind] += 1
         self._remove(item)
         if other is None:
             other = Item(token=attempt.token, message=item.message, deliveries=deliveries)
@@ -164,7 +154,7 @@ class Items:
             self._claimed(other, attempt)
             return
         if other.phase in HELD and deliveries and not other.deliveries:
-            self._bare[other.message.kind] -= 1
+            self._bare[other.message.task.kind] -= 1
         if not other.deliveries:
             other.delivered_at = item.delivered_at
         other.deliveries.extend(deliveries)
@@ -176,7 +166,7 @@ class Items:
         if item.doomed is None:
             item.doomed = status
         if item.phase is Phase.CLAIMED:
-            self._ready[item.message.kind].remove(item.token)
+            self._ready[item.message.task.kind].remove(item.token)
             self._end(item, Outcome(status=item.doomed, started=False))
         elif item.phase is Phase.STARTED and not item.killed:
             item.killed = True
@@ -212,13 +202,13 @@ class Items:
             self._remove(item)
             return
         if item.phase in HELD:
-            self._bare[item.message.kind] += 1
+            self._bare[item.message.task.kind] += 1
         self._out.extend(Ack(delivery=delivery) for delivery in item.deliveries)
         item.deliveries = []
 
     def _drop(self, job: str) -> None:
         for item in list(self._items.values()):
-            if item.message.job == job:
+            if item.message.task.job == job:
                 self._doom(item, Status.SUPERSEDED)
         self._out.append(DropJob(job=job))
 
@@ -260,7 +250,7 @@ class Items:
     def _may_ask(self, item: Item) -> bool:
         """May it be claimed now?"""
         if not item.message.alone:
-            return not self._alone and self._room(item.message.kind, item.message.job)
+            return not self._alone and self._room(item.message.task.kind, item.message.task.job)
         others = (each for each in self._items.values() if each is not item)
         return all(each.phase is Phase.WAITING and not each.claim_open for each in others)
 
@@ -270,7 +260,7 @@ class Items:
         for kind in Kind:
             credit = 0
             if self._takes(kind):
-                kept = sum(1 for t in self._later if self._items[t].message.kind is kind)
+                kept = sum(1 for t in self._later if self._items[t].message.task.kind is kind)
                 ahead = self._ahead(kind, self._next_job(kind))
                 window = self._left(kind) * ahead
                 credit = max(0, window - self._bare[kind]) + min(kept, self.config.topped_up_max)
@@ -282,8 +272,8 @@ class Items:
         """Whose deliveries are to be expected: the job that waits for room, or else the last one."""
         for token in self._fresh:
             item = self._items.get(token)
-            if item is not None and item.message.kind is kind:
-                return item.message.job
+            if item is not None and item.message.task.kind is kind:
+                return item.message.task.job
         last = self._took[kind]
         return last[0] if last is not None else ""
 
@@ -306,13 +296,13 @@ class Items:
     def _may_start(self, item: Item) -> bool:
         """Is there a slot, or for a short map a place behind another of its job: an executor that goes on by
         itself needn't wait for us."""
-        kind, job = item.message.kind, item.message.job
+        kind, job = item.message.task.kind, item.message.task.job
         running, slots = len(self._running[kind]), self._slots(kind)
         if running < slots:
             return sum(min(len(self._running[k]), self._slots(k)) for k in Kind) < self.config.slots.total
         if kind is not Kind.MAP or running >= slots * (self._ahead(kind, job) // _STARTED_SHARE):
             return False
-        return self._items[next(iter(self._running[kind]))].message.job == job
+        return self._items[next(iter(self._running[kind]))].message.task.job == job
 
     def _room(self, kind: Kind, job: str) -> bool:
         """May one more be claimed? Where kinds share slots, nothing ahead of what the other kind holds: a

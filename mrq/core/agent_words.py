@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mrq.core.exchange import BeatReply, ClaimAnswer, ClaimRequest, ReportAnswer, ReportRequest
-from mrq.core.model import AttemptId, Beat, Kind, Outcome, Slots, TaskMessage
+from mrq.core.events import AttemptReported
+from mrq.core.exchange import BeatReply, ClaimAnswer, ClaimRequest, ReportAnswer
+from mrq.core.model import Beat, Outcome, Slots, TaskMessage
 from mrq.core.orders import DropJob, Kill, UploadLog
+from mrq.core.refs import AttemptRef, Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +218,7 @@ class Start:
     follows, by `attempt.token`."""
 
     message: TaskMessage
-    attempt: AttemptId
+    attempt: AttemptRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +232,7 @@ class Recall:
 class Report:
     """Tell the store; ReportAnswered or ReportFailed follows, by token."""
 
-    request: ReportRequest
+    report: AttemptReported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

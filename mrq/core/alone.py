@@ -24,8 +24,8 @@ from __future__ import annotations
 from mrq.core.fitting import takers
 from mrq.core.jobs import Job
 from mrq.core.machine_state import State, stable_hash
-from mrq.core.model import Kind
 from mrq.core.moves import take_back
+from mrq.core.refs import Kind
 from mrq.core.tasks import QUEUED, TaskTable, Trouble
 from mrq.core.workers import Worker
 
@@ -73,9 +73,9 @@ def is_by_itself(state: State, worker: Worker) -> bool:
     """Does a worker run one task alone, and nothing else?"""
     if len(worker.held) != 1:
         return False
-    name, kind, index, _ = next(iter(worker.held.values()))
-    job = state.jobs.get(name)
-    flight = job.table(kind).flights.get(index) if job is not None else None
+    task, _ = next(iter(worker.held.values()))
+    job = state.jobs.get(task.job)
+    flight = job.table(task.kind).flights.get(task.index) if job is not None else None
     return flight is not None and flight.alone
 
 
@@ -127,8 +127,9 @@ def _outputs(state: State, worker: Worker) -> int:
 
 def keep(state: State, worker: Worker, table: TaskTable, index: int) -> None:
     """From now on a worker is kept for one task."""
-    state.workers.keep(worker, (table.job, table.kind, index, table.generation[index]))
-    worker.offers[table.job, table.kind, index] = table.generation[index]
+    task, generation = table.task(index), table.generation[index]
+    state.workers.keep(worker, (task, generation))
+    worker.offers[task] = generation
     clear(state, worker)
 
 
@@ -136,7 +137,7 @@ def waits(state: State, job: Job, worker: Worker, table: TaskTable, index: int) 
     """Has a worker that is kept for a task something to end before, and nobody else has nothing to do? One
     that takes no work any more would let the offer pass, again and again."""
     table.troubled(index).waits += 1
-    if not worker.held or worker.alone != (table.job, table.kind, index, table.generation[index]):
+    if not worker.held or worker.alone != (table.task(index), table.generation[index]):
         return False
     if not worker.may_claim or (worker.full and table.kind is Kind.MAP):
         return False
@@ -145,13 +146,14 @@ def waits(state: State, job: Job, worker: Worker, table: TaskTable, index: int) 
 
 def clear(state: State, worker: Worker) -> None:
     """Reduces that wait for maps would hold a worker for ever that one of those maps is waiting for."""
-    for name, kind, index, _ in list(worker.held.values()):
-        job = state.jobs.get(name)
-        flight = job.reduces.flights.get(index) if job is not None and kind is Kind.REDUCE else None
+    for task, _ in list(worker.held.values()):
+        job = state.jobs.get(task.job)
+        reduces = job.reduces if job is not None and task.kind is Kind.REDUCE else None
+        flight = reduces.flights.get(task.index) if reduces is not None else None
         if job is None or flight is None or job.maps.done:
             continue
         if flight.gathers:
-            take_back(state, job.reduces, index, f"a task is to run alone on {worker.worker}")
+            take_back(state, job.reduces, task.index, f"a task is to run alone on {worker.worker}")
 
 
 def look_over(state: State) -> None:
@@ -162,23 +164,25 @@ def look_over(state: State) -> None:
         if worker is None or worker.alone is None:
             state.workers.kept.pop(name, None)
         elif not _holds(state, worker):
-            job, kind, index, generation = worker.alone
+            task, generation = worker.alone
             state.workers.let_go(worker)
-            table = state.active[job].table(kind) if job in state.active else None
-            if table is not None and table.generation[index] == generation and table.state[index] == QUEUED:
-                take_back(state, table, index, f"{name} is gone before it could run it alone")
+            table = state.active[task.job].table(task.kind) if task.job in state.active else None
+            if table is None or table.generation[task.index] != generation:
+                continue
+            if table.state[task.index] == QUEUED:
+                take_back(state, table, task.index, f"{name} is gone before it could run it alone")
 
 
 def _holds(state: State, worker: Worker) -> bool:
     """Is the task that a worker is kept for offered to it still, or running there?"""
     assert worker.alone is not None
-    name, kind, index, generation = worker.alone
-    job = state.active.get(name)
-    flight = job.table(kind).flights.get(index) if job is not None else None
-    if job is None or flight is None or job.table(kind).generation[index] != generation:
+    task, generation = worker.alone
+    job = state.active.get(task.job)
+    flight = job.table(task.kind).flights.get(task.index) if job is not None else None
+    if job is None or flight is None or job.table(task.kind).generation[task.index] != generation:
         return False
-    if job.table(kind).state[index] == QUEUED:
-        return flight.offered_to == worker.worker and (name, kind, index) in worker.offers
+    if job.table(task.kind).state[task.index] == QUEUED:
+        return flight.offered_to == worker.worker and task in worker.offers
     primary = flight.primary
     return primary is not None and (primary.worker, primary.boot) == (worker.worker, worker.boot)
 

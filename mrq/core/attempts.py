@@ -9,8 +9,9 @@ from mrq.core.charging import avoid, charge, settle_blame
 from mrq.core.jobs import Job
 from mrq.core.lifecycle import arm_stragglers, complete, lose_boot, settle
 from mrq.core.machine_state import BEAT, REPUBLISH, State
-from mrq.core.model import AttemptState, Kind, Outcome, Role, Status, WorkerHealth, task_name
+from mrq.core.model import AttemptState, Outcome, Role, Status, WorkerHealth
 from mrq.core.moves import attach, detach, end_role, fail_job, kill, take_back
+from mrq.core.refs import Kind, task_name
 from mrq.core.shuffle_rules import conserved, fetch_failed
 from mrq.core.tasks import QUEUED, Attempt, Flight, TaskTable
 from mrq.core.workers import Worker
@@ -20,12 +21,13 @@ _Event = e.AttemptClaimed | e.AttemptReported
 
 def find(state: State, event: _Event) -> tuple[Job, TaskTable, Flight] | None:
     """The task of a live attempt: generation and role number are the task's. Else None."""
-    job = state.jobs.get(event.job)
+    task = event.attempt.task
+    job = state.jobs.get(task.job)
     if job is None or not job.active:
         return None
-    table = job.table(event.kind)
-    flight = table.flights.get(event.index)
-    if flight is None or event.attempt.generation != table.generation[event.index]:
+    table = job.table(task.kind)
+    flight = table.flights.get(task.index)
+    if flight is None or event.attempt.generation != table.generation[task.index]:
         return None
     number = flight.primary_number if event.role is Role.PRIMARY else flight.backup_number
     if not number or event.role_number != number:
@@ -45,25 +47,26 @@ def on_claimed(state: State, event: e.AttemptClaimed) -> None:
 
 def _kill_stale(state: State, event: e.AttemptClaimed) -> None:
     """What was claimed is out of date: save the worker the time."""
-    job, worker = state.jobs.get(event.job), state.workers.all.get(event.worker)
+    task = event.attempt.task
+    job, worker = state.jobs.get(task.job), state.workers.all.get(event.worker)
     if job is None or worker is None or worker.boot != event.boot:
         return
-    table = job.table(event.kind)
-    if not 0 <= event.index < len(table):
+    table = job.table(task.kind)
+    if not 0 <= task.index < len(table):
         return
-    if table.token[event.index] == event.attempt.token or event.attempt.token in worker.killed:
+    if table.token[task.index] == event.attempt.token or event.attempt.token in worker.killed:
         return  # it has reported already: events change places
-    kill(state, worker, table.job, event.attempt)
+    kill(state, worker, event.attempt)
 
 
 def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Event) -> Attempt | None:
     """The attempt of a live claim or report, attached if it is news; None if it is out of date."""
-    index = event.index
+    index = event.attempt.task.index
     holder = flight.primary if event.role is Role.PRIMARY else flight.backup
     if holder is not None:
-        if holder.id.token == event.attempt.token:
+        if holder.ref.token == event.attempt.token:
             return holder
-        if event.attempt.number <= holder.id.number:
+        if event.attempt.number <= holder.ref.number:
             return None
         # The claim gave the role to another: the holder's worker is gone, or has a newer boot.
         detach(state, table, index, holder, AttemptState.ENDED, kill_it=True)
@@ -95,28 +98,29 @@ def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Even
 def _not_beside_others(state: State, table: TaskTable, event: _Event) -> None:
     """The message of a task that is to run alone from now on was claimed once more, by a worker that runs
     others beside it."""
-    note_beside(table.troubled(event.index), event.worker, event.boot)
-    kill(state, state.workers.all.get(event.worker), table.job, event.attempt)
-    if table.flights[event.index].attempts():
-        end_role(state, table, event.index, event.role)
+    index = event.attempt.task.index
+    note_beside(table.troubled(index), event.worker, event.boot)
+    kill(state, state.workers.all.get(event.worker), event.attempt)
+    if table.flights[index].attempts():
+        end_role(state, table, index, event.role)
     else:
-        take_back(state, table, event.index, "it is to run alone")
+        take_back(state, table, index, "it is to run alone")
 
 
 def lose_worker(state: State, worker: Worker, status: Status) -> None:
     """A boot is gone: what it ran goes back to idle, and so do its completed maps if still needed."""
     alone = is_by_itself(state, worker)
-    for token, (name, kind, index, role) in list(worker.held.items()):
-        job = state.jobs.get(name)
-        table = job.table(kind) if job is not None else None
-        flight = table.flights.get(index) if table is not None else None
+    for token, (task, role) in list(worker.held.items()):
+        job = state.jobs.get(task.job)
+        table = job.table(task.kind) if job is not None else None
+        flight = table.flights.get(task.index) if table is not None else None
         attempt = None
         if flight is not None:
             attempt = flight.primary if role is Role.PRIMARY else flight.backup
-        if job is None or table is None or attempt is None or attempt.id.token != token:
+        if job is None or table is None or attempt is None or attempt.ref.token != token:
             state.workers.release(worker, token)
             continue
-        end_attempt(state, job, table, index, attempt, Outcome(status=status), alone=alone)
+        end_attempt(state, job, table, task.index, attempt, Outcome(status=status), alone=alone)
     for job in list(state.active.values()):
         lose_boot(state, job, worker.worker, worker.boot)
     worker.killed.clear()
@@ -152,12 +156,12 @@ def on_reported(state: State, event: e.AttemptReported) -> None:
     if event.outcome.status is Status.DONE and event.outcome.result is not None:
         _done(state, job, table, event, attempt)
     else:
-        end_attempt(state, job, table, event.index, attempt, event.outcome)
+        end_attempt(state, job, table, event.attempt.task.index, attempt, event.outcome)
 
 
 def _done(state: State, job: Job, table: TaskTable, event: e.AttemptReported, attempt: Attempt) -> None:
     """First to finish wins; the other attempt is killed."""
-    result, index = event.outcome.result, event.index
+    result, index = event.outcome.result, event.attempt.task.index
     assert result is not None
     if table.kind is Kind.REDUCE and not conserved(job, result):
         _not_conserved(state, job, table, index, attempt)
@@ -247,19 +251,20 @@ def end_attempt(
     if (CHARGES[status].backs_off or at_once) and not turned_careful:
         trouble.retries += 1
         delay = state.backoff(job, table.name(index), trouble.retries)
-    take_back(state, table, index, f"attempt {attempt.id.token} ended: {status.value}", delay)
+    take_back(state, table, index, f"attempt {attempt.ref.token} ended: {status.value}", delay)
 
 
 def on_message_died(state: State, event: e.MessageDied) -> None:
     """A task's message was returned or dead-lettered: publish it again, a bounded number of times."""
-    job = state.jobs.get(event.job)
+    died, task = event.message, event.message.task
+    job = state.jobs.get(task.job)
     if job is None or not job.active:
         return
-    table, index = job.table(event.kind), event.index
+    table, index = job.table(task.kind), task.index
     flight = table.flights.get(index)
-    if flight is None or table.generation[index] != event.generation or event.role is not Role.PRIMARY:
+    if flight is None or table.generation[index] != died.generation or died.role is not Role.PRIMARY:
         return
-    if table.state[index] != QUEUED or flight.primary_number != event.role_number:
+    if table.state[index] != QUEUED or flight.primary_number != died.role_number:
         return
     trouble = table.troubled(index)
     trouble.deaths += 1
@@ -267,9 +272,9 @@ def on_message_died(state: State, event: e.MessageDied) -> None:
         fail_job(
             state,
             job,
-            f"the message of {task_name(event.kind, index)} was returned {trouble.deaths} times: "
+            f"the message of {task} was returned {trouble.deaths} times: "
             f"{event.reason}; look at the broker's queues and at the workers' logs",
         )
         return
     delay = state.backoff(job, table.name(index), trouble.deaths)
-    state.timer(delay, REPUBLISH, event.job, event.kind.value, index, event.generation)
+    state.timer(delay, REPUBLISH, task.job, task.kind.value, index, died.generation)

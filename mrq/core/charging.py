@@ -10,8 +10,9 @@ from mrq.core.fitting import others_take
 from mrq.core.inform import error_info
 from mrq.core.jobs import Job
 from mrq.core.machine_state import State, stable_hash
-from mrq.core.model import ErrorReport, Quarantine, Status, WorkerHealth, task_name
+from mrq.core.model import ErrorReport, Quarantine, Status, WorkerHealth
 from mrq.core.orders import Notify
+from mrq.core.refs import task_name
 from mrq.core.tasks import Attempt, TaskTable
 from mrq.core.workers import Worker
 
@@ -37,7 +38,7 @@ def charge(
     """Charge what the table says. Returns why the job fails, if a bound is reached."""
     rule = CHARGES[status]
     if status not in _NO_TROUBLE:
-        job.errors.append(error_info(state, job, table.kind, index, attempt, status, error))
+        job.errors.append(error_info(state, job, attempt, status, error))
         del job.errors[: -state.config.errors_kept]
     if rule.blames_worker:
         blame(table, index, attempt.worker)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mrq.core.events import AttemptClaimed, AttemptReported
-from mrq.core.exchange import ClaimRequest, Fence, ReportRequest
-from mrq.core.model import AttemptId, JobState, Kind, MapLocation, Role
+from mrq.core.events import AttemptClaimed
+from mrq.core.exchange import ClaimRequest, Fence
+from mrq.core.model import JobState, MapLocation, Role
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 # Columns of a task row.
 STATE, GENERATION, PRIMARY, BACKUP = range(4)
@@ -14,24 +15,24 @@ STATE, GENERATION, PRIMARY, BACKUP = range(4)
 A_GENERATION, A_ROLE_NUMBER, A_NUMBER, A_PUBLISH, A_WORKER, A_BOOT, A_TOKEN, A_FLOOR, A_STATUS = range(9)
 
 
-def task_key(kind: Kind, index: int) -> str:
-    """`m42`: the key of a task's row."""
-    return f"{kind.value}{index}"
+def task_key(task: TaskRef) -> str:
+    """`m42`: the key of a task's row, among those of its job."""
+    return f"{task.kind.value}{task.index}"
 
 
-def attempt_key(kind: Kind, index: int, role: Role) -> str:
+def attempt_key(task: TaskRef, role: Role) -> str:
     """`m42p` or `m42b`: the key of the row of whoever holds a role."""
-    return f"{kind.value}{index}{'p' if role is Role.PRIMARY else 'b'}"
+    return f"{task_key(task)}{'p' if role is Role.PRIMARY else 'b'}"
 
 
-def parse_attempt(key: str) -> tuple[Kind, int, Role]:
-    """What `attempt_key` was given."""
-    return Kind(key[0]), int(key[1:-1]), Role.PRIMARY if key[-1] == "p" else Role.BACKUP
-
-
-def parse_task(key: str) -> tuple[Kind, int]:
+def parse_task(job: str, key: str) -> TaskRef:
     """What `task_key` was given. Raises ValueError."""
-    return Kind(key[0]), int(key[1:])
+    return TaskRef(job, 0, Kind(key[0]), int(key[1:]))
+
+
+def role_of(key: str) -> Role:
+    """The role in what `attempt_key` made."""
+    return Role.PRIMARY if key[-1] == "p" else Role.BACKUP
 
 
 def new_job(fence: Fence) -> dict[str, Any]:
@@ -55,20 +56,16 @@ def fence_row(fence: Fence) -> list[Any]:
     return [fence.incarnation, fence.epoch, fence.owner, fence.seq]
 
 
-def attempt_of(row: list[Any]) -> AttemptId:
+def attempt_of(task: TaskRef, row: list[Any]) -> AttemptRef:
     """Whose row it is."""
-    return AttemptId(generation=row[A_GENERATION], number=row[A_NUMBER], token=row[A_TOKEN])
+    return AttemptRef(task, row[A_GENERATION], row[A_NUMBER], row[A_TOKEN])
 
 
 def claimed(job: str, key: str, row: list[Any]) -> AttemptClaimed:
     """The event of a recorded claim."""
-    kind, index, role = parse_attempt(key)
     return AttemptClaimed(
-        job=job,
-        kind=kind,
-        index=index,
-        attempt=attempt_of(row),
-        role=role,
+        attempt=attempt_of(parse_task(job, key[:-1]), row),
+        role=role_of(key),
         role_number=row[A_ROLE_NUMBER],
         worker=row[A_WORKER],
         boot=row[A_BOOT],
@@ -91,27 +88,11 @@ def granted(request: ClaimRequest, number: int, floor: int) -> list[Any]:
     ]
 
 
-def reported(request: ReportRequest) -> AttemptReported:
-    """The event of a recorded report."""
-    return AttemptReported(
-        job=request.job,
-        kind=request.kind,
-        index=request.index,
-        attempt=request.attempt,
-        role=request.role,
-        role_number=request.role_number,
-        worker=request.worker,
-        boot=request.boot,
-        outcome=request.outcome,
-    )
-
-
-def location(entry: list[Any]) -> MapLocation:
+def location(job: str, entry: list[Any]) -> MapLocation:
     """An entry of the stream of map outputs."""
     map_index, generation, number, token, worker, boot, digest, size, _ = entry
     return MapLocation(
-        map_index=map_index,
-        attempt=AttemptId(generation=generation, number=number, token=token),
+        attempt=AttemptRef(TaskRef(job, 0, Kind.MAP, map_index), generation, number, token),
         worker=worker,
         boot=boot,
         digest=digest,

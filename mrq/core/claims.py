@@ -41,8 +41,7 @@ from mrq.core.claim_rows import (
     granted,
     location,
     new_job,
-    parse_attempt,
-    reported,
+    role_of,
     task_key,
 )
 from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
@@ -55,14 +54,12 @@ from mrq.core.exchange import (
     ClaimRequest,
     Fence,
     ReportAnswer,
-    ReportRequest,
     StoredJob,
     StoredWorker,
     Write,
     WriteAnswer,
 )
 from mrq.core.model import (
-    AttemptId,
     Beat,
     JobSpec,
     JobState,
@@ -75,6 +72,7 @@ from mrq.core.model import (
     WorkerHealth,
 )
 from mrq.core.orders import Drain, Numbered
+from mrq.core.refs import AttemptRef
 
 __all__ = ["MISSING_BEATS", "Claims", "attempt_key", "task_key"]
 
@@ -203,11 +201,11 @@ class Claims:
         if found is None or found["state"] in _OVER:
             return events
         for key, row in found["attempts"].items():
-            if not _current(found["tasks"].get(key[:-1]), parse_attempt(key)[2], row):
+            if not _current(found["tasks"].get(key[:-1]), role_of(key), row):
                 continue
             events.append(claimed(job, key, row))
             if row[A_STATUS]:
-                events.append(reported(found["reports"][key]))
+                events.append(found["reports"][key])
         return events
 
     def load(self, spec: JobSpec) -> StoredJob | None:
@@ -229,10 +227,10 @@ class Claims:
         match write:
             case WriteTask():
                 row = [write.state.value, write.generation, write.primary_number, write.backup_number]
-                job["tasks"][task_key(write.kind, write.index)] = row
+                job["tasks"][task_key(write.task)] = row
             case WriteLocation():
                 at = write.location
-                entry = [at.map_index, at.attempt.generation, at.attempt.number, at.attempt.token]
+                entry = [at.attempt.task.index, *at.attempt[1:]]
                 job["locations"].append([*entry, at.worker, at.boot, at.digest, at.bytes, write.withdrawn])
             case WriteJob():
                 job["state"], job["error"] = write.state.value, write.error
@@ -257,18 +255,18 @@ class Claims:
         if not self.ready:
             return _NO_STORE, None
         message = request.message
-        job = self.jobs.get(message.job)
+        job = self.jobs.get(message.task.job)
         if job is None or job["state"] in _OVER:
             return _OBSOLETE, None
-        task = job["tasks"].get(task_key(message.kind, message.index))
+        task = job["tasks"].get(task_key(message.task))
         if not _authorised(task, message):
             return _OBSOLETE, None
-        row = job["attempts"].get(attempt_key(message.kind, message.index, message.role))
+        row = job["attempts"].get(attempt_key(message.task, message.role))
         if row is None or row[:2] != [message.generation, message.role_number]:
             return self._grant(job, request)
         if row[A_STATUS]:
             return _OBSOLETE, None
-        holder = attempt_of(row)
+        holder = attempt_of(message.task, row)
         if row[A_TOKEN] == request.token:
             return ClaimAnswer(answer=Answer.SAME, attempt=holder), None
         if row[A_PUBLISH] != message.publish_id:
@@ -278,7 +276,7 @@ class Claims:
         return self._contend(job, request, row, holder)
 
     def _contend(
-        self, job: dict[str, Any], request: ClaimRequest, row: list[Any], holder: AttemptId
+        self, job: dict[str, Any], request: ClaimRequest, row: list[Any], holder: AttemptRef
     ) -> tuple[ClaimAnswer, AttemptClaimed | None]:
         """The same message was delivered again while another boot holds the role: is that one alive?"""
         worker = self.workers.get(row[A_WORKER])
@@ -302,36 +300,38 @@ class Claims:
             return _DECLINED, None
         if worker["draining"] or worker["health"] not in _TAKES or not request.fits:
             return _DECLINED, None
-        key = task_key(message.kind, message.index)
+        key = task_key(message.task)
         number = job["numbers"][key] = job["numbers"].get(key, 0) + 1
         # One beat may be under way, made before this claim: the floor is above the last one seen.
         row = granted(request, number, worker["seq"] + 1)
-        attempt = attempt_key(message.kind, message.index, message.role)
+        attempt = attempt_key(message.task, message.role)
         job["attempts"][attempt] = row
-        return ClaimAnswer(answer=Answer.NEW, attempt=attempt_of(row)), claimed(message.job, attempt, row)
+        event = claimed(message.task.job, attempt, row)
+        return ClaimAnswer(answer=Answer.NEW, attempt=event.attempt), event
 
-    def report(self, request: ReportRequest) -> tuple[ReportAnswer, AttemptReported | None]:
+    def report(self, report: AttemptReported) -> tuple[ReportAnswer, AttemptReported | None]:
         """Record an outcome if its attempt is live; the event is for the leader, which is told again
         with the beats of that worker until it has written what follows."""
         if not self.ready:
             return ReportAnswer.NO_STORE, None
-        job = self.jobs.get(request.job)
+        task, token = report.attempt.task, report.attempt.token
+        job = self.jobs.get(task.job)
         if job is None:
             return ReportAnswer.OBSOLETE, None
-        key = attempt_key(request.kind, request.index, request.role)
+        key = attempt_key(task, report.role)
         row = job["attempts"].get(key)
-        if row is None or row[A_TOKEN] != request.attempt.token:
+        if row is None or row[A_TOKEN] != token:
             return ReportAnswer.OBSOLETE, None
         if row[A_STATUS]:
             return ReportAnswer.ALREADY, None
-        if not _live(job, key[:-1], request.role, row):
+        if not _live(job, key[:-1], report.role, row):
             return ReportAnswer.OBSOLETE, None
-        row[A_STATUS] = request.outcome.status.value
-        job["reports"][key] = request
-        worker = self.workers.get(request.worker)
-        if worker is not None and worker["boot"] == request.boot:
-            worker["reported"].append([request.job, key, row[A_TOKEN]])
-        return ReportAnswer.RECORDED, reported(request)
+        row[A_STATUS] = report.outcome.status.value
+        job["reports"][key] = report
+        worker = self.workers.get(report.worker)
+        if worker is not None and worker["boot"] == report.boot:
+            worker["reported"].append([task.job, key, token])
+        return ReportAnswer.RECORDED, report
 
     def beat(self, beat: Beat) -> tuple[BeatReply | None, list[AttemptReported | BeatReceived]]:
         """Renew the lease of everything listed. None when the store isn't ready.
@@ -376,9 +376,9 @@ class Claims:
             row = job["attempts"].get(key) if job is not None else None
             if job is None or row is None or row[A_TOKEN] != token or job["state"] in _OVER:
                 continue
-            if _current(job["tasks"].get(key[:-1]), parse_attempt(key)[2], row):
+            if _current(job["tasks"].get(key[:-1]), role_of(key), row):
                 kept.append([name, key, token])
-                events.append(reported(job["reports"][key]))
+                events.append(job["reports"][key])
         worker["reported"] = kept
         return events
 
@@ -396,7 +396,7 @@ class Claims:
         if found is None:
             return after, []
         entries = found["locations"][after:]
-        return after + len(entries), [(location(entry), entry[-1]) for entry in entries]
+        return after + len(entries), [(location(job, entry), entry[-1]) for entry in entries]
 
     def _boot(self, beat: Beat, before: dict[str, Any] | None) -> dict[str, Any]:
         """A worker's first beat under a new boot: the newest wins. Quarantine is the operator's word."""
@@ -440,13 +440,15 @@ class Claims:
         )
 
     def _lives(self, line: RunningAttempt) -> bool:
-        job = self.jobs.get(line.job)
+        task = line.attempt.task
+        job = self.jobs.get(task.job)
         if job is None:
             return False
-        row = job["attempts"].get(attempt_key(line.kind, line.index, line.role))
+        key = attempt_key(task, line.role)
+        row = job["attempts"].get(key)
         if row is None or row[A_TOKEN] != line.attempt.token:
             return False
-        return _live(job, task_key(line.kind, line.index), line.role, row)
+        return _live(job, key[:-1], line.role, row)
 
 
 def _take_fence(found: dict[str, Any], fence: Fence) -> WriteAnswer:

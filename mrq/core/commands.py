@@ -9,18 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mrq.core.model import (
-    AttemptId,
-    JobState,
-    Kind,
-    MapLocation,
-    Quarantine,
-    StagedFile,
-    TaskMessage,
-    TaskState,
-    WorkerHealth,
-)
+from mrq.core.model import JobState, MapLocation, Quarantine, StagedFile, TaskMessage, TaskState, WorkerHealth
 from mrq.core.orders import Order
+from mrq.core.refs import AttemptRef, TaskRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,23 +27,30 @@ class WriteJob:
 class WriteTask:
     """Persist one task's record: the leader's side of the claim protocol."""
 
-    job: str
-    kind: Kind
-    index: int
+    task: TaskRef
     state: TaskState
     generation: int
     primary_number: int
     backup_number: int  #: 0: no backup is authorised
-    winner: AttemptId | None = None
+    winner: AttemptRef | None = None
+
+    @property
+    def job(self) -> str:
+        """Whose records it is written into."""
+        return self.task.job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteLocation:
     """Append to the stream of map outputs that reducers in progress follow."""
 
-    job: str
     location: MapLocation
     withdrawn: bool = False
+
+    @property
+    def job(self) -> str:
+        """Whose stream it is."""
+        return self.location.attempt.task.job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,10 @@ from mrq.core import commands as c
 from mrq.core.fitting import takers
 from mrq.core.jobs import Job
 from mrq.core.machine_state import DISKS, State
-from mrq.core.model import JobState, Kind
+from mrq.core.model import JobState
 from mrq.core.moves import fail_job
 from mrq.core.orders import DropJob
+from mrq.core.refs import Kind
 from mrq.core.shuffle_rules import lose_maps
 from mrq.core.tasks import COMPLETED, RUNNING
 from mrq.core.workers import Worker

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 from mrq.core.model import (
     NO_LIMITS,
-    AttemptId,
     Beat,
     JobSpec,
-    Kind,
     Limits,
     Outcome,
     Quarantine,
     Role,
+    TaskMessage,
     TaskResult,
     WorkerHealth,
 )
+from mrq.core.refs import AttemptRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +60,7 @@ class WorkerUnreachable:
 class AttemptClaimed:
     """The claim script recorded a holder."""
 
-    job: str
-    kind: Kind
-    index: int
-    attempt: AttemptId
+    attempt: AttemptRef
     role: Role
     role_number: int
     worker: str
@@ -72,12 +69,9 @@ class AttemptClaimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptReported:
-    """The report script recorded an outcome."""
+    """How an attempt ended: what its worker asks the store to record, and the leader hears of once it is."""
 
-    job: str
-    kind: Kind
-    index: int
-    attempt: AttemptId
+    attempt: AttemptRef
     role: Role
     role_number: int
     worker: str
@@ -89,10 +83,7 @@ class AttemptReported:
 class OutputRecovered:
     """A finished task's files were found intact after a restart, by footer or journal."""
 
-    job: str
-    kind: Kind
-    index: int
-    attempt: AttemptId
+    attempt: AttemptRef
     worker: str
     boot: str
     result: TaskResult
@@ -102,22 +93,14 @@ class OutputRecovered:
 class OutputMissing:
     """A completed map's output is gone or damaged (found on load, or by a worker)."""
 
-    job: str
-    kind: Kind
-    index: int
-    attempt: AttemptId
+    attempt: AttemptRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageDied:
     """A task's message was returned or dead-lettered."""
 
-    job: str
-    kind: Kind
-    index: int
-    generation: int
-    role: Role
-    role_number: int
+    message: TaskMessage
     reason: str
 
 

@@ -12,19 +12,9 @@ from typing import Any
 
 from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
-from mrq.core.model import (
-    AttemptId,
-    Beat,
-    JobSpec,
-    JobState,
-    Kind,
-    Outcome,
-    Quarantine,
-    Role,
-    TaskMessage,
-    WorkerHealth,
-)
+from mrq.core.model import Beat, JobSpec, JobState, Quarantine, TaskMessage, WorkerHealth
 from mrq.core.orders import Numbered
+from mrq.core.refs import AttemptRef
 
 
 class Answer(enum.Enum):
@@ -54,21 +44,8 @@ class ClaimRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimAnswer:
     answer: Answer
-    attempt: AttemptId | None = None  #: with NEW, SAME and RESUME; with HELD the holder's
+    attempt: AttemptRef | None = None  #: with NEW, SAME and RESUME; with HELD the holder's
     beat_seq: int | None = None  #: with HELD
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportRequest:
-    job: str
-    kind: Kind
-    index: int
-    attempt: AttemptId
-    role: Role
-    role_number: int
-    worker: str
-    boot: str
-    outcome: Outcome
 
 
 class ReportAnswer(enum.Enum):

@@ -12,8 +12,9 @@ from typing import Final
 
 from mrq.core.jobs import Job
 from mrq.core.machine_state import FIT, State
-from mrq.core.model import Kind, Needs
+from mrq.core.model import Needs
 from mrq.core.needs import fits
+from mrq.core.refs import Kind, TaskRef
 from mrq.core.tasks import QUEUED
 from mrq.core.workers import Worker
 
@@ -65,15 +66,14 @@ def _waiting(state: State, worker: Worker, kind: Kind) -> int:
     """Offers that a worker hasn't claimed yet; what became of the others is found out here."""
     for offer in [offer for offer in worker.offers if not _waits(state, worker, offer)]:
         del worker.offers[offer]
-    return sum(offer[1] is kind for offer in worker.offers)
+    return sum(offer.kind is kind for offer in worker.offers)
 
 
-def _waits(state: State, worker: Worker, offer: tuple[str, Kind, int]) -> bool:
-    name, kind, index = offer
-    job = state.jobs.get(name)
+def _waits(state: State, worker: Worker, offer: TaskRef) -> bool:
+    job, index = state.jobs.get(offer.job), offer.index
     if job is None or not job.active:
         return False
-    table = job.table(kind)
+    table = job.table(offer.kind)
     if table.state[index] != QUEUED or table.generation[index] != worker.offers[offer]:
         return False
     return table.flights[index].offered_to == worker.worker
@@ -89,5 +89,6 @@ def look_later(state: State) -> None:
 
 def is_offered(state: State, job: Job, kind: Kind, index: int) -> bool:
     """Does an offer of a queued task wait at a worker that may still claim it?"""
-    worker = state.workers.all.get(job.table(kind).flights[index].offered_to or "")
-    return worker is not None and worker.may_claim and (job.spec.job, kind, index) in worker.offers
+    table = job.table(kind)
+    worker = state.workers.all.get(table.flights[index].offered_to or "")
+    return worker is not None and worker.may_claim and table.task(index) in worker.offers

@@ -12,8 +12,9 @@ from mrq.core.disks import watch
 from mrq.core.jobs import Job
 from mrq.core.joining import dial, drain, join, let_go, refuse_other_versions
 from mrq.core.machine_state import BEAT, FORGET, State
-from mrq.core.model import Beat, Kind, Outcome, Quarantine, Role, RunningAttempt, Status, WorkerHealth
+from mrq.core.model import Beat, Outcome, Quarantine, Role, RunningAttempt, Status, WorkerHealth
 from mrq.core.moves import attach, kill
+from mrq.core.refs import TaskRef
 from mrq.core.tasks import QUEUED, Attempt, TaskTable
 from mrq.core.workers import Worker
 
@@ -88,16 +89,14 @@ def _take_in(state: State, worker: Worker, beat: Beat, stored: WorkerHealth | No
     state.workers.put_in(worker)
 
 
-def _locate(
-    state: State, name: str, kind: Kind, index: int, role: Role
-) -> tuple[Job, TaskTable, Attempt | None] | None:
-    job = state.jobs.get(name)
+def _locate(state: State, task: TaskRef, role: Role) -> tuple[Job, TaskTable, Attempt | None] | None:
+    job = state.jobs.get(task.job)
     if job is None:
         return None
-    table = job.table(kind)
-    if not 0 <= index < len(table):
+    table = job.table(task.kind)
+    if not 0 <= task.index < len(table):
         return None
-    flight = table.flights.get(index)
+    flight = table.flights.get(task.index)
     if flight is None:
         return job, table, None
     return job, table, flight.primary if role is Role.PRIMARY else flight.backup
@@ -105,17 +104,17 @@ def _locate(
 
 def _progress(state: State, worker: Worker, running: RunningAttempt) -> None:
     """One line of a beat."""
-    found = _locate(state, running.job, running.kind, running.index, running.role)
+    found = _locate(state, running.attempt.task, running.role)
     if found is None:
         return
     job, table, attempt = found
     token = running.attempt.token
-    if attempt is None or attempt.id.token != token:
+    if attempt is None or attempt.ref.token != token:
         if not _adopt(state, job, table, worker, running):
             _kill_again(state, table, worker, running)
         return
     attempt.misses = 0
-    attempt.updated_at = table.updated_at[running.index] = state.now
+    attempt.updated_at = table.updated_at[running.attempt.task.index] = state.now
     attempt.fraction, attempt.phase = running.fraction, running.phase
     attempt.records, attempt.bytes = running.records, running.bytes
     attempt.at = running.at or attempt.at
@@ -123,7 +122,8 @@ def _progress(state: State, worker: Worker, running: RunningAttempt) -> None:
 
 def _adopt(state: State, job: Job, table: TaskTable, worker: Worker, running: RunningAttempt) -> bool:
     """A queued task whose claim we weren't told of: the number says that it was given one."""
-    index, attempt = running.index, running.attempt
+    attempt = running.attempt
+    index = attempt.task.index
     flight = table.flights.get(index)
     if flight is None or not job.active or attempt.generation != table.generation[index]:
         return False
@@ -136,12 +136,12 @@ def _adopt(state: State, job: Job, table: TaskTable, worker: Worker, running: Ru
 
 def _kill_again(state: State, table: TaskTable, worker: Worker, running: RunningAttempt) -> None:
     """It runs what is no longer live: say so, now and then."""
-    token, number = running.attempt.token, running.attempt.number
-    if number <= 0 or table.token[running.index] == token:
+    task, _, number, token = running.attempt
+    if number <= 0 or table.token[task.index] == token:
         return  # not claimed yet, or it has won since the beat began
     at = worker.killed.get(token)
     if at is None or worker.seq >= at + _KILL_AGAIN_BEATS:
-        kill(state, worker, table.job, running.attempt)
+        kill(state, worker, running.attempt)
 
 
 def _missed(state: State, worker: Worker, token: str) -> None:
@@ -165,10 +165,10 @@ def _missed(state: State, worker: Worker, token: str) -> None:
     between, the fences of a store that fell back are what they were; and where nobody led, the successor
     finds no trace of it in what it loads.
     """
-    name, kind, index, role = worker.held[token]
-    found = _locate(state, name, kind, index, role)
+    task, role = worker.held[token]
+    found = _locate(state, task, role)
     attempt = found[2] if found else None
-    if found is None or attempt is None or attempt.id.token != token:
+    if found is None or attempt is None or attempt.ref.token != token:
         state.workers.release(worker, token)
         return
     if worker.seq <= attempt.floor:
@@ -176,7 +176,7 @@ def _missed(state: State, worker: Worker, token: str) -> None:
     attempt.misses += 1
     if attempt.misses >= state.config.missing_beats:
         job, table, _ = found
-        end_attempt(state, job, table, index, attempt, Outcome(status=Status.UNLISTED))
+        end_attempt(state, job, table, task.index, attempt, Outcome(status=Status.UNLISTED))
 
 
 def check_beats(state: State, name: str) -> None:

@@ -22,8 +22,9 @@ from mrq.core.info import (
 )
 from mrq.core.jobs import Job
 from mrq.core.machine_state import State
-from mrq.core.model import ErrorReport, Kind, Purpose, Status, task_name
+from mrq.core.model import ErrorReport, Purpose, Status
 from mrq.core.paths import shown_id
+from mrq.core.refs import Kind, task_name
 from mrq.core.tasks import COMPLETED, STATES, Attempt, TaskTable
 
 #: A worker that wasn't heard of for longer shows its attempts as paused.
@@ -40,8 +41,7 @@ def job_info(state: State, job: Job, now: float) -> JobInfo:
             continue
         stage = stage_name(job, table.kind)
         live = [(index, a) for index in sorted(table.running) for a in table.flights[index].attempts()]
-        for index, a in live:
-            attempts.append(attempt_info(state, shown, stage, task_name(table.kind, index), a, now))
+        attempts += [attempt_info(state, shown, stage, a, now) for _, a in live]
         stages.append(_stage(job, table, stage, live))
     return JobInfo(
         job=shown,
@@ -74,17 +74,17 @@ def stage_name(job: Job, kind: Kind) -> str:
     return SAMPLE if job.spec.purpose is Purpose.SAMPLE else MAP
 
 
-def attempt_info(state: State, job: str, stage: str, task: str, a: Attempt, now: float) -> AttemptInfo:
-    """A live attempt of a task of a job, as people know those."""
+def attempt_info(state: State, job: str, stage: str, a: Attempt, now: float) -> AttemptInfo:
+    """A live attempt; job and stage as people know them."""
     worker = state.workers.all.get(a.worker)
     paused = worker is not None and now - worker.beat_at > PAUSED_S
     return AttemptInfo(
         job=job,
-        task=task,
+        task=str(a.ref.task),
         stage=stage,
-        generation=a.id.generation,
-        number=a.id.number,
-        token=a.id.token,
+        generation=a.ref.generation,
+        number=a.ref.number,
+        token=a.ref.token,
         role=a.role,
         worker=a.worker,
         state="paused" if paused else "running" if a.phase else "waiting",
@@ -134,19 +134,17 @@ def _stage(job: Job, table: TaskTable, name: str, live: list[tuple[int, Attempt]
 def error_info(
     state: State,
     job: Job,
-    kind: Kind,
-    index: int,
     attempt: Attempt,
     status: Status,
     error: ErrorReport | None,
 ) -> ErrorInfo:
     """An attempt that ended badly, just now."""
     return ErrorInfo(
-        task=task_name(kind, index),
-        stage=stage_name(job, kind),
-        generation=attempt.id.generation,
-        number=attempt.id.number,
-        token=attempt.id.token,
+        task=str(attempt.ref.task),
+        stage=stage_name(job, attempt.ref.task.kind),
+        generation=attempt.ref.generation,
+        number=attempt.ref.number,
+        token=attempt.ref.token,
         worker=attempt.worker,
         status=status,
         at=state.now + state.shift + state.wall,
@@ -169,7 +167,7 @@ def _task(state: State, job: Job, table: TaskTable, stage: str, index: int) -> T
         attempt, result, ran = table.winner(index), table.result(index), job.boots[table.boot[index]]
     elif index in table.running:
         a = table.flights[index].attempts()[0]
-        attempt, ran = a.id, (a.worker, a.boot)
+        attempt, ran = a.ref, (a.worker, a.boot)
     worker, boot = ran or ("", "")
 
     def at(column: array[float]) -> float:

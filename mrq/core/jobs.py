@@ -10,18 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from mrq.core import transitions
 from mrq.core.digest import mix
 from mrq.core.info import MAP, REDUCE, ErrorInfo
-from mrq.core.model import (
-    NO_LIMITS,
-    ErrorReport,
-    JobSpec,
-    JobState,
-    Kind,
-    Limits,
-    StagedFile,
-    Status,
-    TaskResult,
-    task_name,
-)
+from mrq.core.model import NO_LIMITS, ErrorReport, JobSpec, JobState, Limits, StagedFile, Status, TaskResult
+from mrq.core.refs import Kind, task_name
 from mrq.core.tasks import TaskTable
 from mrq.core.wire import from_wire, to_wire
 from mrq.core.workers import Worker

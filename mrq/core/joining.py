@@ -7,8 +7,9 @@ from mrq.core import events as e
 from mrq.core.fitting import others_take
 from mrq.core.jobs import Job
 from mrq.core.machine_state import DIAL, State
-from mrq.core.model import Kind, WorkerHealth
+from mrq.core.model import WorkerHealth
 from mrq.core.orders import Drain, Notify, Release
+from mrq.core.refs import Kind
 from mrq.core.shuffle_rules import lose_maps, outputs_needed
 from mrq.core.tasks import IDLE, QUEUED
 from mrq.core.workers import Worker

@@ -11,16 +11,7 @@ from mrq.core.digest import MASK
 from mrq.core.fitting import takers
 from mrq.core.jobs import Job
 from mrq.core.machine_state import FORGET, STALL, STRAGGLERS, State
-from mrq.core.model import (
-    NO_LIMITS,
-    AttemptId,
-    JobState,
-    Kind,
-    Purpose,
-    Role,
-    TaskResult,
-    WorkerHealth,
-)
+from mrq.core.model import NO_LIMITS, JobState, Purpose, Role, TaskResult, WorkerHealth
 from mrq.core.moves import (
     arm,
     arm_offer,
@@ -35,6 +26,7 @@ from mrq.core.moves import (
     write_location,
 )
 from mrq.core.orders import DropJob
+from mrq.core.refs import AttemptRef, Kind
 from mrq.core.shuffle_rules import (
     accept_map,
     lose_maps,
@@ -60,7 +52,7 @@ def on_submitted(state: State, event: e.JobSubmitted) -> None:
 
 
 def complete(
-    state: State, job: Job, table: TaskTable, index: int, won: AttemptId, boot: int, result: TaskResult
+    state: State, job: Job, table: TaskTable, index: int, won: AttemptRef, boot: int, result: TaskResult
 ) -> str | None:
     """Record a winner. Returns why the job fails, if it does."""
     kind = table.kind
@@ -242,45 +234,47 @@ def lose_boot(state: State, job: Job, worker: str, boot: str) -> None:
 
 def on_recovered(state: State, event: e.OutputRecovered) -> None:
     """A finished task's files were found intact: it is completed, or its output has moved."""
-    job = state.jobs.get(event.job)
+    task = event.attempt.task
+    job = state.jobs.get(task.job)
     if job is None or job.state in (JobState.COMMITTING, JobState.DONE):
         return
-    table, index = job.table(event.kind), event.index
+    table, index = job.table(task.kind), task.index
     if not 0 <= index < len(table):
         return
     boot = job.boot(event.worker, event.boot)
     if table.state[index] == COMPLETED:
         if table.winner(index) != event.attempt or table.boot[index] == boot:
             return
-        if event.kind is Kind.MAP and job.shuffled:
+        if task.kind is Kind.MAP and job.shuffled:
             table.unlink(index)
             table.link(index, boot)
             write_location(state, job, index, withdrawn=False)
         else:
             table.boot[index] = boot
     else:
-        if event.kind is Kind.REDUCE:
+        if task.kind is Kind.REDUCE:
             job.unverified = True
         error = complete(state, job, table, index, event.attempt, boot, event.result)
         if job.unverified and job.accepted == len(job.maps) and job.active:
             verify_recovered(state, job)
         if job.active:
             settle(state, job, error)
-    if event.kind is Kind.MAP and job.shuffled:
+    if task.kind is Kind.MAP and job.shuffled:
         state.worker(event.worker, event.boot)
 
 
 def on_missing(state: State, event: e.OutputMissing) -> None:
     """A completed task's output is gone or damaged."""
-    job = state.jobs.get(event.job)
+    task = event.attempt.task
+    job = state.jobs.get(task.job)
     if job is None or job.state in (JobState.COMMITTING, JobState.DONE):
         return
-    table, index = job.table(event.kind), event.index
+    table, index = job.table(task.kind), task.index
     if not 0 <= index < len(table) or table.state[index] != COMPLETED:
         return
     if table.winner(index) != event.attempt:
         return
-    if event.kind is Kind.REDUCE:
+    if task.kind is Kind.REDUCE:
         uncomplete_reduce(state, job, index, "its output is missing")
     else:
         uncomplete_map(state, job, index, "its output is missing")

@@ -20,7 +20,8 @@ from mrq.core import machine_state as ms
 from mrq.core.exchange import StoredJob, StoredWorker
 from mrq.core.info import JobInfo, TaskInfo
 from mrq.core.machine_config import MachineConfig, ReduceStart
-from mrq.core.model import AttemptId, JobState, Kind, TaskResult
+from mrq.core.model import JobState, TaskResult
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.core.restore import dump, restore
 from mrq.core.tasks import COMPLETED
 
@@ -100,10 +101,10 @@ class Machine:
         machine._begun = True
         return machine
 
-    def record(self, job: str, kind: Kind, index: int) -> bytes:
+    def record(self, task: TaskRef) -> bytes:
         """All that is known of a task (see `core.records`): to be stored with each write of it."""
-        found = self._state.jobs[job]
-        return records.task_record(self._state, found, found.table(kind), index)
+        found = self._state.jobs[task.job]
+        return records.task_record(self._state, found, found.table(task.kind), task.index)
 
     def job_record(self, job: str) -> bytes:
         """What is known of a job beyond its tasks: to be stored whenever it has changed."""
@@ -145,18 +146,18 @@ class Machine:
         found = self._state.jobs.get(job)
         return iter(()) if found is None else inform.task_infos(self._state, found)
 
-    def completed(self, job: str) -> Iterator[tuple[Kind, int, AttemptId, TaskResult]]:
+    def completed(self, job: str) -> Iterator[tuple[AttemptRef, TaskResult]]:
         """Every completed task of a job, maps first: with the attempt whose result is taken, and that."""
         found = self._state.jobs.get(job)
         for table in (found.maps, found.reduces) if found is not None else ():
             for index, code in enumerate(table.state):
                 winner, result = table.winner(index), table.result(index) if code == COMPLETED else None
                 if winner is not None and result is not None:
-                    yield table.kind, index, winner, result
+                    yield winner, result
 
-    def results(self, job: str) -> dict[tuple[Kind, int], TaskResult]:
+    def results(self, job: str) -> dict[TaskRef, TaskResult]:
         """What the completed tasks of a job made."""
-        return {(kind, index): result for kind, index, _, result in self.completed(job)}
+        return {winner.task: result for winner, result in self.completed(job)}
 
     def workers(
         self, now: float | None = None, *, whole: bool = False, everybody: bool = True

@@ -14,8 +14,9 @@ from mrq.core import commands as c
 from mrq.core.digest import MASK, mix
 from mrq.core.jobs import Job
 from mrq.core.machine_config import MachineConfig
-from mrq.core.model import Kind, TaskState
+from mrq.core.model import TaskState
 from mrq.core.orders import Order
+from mrq.core.refs import Kind
 from mrq.core.tasks import QUEUED, STATES, TaskTable
 from mrq.core.transitions import History
 from mrq.core.workers import Worker, Workers
@@ -135,9 +136,7 @@ def task_record(table: TaskTable, index: int) -> c.WriteTask:
     flight = table.flights.get(index)
     state = STATES[code]
     return c.WriteTask(
-        job=table.job,
-        kind=table.kind,
-        index=index,
+        task=table.task(index),
         state=state,
         generation=table.generation[index],
         primary_number=flight.primary_number if flight else 0,

@@ -11,17 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from mrq.core.refs import AttemptRef, TaskRef
 from mrq.errors import UsageError
-
-
-class Kind(enum.Enum):
-    """What a task does."""
-
-    MAP = "m"
-    REDUCE = "r"
-
-    # Members are single objects; Enum's own hash is a Python call, and the machines look up by kind.
-    __hash__ = object.__hash__
 
 
 class Role(enum.Enum):
@@ -96,12 +87,6 @@ class Status(enum.Enum):
     DISK_FULL = "disk_full"  # ENOSPC on the worker
     HANDED_BACK = "handed_back"  # drain, shutdown
     SUPERSEDED = "superseded"  # killed on order: another attempt won, or the job is over
-
-
-#: A task is named by kind and index; "m-00042" and "r-00003" are how people see it.
-def task_name(kind: Kind, index: int) -> str:
-    """`m-00042` for map task 42."""
-    return f"{kind.value}-{index:05d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,21 +231,10 @@ def _given(value: int | None, otherwise: int | None) -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptId:
-    """Who an attempt is, everywhere: reports, beats, fetches, paths."""
-
-    generation: int
-    number: int
-    token: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskMessage:
     """What is published for a task: a wake-up, never the truth."""
 
-    job: str
-    kind: Kind
-    index: int
+    task: TaskRef
     generation: int
     role: Role
     role_number: int  #: an attempt is live while this is its task's number for the role
@@ -353,22 +327,23 @@ class Outcome:
 class MapLocation:
     """Where a completed map's output lies: ids and sizes, never paths."""
 
-    map_index: int
-    attempt: AttemptId
+    attempt: AttemptRef
     worker: str
     boot: str
     digest: int
     bytes: int
+
+    @property
+    def map_index(self) -> int:
+        """Which map it is, of its job's."""
+        return self.attempt.task.index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningAttempt:
     """One line of a beat."""
 
-    job: str
-    kind: Kind
-    index: int
-    attempt: AttemptId
+    attempt: AttemptRef
     role: Role
     fraction: float = 0.0  #: of its input consumed, 0 to 1
     phase: str = ""  #: "mapping", "shuffling" or "reducing"

@@ -5,16 +5,9 @@ from __future__ import annotations
 from mrq.core import commands as c
 from mrq.core.jobs import Job
 from mrq.core.machine_state import OFFER, READY, State
-from mrq.core.model import (
-    AttemptId,
-    AttemptState,
-    JobState,
-    Kind,
-    MapLocation,
-    Role,
-    TaskMessage,
-)
+from mrq.core.model import AttemptState, JobState, MapLocation, Role, TaskMessage
 from mrq.core.orders import DropJob, Kill
+from mrq.core.refs import AttemptRef, Kind
 from mrq.core.tasks import IDLE, RUNNING, Attempt, Flight, TaskTable, packed_bytes_out
 from mrq.core.workers import Worker
 
@@ -26,9 +19,7 @@ def message(
     flight = table.flights[index]
     trouble = table.trouble.get(index)
     return TaskMessage(
-        job=table.job,
-        kind=table.kind,
-        index=index,
+        task=table.task(index),
         generation=table.generation[index],
         role=role,
         role_number=flight.primary_number if role is Role.PRIMARY else flight.backup_number,
@@ -46,22 +37,22 @@ def publish_id(state: State) -> str:
     return f"{state.incarnation}-{state.next_serial()}"
 
 
-def kill(state: State, worker: Worker | None, job: str, attempt: AttemptId) -> None:
+def kill(state: State, worker: Worker | None, attempt: AttemptRef) -> None:
     """Order a worker to end an attempt; repeated at a later beat that still lists it."""
     if worker is None:
         return
     worker.killed[attempt.token] = worker.seq
-    state.give(worker, Kill(token=attempt.token), job)
+    state.give(worker, Kill(token=attempt.token), attempt.task.job)
 
 
 def attach(
-    state: State, table: TaskTable, index: int, worker: Worker, attempt: AttemptId, role: Role
+    state: State, table: TaskTable, index: int, worker: Worker, attempt: AttemptRef, role: Role
 ) -> Attempt:
     """A live role was claimed: the task runs."""
     flight = table.flights[index]
     number = flight.primary_number if role is Role.PRIMARY else flight.backup_number
     made = Attempt(
-        id=attempt,
+        ref=attempt,
         role=role,
         role_number=number,
         worker=worker.worker,
@@ -80,7 +71,7 @@ def attach(
         flight.primary, flight.offered_to = made, None
     else:
         flight.backup, flight.backup_offered_to = made, None
-    state.workers.hold(worker, attempt.token, (table.job, table.kind, index, role))
+    state.workers.hold(worker, attempt.token, (attempt.task, role))
     state.rate_count[table.kind] += 1
     return made
 
@@ -98,9 +89,9 @@ def detach(
     worker = state.workers.all.get(attempt.worker)
     if worker is None or worker.boot != attempt.boot:
         return
-    state.workers.release(worker, attempt.id.token)
+    state.workers.release(worker, attempt.ref.token)
     if kill_it:
-        kill(state, worker, table.job, attempt.id)
+        kill(state, worker, attempt.ref)
 
 
 def drop_flight(state: State, table: TaskTable, index: int) -> Flight | None:
@@ -153,7 +144,6 @@ def location(job: Job, index: int) -> MapLocation | None:
         return None
     worker, boot = job.boots[maps.boot[index]]
     return MapLocation(
-        map_index=index,
         attempt=winner,
         worker=worker,
         boot=boot,
@@ -166,7 +156,7 @@ def write_location(state: State, job: Job, index: int, *, withdrawn: bool) -> No
     """Tell the reducers that follow."""
     found = location(job, index)
     if found is not None:
-        state.out.append(c.WriteLocation(job=job.spec.job, location=found, withdrawn=withdrawn))
+        state.out.append(c.WriteLocation(location=found, withdrawn=withdrawn))
 
 
 def stop_tasks(state: State, job: Job, why: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mrq.core.model import AttemptId, Kind, task_name
+from mrq.core.refs import AttemptRef
 from mrq.errors import InternalError
 
 #: How names of the files begin by which a master finds out who shares a disk with it.
@@ -40,36 +40,19 @@ def shown_id(job: str) -> str:
 _SAMPLE: Final = "-s"
 
 
-def attempt_name(kind: Kind, index: int, attempt: AttemptId) -> str:
-    """`m-00042.3.1.9f2c`: task, generation, number, token."""
-    return f"{task_name(kind, index)}.{attempt.generation}.{attempt.number}.{attempt.token}"
-
-
-def parse_attempt_name(name: str) -> tuple[Kind, int, AttemptId] | None:
-    """The ids in a name that `attempt_name` made, or None for any other name."""
-    parts = name.split(".")
-    if len(parts) != 4 or len(parts[0]) < 3 or parts[0][1] != "-" or parts[0][0] not in "mr":
-        return None
-    digits = (parts[0][2:], parts[1], parts[2])
-    if not all(d.isascii() and d.isdigit() for d in digits):
-        return None
-    attempt = AttemptId(generation=int(parts[1]), number=int(parts[2]), token=parts[3])
-    return Kind(parts[0][0]), int(parts[0][2:]), attempt
-
-
 def job_folder(root: str, job: str) -> str:
     """Where one job's temporary files lie on this machine."""
     return f"{root}/jobs/{check_job_id(job)}"
 
 
-def map_output_path(root: str, job: str, index: int, attempt: AttemptId) -> str:
+def map_output_path(root: str, attempt: AttemptRef) -> str:
     """The map-output file of one attempt."""
-    return f"{job_folder(root, job)}/maps/{attempt_name(Kind.MAP, index, attempt)}"
+    return f"{job_folder(root, attempt.task.job)}/maps/{attempt}"
 
 
-def scratch_path(root: str, job: str, attempt: AttemptId) -> str:
+def scratch_path(root: str, attempt: AttemptRef) -> str:
     """The folder of an attempt's runs and progress page."""
-    return f"{job_folder(root, job)}/scratch/{attempt.token}"
+    return f"{job_folder(root, attempt.task.job)}/scratch/{attempt.token}"
 
 
 def gathered_path(root: str, job: str, token: str) -> str:
@@ -77,14 +60,14 @@ def gathered_path(root: str, job: str, token: str) -> str:
     return f"{job_folder(root, job)}/gathered/{token}"
 
 
-def log_path(root: str, job: str, kind: Kind, index: int, attempt: AttemptId) -> str:
+def log_path(root: str, attempt: AttemptRef) -> str:
     """Where an attempt's stdout, stderr and logging go."""
-    return f"{job_folder(root, job)}/logs/{attempt_name(kind, index, attempt)}.log"
+    return f"{job_folder(root, attempt.task.job)}/logs/{attempt}.log"
 
 
-def staged_folder(kind: Kind, index: int, attempt: AttemptId) -> str:
+def staged_folder(attempt: AttemptRef) -> str:
     """Where an attempt writes its output, relative to the job's staging folder."""
-    return f"attempts/{attempt_name(kind, index, attempt)}"
+    return f"attempts/{attempt}"
 
 
 def probe_path(folder: str, nonce: bytes) -> str:

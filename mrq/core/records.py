@@ -26,8 +26,9 @@ from mrq.core.events import AttemptClaimed
 from mrq.core.exchange import StoredJob, StoredWorker
 from mrq.core.jobs import SUMMED, Job, stored_errors
 from mrq.core.machine_state import BEAT, DIAL, FORGET, READY, State
-from mrq.core.model import Kind, Limits, Quarantine, Role, WorkerHealth
+from mrq.core.model import Limits, Quarantine, Role, WorkerHealth
 from mrq.core.moves import arm_offer, attach
+from mrq.core.refs import Kind
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RESULT_FIELDS, RUNNING, Flight, TaskTable, Trouble
 from mrq.core.workers import Worker
 from mrq.errors import CorruptFileError
@@ -133,9 +134,9 @@ def adopt(state: State, stored: StoredJob) -> bool:
         shift = state.shift + state.wall
         untouched = dict.fromkeys(Kind, 0)
         for key, data in stored.records.items():
-            kind, index = parse_task(key)
-            untouched[kind] = max(untouched[kind], index + 1)
-            _take_task(job, job.table(kind), index, wire.unpack(data), shift)
+            task = parse_task(spec.job, key)
+            untouched[task.kind] = max(untouched[task.kind], task.index + 1)
+            _take_task(job, job.table(task.kind), task.index, wire.unpack(data), shift)
         _derive(job)
     except (ValueError, TypeError, IndexError, KeyError, OverflowError, msgpack.UnpackException) as exc:
         job.maps.drop()
@@ -242,17 +243,18 @@ def _note_old_boots(state: State, job: Job) -> None:
 
 def _attach(state: State, job: Job, event: AttemptClaimed) -> None:
     """A recorded claim whose worker is there; of others the event, handed over later, has the rest."""
-    table = job.table(event.kind)
-    flight = table.flights.get(event.index)
+    task = event.attempt.task
+    table = job.table(task.kind)
+    flight = table.flights.get(task.index)
     worker = state.workers.all.get(event.worker)
-    if flight is None or event.attempt.generation != table.generation[event.index]:
+    if flight is None or event.attempt.generation != table.generation[task.index]:
         return
     primary = event.role is Role.PRIMARY
     if event.role_number != (flight.primary_number if primary else flight.backup_number):
         return
     holder = flight.primary if primary else flight.backup
     if holder is None and worker is not None and (worker.boot == event.boot and worker.health is not DEAD):
-        attach(state, table, event.index, worker, event.attempt, event.role)
+        attach(state, table, task.index, worker, event.attempt, event.role)
 
 
 def _hand_out_again(state: State, job: Job, table: TaskTable, untouched: int) -> None:

@@ -10,7 +10,7 @@ from mrq.core import wire
 from mrq.core.jobs import Job
 from mrq.core.machine_config import MachineConfig
 from mrq.core.machine_state import State, timer_fields
-from mrq.core.model import Kind
+from mrq.core.refs import Kind
 from mrq.errors import CorruptFileError
 
 MAGIC: Final = "mrq machine"

@@ -11,9 +11,10 @@ from mrq.core.jobs import Job
 from mrq.core.lifecycle import publish_again, settled
 from mrq.core.machine_config import ReduceStart
 from mrq.core.machine_state import READY, STALL, State, queued
-from mrq.core.model import JobState, Kind, Role
+from mrq.core.model import JobState, Role
 from mrq.core.moves import arm, arm_offer, end_role, message, publish_id, take_back
 from mrq.core.orders import Offer
+from mrq.core.refs import Kind
 from mrq.core.shuffle_rules import idle_maps
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, Flight, TaskTable
 from mrq.core.workers import Worker
@@ -130,7 +131,7 @@ def hand_out(state: State, job: Job, table: TaskTable, index: int) -> bool:
     if worker is not None:
         _queue(state, job, table, index, "offered").offered_to = worker.worker
         if among is not None:
-            worker.offers[table.job, table.kind, index] = table.generation[index]
+            worker.offers[table.task(index)] = table.generation[index]
         offer(state, job, table, index, Role.PRIMARY, worker, None)
         return True
     flight = _queue(state, job, table, index, "published")

@@ -8,8 +8,9 @@ from mrq.core.digest import MASK, consumed
 from mrq.core.jobs import Job
 from mrq.core.machine_config import ReduceStart
 from mrq.core.machine_state import STALL, State
-from mrq.core.model import FetchFailure, Kind, TaskResult, task_name
+from mrq.core.model import FetchFailure, TaskResult
 from mrq.core.moves import alive, arm, make_ready, take_back, write_location
+from mrq.core.refs import Kind, task_name
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, TaskTable
 
 

@@ -14,8 +14,9 @@ from mrq.core import inform
 from mrq.core.info import AttemptInfo
 from mrq.core.machine_config import MachineConfig
 from mrq.core.machine_state import State
-from mrq.core.model import Kind, WorkerHealth, task_name
+from mrq.core.model import WorkerHealth
 from mrq.core.paths import shown_id
+from mrq.core.refs import Kind, task_name
 from mrq.core.tasks import packed_bytes_out
 from mrq.core.worker_info import OutputInfo, WorkerInfo
 from mrq.core.workers import Worker
@@ -168,15 +169,15 @@ def _since(worker: Worker, shift: float) -> float:
 def whole_worker_info(state: State, w: Worker, now: float) -> WorkerInfo:
     """A worker with what it runs and serves: the latter costs what there is."""
     attempts: list[AttemptInfo] = []
-    for token, (name, kind, index, _) in w.held.items():
-        job = state.jobs.get(name)
-        flight = job.table(kind).flights.get(index) if job is not None else None
+    for token, (task, _) in w.held.items():
+        job = state.jobs.get(task.job)
+        flight = job.table(task.kind).flights.get(task.index) if job is not None else None
         if job is None or flight is None:
             continue
-        shown, stage, task = shown_id(name), inform.stage_name(job, kind), task_name(kind, index)
+        shown, stage = shown_id(task.job), inform.stage_name(job, task.kind)
         for a in flight.attempts():
-            if a.id.token == token:
-                attempts.append(inform.attempt_info(state, shown, stage, task, a, now))
+            if a.ref.token == token:
+                attempts.append(inform.attempt_info(state, shown, stage, a, now))
     outputs = list(_outputs(state, w))
     return replace(
         worker_info(state, w, now),

@@ -7,7 +7,8 @@ from mrq.core.fitting import takers
 from mrq.core.jobs import Job
 from mrq.core.lifecycle import arm_stragglers
 from mrq.core.machine_state import STRAGGLERS, State
-from mrq.core.model import Kind, Role
+from mrq.core.model import Role
+from mrq.core.refs import Kind
 from mrq.core.scheduler import offer
 from mrq.core.tasks import COMPLETED, RUNNING, TaskTable
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mrq.core.model import JobSpec, Kind, TaskResult, task_name
+from mrq.core.model import JobSpec, TaskResult
+from mrq.core.refs import Kind, TaskRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +33,17 @@ class Summary:
     idle: tuple[str, ...] = ()  #: that cores had nothing to do, and what would use them; one sentence each
 
 
-def map_results(results: Mapping[tuple[Kind, int], TaskResult]) -> list[tuple[int, TaskResult]]:
+def map_results(results: Mapping[TaskRef, TaskResult]) -> list[tuple[int, TaskResult]]:
     """(map index, result) of the maps among `results`."""
-    return [(index, result) for (kind, index), result in results.items() if kind is Kind.MAP]
+    return [(task.index, result) for task, result in results.items() if task.kind is Kind.MAP]
 
 
 def summarize(
-    spec: JobSpec, results: Mapping[tuple[Kind, int], TaskResult], seconds: float, attempts_failed: int
+    spec: JobSpec, results: Mapping[TaskRef, TaskResult], seconds: float, attempts_failed: int
 ) -> Summary:
     """The numbers of a finished job, from its winners' results."""
     maps = [result for _, result in map_results(results)]
-    reduces = {index: result for (kind, index), result in results.items() if kind is Kind.REDUCE}
+    reduces = {task.index: result for task, result in results.items() if task.kind is Kind.REDUCE}
     last = list(reduces.values()) if spec.reducers else maps
     shares = {index: result.records_in for index, result in reduces.items()}
     mean = sum(shares.values()) / len(shares) if shares else 0.0
@@ -61,7 +62,7 @@ def summarize(
         spills=sum(result.spills for result in results.values()),
         skew=shares[largest] / mean if largest is not None else 1.0,
         largest_partition=largest,
-        slowest_task=task_name(*slowest) if slowest is not None else None,
+        slowest_task=str(slowest) if slowest is not None else None,
         slowest_seconds=results[slowest].seconds if slowest is not None else 0.0,
         bad_records=sum(result.bad_records for result in results.values()),
         attempts_failed=attempts_failed,

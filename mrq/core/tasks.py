@@ -15,16 +15,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from mrq.core import transitions, wire
-from mrq.core.model import (
-    AttemptId,
-    AttemptState,
-    Kind,
-    Role,
-    StagedFile,
-    TaskResult,
-    TaskState,
-    task_name,
-)
+from mrq.core.model import AttemptState, Role, StagedFile, TaskResult, TaskState
+from mrq.core.refs import TASK_ITEMS, AttemptRef, Kind, TaskRef, task_name
 from mrq.core.wire import from_wire, to_wire
 
 IDLE: Final = 0
@@ -43,7 +35,7 @@ RESULT_FIELDS: Final = tuple(f.name for f in fields(TaskResult))
 class Attempt:
     """One claimed attempt that is live."""
 
-    id: AttemptId
+    ref: AttemptRef
     role: Role
     role_number: int
     worker: str
@@ -61,7 +53,7 @@ class Attempt:
 
     def move(self, state: AttemptState) -> None:
         """Raises IllegalTransition for a pair that the table doesn't have."""
-        transitions.check(transitions.ATTEMPT, self.state, state, f"attempt {self.id.token}")
+        transitions.check(transitions.ATTEMPT, self.state, state, f"attempt {self.ref.token}")
         self.state = state
 
 
@@ -252,6 +244,10 @@ class TaskTable:
     def __len__(self) -> int:
         return len(self.state)
 
+    def task(self, index: int) -> TaskRef:
+        """What it is called elsewhere."""
+        return TaskRef(self.job, 0, self.kind, index)
+
     def name(self, index: int) -> str:
         return f"{self.job}/{task_name(self.kind, index)}"
 
@@ -284,14 +280,13 @@ class TaskTable:
     def in_progress(self) -> int:
         return self.counts[QUEUED] + self.counts[RUNNING]
 
-    def winner(self, index: int) -> AttemptId | None:
+    def winner(self, index: int) -> AttemptRef | None:
         """The attempt whose result was accepted last."""
         token = self.token[index]
         if token is None:
             return None
-        return AttemptId(
-            generation=self.winner_generation[index], number=self.winner_number[index], token=token
-        )
+        generation, number = self.winner_generation[index], self.winner_number[index]
+        return AttemptRef(self.task(index), generation, number, token)
 
     def result(self, index: int) -> TaskResult | None:
         """The accepted result."""
@@ -411,7 +406,7 @@ class TaskTable:
         for (name, code), column in zip(COLUMNS, columns, strict=True):
             setattr(self, name, array(code, column))
         self.recount()
-        self.flights = {i: _load_flight(f) for i, f in data[6]}
+        self.flights = {i: _load_flight(self.task(i), f) for i, f in data[6]}
         self.running = OrderedDict.fromkeys(data[7])
         self.trouble = {i: Trouble(**dict(zip(Trouble.__slots__, t, strict=False))) for i, t in data[8]}
         self.heads = dict(data[9])
@@ -423,13 +418,13 @@ def _save_slots(value: Any) -> list[Any]:
 
 def _save_flight(flight: Flight) -> list[Any]:
     row = _save_slots(flight)
-    return [to_wire(x) if isinstance(x, Attempt) else x for x in row]
+    return [to_wire(x)[len(TASK_ITEMS) :] if isinstance(x, Attempt) else x for x in row]
 
 
-def _load_flight(row: list[Any]) -> Flight:
+def _load_flight(task: TaskRef, row: list[Any]) -> Flight:
     flight = Flight(**dict(zip(Flight.__slots__, row, strict=False)))  # of before there were all of them
     for role in ("primary", "backup"):
         data = getattr(flight, role)
         if data is not None:
-            setattr(flight, role, from_wire(Attempt, data))
+            setattr(flight, role, from_wire(Attempt, [*task.to_items(), *data]))
     return flight

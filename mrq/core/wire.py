@@ -1,7 +1,8 @@
 """Turns the dataclasses of `core.model` and `ports` into msgpack-able data and back.
 
 Each class is compiled once into a packer and an unpacker; a value becomes a list of its fields in
-order, so what is stored is small and says nothing twice. Enums travel as their values. Parameters,
+order, so what is stored is small and says nothing twice. A reference (`core.refs`) is a list of its items;
+where it is a class's first field, those begin the class's own list. Enums travel as their values. Parameters,
 counters and boundaries may hold any carried value: tuples and big ints are kept through small tagged
 lists, since msgpack alone would lose them. Fields that are added at a class's end, with a default, are taken
 from it where an earlier mrq stored less; any other change of a class's fields changes the stored form, so
@@ -21,11 +22,15 @@ from typing import Any, Final, TypeVar
 
 import msgpack
 
+from mrq.core.refs import ATTEMPT_ITEMS, TASK_ITEMS, AttemptRef, TaskRef
 from mrq.errors import CorruptFileError, DataError
 
 VERSION: Final = 2
 
 _NOTHING: Final[Mapping[str, Any]] = types.MappingProxyType({})
+
+#: With how many items each has.
+_REFERENCES: Final[Mapping[Any, int]] = {TaskRef: len(TASK_ITEMS), AttemptRef: len(ATTEMPT_ITEMS)}
 
 T = TypeVar("T")
 _Fn = Callable[..., Any]
@@ -108,19 +113,28 @@ def _codec(cls: Any) -> tuple[_Fn, _Fn]:
 
 
 def _compile(cls: Any) -> tuple[_Fn, _Fn]:
+    if _items(cls):
+        return (lambda v, given=_NOTHING: list(v.to_items())), (lambda d, given=_NOTHING: cls.of_items(*d))
     hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]
     coders = [_coder(hints[name]) for name in names]
     plan = [(name, pack, unpack) for name, (pack, unpack) in zip(names, coders, strict=True)]
+    first = _items(hints[names[0]]) if names else 0
     most = sys.maxsize if getattr(cls, "may_grow", False) else len(plan)
     needed = max((at for at, f in enumerate(dataclasses.fields(cls), 1) if not _has_default(f)), default=0)
 
     def pack(value: Any, given: Mapping[str, Any] = _NOTHING) -> list[Any]:
         if given:
-            return [given[name] if name in given else p(getattr(value, name)) for name, p, _ in plan]
-        return [p(getattr(value, name)) for name, p, _ in plan]
+            row = [given[name] if name in given else p(getattr(value, name)) for name, p, _ in plan]
+        else:
+            row = [p(getattr(value, name)) for name, p, _ in plan]
+        if first:
+            row[:1] = row[0]
+        return row
 
     def unpack(data: Any, given: Mapping[str, Any] = _NOTHING) -> Any:
+        if first:
+            data = [data[:first], *data[first:]]
         if not needed <= len(data) <= most:
             raise ValueError(f"{len(data)} fields where {len(plan)} are expected")
         together = zip(plan, data, strict=False)
@@ -129,6 +143,11 @@ def _compile(cls: Any) -> tuple[_Fn, _Fn]:
         return cls(**{n: u(x) for (n, _, u), x in together})
 
     return pack, unpack
+
+
+def _items(hint: Any) -> int:
+    """How many items a reference has; 0 for what is none."""
+    return _REFERENCES.get(hint, 0)
 
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:
@@ -144,7 +163,7 @@ def _coder(hint: Any) -> tuple[_Fn, _Fn]:
         return _same, _same
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return (lambda v: v.value), hint
-    if dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(hint) or _items(hint):
         return (lambda v: _codec(hint)[0](v)), (lambda d: _codec(hint)[1](d))
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis and args[0] is not Any:
         pack, unpack = _coder(args[0])

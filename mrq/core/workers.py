@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mrq.core.model import Kind, Quarantine, Role, Slots, WorkerHealth
+from mrq.core.model import Quarantine, Role, Slots, WorkerHealth
 from mrq.core.needs import distributions
+from mrq.core.refs import Kind, TaskRef
 from mrq.core.wire import from_wire, pack_any, to_wire, unpack_any
 
-#: (job, kind, index, role): what a worker holds under a token.
-Held = tuple[str, Kind, int, Role]
+#: What a worker holds under a token.
+Held = tuple[TaskRef, Role]
 
 _NO_SLOTS: Final = Slots(map=0, reduce=0, total=0)
 
@@ -45,9 +46,9 @@ class Worker:
     strikes: dict[str, float] = field(default_factory=dict)  #: task -> when it failed here last
     killed: dict[str, int] = field(default_factory=dict)  #: token -> seq of the beat it was killed at
     #: What its boot was offered as one of few that may, by task, with the generation; looked over as more is.
-    offers: dict[tuple[str, Kind, int], int] = field(default_factory=dict)
+    offers: dict[TaskRef, int] = field(default_factory=dict)
     #: The one task, with its generation, that it is kept for (`core.alone`).
-    alone: tuple[str, Kind, int, int] | None = None
+    alone: tuple[TaskRef, int] | None = None
 
     @property
     def health(self) -> WorkerHealth:
@@ -156,7 +157,7 @@ class Workers:
         self.used[Kind.MAP] += sign * worker.used_map
         self.used[Kind.REDUCE] += sign * worker.used_reduce
 
-    def keep(self, worker: Worker, task: tuple[str, Kind, int, int]) -> None:
+    def keep(self, worker: Worker, task: tuple[TaskRef, int]) -> None:
         """It takes this task alone."""
         self.take_out(worker)
         worker.alone = task
@@ -173,13 +174,13 @@ class Workers:
     def hold(self, worker: Worker, token: str, held: Held) -> None:
         """A worker claimed an attempt."""
         worker.held[token] = held
-        self._use(worker, held[1], 1)
+        self._use(worker, held[0].kind, 1)
 
     def release(self, worker: Worker, token: str) -> Held | None:
         """An attempt is no longer this worker's."""
         held = worker.held.pop(token, None)
         if held is not None:
-            self._use(worker, held[1], -1)
+            self._use(worker, held[0].kind, -1)
         return held
 
     def _use(self, worker: Worker, kind: Kind, by: int) -> None:
@@ -216,15 +217,15 @@ class Workers:
         """As msgpack-able data."""
         rows = []
         for w in self.all.values():
-            held = [[t, j, k.value, i, r.value] for t, (j, k, i, r) in w.held.items()]
-            offers = [[job, kind.value, index, g] for (job, kind, index), g in w.offers.items()]
+            held = [[token, *task.to_items(), role.value] for token, (task, role) in w.held.items()]
+            offers = [[*task.to_items(), generation] for task, generation in w.offers.items()]
             beat = [w.beat_at, w.seq, to_wire(w.slots), w.address, w.hints, w.live.value]
             word = [w.draining, w.quarantined, w.old_boots]
             word += [pack_any(w.about), w.reached, w.dial, w.dials, w.trouble, w.released]
             marks = [list(w.strikes.items()), list(w.killed.items())]
             out = w.quarantine or Quarantine()
             noted: list[Any] = [out.why, w.seen.value if w.seen is not None else None, w.since]
-            kept = [w.alone[0], w.alone[1].value, *w.alone[2:]] if w.alone is not None else None
+            kept = [*w.alone[0].to_items(), w.alone[1]] if w.alone is not None else None
             rows.append([w.worker, w.boot, *beat, *word, held, *marks, offers, *noted, kept, out.at])
         return [rows, [list(self.free[kind]) for kind in Kind], self.changes]
 
@@ -238,17 +239,17 @@ class Workers:
             w.say(unpack_any(row[11]))
             w.reached, w.dial, w.dials, w.trouble, w.released = row[12:17]
             w.strikes, w.killed = dict(row[18]), dict(row[19])
-            w.offers = {(job, Kind(kind), index): generation for job, kind, index, generation in row[20]}
+            w.offers = {TaskRef.of_items(*task): generation for *task, generation in row[20]}
             if len(row) > 21:  # a checkpoint of before there were these has none
                 w.since = row[23]
                 w.seen = WorkerHealth(row[22]) if row[22] is not None else None
             if len(row) > 24 and row[24] is not None:
-                job, kind, index, generation = row[24]
-                w.alone = (job, Kind(kind), index, generation)
+                *task, generation = row[24]
+                w.alone = (TaskRef.of_items(*task), generation)
                 self.kept[name] = None
-            for token, job, kind, index, role in row[17]:
-                w.held[token] = (job, Kind(kind), index, Role(role))
-                if kind == Kind.MAP.value:
+            for token, *task, role in row[17]:
+                w.held[token] = held = (TaskRef.of_items(*task), Role(role))
+                if held[0].kind is Kind.MAP:
                     w.used_map += 1
                 else:
                     w.used_reduce += 1

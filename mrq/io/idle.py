@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from mrq.core import summary
-from mrq.core.model import JobSpec, Kind, Split, TaskResult
+from mrq.core.model import JobSpec, Split, TaskResult
 from mrq.core.paths import is_url
+from mrq.core.refs import Kind, TaskRef
 from mrq.core.summary import Summary
 from mrq.errors import MrqError
 from mrq.io.formats import input_format
@@ -26,15 +27,15 @@ _Tasks = Mapping[int, TaskResult]
 
 def summarize(
     spec: JobSpec,
-    results: Mapping[tuple[Kind, int], TaskResult],
+    results: Mapping[TaskRef, TaskResult],
     seconds: float,
     attempts_failed: int,
     slots: Mapping[Kind, int],
 ) -> Summary:
     """The numbers of a finished job, and what they say of its cores; `slots`: tasks of each kind at once."""
     found = summary.summarize(spec, results, seconds, attempts_failed)
-    maps = {index: result for (kind, index), result in results.items() if kind is Kind.MAP}
-    reduces = {index: result for (kind, index), result in results.items() if kind is Kind.REDUCE}
+    maps = {task.index: result for task, result in results.items() if task.kind is Kind.MAP}
+    reduces = {task.index: result for task, result in results.items() if task.kind is Kind.REDUCE}
     idle = [*_of_maps(spec, maps, slots[Kind.MAP]), *_of_reduces(reduces, slots[Kind.REDUCE])]
     return replace(found, idle=tuple(idle))
 

@@ -18,8 +18,9 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
-from mrq.core.model import JobSpec, JobState, Kind, Limits, Purpose, TaskResult
+from mrq.core.model import JobSpec, JobState, Limits, Purpose, TaskResult
 from mrq.core.paths import shown_id
+from mrq.core.refs import Kind, TaskRef
 from mrq.errors import InternalError, MrqError, OperatorError
 from mrq.io.idle import summarize
 from mrq.master.background import Background
@@ -82,7 +83,7 @@ class JobFinisher:
         results = self._results(spec) if state is JobState.DONE else {}
         self._in_background(spec, lambda: self.settle(spec, state, error, info, results))
 
-    def go_on(self, sample: JobSpec, results: Mapping[tuple[Kind, int], TaskResult]) -> None:
+    def go_on(self, sample: JobSpec, results: Mapping[TaskRef, TaskResult]) -> None:
         """A sampling is done: cut the key space, and begin the job that it was for."""
         found = sorted(results.items(), key=lambda item: item[0][1])
         samples = [result.sample for _, result in found if result.sample is not None]
@@ -94,7 +95,7 @@ class JobFinisher:
         state: JobState,
         error: str | None,
         info: JobInfo | None,
-        results: Mapping[tuple[Kind, int], TaskResult],
+        results: Mapping[TaskRef, TaskResult],
     ) -> None:
         """Let go of OUT, tell whoever waits. Again is once: a successor does it for ends that it finds."""
         target = self._submits.sampled_for(spec) if spec.purpose is Purpose.SAMPLE else spec
@@ -174,7 +175,7 @@ class JobFinisher:
         state: JobState,
         error: str | None,
         info: JobInfo | None,
-        results: Mapping[tuple[Kind, int], TaskResult],
+        results: Mapping[TaskRef, TaskResult],
     ) -> None:
         end = JobEnd(job=shown_id(spec.job), state=state, error=error, info=info)
         if state is JobState.DONE and info is not None:
@@ -185,7 +186,7 @@ class JobFinisher:
             end = replace(end, summary=summary, spec=replace(spec, splits=()))
         self._events.ended(end)
 
-    def _results(self, spec: JobSpec) -> dict[tuple[Kind, int], TaskResult]:
+    def _results(self, spec: JobSpec) -> dict[TaskRef, TaskResult]:
         return self._master.look(lambda machine: machine.results(spec.job))
 
 

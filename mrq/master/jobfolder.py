@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mrq.core import paths, wire
-from mrq.core.model import AttemptId, JobSpec, Kind, TaskResult
+from mrq.core.model import JobSpec, TaskResult
+from mrq.core.refs import AttemptRef
 from mrq.errors import CorruptFileError, InputError, OperatorError, UsageError
 from mrq.io import disk
 
@@ -40,9 +41,7 @@ _MAKING_S: Final = 60.0
 class Completion:
     """One accepted completion, as the journal keeps it."""
 
-    kind: Kind
-    index: int
-    attempt: AttemptId
+    attempt: AttemptRef
     worker: str
     boot: str
     result: TaskResult
@@ -146,7 +145,7 @@ class JobFolder:
 
     def append(self, done: Completion) -> None:
         """Journal one accepted completion. Raises OperatorError."""
-        payload = wire.pack(wire.to_wire(done))
+        payload = wire.pack(wire.to_wire(done)[1:])  # the folder says which job
         try:
             if self._journal_fd is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -172,7 +171,7 @@ class JobFolder:
             payload = data[at + _LINE.size : at + _LINE.size + length]
             if length > _LINE_BYTES_MAX or len(payload) < length or zlib.crc32(payload) != crc:
                 break
-            yield wire.from_wire(Completion, wire.unpack(payload))
+            yield wire.from_wire(Completion, [os.path.basename(self.path), *wire.unpack(payload)])
             at += _LINE.size + length
         if at < len(data):
             os.truncate(f"{self.path}/journal", at)

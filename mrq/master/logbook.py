@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mrq.core.info import ErrorInfo, JobInfo, StageInfo, TaskInfo
-from mrq.core.model import JobState, Kind, Status, TaskState, task_name
+from mrq.core.model import JobState, Status, TaskState
+from mrq.core.refs import Kind, task_name
 from mrq.core.worker_info import LogInfo
 from mrq.errors import UsageError
 from mrq.master.archive import Archive

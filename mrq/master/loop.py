@@ -292,9 +292,8 @@ class Master:
                 isinstance(command, c.WriteTask)
                 and command.state is TaskState.COMPLETED
                 and command.winner == event.attempt
-                and (command.job, command.kind, command.index) == (event.job, event.kind, event.index)
             ):
-                self._keeper.completed(self._out.jobs[event.job].spec, event)
+                self._keeper.completed(self._out.jobs[event.attempt.task.job].spec, event)
 
     # What goes out.
 

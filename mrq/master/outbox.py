@@ -21,7 +21,8 @@ from typing import Final
 from mrq.core import commands as c
 from mrq.core.claim_rows import task_key
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, Kind, TaskMessage
+from mrq.core.model import JobSpec, TaskMessage
+from mrq.core.refs import TaskRef
 from mrq.errors import InternalError
 from mrq.ports import (
     Batch,
@@ -269,7 +270,7 @@ class Outbox:
         records: tuple[tuple[str, bytes], ...] = ()
         record = None
         if self._records and self._machine.knows(name):
-            records = self._records_of(name, writes)
+            records = self._records_of(writes)
             record = self._machine.job_record(name)
             if record == held.record:
                 record = None
@@ -285,14 +286,14 @@ class Outbox:
         )
         self._items.append(batch)
 
-    def _records_of(self, name: str, writes: Iterable[Write]) -> tuple[tuple[str, bytes], ...]:
-        touched: dict[tuple[Kind, int], None] = {}
+    def _records_of(self, writes: Iterable[Write]) -> tuple[tuple[str, bytes], ...]:
+        touched: dict[TaskRef, None] = {}
         for write in writes:
             if isinstance(write, c.WriteTask):
-                touched[write.kind, write.index] = None
+                touched[write.task] = None
             elif isinstance(write, c.WriteLocation):
-                touched[Kind.MAP, write.location.map_index] = None
-        return tuple((task_key(kind, i), self._machine.record(name, kind, i)) for kind, i in touched)
+                touched[write.location.attempt.task] = None
+        return tuple((task_key(task), self._machine.record(task)) for task in touched)
 
     # A store that has lost something, and a new epoch with the same view.
 
@@ -324,7 +325,7 @@ class Outbox:
                 state=view.state,
                 error=view.error,
                 job_record=held.record,
-                records=dict(self._records_of(name, writes.get(name, ()))),
+                records=dict(self._records_of(writes.get(name, ()))),
                 recorded=(),
                 writes=tuple(writes.get(name, ())),
             )

@@ -17,20 +17,11 @@ from dataclasses import dataclass
 from mrq.commit import claim, manifest
 from mrq.commit.staging import Staging
 from mrq.core import events as e
-from mrq.core import paths
 from mrq.core.checked import Checked
 from mrq.core.machine import Machine
 from mrq.core.machine_config import MachineConfig
-from mrq.core.model import (
-    NO_LIMITS,
-    JobSpec,
-    JobState,
-    Kind,
-    Limits,
-    Purpose,
-    StagedFile,
-    TaskResult,
-)
+from mrq.core.model import NO_LIMITS, JobSpec, JobState, Limits, Purpose, StagedFile, TaskResult
+from mrq.core.refs import Kind, TaskRef
 from mrq.errors import CorruptFileError, InputError, MrqError, UsageError
 from mrq.io import inputs
 from mrq.master.jobfolder import Completion, JobFolder
@@ -46,7 +37,7 @@ class Recovered:
     staging: Staging | None
     machine: Machine | None  #: None: begin with a new one
     events: tuple[e.Event, ...]  #: to hand it, in order
-    results: dict[tuple[Kind, int], TaskResult]
+    results: dict[TaskRef, TaskResult]
 
 
 def recover(
@@ -83,7 +74,7 @@ def recover(
             "submitted (its sha256 is another); submit the job anew"
         )
     staging = claim.reopen(spec)
-    journalled = {(done.kind, done.index): done for done in folder.journal()}
+    journalled = {done.attempt.task: done for done in folder.journal()}
     intact = {task: done for task, done in journalled.items() if _intact(folder, spec, done)}
     for task in _misread(spec, intact):
         del intact[task]
@@ -95,9 +86,6 @@ def recover(
         events += [e.Restored(embedded=True, incarnation=time.time_ns()), *_missing(machine, spec, intact)]
     events += [
         e.OutputRecovered(
-            job=spec.job,
-            kind=done.kind,
-            index=done.index,
             attempt=done.attempt,
             worker=worker,  # the files are this engine's now
             boot=boot,
@@ -132,46 +120,38 @@ def _restored(folder: JobFolder, spec: JobSpec, now: float) -> Machine | None:
     return machine if machine.jobs() == [spec.job] else None
 
 
-def _missing(
-    machine: Machine, spec: JobSpec, intact: dict[tuple[Kind, int], Completion]
-) -> Iterator[e.Event]:
+def _missing(machine: Machine, spec: JobSpec, intact: dict[TaskRef, Completion]) -> Iterator[e.Event]:
     """What the checkpoint takes for done and the disk doesn't have (in that attempt)."""
-    for kind, index, attempt, _ in machine.completed(spec.job):
-        done = intact.get((kind, index))
+    for attempt, _ in machine.completed(spec.job):
+        done = intact.get(attempt.task)
         if done is None or done.attempt != attempt:
-            yield e.OutputMissing(job=spec.job, kind=kind, index=index, attempt=attempt)
+            yield e.OutputMissing(attempt=attempt)
 
 
-def _misread(spec: JobSpec, done: dict[tuple[Kind, int], Completion]) -> set[tuple[Kind, int]]:
+def _misread(spec: JobSpec, done: dict[TaskRef, Completion]) -> set[TaskRef]:
     """Maps that read an input that didn't have the bytes of its manifest: it may have been mended since."""
     checked = Checked.of(spec.splits)
     if checked is None:
         return set()
 
     def result(index: int) -> TaskResult | None:
-        found = done.get((Kind.MAP, index))
+        found = done.get(TaskRef(spec.job, 0, Kind.MAP, index))
         return None if found is None else found.result
 
-    read = [{(Kind.MAP, index) for index in part.maps} for part in checked.wrong(result)]
+    read = [{TaskRef(spec.job, 0, Kind.MAP, index) for index in part.maps} for part in checked.wrong(result)]
     return {task for tasks in read if tasks <= done.keys() for task in tasks}
 
 
 def _intact(folder: JobFolder, spec: JobSpec, done: Completion) -> bool:
     try:
-        if done.kind is Kind.MAP and spec.reducers:
+        if done.attempt.task.kind is Kind.MAP and spec.reducers:
             if not done.result.bytes_out:  # nothing was written
                 return True
-            path = f"{folder.path}/maps/{paths.attempt_name(done.kind, done.index, done.attempt)}"
+            path = f"{folder.path}/maps/{done.attempt}"
             with MapFile(path) as file:
                 file.verify()
-                head = file.header
-                return (head.job, head.index, head.token, head.code, file.digest) == (
-                    spec.job,
-                    done.index,
-                    done.attempt.token,
-                    spec.code,
-                    done.result.digest,
-                )
+                found = (file.header.attempt, file.header.code, file.digest)
+                return found == (done.attempt, spec.code, done.result.digest)
         return all(_staged(spec, file) for file in done.result.files)
     except (OSError, MrqError):
         return False

@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 import mrq
 from mrq.commit import claim, owner
 from mrq.core import wire
-from mrq.core.model import JobSpec, Kind, Needs
+from mrq.core.model import JobSpec, Needs
 from mrq.core.needs import distributions, lacking
 from mrq.core.paths import check_job_id
+from mrq.core.refs import Kind
 from mrq.errors import MrqError, OperatorError, OutputError, UsageError
 from mrq.io.plan import Draft, Plan, complete
 from mrq.job import settings

@@ -12,9 +12,10 @@ from typing import Any, Final, TypeVar
 from mrq.core import events as e
 from mrq.core.info import REDUCE, JobInfo
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, JobState, Kind, Needs, WorkerHealth
+from mrq.core.model import JobSpec, JobState, Needs, WorkerHealth
 from mrq.core.needs import distributions, fits, lacking
 from mrq.core.paths import sample_id, shown_id
+from mrq.core.refs import Kind
 from mrq.core.worker_info import WorkerInfo
 from mrq.master.shares import Shares
 

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, Final
 import msgpack
 
 from mrq.codec.checksum import crc32
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import CorruptFileError, InternalError
 from mrq.shuffle.block import (
     Block,
@@ -56,11 +57,7 @@ _TAIL: Final = 512
 class MapHeader:
     """Who wrote a map-output file."""
 
-    job: str
-    index: int  #: of the map task
-    generation: int
-    number: int
-    token: str
+    attempt: AttemptRef  #: of the map; of a gathered file the reduce's, whose kind isn't written
     code: str  #: sha256 of the bundle, hex
     #: Of a gathered file (`shuffle.gathered`): the digest of each partition's map, 8 bytes each.
     sources: bytes = b""
@@ -108,7 +105,8 @@ def pack_entry(*fields: int) -> bytes:
 def pack_ending(index: bytes, header: MapHeader, offset: int) -> tuple[bytes, int]:
     """All that follows the regions, which end at `offset`, and the digest of the index."""
     digest = int.from_bytes(hashlib.blake2b(index, digest_size=8).digest(), "little")
-    fields = [header.job, header.index, header.generation, header.number, header.token, header.code]
+    task, *own = header.attempt
+    fields = [task.job, task.index, *own, header.code]
     head = msgpack.packb([*fields, header.sources] if header.sources else fields)
     count = len(index) // _ENTRY.size
     footer = (VERSION, len(head), offset, count, crc32(index), digest, crc32(head), 0)
@@ -122,7 +120,7 @@ def empty_digest(partitions: int) -> int:
     return pack_ending(pack_entry(0, 0, 0, 0, 0, 0, _SORTED) * partitions, _NOBODY, 0)[1]
 
 
-_NOBODY: Final = MapHeader(job="", index=0, generation=0, number=0, token="", code="")
+_NOBODY: Final = MapHeader(attempt=AttemptRef(TaskRef("", 0, Kind.MAP, 0), 0, 0, ""), code="")
 #: What a reader finds in such an output.
 NOTHING: Final = Region(path="", offset=0, length=0, records=0, crc32=0, cost=0, block_cost=0, is_sorted=True)
 
@@ -252,16 +250,12 @@ class MapFile:
                 f"{self.path}: wrong checksum in the header at offset {at - header_length}"
             )
         try:
-            job, number_of_map, generation, number, token, code, *rest = msgpack.unpackb(header)
+            job, index_of_map, generation, number, token, code, *rest = msgpack.unpackb(header)
         except (ValueError, TypeError) as exc:
             raise CorruptFileError(f"{self.path}: the header isn't of a map-output file: {exc}") from exc
         #: Who wrote it.
         self.header = MapHeader(
-            job=job,
-            index=number_of_map,
-            generation=generation,
-            number=number,
-            token=token,
+            attempt=AttemptRef(TaskRef(job, 0, Kind.MAP, index_of_map), generation, number, token),
             code=code,
             sources=rest[0] if rest else b"",
         )

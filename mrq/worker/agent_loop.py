@@ -22,7 +22,8 @@ from typing import Final, Protocol
 from mrq import config as bounds
 from mrq.core import agent as a
 from mrq.core.exchange import BeatReply
-from mrq.core.model import Kind, Outcome, Slots
+from mrq.core.model import Outcome, Slots
+from mrq.core.refs import Kind
 from mrq.errors import InternalError, MrqError
 from mrq.ports import Blobs, Broker, Clock, WorkerStore
 from mrq.worker import logs
@@ -316,7 +317,7 @@ class AgentLoop:
                 self._calls.claim([claim.request for claim in claims])
                 claims = []
             if reports and not isinstance(command, a.Report):
-                self._calls.report([report.request for report in reports])
+                self._calls.report([report.report for report in reports])
                 reports = []
             match command:
                 case a.Claim():
@@ -325,8 +326,8 @@ class AgentLoop:
                     reports.append(command)
                 case a.Start(message=message):
                     self._starts.start(command)
-                    if message.kind is Kind.MAP:
-                        self._serve(message.job, True)
+                    if message.task.kind is Kind.MAP:
+                        self._serve(message.task.job, True)
                 case a.Kill(token=token):
                     self._starts.kill(token)
                 case a.Recall(token=token):
@@ -348,7 +349,7 @@ class AgentLoop:
         if claims:
             self._calls.claim([claim.request for claim in claims])
         if reports:
-            self._calls.report([report.request for report in reports])
+            self._calls.report([report.report for report in reports])
 
     def _ended(self, token: str, outcome: Outcome) -> None:
         self._starts.over(token)

@@ -23,7 +23,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mrq.core import wire
-from mrq.core.model import ErrorReport, JobSpec, Kind, Outcome, Slots, Status
+from mrq.core.model import ErrorReport, JobSpec, Outcome, Slots, Status
+from mrq.core.refs import Kind
 from mrq.io import disk
 from mrq.worker import exits, folders, logs, page, protocol, scratch
 from mrq.worker.debug import Fault
@@ -157,7 +158,7 @@ class Attempts:
 
     def _place(self, running: _Running) -> None:
         """Give it to an executor that is free, or to the one of its code that has the least to do."""
-        order, kind = running.order, running.order.kind
+        order, kind = running.order, running.order.task.kind
         slots = self._slots.map if kind is Kind.MAP else self._slots.reduce
         line = None
         if sum(1 for each in self._lines if each.kind is kind) >= slots:

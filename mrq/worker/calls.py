@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from mrq.core import agent as a
-from mrq.core.exchange import ClaimRequest, ReportRequest
+from mrq.core.events import AttemptReported
+from mrq.core.exchange import ClaimRequest
 from mrq.core.model import Beat
 from mrq.errors import MrqError, OperatorError
 from mrq.ports import Sink, WorkerStore
@@ -54,7 +55,7 @@ class Calls(Protocol):
         """ClaimAnswered or ClaimFailed follows for each."""
         ...
 
-    def report(self, requests: Sequence[ReportRequest]) -> None:
+    def report(self, reports: Sequence[AttemptReported]) -> None:
         """ReportAnswered or ReportFailed follows for each."""
         ...
 
@@ -94,9 +95,9 @@ class DirectCalls:
         """Claim."""
         _claim(self._store, requests, self._sink)
 
-    def report(self, requests: Sequence[ReportRequest]) -> None:
+    def report(self, reports: Sequence[AttemptReported]) -> None:
         """Report."""
-        _report(self._store, requests, self._sink)
+        _report(self._store, reports, self._sink)
 
     def beat(self, beat: Beat) -> None:
         """Beat."""
@@ -140,7 +141,7 @@ class ThreadedCalls:
         self._claims = _Line[ClaimRequest](
             "mrq-claims", lambda many: _claim(store, many, self._sink), pace_s=_PACE_S
         )
-        self._reports = _Line[ReportRequest](
+        self._reports = _Line[AttemptReported](
             "mrq-reports", lambda many: _report(store, many, self._sink), pace_s=_PACE_S
         )
         self._beats = _Line[Callable[[], None]]("mrq-beats", _each)
@@ -157,9 +158,9 @@ class ThreadedCalls:
         """Claim."""
         self._claims.put(requests)
 
-    def report(self, requests: Sequence[ReportRequest]) -> None:
+    def report(self, reports: Sequence[AttemptReported]) -> None:
         """Report."""
-        self._reports.put(requests)
+        self._reports.put(reports)
 
     def beat(self, beat: Beat) -> None:
         """Beat."""
@@ -277,15 +278,15 @@ def _claim(store: WorkerStore, requests: Sequence[ClaimRequest], sink: Sink) -> 
         sink(a.ClaimAnswered(token=request.token, answer=answer))
 
 
-def _report(store: WorkerStore, requests: Sequence[ReportRequest], sink: Sink) -> None:
+def _report(store: WorkerStore, reports: Sequence[AttemptReported], sink: Sink) -> None:
     try:
-        answers = store.report(requests)
+        answers = store.report(reports)
     except OperatorError:
-        for request in requests:
-            sink(a.ReportFailed(token=request.attempt.token))
+        for report in reports:
+            sink(a.ReportFailed(token=report.attempt.token))
         return
-    for request, answer in zip(requests, answers, strict=True):
-        sink(a.ReportAnswered(token=request.attempt.token, answer=answer))
+    for report, answer in zip(reports, answers, strict=True):
+        sink(a.ReportAnswered(token=report.attempt.token, answer=answer))
 
 
 def _beat(store: WorkerStore, beat: Beat, sink: Sink) -> None:

@@ -203,12 +203,12 @@ class Executor:
         """Of the worker's disk quota; None where there is none. Raises OSError."""
         if path is None:
             return None
-        from mrq.core.model import Kind
+        from mrq.core.refs import Kind
         from mrq.worker.quota import Page
 
         if self._quota is None:
             self._quota = Page(path)
-        return self._quota.share(maps=order.kind is Kind.MAP)
+        return self._quota.share(maps=order.task.kind is Kind.MAP)
 
 
 def _move_up(low: list[int]) -> tuple[int, int, int, int]:

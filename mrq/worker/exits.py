@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mrq.core.model import ErrorReport, Kind, Outcome, Status
+from mrq.core.model import ErrorReport, Outcome, Status
+from mrq.core.refs import Kind
 from mrq.job.source import short_path
 from mrq.worker import hints, logs, page
 from mrq.worker.order import AttemptOrder
@@ -209,7 +210,7 @@ def with_record(error: ErrorReport, order: AttemptOrder, position: Sequence[int]
     if not any(position[page.RECORDS :]) and position[page.OFFSET] < 0:
         return error
     records = position[page.RECORDS]
-    if order.kind is not Kind.MAP or order.split is None or position[page.OFFSET] < 0:
+    if order.task.kind is not Kind.MAP or order.split is None or position[page.OFFSET] < 0:
         return replace(error, record=f"after {records} records")
     offset, index = position[page.OFFSET], position[page.PIECE]
     if not 0 <= index < len(order.split.pieces):

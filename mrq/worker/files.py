@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mrq.core import paths
-from mrq.core.model import AttemptId, FetchFailure, JobSpec, Kind, MapLocation, TaskMessage
+from mrq.core.model import FetchFailure, JobSpec, MapLocation, TaskMessage
+from mrq.core.refs import AttemptRef, Kind
 from mrq.errors import DiskFullError, MrqError, WorkerFolderError
 from mrq.io import disk
 from mrq.ports import WorkerStore
@@ -170,28 +171,26 @@ class JobFiles:
         return len(self._jobs[job].whole.splits)
 
     def order(
-        self, message: TaskMessage, attempt: AttemptId, sources: tuple[MapSource, ...] | None = None
+        self, message: TaskMessage, attempt: AttemptRef, sources: tuple[MapSource, ...] | None = None
     ) -> tuple[AttemptOrder, str]:
         """The order of a known job's attempt and the folder of its code. A reduce without `sources` reads the
         map outputs where the store's locations say that they lie. Raises MissingMaps, OperatorError."""
-        job = self._jobs[message.job]
-        kind, index, spec = message.kind, message.index, job.limited(message)
+        task, job = attempt.task, self._jobs[attempt.task.job]
+        spec = job.limited(message)
         if sources is None:
-            sources = self._sources(job) if kind is Kind.REDUCE else ()
-        scratch = paths.scratch_path(self._root, spec.job, attempt)
-        writes_map = kind is Kind.MAP and spec.reducers > 0
+            sources = self._sources(job) if task.kind is Kind.REDUCE else ()
+        scratch = paths.scratch_path(self._root, attempt)
+        writes_map = task.kind is Kind.MAP and spec.reducers > 0
         order = AttemptOrder(
-            spec=spec,
-            kind=kind,
-            index=index,
             attempt=attempt,
+            spec=spec,
             maps=len(job.whole.splits),
-            split=job.whole.splits[index] if kind is Kind.MAP else None,
+            split=job.whole.splits[task.index] if task.kind is Kind.MAP else None,
             sources=sources,
-            output_path=paths.map_output_path(self._root, spec.job, index, attempt) if writes_map else "",
-            staging=f"{spec.staging}/{paths.staged_folder(kind, index, attempt)}" if spec.staging else "",
+            output_path=paths.map_output_path(self._root, attempt) if writes_map else "",
+            staging=f"{spec.staging}/{paths.staged_folder(attempt)}" if spec.staging else "",
             scratch=scratch,
-            log_path=paths.log_path(self._root, spec.job, kind, index, attempt),
+            log_path=paths.log_path(self._root, attempt),
             page_path=f"{scratch}/page",
             careful=message.careful,
             alone=message.alone,
@@ -247,7 +246,7 @@ class JobFiles:
         """Read on in the stream of locations; the maps that have none."""
         job.position, entries = self._store.locations(job.spec.job, job.position)
         for location, withdrawn in entries:
-            index = location.map_index
+            index = location.attempt.task.index
             if not withdrawn:
                 job.locations[index] = location
             else:
@@ -258,7 +257,7 @@ class JobFiles:
 
     def log_path(self, job: str, name: str) -> str | None:
         """Where the log of an attempt of that name is, or would be; None for what is no such name."""
-        if paths.parse_attempt_name(name) is None or "/" in name:
+        if AttemptRef.named(job, name) is None or "/" in name:
             return None
         return f"{paths.job_folder(self._root, job)}/logs/{name}.log"
 
@@ -267,7 +266,7 @@ class JobFiles:
         return self._resolve(job, location) if location.bytes else ""
 
     def _own_path(self, job: str, location: MapLocation) -> str:
-        return paths.map_output_path(self._root, job, location.map_index, location.attempt)
+        return paths.map_output_path(self._root, location.attempt)
 
 
 def _removed(folder: str) -> str:

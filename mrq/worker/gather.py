@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mrq.core.model import Outcome
+from mrq.core.refs import AttemptRef
 from mrq.worker.order import MapSource
 
 
@@ -47,7 +48,7 @@ class Gatherer(Protocol):
         """Tell `sink` (never blocks) of Gathering, and of one Gathered or GatherFailed a token."""
         ...
 
-    def gather(self, *, token: str, job: str, generation: int, partition: int, maps: int) -> None:
+    def gather(self, attempt: AttemptRef, maps: int) -> None:
         """Begin for a reduce attempt: its partition of all maps' outputs, as they appear in the store's
         locations."""
         ...

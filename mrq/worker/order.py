@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mrq.core.model import AttemptId, JobSpec, Kind, Split
+from mrq.core.model import JobSpec, Split
+from mrq.core.refs import AttemptRef, TaskRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +24,8 @@ class MapSource:
 class AttemptOrder:
     """One attempt of one task."""
 
+    attempt: AttemptRef
     spec: JobSpec  #: with `splits=()`: the one split that matters is in `split`
-    kind: Kind
-    index: int
-    attempt: AttemptId
     maps: int  #: M
     split: Split | None = None  #: of a map
     sources: tuple[MapSource, ...] = ()  #: of a reduce, in map order
@@ -37,3 +36,8 @@ class AttemptOrder:
     page_path: str = ""  #: the progress page (`worker.page`)
     careful: bool = False  #: skip_bad_records: hold each record's output until it is through
     alone: bool = False  #: nothing else runs on this worker; its progress names the record at hand
+
+    @property
+    def task(self) -> TaskRef:
+        """What it is an attempt of."""
+        return self.attempt.task

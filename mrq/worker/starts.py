@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from mrq.core import agent as a
-from mrq.core.model import ErrorReport, Kind, Outcome, Status
+from mrq.core.model import ErrorReport, Outcome, Status
+from mrq.core.refs import Kind
 from mrq.errors import DiskFullError, MrqError, OperatorError, WorkerFolderError
 from mrq.worker import folders
 from mrq.worker.attempts import Attempts, Progress
@@ -56,7 +57,7 @@ class Starts:
 
     def start(self, command: a.Start) -> None:
         """Begin with one; what prevents it becomes its outcome."""
-        job = command.message.job
+        job = command.message.task.job
         if self._files.ready(job):
             self._prepare(command)
             return
@@ -81,7 +82,7 @@ class Starts:
     def forget(self, job: str) -> None:
         """The job is over."""
         late = list(self._looking.pop(job, ()))
-        late += [token for token, command in self._gathering.items() if command.message.job == job]
+        late += [token for token, command in self._gathering.items() if command.message.task.job == job]
         for token in late:
             self._take(token)
             self._end(token, Outcome(status=Status.SUPERSEDED, started=False))
@@ -129,23 +130,17 @@ class Starts:
                 self._gathered.add(event.token)
                 self._run(command, event.sources)
             case GatherFailed(outcome=outcome):
-                job = self._gathering.pop(event.token).message.job
+                job = self._gathering.pop(event.token).message.task.job
                 self._end(event.token, self._attempts.mended(job, outcome) if outcome.disk else outcome)
 
     def _prepare(self, command: a.Start) -> None:
         message, token = command.message, command.attempt.token
-        if self._gatherer is None or message.kind is Kind.MAP:
+        if self._gatherer is None or message.task.kind is Kind.MAP:
             self._run(command, None)
             return
         self._gathering[token] = command
         self._show(token, 0.0, 0)
-        self._gatherer.gather(
-            token=token,
-            job=message.job,
-            generation=command.attempt.generation,
-            partition=message.index,
-            maps=self._files.maps(message.job),
-        )
+        self._gatherer.gather(command.attempt, self._files.maps(message.task.job))
 
     def _run(self, command: a.Start, sources: tuple[MapSource, ...] | None) -> None:
         token = command.attempt.token
@@ -164,7 +159,7 @@ class Starts:
     def _fail(self, command: a.Start, exc: MrqError) -> None:
         token, full = command.attempt.token, isinstance(exc, DiskFullError)
         if isinstance(exc, WorkerFolderError):
-            self._end(token, self._attempts.mended(command.message.job, folders.outcome(str(exc))))
+            self._end(token, self._attempts.mended(command.message.task.job, folders.outcome(str(exc))))
             return
         # A job's code that is damaged will stay so; a store that is away comes back.
         charged = not full and (not isinstance(exc, OperatorError) or self._attempts.bad_start())

@@ -24,11 +24,9 @@ from mrq.adapters.rabbitmq import connect as connect_rabbitmq
 from mrq.adapters.redis import LeaderEvents, RedisLeaderStore, RedisWorkerStore, connect
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask
 from mrq.core.model import (
-    AttemptId,
     Beat,
     JobSpec,
     JobState,
-    Kind,
     Outcome,
     Role,
     RunningAttempt,
@@ -37,7 +35,9 @@ from mrq.core.model import (
     TaskMessage,
     TaskState,
 )
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.ports import (
+    AttemptReported,
     Batch,
     Broker,
     ClaimRequest,
@@ -45,7 +45,6 @@ from mrq.ports import (
     LeaderState,
     LeaderStore,
     PeerClient,
-    ReportRequest,
     WorkerStore,
     Write,
     WriteAnswer,
@@ -157,7 +156,7 @@ class Sides:
         (answer,) = self.worker.claim([request])
         return answer
 
-    def report(self, request: ReportRequest) -> Any:
+    def report(self, request: AttemptReported) -> Any:
         (answer,) = self.worker.report([request])
         return answer
 
@@ -234,11 +233,13 @@ def fence(*, seq: int = 0, epoch: int = 1, owner: str = "o", incarnation: int = 
     return Fence(incarnation=incarnation, epoch=epoch, owner=owner, seq=seq)
 
 
-def task(index: int = 0, **changes: Any) -> WriteTask:
+def ref(index: int = 0, kind: Kind = Kind.MAP, job: str = "j") -> TaskRef:
+    return TaskRef(job, 0, kind, index)
+
+
+def task(index: int = 0, kind: Kind = Kind.MAP, **changes: Any) -> WriteTask:
     made = WriteTask(
-        job="j",
-        kind=Kind.MAP,
-        index=index,
+        task=ref(index, kind),
         state=TaskState.QUEUED,
         generation=1,
         primary_number=1,
@@ -251,15 +252,9 @@ def job_state(state: JobState, job: str = "j") -> WriteJob:
     return WriteJob(job=job, state=state)
 
 
-def message(index: int = 0, **changes: Any) -> TaskMessage:
+def message(index: int = 0, kind: Kind = Kind.MAP, job: str = "j", **changes: Any) -> TaskMessage:
     made = TaskMessage(
-        job="j",
-        kind=Kind.MAP,
-        index=index,
-        generation=1,
-        role=Role.PRIMARY,
-        role_number=1,
-        publish_id="p1",
+        task=ref(index, kind, job), generation=1, role=Role.PRIMARY, role_number=1, publish_id="p1"
     )
     return replace(made, **changes)
 
@@ -279,17 +274,13 @@ def request(
 
 
 def report(
-    attempt: AttemptId,
+    attempt: AttemptRef,
     worker: str = "w1",
     boot: str = "b1",
-    index: int = 0,
     status: Status = Status.FAILED,
     **changes: Any,
-) -> ReportRequest:
-    made = ReportRequest(
-        job="j",
-        kind=Kind.MAP,
-        index=index,
+) -> AttemptReported:
+    made = AttemptReported(
         attempt=attempt,
         role=Role.PRIMARY,
         role_number=1,
@@ -301,13 +292,7 @@ def report(
 
 
 def line(token: str, index: int = 0, **changes: Any) -> RunningAttempt:
-    made = RunningAttempt(
-        job="j",
-        kind=Kind.MAP,
-        index=index,
-        attempt=AttemptId(generation=1, number=1, token=token),
-        role=Role.PRIMARY,
-    )
+    made = RunningAttempt(attempt=AttemptRef(ref(index), 1, 1, token), role=Role.PRIMARY)
     return replace(made, **changes)
 
 

@@ -7,17 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mrq.core.model import (
-    AttemptId,
-    JobState,
-    Kind,
-    MapLocation,
-    Role,
-    Status,
-    TaskMessage,
-    TaskState,
-    WorkerHealth,
-)
+from mrq.core.model import JobState, MapLocation, Role, Status, TaskMessage, TaskState, WorkerHealth
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.ports import (
     Drain,
     DropJob,
@@ -35,6 +26,7 @@ JOBS = st.sampled_from(["j", "k"])
 KINDS = st.sampled_from(list(Kind))
 INDEXES = st.integers(0, 1)
 TASKS = st.tuples(KINDS, INDEXES)
+REFS = st.builds(TaskRef, job=JOBS, stage=st.just(0), kind=KINDS, index=INDEXES)
 ROLES = st.sampled_from([Role.PRIMARY, Role.PRIMARY, Role.BACKUP])
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 TOKENS = st.sampled_from(["t1", "t2", "t3", "t4"])
@@ -49,20 +41,18 @@ FITS = st.sampled_from([True] * 7 + [False])
 
 MESSAGES = st.builds(
     TaskMessage,
-    job=JOBS,
-    kind=KINDS,
-    index=INDEXES,
+    task=REFS,
     generation=SMALL,
     role=ROLES,
     role_number=st.integers(0, 2),
     publish_id=st.sampled_from(["p1", "p1", "p1", "p2"]),
     not_worker=st.sampled_from([None, None, None, "w1"]),
 )
-ATTEMPTS = st.builds(AttemptId, generation=SMALL, number=SMALL, token=TOKENS)
+ATTEMPTS = st.builds(AttemptRef, task=REFS, generation=SMALL, number=SMALL, token=TOKENS)
+OUTPUTS = st.builds(TaskRef, job=JOBS, stage=st.just(0), kind=st.just(Kind.MAP), index=st.integers(0, 3))
 LOCATIONS = st.builds(
     MapLocation,
-    map_index=st.integers(0, 3),
-    attempt=ATTEMPTS,
+    attempt=st.builds(AttemptRef, task=OUTPUTS, generation=SMALL, number=SMALL, token=TOKENS),
     worker=WORKERS,
     boot=st.just("b"),
     digest=st.sampled_from([0, 2**53 + 1, 2**64 - 1]),
@@ -116,10 +106,9 @@ CLAIM = _call(
 )
 REPORT = _call(
     "report",
-    JOBS,
-    TASKS,
     ROLES,
     st.none() | st.integers(0, 3),
+    JOBS,
     ATTEMPTS,
     st.sampled_from([Status.DONE, Status.FAILED]),
 )

@@ -7,7 +7,7 @@ from contract_kit import BrokerFactory, message
 
 from mrq.core.agent import BrokerBack, BrokerLost, Delivered
 from mrq.core.events import MessageDied
-from mrq.core.model import Kind
+from mrq.core.refs import Kind, TaskRef
 from mrq.errors import InternalError, OperatorError
 
 
@@ -26,7 +26,7 @@ def test_messages_wait_for_a_consumer(brokers: BrokerFactory) -> None:
     leader.broker.publish([message(i) for i in range(3)])
     worker = brokers.connect()
     worker.broker.set_credit(Kind.MAP, 3)
-    assert {d.message.index for d in worker.inbox.wait(Delivered, 3)} == {0, 1, 2}
+    assert {d.message.task.index for d in worker.inbox.wait(Delivered, 3)} == {0, 1, 2}
 
 
 def test_credit_bounds_what_is_unsettled(brokers: BrokerFactory) -> None:
@@ -44,7 +44,7 @@ def test_kinds_have_credit_of_their_own(brokers: BrokerFactory) -> None:
     one = brokers.connect()
     one.broker.set_credit(Kind.REDUCE, 1)
     one.broker.publish([message(0), message(1, kind=Kind.REDUCE)])
-    assert one.inbox.wait(Delivered)[0].message.kind is Kind.REDUCE
+    assert one.inbox.wait(Delivered)[0].message.task.kind is Kind.REDUCE
     one.inbox.stays(Delivered, 1)
 
 
@@ -126,7 +126,7 @@ def test_closing_returns_what_is_unsettled(brokers: BrokerFactory) -> None:
     two.broker.set_credit(Kind.MAP, 2)
     one.broker.close()
     again = two.inbox.wait(Delivered, 2)
-    assert {d.message.index for d in again} == {0, 1}
+    assert {d.message.task.index for d in again} == {0, 1}
     assert all(d.redelivered for d in again)
 
 
@@ -178,6 +178,6 @@ def test_a_message_that_keeps_coming_back_dies_by_name(brokers: BrokerFactory) -
     for n in range(1, 22):
         one.broker.give_back(one.inbox.wait(Delivered, n)[-1].delivery)
     (died,) = one.inbox.wait(MessageDied)
-    assert (died.job, died.kind, died.index, died.role_number) == ("j", Kind.MAP, 3, 1)
+    assert (died.message.task, died.message.role_number) == (TaskRef("j", 0, Kind.MAP, 3), 1)
     assert "came back" in died.reason
     one.inbox.stays(Delivered, 21)

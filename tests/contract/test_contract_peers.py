@@ -11,13 +11,19 @@ from zlib import crc32
 import pytest
 from contract_kit import PEERS
 
-from mrq.core.model import AttemptId, MapLocation
+from mrq.core.model import MapLocation
 from mrq.core.paths import map_output_path
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import CorruptFileError
 from mrq.ports import PeerClient
 from mrq.shuffle.mapfile import MapFileWriter, MapHeader
 
-ATTEMPT = AttemptId(generation=2, number=3, token="b1-7")
+
+def attempt(index: int) -> AttemptRef:
+    return AttemptRef(TaskRef("j", 0, Kind.MAP, index), 2, 3, "b1-7")
+
+
+ATTEMPT = attempt(5)
 
 
 @pytest.fixture(params=PEERS, ids=lambda factory: factory.__name__)
@@ -33,18 +39,16 @@ def output(tmp_path: Path) -> MapLocation:
 
 
 def make(root: Path, index: int) -> MapLocation:
-    path = map_output_path(str(root), "j", index, ATTEMPT)
+    path = map_output_path(str(root), attempt(index))
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    header = MapHeader(job="j", index=index, generation=2, number=3, token="b1-7", code="c")
+    header = MapHeader(attempt=attempt(index), code="c")
     writer = MapFileWriter(path, header, partitions=3)
     for partition, n in ((0, 10), (2, 3000)):
         writer.begin(partition)
         writer.write([f"k{i:06d}" for i in range(n)], [os.urandom(1024).hex() for _ in range(n)])
         writer.end()
     info = writer.finish()
-    return MapLocation(
-        map_index=index, attempt=ATTEMPT, worker="w", boot="b1", digest=info.digest, bytes=info.bytes
-    )
+    return MapLocation(attempt=attempt(index), worker="w", boot="b1", digest=info.digest, bytes=info.bytes)
 
 
 def test_sizes_say_what_is_there(
@@ -82,10 +86,10 @@ def test_a_region_comes_whole_in_chunks_and_from_any_offset(
     "change",
     [
         {"digest": 1},
-        {"map_index": 6},
-        {"attempt": replace(ATTEMPT, token="b1-8")},
-        {"attempt": replace(ATTEMPT, number=4)},
-        {"attempt": replace(ATTEMPT, generation=1)},
+        {"attempt": attempt(6)},
+        {"attempt": ATTEMPT._replace(token="b1-8")},
+        {"attempt": ATTEMPT._replace(number=4)},
+        {"attempt": ATTEMPT._replace(generation=1)},
     ],
     ids=lambda c: next(iter(c)),
 )
@@ -105,7 +109,7 @@ def test_another_attempts_output_is_not_this_one(
 def test_a_damaged_output_is_not_found(
     factory: Callable[[str], PeerClient], tmp_path: Path, output: MapLocation
 ) -> None:
-    path = Path(map_output_path(str(tmp_path), "j", 5, ATTEMPT))
+    path = Path(map_output_path(str(tmp_path), ATTEMPT))
     path.write_bytes(path.read_bytes()[:-1])
     peers = factory(str(tmp_path))
     assert peers.sizes("j", 0, [output]) == [None]
@@ -137,7 +141,7 @@ def test_what_comes_before_an_output_that_is_gone_is_good(
     whole = b"".join(peers.fetch("j", 0, [output]))
     got: list[bytes] = []
     with pytest.raises(CorruptFileError):
-        got.extend(peers.fetch("j", 0, [output, replace(output, map_index=6)]))
+        got.extend(peers.fetch("j", 0, [output, replace(output, attempt=attempt(6))]))
     assert b"".join(got) == whole
     peers.close()
 

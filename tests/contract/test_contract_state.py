@@ -8,26 +8,15 @@ from contract_kit import CODE, Sides, beat, fence, job_state, line, report, requ
 
 from mrq.core.commands import GiveOrder, WriteLocation, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
-from mrq.core.model import (
-    AttemptId,
-    JobState,
-    Kind,
-    MapLocation,
-    Piece,
-    Split,
-    Status,
-    TaskState,
-    WorkerHealth,
-)
+from mrq.core.model import JobState, MapLocation, Piece, Split, Status, TaskState, WorkerHealth
 from mrq.core.orders import Numbered
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.ports import Answer, Batch, Drain, StoredJob, WriteAnswer
 
 
 def location(index: int = 0) -> MapLocation:
-    attempt = AttemptId(generation=1, number=1, token=f"t{index}")
-    return MapLocation(
-        map_index=index, attempt=attempt, worker="w1", boot="b1", digest=2**64 - 1, bytes=2**40
-    )
+    attempt = AttemptRef(TaskRef("j", 0, Kind.MAP, index), 1, 1, f"t{index}")
+    return MapLocation(attempt=attempt, worker="w1", boot="b1", digest=2**64 - 1, bytes=2**40)
 
 
 # Identity.
@@ -112,14 +101,14 @@ def test_what_is_claimed_and_reported_is_loaded(store: Sides) -> None:
     store.write(task(0), task(1), task(2), task(3))
     attempts = [store.claim(request(f"t{n}", index=n)).attempt for n in (0, 1, 2)]
     for n in (1, 2):
-        done = replace(report(attempts[n], index=n, status=Status.LOST))
+        done = report(attempts[n], status=Status.LOST)
         store.report(done)
     store.write(task(2, state=TaskState.COMPLETED))
     found = store.state.load("j")
     assert found is not None
     by_task: dict[int, list[type]] = {}
     for event in found.recorded:
-        by_task.setdefault(event.index, []).append(type(event))
+        by_task.setdefault(event.attempt.task.index, []).append(type(event))
     assert by_task == {0: [AttemptClaimed], 1: [AttemptClaimed, AttemptReported]}
     store.write(job_state(JobState.CANCELLED))
     found = store.state.load("j")
@@ -208,7 +197,7 @@ def stored(*, incarnation: int = 2, seq: int = 9) -> StoredJob:
         writes=(
             task(0, state=TaskState.COMPLETED, generation=3),
             task(1, generation=5),
-            WriteLocation(job="j", location=location(0)),
+            WriteLocation(location=location(0)),
         ),
     )
 
@@ -231,7 +220,7 @@ def test_a_job_is_written_whole_into_a_store_that_lost_it(unready: Sides) -> Non
 
 
 def test_a_restored_job_takes_the_place_of_what_is_behind(store: Sides) -> None:
-    store.write(task(), WriteLocation(job="j", location=location(7)))
+    store.write(task(), WriteLocation(location=location(7)))
     attempt = store.claim(request()).attempt
     assert store.state.restore(stored(), b"code") is WriteAnswer.WRITTEN
     assert store.leader.write(Batch(job="j", fence=fence(seq=2))) is WriteAnswer.FENCED

@@ -9,8 +9,9 @@ from contract_kit import CODE, Sides, beat, fence, job_state, line, message, rep
 
 from mrq.core.commands import GiveOrder, WriteLocation, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
-from mrq.core.model import AttemptId, JobState, Kind, MapLocation, Quarantine, Status, TaskState, WorkerHealth
+from mrq.core.model import JobState, MapLocation, Quarantine, Status, TaskState, WorkerHealth
 from mrq.core.orders import Numbered
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.ports import (
     Answer,
     Batch,
@@ -25,8 +26,8 @@ from mrq.ports import (
 
 
 def location(index: int) -> MapLocation:
-    attempt = AttemptId(generation=1, number=1, token=f"t{index}")
-    return MapLocation(map_index=index, attempt=attempt, worker="w1", boot="b1", digest=2**64 - 1, bytes=10)
+    attempt = AttemptRef(TaskRef("j", 0, Kind.MAP, index), 1, 1, f"t{index}")
+    return MapLocation(attempt=attempt, worker="w1", boot="b1", digest=2**64 - 1, bytes=10)
 
 
 # Begin, fence, write.
@@ -53,7 +54,7 @@ def test_batches_move_the_fence_one_by_one(store: Sides) -> None:
 
 
 def test_a_replayed_batch_changes_nothing(store: Sides) -> None:
-    first = Batch(job="j", fence=fence(seq=1), writes=(task(), WriteLocation(job="j", location=location(0))))
+    first = Batch(job="j", fence=fence(seq=1), writes=(task(), WriteLocation(location=location(0))))
     store.leader.write(first)
     store.leader.write(Batch(job="j", fence=fence(seq=2), writes=(task(generation=2),)))
     store.leader.write(first)
@@ -99,7 +100,9 @@ def test_a_store_that_is_not_ready_answers_nothing(unready: Sides) -> None:
     assert unready.leader.begin(spec(), b"code", fence()) is WriteAnswer.NO_STORE
     assert unready.leader.write(Batch(job="j", fence=fence(seq=1))) is WriteAnswer.NO_STORE
     assert unready.claim(request()).answer is Answer.NO_STORE
-    assert unready.report(report(AttemptId(generation=1, number=1, token="t1"))) is ReportAnswer.NO_STORE
+    assert (
+        unready.report(report(AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 1, "t1"))) is ReportAnswer.NO_STORE
+    )
     assert unready.worker.beat(beat(1)) is None
     assert unready.inbox.events == []
     unready.make_ready()
@@ -131,7 +134,7 @@ def test_the_leader_hears_of_a_claim_once(store: Sides) -> None:
     store.claim(request())
     (claimed,) = store.inbox.wait(AttemptClaimed)
     assert claimed.attempt == answer.attempt
-    assert (claimed.worker, claimed.boot, claimed.kind, claimed.index) == ("w1", "b1", Kind.MAP, 0)
+    assert (claimed.worker, claimed.boot, claimed.attempt.task) == ("w1", "b1", TaskRef("j", 0, Kind.MAP, 0))
     store.inbox.stays(AttemptClaimed, 1)
 
 
@@ -205,12 +208,12 @@ def test_a_dead_attempt_cannot_report(store: Sides, after: object) -> None:
 
 
 def test_reports_of_strangers_change_nothing(store: Sides) -> None:
-    never = AttemptId(generation=1, number=1, token="never")
+    never = AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 1, "never")
     assert store.report(report(never)) is ReportAnswer.OBSOLETE
-    assert store.report(report(never, job="k")) is ReportAnswer.OBSOLETE
+    assert store.report(report(never._replace(task=TaskRef("k", 0, Kind.MAP, 0)))) is ReportAnswer.OBSOLETE
     store.write(task())
     attempt = store.claim(request()).attempt
-    assert store.report(report(replace(attempt, token="other"))) is ReportAnswer.OBSOLETE
+    assert store.report(report(attempt._replace(token="other"))) is ReportAnswer.OBSOLETE
     assert store.report(report(attempt)) is ReportAnswer.RECORDED
 
 
@@ -329,10 +332,10 @@ def test_a_goodbye_is_heard_once_the_boot_is_the_workers(store: Sides) -> None:
 
 def test_locations_are_followed_by_position(store: Sides) -> None:
     assert store.worker.locations("j", 0) == (0, [])
-    store.write(WriteLocation(job="j", location=location(0)), WriteLocation(job="j", location=location(1)))
+    store.write(WriteLocation(location=location(0)), WriteLocation(location=location(1)))
     at, entries = store.worker.locations("j", 0)
     assert entries == [(location(0), False), (location(1), False)]
-    store.write(WriteLocation(job="j", location=location(0), withdrawn=True))
+    store.write(WriteLocation(location=location(0), withdrawn=True))
     at, entries = store.worker.locations("j", at)
     assert entries == [(location(0), True)]
     assert store.worker.locations("j", at) == (at, [])

@@ -20,14 +20,12 @@ from store_calls import CALLS
 from mrq.adapters.memory import MemoryStore
 from mrq.adapters.redis import Connection, RedisLeaderStore, RedisWorkerStore, connect
 from mrq.adapters.redis.events import decode
-from mrq.core.claim_rows import attempt_of, parse_attempt, task_key
+from mrq.core.claim_rows import attempt_of, parse_task, role_of, task_key
 from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import WorkerLeft
 from mrq.core.model import (
-    AttemptId,
     Beat,
     JobState,
-    Kind,
     MapLocation,
     Outcome,
     Role,
@@ -37,16 +35,17 @@ from mrq.core.model import (
     TaskState,
     WorkerHealth,
 )
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
 from mrq.ports import (
     Answer,
+    AttemptReported,
     Batch,
     BeatReply,
     ClaimAnswer,
     ClaimRequest,
     Fence,
     Order,
-    ReportRequest,
     StoredJob,
     Write,
 )
@@ -54,6 +53,12 @@ from mrq.ports import (
 FIRST = Fence(incarnation=1, epoch=1, owner="o", seq=0)
 #: A store's method and its arguments.
 Call = tuple[Any, ...]
+
+
+def of(job: str, at: MapLocation) -> MapLocation:
+    """A location as one of this job's, into whose stream it goes."""
+    task = at.attempt.task._replace(job=job)
+    return replace(at, attempt=at.attempt._replace(task=task))
 
 
 class Calls:
@@ -90,15 +95,14 @@ class Calls:
         last = {key: (row[1], row[0] == TaskState.COMPLETED.value) for key, row in tasks.items()}
         made: list[Write] = []
         for (kind, index), state, more, primary, backup in rows:
-            key, completed = task_key(kind, index), state is TaskState.COMPLETED
+            task, completed = TaskRef(job, 0, kind, index), state is TaskState.COMPLETED
+            key = task_key(task)
             generation, was_completed = last.get(key, (1, False))
             generation += max(more, int(was_completed and not completed))
             last[key] = (generation, completed)
             made.append(
                 WriteTask(
-                    job=job,
-                    kind=kind,
-                    index=index,
+                    task=task,
                     state=state,
                     generation=generation,
                     primary_number=primary,
@@ -141,10 +145,8 @@ class Calls:
             if (row[4], row[5]) == (worker, boot)
         ]
         for job, key, row in (held[at] for at in listed if at < len(held)):
-            kind, index, role = parse_attempt(key)
-            yield RunningAttempt(
-                job=job, kind=kind, index=index, attempt=attempt_of(row), role=role, records=2**62 + 1
-            )
+            attempt = attempt_of(parse_task(job, key[:-1]), row)
+            yield RunningAttempt(attempt=attempt, role=role_of(key), records=2**62 + 1)
 
     def claim(self, requests: list[Any]) -> Call:
         return "claim", [self._claim(*request) for request in requests]
@@ -152,7 +154,7 @@ class Calls:
     def _claim(
         self, message: TaskMessage, fits: bool, worker: str, age: int, token: str, again: bool, able: bool
     ) -> ClaimRequest:
-        task = self.tables(message.job)["tasks"].get(task_key(message.kind, message.index))
+        task = self.tables(message.task.job)["tasks"].get(task_key(message.task))
         if fits and task is not None:
             number = task[2 if message.role is Role.PRIMARY else 3]
             message = replace(message, generation=task[1], role_number=number)
@@ -169,23 +171,19 @@ class Calls:
 
     def report(
         self,
-        job: str,
-        task: tuple[Kind, int],
         role: Role,
         which: int | None,
-        attempt: AttemptId,
+        job: str,
+        attempt: AttemptRef,
         status: Status,
     ) -> Call:
-        (kind, index), worker, boot = task, "w1", "b1"
+        worker, boot = "w1", "b1"
         held = list(self.tables(job)["attempts"].items())
         if which is not None and held:
             key, row = held[which % len(held)]
-            kind, index, role = parse_attempt(key)
-            attempt, worker, boot = attempt_of(row), row[4], row[5]
-        request = ReportRequest(
-            job=job,
-            kind=kind,
-            index=index,
+            attempt, role = attempt_of(parse_task(job, key[:-1]), row), role_of(key)
+            worker, boot = row[4], row[5]
+        request = AttemptReported(
             attempt=attempt,
             role=role,
             role_number=1,
@@ -207,7 +205,7 @@ class Calls:
         record: bytes | None,
     ) -> Call:
         writes = self.rows(job, rows)
-        writes += [WriteLocation(job=job, location=at, withdrawn=at.map_index == 3) for at in locations]
+        writes += [WriteLocation(location=of(job, at), withdrawn=at.map_index == 3) for at in locations]
         if state is not None:
             writes.append(
                 WriteJob(job=job, state=state, error="ünfit \udcff" if state is JobState.FAILED else None)
@@ -217,7 +215,9 @@ class Calls:
             fence=self.fence(job, step, epoch_step - 1),
             writes=tuple(writes),
             orders=self.orders(sent),
-            records=tuple((task_key(*row[0]), b"\xff\x00" + repr(row).encode()) for row in rows),
+            records=tuple(
+                (task_key(TaskRef(job, 0, *row[0])), b"\xff\x00" + repr(row).encode()) for row in rows
+            ),
             job_record=record,
         )
         return "write", batch
@@ -248,7 +248,7 @@ class Calls:
             job_record=record,
             records={"m0": b"\x00", "r0": b""},
             recorded=(),
-            writes=(*self.rows(job, rows), *(WriteLocation(job=job, location=at) for at in locations)),
+            writes=(*self.rows(job, rows), *(WriteLocation(location=of(job, at)) for at in locations)),
         )
         return "restore", stored, b"code"
 
@@ -320,7 +320,7 @@ def _sorted(stored: StoredJob | None) -> StoredJob | None:
     """Without the order of a table, in which tasks have none; a claim stays before its report."""
     if stored is None:
         return None
-    recorded = sorted(stored.recorded, key=lambda e: (e.kind.value, e.index, e.role.value))
+    recorded = sorted(stored.recorded, key=lambda e: (e.attempt.task, e.role.value))
     return replace(stored, recorded=tuple(recorded))
 
 

@@ -17,18 +17,8 @@ from mrq.adapters.memory import MemoryBroker, MemoryStore, SystemClock
 from mrq.core.agent_words import AgentConfig
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask
 from mrq.core.events import AttemptReported
-from mrq.core.model import (
-    JobSpec,
-    JobState,
-    Kind,
-    Outcome,
-    Piece,
-    Role,
-    Slots,
-    Split,
-    TaskMessage,
-    TaskState,
-)
+from mrq.core.model import JobSpec, JobState, Outcome, Piece, Role, Slots, Split, TaskMessage, TaskState
+from mrq.core.refs import Kind, TaskRef
 from mrq.job import bundle
 from mrq.ports import Batch, DropJob, Fence, Kill, Order
 from mrq.worker.agent_loop import AgentLoop
@@ -138,9 +128,7 @@ class AgentRun:
         self.write(
             job,
             WriteTask(
-                job=job,
-                kind=kind,
-                index=index,
+                task=TaskRef(job, 0, kind, index),
                 state=TaskState.QUEUED,
                 generation=generation,
                 primary_number=1,
@@ -148,9 +136,7 @@ class AgentRun:
             ),
         )
         message = TaskMessage(
-            job=job,
-            kind=kind,
-            index=index,
+            task=TaskRef(job, 0, kind, index),
             generation=generation,
             role=Role.PRIMARY,
             role_number=1,

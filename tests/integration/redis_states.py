@@ -5,20 +5,9 @@ from __future__ import annotations
 import hashlib
 
 from mrq.core.commands import WriteLocation, WriteTask
-from mrq.core.model import (
-    AttemptId,
-    Beat,
-    JobSpec,
-    Kind,
-    MapLocation,
-    Outcome,
-    Role,
-    Slots,
-    Status,
-    TaskMessage,
-    TaskState,
-)
-from mrq.ports import Batch, ClaimRequest, Fence, ReportRequest, Write
+from mrq.core.model import Beat, JobSpec, MapLocation, Outcome, Role, Slots, Status, TaskMessage, TaskState
+from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.ports import AttemptReported, Batch, ClaimRequest, Fence, Write
 
 
 def job_spec(job: str) -> JobSpec:
@@ -42,9 +31,7 @@ def fence(seq: int = 0, incarnation: int = 1) -> Fence:
 
 def task(index: int) -> WriteTask:
     return WriteTask(
-        job="j",
-        kind=Kind.MAP,
-        index=index,
+        task=TaskRef("j", 0, Kind.MAP, index),
         state=TaskState.QUEUED,
         generation=1,
         primary_number=1,
@@ -54,9 +41,9 @@ def task(index: int) -> WriteTask:
 
 def batch(seq: int, *writes: Write, located: bool = False) -> Batch:
     if located:
-        attempt = AttemptId(generation=1, number=1, token="t")
-        at = MapLocation(map_index=0, attempt=attempt, worker="w1", boot="b1", digest=1, bytes=2)
-        writes = (*writes, WriteLocation(job="j", location=at))
+        attempt = AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 1, "t")
+        at = MapLocation(attempt=attempt, worker="w1", boot="b1", digest=1, bytes=2)
+        writes = (*writes, WriteLocation(location=at))
     records = (("m0", b"record"),)
     return Batch(job="j", fence=fence(seq), writes=writes, records=records, job_record=b"job")
 
@@ -67,23 +54,14 @@ def beat(seq: int, worker: str = "w1") -> Beat:
 
 def claim(index: int) -> ClaimRequest:
     message = TaskMessage(
-        job="j",
-        kind=Kind.MAP,
-        index=index,
-        generation=1,
-        role=Role.PRIMARY,
-        role_number=1,
-        publish_id="p",
+        task=TaskRef("j", 0, Kind.MAP, index), generation=1, role=Role.PRIMARY, role_number=1, publish_id="p"
     )
     return ClaimRequest(message=message, worker="w1", boot="b1", token=f"t{index}")
 
 
-def report(index: int) -> ReportRequest:
-    return ReportRequest(
-        job="j",
-        kind=Kind.MAP,
-        index=index,
-        attempt=AttemptId(generation=1, number=1, token=f"t{index}"),
+def report(index: int) -> AttemptReported:
+    return AttemptReported(
+        attempt=AttemptRef(TaskRef("j", 0, Kind.MAP, index), 1, 1, f"t{index}"),
         role=Role.PRIMARY,
         role_number=1,
         worker="w1",

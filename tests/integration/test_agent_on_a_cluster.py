@@ -13,8 +13,9 @@ from agent_runs import BOOT, WORKER, AgentRun, wait_for
 
 from mrq.core import agent as a
 from mrq.core.commands import WriteLocation
-from mrq.core.model import FetchFailure, Kind, MapLocation, Outcome, Slots, Status
+from mrq.core.model import FetchFailure, MapLocation, Outcome, Slots, Status
 from mrq.core.paths import map_output_path
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
 from mrq.worker.gather import Gathered, GatherFailed, Gathering
 from mrq.worker.order import MapSource
@@ -35,8 +36,8 @@ class FakeGatherer:
     def attach(self, sink: Callable[[object], None]) -> None:
         self.tell = sink
 
-    def gather(self, *, token: str, job: str, generation: int, partition: int, maps: int) -> None:
-        self.asked.append((token, job, generation, partition, maps))
+    def gather(self, attempt: AttemptRef, maps: int) -> None:
+        self.asked.append((attempt, maps))
 
     def cancel(self, token: str) -> None:
         self.asked.append(token)
@@ -56,10 +57,8 @@ def map_done(run: AgentRun) -> tuple[MapSource, MapLocation]:
     made = run.reports(1)[0]
     assert made.outcome.result is not None
     digest = made.outcome.result.digest
-    location = MapLocation(
-        map_index=0, attempt=made.attempt, worker=WORKER, boot=BOOT, digest=digest, bytes=1
-    )
-    path = map_output_path(str(run.root), "j", 0, made.attempt)
+    location = MapLocation(attempt=made.attempt, worker=WORKER, boot=BOOT, digest=digest, bytes=1)
+    path = map_output_path(str(run.root), made.attempt)
     return MapSource(map_index=0, digest=digest, path=path), location
 
 
@@ -72,7 +71,7 @@ def test_a_map_and_a_reduce_with_the_store_asked_by_threads(tmp_path: Path) -> N
     with AgentRun(tmp_path, threaded=True) as run:
         spec = run.add(WORDS, ["b a", "a"])
         _, location = map_done(run)
-        run.write("j", WriteLocation(job="j", location=location))
+        run.write("j", WriteLocation(location=location))
         run.publish(0, Kind.REDUCE)
         told = run.reports(2)[1].outcome
         assert told.result is not None, told
@@ -86,8 +85,9 @@ def test_a_reduce_gathers_before_it_gets_an_executor(tmp_path: Path, gatherer: F
         source, _ = map_done(run)
         run.publish(0, Kind.REDUCE)
         wait_for(lambda: gatherer.asked)
-        ((token, *rest),) = gatherer.asked
-        assert rest == ["j", 1, 0, 1]
+        ((attempt, maps),) = gatherer.asked
+        assert (attempt.task, attempt.generation, maps) == (TaskRef("j", 0, Kind.REDUCE, 0), 1, 1)
+        token = attempt.token
         gatherer.tell(Gathering(token=token, fraction=0.5, bytes=77))
 
         def shown() -> bool:
@@ -148,7 +148,7 @@ def test_a_gathering_reduce_leaves_the_map_slot_free(tmp_path: Path, gatherer: F
         run.publish(0, Kind.REDUCE)
         wait_for(lambda: gatherer.asked)
         source, _ = map_done(run)
-        gatherer.tell(Gathered(token=gatherer.asked[0][0], sources=(source,)))
+        gatherer.tell(Gathered(token=gatherer.asked[0][0].token, sources=(source,)))
         assert [report.outcome.status for report in run.reports(2)] == [Status.DONE] * 2
 
 

@@ -20,8 +20,9 @@ import pytest
 
 from mrq.adapters.memory import MemoryStore
 from mrq.core.commands import WriteLocation
-from mrq.core.model import AttemptId, Beat, JobSpec, MapLocation, Slots, Status
+from mrq.core.model import Beat, JobSpec, MapLocation, Slots, Status
 from mrq.core.paths import gathered_path, map_output_path
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError, UsageError
 from mrq.ports import Batch, Fence, WriteAnswer
 from mrq.shuffle.gathered import GatheredFile
@@ -113,12 +114,10 @@ class Cluster:
         (self.root(worker) / "sentinel").write_text("another")
 
     def output(self, index: int, worker: str, size: int = 10_000, generation: int = 1) -> MapLocation:
-        attempt = AttemptId(generation=generation, number=1, token=f"{worker}b-{index}")
-        path = map_output_path(str(self.root(worker)), JOB, index, attempt)
+        attempt = AttemptRef(TaskRef(JOB, 0, Kind.MAP, index), generation, 1, f"{worker}b-{index}")
+        path = map_output_path(str(self.root(worker)), attempt)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        header = MapHeader(
-            job=JOB, index=index, generation=generation, number=1, token=attempt.token, code="c"
-        )
+        header = MapHeader(attempt=attempt, code="c")
         writer = MapFileWriter(path, header, partitions=2)
         for partition in range(2):
             writer.begin(partition)
@@ -127,7 +126,6 @@ class Cluster:
             writer.end()
         info = writer.finish()
         return MapLocation(
-            map_index=index,
             attempt=attempt,
             worker=worker,
             boot=f"{worker}b",
@@ -137,12 +135,12 @@ class Cluster:
 
     def tell(self, *locations: MapLocation, withdrawn: bool = False) -> None:
         self.seq += 1
-        writes = tuple(WriteLocation(job=JOB, location=one, withdrawn=withdrawn) for one in locations)
+        writes = tuple(WriteLocation(location=one, withdrawn=withdrawn) for one in locations)
         batch = Batch(job=JOB, fence=self.fence(), writes=writes)
         assert self.store.write(batch) is WriteAnswer.WRITTEN
 
     def gather(self, worker: str, token: str, maps: int, partition: int = 1) -> None:
-        self.planes[worker].gather(token=token, job=JOB, generation=1, partition=partition, maps=maps)
+        self.planes[worker].gather(AttemptRef(TaskRef(JOB, 0, Kind.REDUCE, partition), 1, 1, token), maps)
 
     def sources(self, worker: str, token: str) -> tuple[MapSource, ...]:
         end = self.inboxes[worker].end_of(token)
@@ -151,7 +149,7 @@ class Cluster:
 
     def same(self, worker: str, token: str, locations: list[MapLocation], partition: int = 1) -> None:
         for source, location in zip(self.sources(worker, token), locations, strict=True):
-            path = map_output_path(str(self.root(location.worker)), JOB, location.map_index, location.attempt)
+            path = map_output_path(str(self.root(location.worker)), location.attempt)
             with MapFile(path) as file:
                 wanted = list(file.blocks(partition))
                 if source.partition is None:
@@ -216,7 +214,7 @@ def test_two_reduces_and_two_jobs_side_by_side(cluster: Cluster) -> None:
     cluster.tell(*locations[:2])
     for partition in range(2):
         cluster.gather("w2", f"t{partition}", 3, partition)
-    cluster.planes["w2"].gather(token="other", job="job-2", generation=1, partition=0, maps=1)
+    cluster.planes["w2"].gather(AttemptRef(TaskRef("job-2", 0, Kind.REDUCE, 0), 1, 1, "other"), 1)
     cluster.tell(locations[2])
     for partition in range(2):
         cluster.same("w2", f"t{partition}", locations, partition)
@@ -246,7 +244,7 @@ def test_what_is_gone_fails_the_attempt_without_a_charge(cluster: Cluster) -> No
     cluster.start("w2")
     cluster.hide("w1")
     gone = cluster.output(0, "w1")
-    Path(map_output_path(str(cluster.root("w1")), JOB, 0, gone.attempt)).unlink()
+    Path(map_output_path(str(cluster.root("w1")), gone.attempt)).unlink()
     cluster.tell(gone)
     cluster.gather("w2", "t1", 1)
     end = cluster.inboxes["w2"].end_of("t1")
@@ -346,7 +344,7 @@ def test_leftovers_of_an_earlier_life_are_swept(cluster: Cluster) -> None:
     kept = cluster.output(0, "w1")
     cluster.start("w1")
     assert not old.exists()
-    assert Path(map_output_path(str(cluster.root("w1")), JOB, 0, kept.attempt)).exists()
+    assert Path(map_output_path(str(cluster.root("w1")), kept.attempt)).exists()
 
 
 def test_what_cant_be_bound_is_said_at_start(cluster: Cluster) -> None:

@@ -15,7 +15,7 @@ import mrq
 from mrq import embedded
 from mrq.commit import claim, manifest, publish
 from mrq.commit.manifest import read_manifest
-from mrq.core.model import Kind
+from mrq.core.refs import Kind
 from mrq.embedded import Engine
 from mrq.errors import DiskFullError, InternalError, Interrupted, MrqError, UsageError
 from mrq.io import disk
@@ -220,7 +220,7 @@ def test_a_journal_that_fails_at_the_last_line_fails_nothing(
     append = JobFolder.append
 
     def full(self: JobFolder, done: Completion) -> None:
-        if done.kind is Kind.REDUCE:  # the only one: the job commits, nothing will be retried
+        if done.attempt.task.kind is Kind.REDUCE:  # the only one: the job commits, nothing will be retried
             raise DiskFullError(f"the disk of {self.path} is full")
         append(self, done)
 

@@ -17,7 +17,8 @@ from agent_runs import BOOT, WORKER, AgentRun, alive, open_fds, wait_for
 
 from mrq.core.agent_words import AgentConfig
 from mrq.core.commands import WriteLocation
-from mrq.core.model import AttemptId, Kind, MapLocation, Slots, Status
+from mrq.core.model import MapLocation, Slots, Status
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
 from mrq.worker import page, spawn
 from mrq.worker.debug import DebugSwitch, Fault
@@ -42,14 +43,13 @@ def test_a_map_then_a_reduce(tmp_path: Path) -> None:
         for report in maps:
             assert report.outcome.result is not None
             location = MapLocation(
-                map_index=report.index,
                 attempt=report.attempt,
                 worker=WORKER,
                 boot=BOOT,
                 digest=report.outcome.result.digest,
                 bytes=report.outcome.result.bytes_out,
             )
-            run.write("j", WriteLocation(job="j", location=location))
+            run.write("j", WriteLocation(location=location))
         run.publish(0, Kind.REDUCE)
         told = run.reports(3)[2].outcome
         assert told.status is Status.DONE, told
@@ -66,10 +66,10 @@ def test_a_map_then_a_reduce(tmp_path: Path) -> None:
 def test_a_reduce_whose_maps_are_gone_says_which(tmp_path: Path) -> None:
     with AgentRun(tmp_path) as run:
         run.add(WORDS, LINES, splits=2)
-        gone = AttemptId(generation=7, number=1, token="gone")
-        location = MapLocation(map_index=1, attempt=gone, worker=WORKER, boot=BOOT, digest=1, bytes=1)
-        run.write("j", WriteLocation(job="j", location=location))
-        run.write("j", WriteLocation(job="j", location=location, withdrawn=True))
+        gone = AttemptRef(TaskRef("j", 0, Kind.MAP, 1), 7, 1, "gone")
+        location = MapLocation(attempt=gone, worker=WORKER, boot=BOOT, digest=1, bytes=1)
+        run.write("j", WriteLocation(location=location))
+        run.write("j", WriteLocation(location=location, withdrawn=True))
         run.publish(0, Kind.REDUCE)
         told = run.outcome()
         assert told.status is Status.FETCH_FAILED
@@ -210,16 +210,15 @@ def test_locations_are_read_again_from_a_store_that_was_written_anew(tmp_path: P
         made = run.reports(1)[0]
         assert made.outcome.result is not None
         location = MapLocation(
-            map_index=0,
             attempt=made.attempt,
             worker=WORKER,
             boot=BOOT,
             digest=made.outcome.result.digest,
             bytes=1,
         )
-        withdrawn = dataclasses.replace(location, attempt=dataclasses.replace(made.attempt, token="other"))
+        withdrawn = dataclasses.replace(location, attempt=made.attempt._replace(token="other"))
         for entry, gone in ((withdrawn, False), (withdrawn, True), (location, False)):
-            run.write("j", WriteLocation(job="j", location=entry, withdrawn=gone))
+            run.write("j", WriteLocation(location=entry, withdrawn=gone))
         run.publish(0, Kind.REDUCE)
         assert run.reports(2)[1].outcome.status is Status.DONE
         run.loop._files._jobs["j"].position = 99
@@ -287,7 +286,7 @@ def test_what_waits_behind_an_attempt_outlives_its_executor(tmp_path: Path) -> N
             run.reports(index + 1)
         for index in range(3, 12):
             run.publish(index)
-        told = {report.index: report.outcome for report in run.reports(12)}
+        told = {report.attempt.task.index: report.outcome for report in run.reports(12)}
         assert {index for index, outcome in told.items() if outcome.status is Status.LOST} == {3}
         assert {outcome.status for index, outcome in told.items() if index != 3} == {Status.DONE}
 
@@ -309,7 +308,7 @@ def test_what_waits_behind_a_long_attempt_is_handed_back_and_never_runs(tmp_path
             run.reports(index + 1)
         for index in range(3, 6):
             run.publish(index)
-        told = {report.index: report.outcome for report in run.reports(6)}
+        told = {report.attempt.task.index: report.outcome for report in run.reports(6)}
         assert [told[index].status for index in (3, 4, 5)] == [
             Status.DONE,
             Status.HANDED_BACK,
@@ -379,12 +378,12 @@ def test_reduce_orders_longer_than_a_pipe_arrive(tmp_path: Path) -> None:
         root = tmp_path / "tmp/jobs/j/maps"
         (whole,) = root.iterdir()
         for index in range(3000):
-            attempt = dataclasses.replace(made.attempt, token=f"t{index}")
+            attempt = AttemptRef(TaskRef("j", 0, Kind.MAP, index), *made.attempt[1:3], f"t{index}")
             location = MapLocation(
-                map_index=index, attempt=attempt, worker=WORKER, boot=BOOT,
+                attempt=attempt, worker=WORKER, boot=BOOT,
                 digest=made.outcome.result.digest, bytes=1,
             )  # fmt: skip
-            run.write("j", WriteLocation(job="j", location=location))
+            run.write("j", WriteLocation(location=location))
             os.link(whole, root / f"m-{index:05d}.{attempt.generation}.{attempt.number}.t{index}")
         run.publish(0, Kind.REDUCE)
         told = run.reports(2)[1].outcome

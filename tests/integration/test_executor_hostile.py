@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Iterator[AgentRun]:
         told = len(agent.reports(0))
         agent.publish(job="after")
         last = agent.reports(told + 1)[-1]
-        assert (last.job, last.outcome.status) == ("after", Status.DONE)
+        assert (last.attempt.task.job, last.outcome.status) == ("after", Status.DONE)
     assert open_fds() == before
     assert not [name for name in agent.files() if "/scratch/" in name]
 

@@ -18,7 +18,7 @@ from mrq.adapters.rabbitmq import Keys
 from mrq.adapters.rabbitmq import connection as connection_module
 from mrq.core.agent import BrokerBack, BrokerLost, Delivered
 from mrq.core.events import MessageDied
-from mrq.core.model import Kind
+from mrq.core.refs import Kind, TaskRef
 
 VERSIONS = ["3.10", "4.0", "4.3"]
 
@@ -37,7 +37,7 @@ def processes() -> Iterator[Processes]:
 
 
 def indices(process: Process) -> set[int]:
-    return {event.message.index for event in process.inbox.of(Delivered)}
+    return {event.message.task.index for event in process.inbox.of(Delivered)}
 
 
 def test_the_broker_closes_every_connection(rabbitmq: Broker, processes: Processes) -> None:
@@ -55,7 +55,7 @@ def test_the_broker_closes_every_connection(rabbitmq: Broker, processes: Process
     worker.inbox.stays(Delivered, 2)
     worker.broker.set_credit(Kind.MAP, 20)
     again = worker.inbox.wait(Delivered, 10)[2:]
-    assert {each.message.index for each in again} == set(range(8))
+    assert {each.message.task.index for each in again} == set(range(8))
     assert len(worker.inbox.of(BrokerLost)) == len(worker.inbox.of(BrokerBack)) == 1
     worker.wait_well()
     leader.wait_well()
@@ -72,17 +72,17 @@ def test_a_deleted_queue_is_declared_again(rabbitmq: Broker, processes: Processe
     worker.inbox.wait(BrokerBack, timeout_s=10)
     worker.broker.set_credit(Kind.REDUCE, 1)
     leader.broker.publish([message(2, kind=Kind.REDUCE)])
-    assert worker.inbox.wait(Delivered, 2)[1].message.index == 2
+    assert worker.inbox.wait(Delivered, 2)[1].message.task.index == 2
     worker.broker.close()
     rabbitmq.admin.call("DELETE", f"/queues/{rabbitmq.vhost}/mrq.reduce")
     leader.broker.publish([message(3, kind=Kind.REDUCE)])
     (died,) = leader.inbox.wait(MessageDied)
-    assert (died.index, died.kind) == (3, Kind.REDUCE)
+    assert died.message.task == TaskRef("j", 0, Kind.REDUCE, 3)
     assert "no queue for it; was mrq.reduce deleted?" in died.reason
     leader.broker.publish([message(4, kind=Kind.REDUCE)])
     late = processes(rabbitmq)
     late.broker.set_credit(Kind.REDUCE, 1)
-    assert late.inbox.wait(Delivered)[0].message.index == 4
+    assert late.inbox.wait(Delivered)[0].message.task.index == 4
 
 
 def test_a_restart(
@@ -102,7 +102,7 @@ def test_a_restart(
     subprocess.run(["docker", "start", server.container.id], check=True, capture_output=True)
     late = processes(server, timeout_s=60)  # begins to connect while it starts
     late.broker.set_credit(Kind.MAP, 10)
-    assert {e.message.index for e in late.inbox.wait(Delivered, 6, timeout_s=30)} == set(range(6))
+    assert {e.message.task.index for e in late.inbox.wait(Delivered, 6, timeout_s=30)} == set(range(6))
     worker.inbox.wait(BrokerBack, timeout_s=10)
     leader.wait_well()
     assert len(worker.inbox.of(BrokerLost)) == 1
@@ -122,7 +122,7 @@ def test_rubbish_is_put_aside_and_the_consumer_lives(
     stranger.broker.publish([message(kind=kind)])
     leader = processes(rabbitmq, leads=True)
     leader.broker.publish([message(5, kind=kind)])
-    assert worker.inbox.wait(Delivered)[0].message.index == 5
+    assert worker.inbox.wait(Delivered)[0].message.task.index == 5
     eventually(lambda: worker.broker.set_aside == 3)
     found: list[Any] = []
     eventually(lambda: found.extend(take(rabbitmq, "mrq.rubbish", 10)) or len(found) == 3)
@@ -153,7 +153,7 @@ def test_only_the_leader_reads_the_dead_letters(rabbitmq: Broker, processes: Pro
     standby.inbox.stays(MessageDied, 0, seconds=0.3)
     standby.broker.attach(leader=standby.inbox)
     (died,) = standby.inbox.wait(MessageDied)
-    assert (died.job, died.kind, died.index, died.generation) == ("j", Kind.MAP, 7, 1)
+    assert (died.message.task, died.message.generation) == (TaskRef("j", 0, Kind.MAP, 7), 1)
     assert died.reason == "it came back to mrq.map more than 20 times"
     standby.broker.attach()
     successor = processes(rabbitmq, leads=True)
@@ -268,7 +268,7 @@ def test_thousands_go_through_each_once(rabbitmq: Broker, processes: Processes) 
         for each in new:
             worker.broker.ack(each.delivery)
         seen += len(new)
-    assert sorted(event.message.index for event in worker.inbox.of(Delivered)) == list(range(n))
+    assert sorted(event.message.task.index for event in worker.inbox.of(Delivered)) == list(range(n))
     assert not worker.inbox.of(BrokerLost)
 
 
@@ -295,7 +295,7 @@ def test_connections_that_break_over_and_over_lose_nothing(
             for event in events:
                 if isinstance(event, Delivered):
                     worker.broker.ack(event.delivery)
-                    acked.add(event.message.index)
+                    acked.add(event.message.task.index)
             if published < 400 and breaks.random() < 0.05:
                 worker.broker.lose_connection()
         time.sleep(0.01)

@@ -279,7 +279,10 @@ def test_a_restart_loses_no_event_and_no_order(private_redis: Callable[..., Redi
                     time.sleep(0.05)
             assert answer.answer in (Answer.NEW, Answer.SAME)
         state.wait(lambda: len([e for e in state.heard if isinstance(e, AttemptClaimed)]) >= 40)
-        told = [(e.beat.seq, 0) if isinstance(e, BeatReceived) else (e.index + 1, 1) for e in state.heard]
+        told = [
+            (e.beat.seq, 0) if isinstance(e, BeatReceived) else (e.attempt.task.index + 1, 1)
+            for e in state.heard
+        ]
         assert told == [(seq, kind) for seq in range(1, 41) for kind in (0, 1)]
 
 
@@ -353,7 +356,7 @@ def test_what_was_trimmed_unread_is_told_by_what_is_recorded(state: State) -> No
         state.worker.beat(beat(2))
         events.start()
         state.wait(lambda: sum(isinstance(event, AttemptReported) for event in state.heard) == 2)
-    claimed = {event.index for event in state.heard if isinstance(event, AttemptClaimed)}
+    claimed = {event.attempt.task.index for event in state.heard if isinstance(event, AttemptClaimed)}
     assert claimed == {0, 1}
 
 

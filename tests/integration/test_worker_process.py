@@ -14,7 +14,8 @@ from services import Broker, Redis
 from worker_runs import Servers
 
 from mrq.core.commands import WriteJob
-from mrq.core.model import JobState, Kind, Status
+from mrq.core.model import JobState, Status
+from mrq.core.refs import Kind
 from mrq.ports import DropJob, GiveOrder
 
 WORDS = (
@@ -44,7 +45,12 @@ def test_two_workers_map_and_one_gathers_and_reduces(servers: Servers) -> None:
     mapped = servers.wait(lambda: len(servers.reports()) == 2 and servers.reports())
 
     def phases() -> set[str]:
-        return {line.phase for beat in servers.beats() for line in beat.running if line.kind is Kind.REDUCE}
+        return {
+            line.phase
+            for beat in servers.beats()
+            for line in beat.running
+            if line.attempt.task.kind is Kind.REDUCE
+        }
 
     servers.wait(lambda: "shuffling" in phases())
     for report in mapped:

@@ -23,7 +23,6 @@ from mrq.core.model import (
     Beat,
     JobSpec,
     JobState,
-    Kind,
     Piece,
     Role,
     Slots,
@@ -33,6 +32,7 @@ from mrq.core.model import (
     TaskState,
     WorkerHealth,
 )
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
 from mrq.job import bundle
 from mrq.ports import Batch, DropJob, Fence, Order, UploadLog
@@ -160,9 +160,7 @@ class Cluster:
 
     def publish(self, index: int) -> None:
         row = WriteTask(
-            job="j",
-            kind=Kind.MAP,
-            index=index,
+            task=TaskRef("j", 0, Kind.MAP, index),
             state=TaskState.QUEUED,
             generation=1,
             primary_number=1,
@@ -170,9 +168,7 @@ class Cluster:
         )
         self.write("j", row)
         message = TaskMessage(
-            job="j",
-            kind=Kind.MAP,
-            index=index,
+            task=TaskRef("j", 0, Kind.MAP, index),
             generation=1,
             role=Role.PRIMARY,
             role_number=1,
@@ -187,7 +183,7 @@ class Nothing:
     def attach(self, sink: Callable[[object], None]) -> None:
         pass
 
-    def gather(self, **what: Any) -> None:
+    def gather(self, attempt: AttemptRef, maps: int) -> None:
         raise AssertionError("there are no reduces here")
 
     def cancel(self, token: str) -> None:

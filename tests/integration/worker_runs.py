@@ -20,7 +20,6 @@ from mrq.core.events import AttemptReported, BeatReceived, WorkerLeft
 from mrq.core.model import (
     JobSpec,
     JobState,
-    Kind,
     MapLocation,
     Piece,
     Role,
@@ -29,6 +28,7 @@ from mrq.core.model import (
     TaskState,
     WorkerHealth,
 )
+from mrq.core.refs import Kind, TaskRef
 from mrq.job import bundle
 from mrq.ports import Batch, Fence
 from mrq.profile import load
@@ -174,9 +174,7 @@ class Servers:
     def publish(self, kind: Kind, index: int, *, generation: int = 1) -> None:
         self.write("j", _row(kind, index, TaskState.QUEUED, generation))
         message = TaskMessage(
-            job="j",
-            kind=kind,
-            index=index,
+            task=TaskRef("j", 0, kind, index),
             generation=generation,
             role=Role.PRIMARY,
             role_number=1,
@@ -188,22 +186,19 @@ class Servers:
         """A map is done: reduces may fetch it."""
         assert report.outcome.result is not None, report.outcome
         location = MapLocation(
-            map_index=report.index,
             attempt=report.attempt,
             worker=report.worker,
             boot=report.boot,
             digest=report.outcome.result.digest,
             bytes=report.outcome.result.bytes_out,
         )
-        done = _row(Kind.MAP, report.index, TaskState.COMPLETED, report.attempt.generation)
-        self.write("j", done, WriteLocation(job="j", location=location))
+        done = _row(Kind.MAP, report.attempt.task.index, TaskState.COMPLETED, report.attempt.generation)
+        self.write("j", done, WriteLocation(location=location))
 
 
 def _row(kind: Kind, index: int, state: TaskState, generation: int) -> WriteTask:
     return WriteTask(
-        job="j",
-        kind=kind,
-        index=index,
+        task=TaskRef("j", 0, kind, index),
         state=state,
         generation=generation,
         primary_number=1,

@@ -9,18 +9,17 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.machine import Machine
 from mrq.core.model import (
-    AttemptId,
     Beat,
     ErrorReport,
     FetchFailure,
     JobState,
-    Kind,
     Outcome,
     RunningAttempt,
     Slots,
     Status,
     TaskResult,
 )
+from mrq.core.refs import AttemptRef, Kind
 
 JOBS = ("a", "b")
 WORKERS = ("w1", "w2", "w3")
@@ -78,17 +77,17 @@ class Chaos:
         return named.get(what, e.Ticked())
 
     def _claim(self, what: str, m, who: str, boot: str) -> e.Event:
-        held = {"job": m.job, "kind": m.kind, "index": m.index, "role": m.role, "role_number": m.role_number}
         if what == "died":
-            return e.MessageDied(**held, generation=m.generation, reason="returned")
+            return e.MessageDied(message=m, reason="returned")
+        held = {"role": m.role, "role_number": m.role_number}
         number = len(self.claims) + 1
-        attempt = AttemptId(generation=m.generation, number=number, token=f"t{number}")
+        attempt = AttemptRef(m.task, m.generation, number, f"t{number}")
         event = e.AttemptClaimed(**held, attempt=attempt, worker=who, boot=boot)
         self.claims.append(event)
         return event
 
     def _end(self, what: str, claim: e.AttemptClaimed, detail: int) -> e.Event:
-        task = {"job": claim.job, "kind": claim.kind, "index": claim.index, "attempt": claim.attempt}
+        task = {"attempt": claim.attempt}
         result = TaskResult(
             records_in=2,
             bytes_in=1,
@@ -114,7 +113,7 @@ class Chaos:
     def _beat(self, who: str, boot: str, detail: int) -> e.Event:
         self.seq += 1
         running = tuple(
-            RunningAttempt(job=x.job, kind=x.kind, index=x.index, attempt=x.attempt, role=x.role, records=1)
+            RunningAttempt(attempt=x.attempt, role=x.role, records=1)
             for x in self.claims[-8:]
             if x.worker == who and x.boot == boot and detail % 3
         )

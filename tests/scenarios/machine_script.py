@@ -15,13 +15,11 @@ from mrq.core.digest import MASK, consumed
 from mrq.core.info import JobInfo, TaskInfo
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import (
-    AttemptId,
     Beat,
     ErrorReport,
     FetchFailure,
     JobSpec,
     JobState,
-    Kind,
     Outcome,
     Role,
     RunningAttempt,
@@ -32,9 +30,9 @@ from mrq.core.model import (
     TaskMessage,
     TaskResult,
     TaskState,
-    task_name,
 )
 from mrq.core.orders import DropJob, Kill, Offer
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 
 def spec(job: str = "j", *, maps: int = 2, reducers: int = 1, **more: Any) -> JobSpec:
@@ -53,10 +51,15 @@ def spec(job: str = "j", *, maps: int = 2, reducers: int = 1, **more: Any) -> Jo
     return JobSpec(job=job, splits=splits, reducers=reducers, **{**base, **more})
 
 
-def parse(task: str) -> tuple[str, Kind, int]:
+def parse(task: str) -> TaskRef:
     """`m0` or `other/r3`."""
     job, _, short = task.rpartition("/")
-    return job or "j", Kind(short[0]), int(short[1:])
+    return TaskRef(job or "j", 0, Kind(short[0]), int(short[1:]))
+
+
+def named(task: TaskRef) -> str:
+    """As `parse` reads it."""
+    return f"{task.job}/{task.kind.value}{task.index}"
 
 
 @dataclass
@@ -89,7 +92,7 @@ class Claim:
     """One attempt as the script holds it, to report later."""
 
     message: TaskMessage
-    attempt: AttemptId
+    attempt: AttemptRef
     worker: str
     boot: str
 
@@ -118,7 +121,7 @@ class Script:
         self.workers: dict[str, Worker] = {}
         self.out: list[c.Command] = []  #: of the latest step
         self.log: list[c.Command] = []
-        self.messages: dict[tuple[str, Kind, int, Role], TaskMessage] = {}
+        self.messages: dict[tuple[TaskRef, Role], TaskMessage] = {}
         self.digests: dict[tuple[str, int], int] = {}
         self.numbers = 0
 
@@ -131,7 +134,7 @@ class Script:
         for command in out:
             m = message_of(command)
             if m is not None:
-                self.messages[m.job, m.kind, m.index, m.role] = m
+                self.messages[m.task, m.role] = m
             elif isinstance(command, c.GiveOrder) and isinstance(command.order, Kill):
                 worker = self.workers.get(command.worker)
                 if worker is not None and worker.boot == command.boot:
@@ -190,16 +193,15 @@ class Script:
 
     def claim(self, task: str, worker: str, role: Role = Role.PRIMARY, *, tell: bool = True) -> Claim:
         """The claim script gives the role to a worker; `tell=False` loses the event."""
-        message = self.messages[(*parse(task), role)]
+        message = self.messages[parse(task), role]
         assert message.generation == self.task(task).generation, f"{task} isn't handed out at present"
         self.numbers += 1
         boot = self.workers[worker].boot
         token = f"t{self.numbers}"
-        attempt = AttemptId(generation=message.generation, number=self.numbers, token=token)
+        attempt = AttemptRef(message.task, message.generation, self.numbers, token)
         claim = Claim(message, attempt, worker, boot)
-        m = message
         self.workers[worker].running[token] = RunningAttempt(
-            job=m.job, kind=m.kind, index=m.index, attempt=attempt, role=role, phase="mapping", records=1
+            attempt=attempt, role=role, phase="mapping", records=1
         )
         if tell:
             self.tell(claim)
@@ -209,9 +211,6 @@ class Script:
         m = claim.message
         return self.do(
             e.AttemptClaimed(
-                job=m.job,
-                kind=m.kind,
-                index=m.index,
                 attempt=claim.attempt,
                 role=m.role,
                 role_number=m.role_number,
@@ -226,9 +225,6 @@ class Script:
             self.workers[claim.worker].running.pop(claim.attempt.token, None)
         return self.do(
             e.AttemptReported(
-                job=m.job,
-                kind=m.kind,
-                index=m.index,
                 attempt=claim.attempt,
                 role=m.role,
                 role_number=m.role_number,
@@ -245,17 +241,19 @@ class Script:
     def result(self, claim: Claim, **result: Any) -> TaskResult:
         m = claim.message
         row: dict[str, Any] = {"records_in": 10, "bytes_in": 100, "records_out": 6, "bytes_out": 60}
-        if m.kind is Kind.MAP:
-            row["digest"] = 1000 + m.index
-            self.digests[m.job, m.index] = result.get("digest", row["digest"])
+        if m.task.kind is Kind.MAP:
+            row["digest"] = 1000 + m.task.index
+            self.digests[m.task.job, m.task.index] = result.get("digest", row["digest"])
         else:
-            row["digest"] = sum(consumed(i, d) for (j, i), d in self.digests.items() if j == m.job) & MASK
-            maps = self.machine.job(m.job).maps  # type: ignore[union-attr]
-            reducers = self.machine.job(m.job).reduces.total  # type: ignore[union-attr]
+            row["digest"] = (
+                sum(consumed(i, d) for (j, i), d in self.digests.items() if j == m.task.job) & MASK
+            )
+            maps = self.machine.job(m.task.job).maps  # type: ignore[union-attr]
+            reducers = self.machine.job(m.task.job).reduces.total  # type: ignore[union-attr]
             share, rest = divmod(maps.records_out, reducers)
-            row["records_in"] = share + (rest if m.index == 0 else 0)
-        if m.kind is Kind.REDUCE or self.machine.job(m.job).reduces.total == 0:  # type: ignore[union-attr]
-            name = f"part-{m.index:05d}"
+            row["records_in"] = share + (rest if m.task.index == 0 else 0)
+        if m.task.kind is Kind.REDUCE or self.machine.job(m.task.job).reduces.total == 0:  # type: ignore[union-attr]
+            name = f"part-{m.task.index:05d}"
             staged = StagedFile(
                 name=f"attempts/{claim.attempt.token}/{name}", final=name, records=6, bytes=60, crc32=1
             )
@@ -286,7 +284,7 @@ class Script:
 
     def published(self, where: list[c.Command] | None = None) -> list[str]:
         """Tasks in messages of the latest step, by short name."""
-        return [f"{x.message.kind.value}{x.message.index}" for x in self.of(c.PublishTask, where)]
+        return [f"{x.message.task.kind.value}{x.message.task.index}" for x in self.of(c.PublishTask, where)]
 
     def ordered(self, kind: type, where: list[c.Command] | None = None) -> list[Any]:
         """Orders of a kind to single workers."""
@@ -311,14 +309,13 @@ class Script:
         return self.view(job).state
 
     def task(self, task: str) -> TaskInfo:
-        job, kind, index = parse(task)
-        return next(t for t in self.machine.tasks(job) if t.task == task_name(kind, index))
+        of = parse(task)
+        return next(t for t in self.machine.tasks(of.job) if t.task == str(of))
 
-    def winner(self, task: str) -> AttemptId | None:
+    def winner(self, task: str) -> AttemptRef | None:
         """The attempt whose result is taken, of a completed task."""
-        job, kind, index = parse(task)
-        done = {(kind, index): attempt for kind, index, attempt, _ in self.machine.completed(job)}
-        return done.get((kind, index))
+        of = parse(task)
+        return {attempt.task: attempt for attempt, _ in self.machine.completed(of.job)}.get(of)
 
     def is_(self, task: str, state: TaskState) -> bool:
         return self.task(task).state is state

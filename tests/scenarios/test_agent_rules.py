@@ -9,21 +9,16 @@ import pytest
 
 from mrq.core import agent as a
 from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ReportAnswer
-from mrq.core.model import AttemptId, Kind, Needs, Outcome, Role, Slots, Status, TaskMessage, WorkerHealth
+from mrq.core.model import Needs, Outcome, Role, Slots, Status, TaskMessage, WorkerHealth
 from mrq.core.orders import Drain, DropJob, Kill, Numbered, Offer, Release, UploadLog
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 DONE = Outcome(status=Status.DONE)
 
 
 def message(index: int = 0, kind: Kind = Kind.MAP, job: str = "j") -> TaskMessage:
     return TaskMessage(
-        job=job,
-        kind=kind,
-        index=index,
-        generation=1,
-        role=Role.PRIMARY,
-        role_number=1,
-        publish_id="p",
+        task=TaskRef(job, 0, kind, index), generation=1, role=Role.PRIMARY, role_number=1, publish_id="p"
     )
 
 
@@ -81,7 +76,7 @@ class Script:
         return self.delivered, claims[0] if claims else "", out
 
     def answer(self, token: str, answer: Answer, of: str | None = None, seq: int | None = None) -> list[Any]:
-        attempt = AttemptId(generation=1, number=1, token=of or token)
+        attempt = AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 1, of or token)
         return self.do(
             a.ClaimAnswered(token=token, answer=ClaimAnswer(answer=answer, attempt=attempt, beat_seq=seq))
         )
@@ -119,7 +114,7 @@ def test_a_delivery_is_claimed_run_reported_and_only_then_acked() -> None:
     delivery, token = s.started()
     assert of(a.Ack, s.out) == []
     (report,) = of(a.Report, s.do(a.AttemptEnded(token=token, outcome=DONE)))
-    assert report.request.outcome == DONE
+    assert report.report.outcome == DONE
     assert of(a.Ack, s.out) == []
     assert of(a.Ack, s.do(a.ReportAnswered(token=token, answer=ReportAnswer.RECORDED))) == [
         a.Ack(delivery=delivery)
@@ -236,7 +231,7 @@ def test_a_kill_ends_in_a_report_like_any_other_end() -> None:
     assert of(a.Kill, s.wait(1.1)) == [a.Kill(token=token)]
     assert of(a.Kill, s.wait(3)) == []  # repeated orders, one kill
     (report,) = of(a.Report, s.do(a.AttemptEnded(token=token, outcome=Outcome(status=Status.LOST))))
-    assert report.request.outcome.status is Status.SUPERSEDED
+    assert report.report.outcome.status is Status.SUPERSEDED
     assert of(a.Ack, s.do(a.ReportAnswered(token=token, answer=ReportAnswer.OBSOLETE))) == [
         a.Ack(delivery=delivery)
     ]
@@ -272,7 +267,7 @@ def test_no_answered_beat_for_10_s_no_claims_for_15_s_no_reports() -> None:
     assert of(a.Report, s.do(a.AttemptEnded(token=token, outcome=DONE))) == []
     s.answered = True
     out = s.do(a.BeatUnanswered(seq=s.beats[-1].seq)) + s.wait(1.1)
-    assert token in {x.request.attempt.token for x in of(a.Report, out)}
+    assert token in {x.report.attempt.token for x in of(a.Report, out)}
     assert len(of(a.Claim, out)) == 1
 
 
@@ -298,7 +293,7 @@ def test_a_stop_kills_and_hands_back() -> None:
     _, token = s.started()
     assert of(a.Kill, s.do(a.StopRequested(deadline=s.now + 5))) == [a.Kill(token=token)]
     (report,) = of(a.Report, s.do(a.AttemptEnded(token=token, outcome=Outcome(status=Status.LOST))))
-    assert report.request.outcome.status is Status.HANDED_BACK
+    assert report.report.outcome.status is Status.HANDED_BACK
     assert of(a.Leave, s.do(a.ReportAnswered(token=token, answer=ReportAnswer.RECORDED)))
 
 
@@ -367,7 +362,7 @@ def test_an_offer_comes_before_what_the_queue_delivers() -> None:
     s.out.clear()
     s.do(a.AttemptEnded(token=running, outcome=DONE))
     s.do(a.ReportAnswered(token=running, answer=ReportAnswer.RECORDED))
-    assert [x.request.message.index for x in of(a.Claim, s.out)] == [7, 1]
+    assert [x.request.message.task.index for x in of(a.Claim, s.out)] == [7, 1]
 
 
 def test_an_offer_without_room_keeps_no_delivery_back_and_goes_when_its_leader_has_looked_again() -> None:
@@ -442,8 +437,8 @@ def test_work_claimed_ahead_of_a_long_task_is_handed_back_unstarted() -> None:
     _, behind, _ = s.deliver(2)
     assert of(a.Start, s.answer(behind, Answer.NEW)) == []
     (report,) = of(a.Report, s.wait(6))
-    outcome = report.request.outcome
-    assert (report.request.attempt.token, outcome.status, outcome.started) == (
+    outcome = report.report.outcome
+    assert (report.report.attempt.token, outcome.status, outcome.started) == (
         behind,
         Status.HANDED_BACK,
         False,
@@ -479,7 +474,7 @@ def test_what_waits_behind_a_map_that_turned_out_long_is_recalled_once() -> None
         a.Report,
         s.do(a.AttemptEnded(token=behind, outcome=Outcome(status=Status.HANDED_BACK, started=False))),
     )
-    assert report.request.outcome.status is Status.HANDED_BACK
+    assert report.report.outcome.status is Status.HANDED_BACK
 
 
 def test_a_drain_recalls_what_has_not_begun_and_finishes_the_rest() -> None:
@@ -689,7 +684,7 @@ def test_what_is_to_run_alone_waits_for_what_runs_and_nothing_new_comes_in() -> 
     out = s.do(a.AttemptEnded(token=running, outcome=DONE))
     assert of(a.Claim, out) == [], "its report isn't answered yet"
     (claim,) = of(a.Claim, s.do(a.ReportAnswered(token=running, answer=ReportAnswer.RECORDED)))
-    assert claim.request.message.index == 7
+    assert claim.request.message.task.index == 7
     token = claim.request.token
     assert of(a.Start, s.answer(token, Answer.NEW))
     delivery, _, out = s.deliver(2)
@@ -708,7 +703,7 @@ def test_unclaimed_deliveries_and_offers_go_back_once_for_what_is_to_run_alone()
     s.orders = (Numbered(number=1, order=Offer(message=message(5))), replace(alone(), number=2))
     out = s.wait(1.1)
     assert of(a.GiveBack, out) == [a.GiveBack(delivery=delivery)]
-    assert [item.message.index for item in s.agent._items.values()] == [0, 7]
+    assert [item.message.task.index for item in s.agent._items.values()] == [0, 7]
 
 
 def test_a_claim_that_may_be_recorded_is_settled_before_anything_runs_alone() -> None:
@@ -717,9 +712,9 @@ def test_a_claim_that_may_be_recorded_is_settled_before_anything_runs_alone() ->
     s.do(a.ClaimFailed(token=token))
     s.orders = (alone(),)
     claims = of(a.Claim, s.wait(2.3))
-    assert {x.request.message.index for x in claims} == {0}
+    assert {x.request.message.task.index for x in claims} == {0}
     s.answer(token, Answer.SAME)
-    assert {x.request.message.index for x in of(a.Claim, ends(s, token))} == {7}
+    assert {x.request.message.task.index for x in of(a.Claim, ends(s, token))} == {7}
 
 
 def test_an_offer_to_run_alone_that_its_leader_doesnt_renew_holds_nobody_up() -> None:
@@ -740,7 +735,7 @@ def test_two_that_are_to_run_alone_do_so_one_after_the_other() -> None:
     (first,) = of(a.Claim, s.wait(1.1))
     s.answer(first.request.token, Answer.NEW)
     (second,) = of(a.Claim, ends(s, first.request.token))
-    assert [x.request.message.index for x in (first, second)] == [7, 8]
+    assert [x.request.message.task.index for x in (first, second)] == [7, 8]
 
 
 def test_a_draining_worker_takes_nothing_to_run_alone() -> None:

@@ -17,16 +17,13 @@ from mrq.core.exchange import (
     ClaimRequest,
     Fence,
     ReportAnswer,
-    ReportRequest,
     StoredJob,
     Write,
     WriteAnswer,
 )
 from mrq.core.model import (
-    AttemptId,
     Beat,
     JobState,
-    Kind,
     Outcome,
     Role,
     RunningAttempt,
@@ -37,6 +34,7 @@ from mrq.core.model import (
     WorkerHealth,
 )
 from mrq.core.orders import Kill
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 
 class Table:
@@ -68,9 +66,7 @@ class Table:
     ) -> None:
         self.write(
             WriteTask(
-                job="j",
-                kind=Kind.MAP,
-                index=0,
+                task=TaskRef("j", 0, Kind.MAP, 0),
                 state=state,
                 generation=generation,
                 primary_number=primary,
@@ -81,13 +77,7 @@ class Table:
     def beat(self, worker: str, *tokens: str, boot: str = "b", draining: bool = False) -> None:
         seq = self.beats[worker + boot] = self.beats.get(worker + boot, 0) + 1
         running = tuple(
-            RunningAttempt(
-                job="j",
-                kind=Kind.MAP,
-                index=0,
-                attempt=AttemptId(generation=1, number=1, token=token),
-                role=Role.PRIMARY,
-            )
+            RunningAttempt(attempt=AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 1, token), role=Role.PRIMARY)
             for token in tokens
         )
         slots = Slots(map=1, reduce=1, total=2)
@@ -111,9 +101,7 @@ class Table:
         fits: bool = True,
     ) -> ClaimAnswer:
         message = TaskMessage(
-            job=job,
-            kind=Kind.MAP,
-            index=0,
+            task=TaskRef(job, 0, Kind.MAP, 0),
             generation=generation,
             role=role,
             role_number=number,
@@ -131,12 +119,9 @@ class Table:
         )
         return self.claims.claim(request)[0]
 
-    def report(self, attempt: AttemptId | None, role: Role = Role.PRIMARY, number: int = 1) -> ReportAnswer:
+    def report(self, attempt: AttemptRef | None, role: Role = Role.PRIMARY, number: int = 1) -> ReportAnswer:
         assert attempt is not None
-        request = ReportRequest(
-            job="j",
-            kind=Kind.MAP,
-            index=0,
+        request = AttemptReported(
             attempt=attempt,
             role=role,
             role_number=number,
@@ -208,11 +193,11 @@ def test_nobody_holds_the_role_is_new_and_numbers_only_grow() -> None:
     first = t.claim("t1")
     assert (first.answer, first.attempt) == (
         Answer.NEW,
-        AttemptId(generation=1, number=1, token="t1"),
+        AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 1, "t1"),
     )
     t.task(generation=2)
     second = t.claim("t2", generation=2)
-    assert second.attempt == AttemptId(generation=2, number=2, token="t2")
+    assert second.attempt == AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 2, 2, "t2")
 
 
 def test_the_same_token_gets_the_same_answer() -> None:
@@ -257,7 +242,7 @@ def test_a_holder_without_a_newer_beat_loses_it() -> None:
     taken = t.claim("t2", "w2", held=held)
     assert (taken.answer, taken.attempt) == (
         Answer.NEW,
-        AttemptId(generation=1, number=2, token="t2"),
+        AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 2, "t2"),
     )
     assert t.report(first.attempt) is ReportAnswer.OBSOLETE
     assert t.report(taken.attempt) is ReportAnswer.RECORDED
@@ -489,9 +474,7 @@ def test_store_lost_a_restored_job_has_its_rows_and_nobodys_claims() -> None:
     held = t.claim("t1")
     behind = Fence(incarnation=2, epoch=1, owner="o", seq=0)
     row = WriteTask(
-        job="j",
-        kind=Kind.MAP,
-        index=0,
+        task=TaskRef("j", 0, Kind.MAP, 0),
         state=TaskState.QUEUED,
         generation=2,
         primary_number=1,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_chaos import JOBS, STEPS, Chaos, check
-from machine_script import Script, spec
+from machine_script import Script, parse, spec
 
 from mrq.core import commands as c
 from mrq.core import events as e
@@ -20,7 +20,8 @@ from mrq.core.claims import task_key
 from mrq.core.exchange import Fence, StoredJob, StoredWorker
 from mrq.core.info import JobInfo, StageInfo, TaskInfo
 from mrq.core.machine import Machine, MachineConfig
-from mrq.core.model import Beat, JobSpec, JobState, Kind, Role, TaskState, WorkerHealth
+from mrq.core.model import Beat, JobSpec, JobState, Role, TaskState, WorkerHealth
+from mrq.core.refs import Kind, TaskRef
 from mrq.core.tasks import Trouble
 from mrq.errors import CorruptFileError
 
@@ -46,8 +47,7 @@ class Store:
     def write(self, machine: Machine, made: list[c.Command]) -> None:
         for x in made:
             if isinstance(x, c.WriteTask):
-                key = task_key(x.kind, x.index)
-                self.records.setdefault(x.job, {})[key] = machine.record(x.job, x.kind, x.index)
+                self.records.setdefault(x.job, {})[task_key(x.task)] = machine.record(x.task)
             elif isinstance(x, c.WriteJob):
                 self.jobs[x.job] = x
         for job in machine.jobs():
@@ -58,17 +58,14 @@ class Store:
         found = machine._state.jobs[job]
         recorded = [
             e.AttemptClaimed(
-                job=job,
-                kind=table.kind,
-                index=index,
-                attempt=attempt.id,
+                attempt=attempt.ref,
                 role=attempt.role,
                 role_number=attempt.role_number,
                 worker=attempt.worker,
                 boot=attempt.boot,
             )
             for table in (found.maps, found.reduces)
-            for index, flight in table.flights.items()
+            for flight in table.flights.values()
             for attempt in flight.attempts()
         ]
         return StoredJob(
@@ -177,14 +174,14 @@ def test_a_successor_knows_what_its_predecessor_had_written(steps, cut, embedded
                     same_task(old, new)
                 same_insides(whole, other, name)
             check(other)
-            done = {(name, kind, index) for name in JOBS for kind, index, *_ in other.completed(name)}
+            done = {won.task for name in JOBS for won, _ in other.completed(name)}
             redone = {
-                (x.job, x.kind, x.index)
+                x.task
                 for x in other.handle(e.Restored(embedded=False, incarnation=7), now + AHEAD)
                 if isinstance(x, c.WriteTask) and x.state is not TaskState.COMPLETED
             }
             gone = {w.boot for w in whole._state.workers.all.values() if w.live is WorkerHealth.DEAD}
-            assert not [key for key in done & redone if not _lost_with(whole, key, gone)]
+            assert not [task for task in done & redone if not _lost_with(whole, task, gone)]
             check(other)
         if step is None:
             break
@@ -198,13 +195,12 @@ def test_a_successor_knows_what_its_predecessor_had_written(steps, cut, embedded
             check(other)
 
 
-def _lost_with(machine: Machine, key: tuple[str, Kind, int], gone: set[str]) -> bool:
+def _lost_with(machine: Machine, task: TaskRef, gone: set[str]) -> bool:
     """A map's output is on the disk of a boot that isn't its worker's any more."""
-    job, kind, index = key
-    table = machine._state.jobs[job].table(kind)
-    worker, boot = machine._state.jobs[job].boots[table.boot[index]]
+    job = machine._state.jobs[task.job]
+    worker, boot = job.boots[job.table(task.kind).boot[task.index]]
     known = machine._state.workers.all.get(worker)
-    return kind is Kind.MAP and (boot in gone or (known is not None and known.boot != boot))
+    return task.kind is Kind.MAP and (boot in gone or (known is not None and known.boot != boot))
 
 
 def cut(s: Script, store: Store) -> None:
@@ -391,7 +387,7 @@ def test_a_finished_tasks_record_is_small_and_made_and_read_in_few_steps():
     s.run(*(f"m{i}" for i in range(1000)), worker="w1")
     sizes = [len(data) for key, data in s.store.records["j"].items() if key[0] == "m"]
     assert sum(sizes) / len(sizes) < 200
-    made = calls(lambda: [s.machine.record("j", Kind.MAP, index) for index in range(1000)])
+    made = calls(lambda: [s.machine.record(parse(f"m{index}")) for index in range(1000)])
     stored = s.store.stored(s.machine, "j")
     read = calls(lambda: Machine(MachineConfig()).adopt(stored, s.now))
     print(f"{made / 1000:.1f} calls to make a record, {read / 1000:.1f} to adopt one")

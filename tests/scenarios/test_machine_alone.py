@@ -6,14 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from machine_script import Claim, Offered, Script
+from machine_script import Claim, Offered, Script, parse
 from test_machine_adopt import Kept, cut
 
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core import records, wire
 from mrq.core.machine import Machine, MachineConfig
-from mrq.core.model import JobState, Kind, TaskState
+from mrq.core.model import JobState, TaskState
+from mrq.core.refs import Kind
 
 
 def with_workers(*names: str, config: MachineConfig | None = None, **more: Any) -> Script:
@@ -39,7 +40,7 @@ def lost_twice(s: Script, task: str = "m0") -> Offered:
 
 def taken(s: Script, offer: Offered) -> Claim:
     m = offer.message
-    return s.claim(f"{m.job}/{m.kind.value}{m.index}", offer.worker)
+    return s.claim(f"{m.task.job}/{m.task.kind.value}{m.task.index}", offer.worker)
 
 
 def test_the_first_losses_are_run_as_before_and_then_it_runs_alone() -> None:
@@ -94,7 +95,7 @@ def test_three_losses_alone_are_poison_named_with_record_and_workers(workers: tu
         died.append(offer.worker)
         lose(s, offer.worker)
         if n < 2:
-            (offer,) = [x for x in s.offered() if x.message.index == 0]
+            (offer,) = [x for x in s.offered() if x.message.task.index == 0]
     assert s.state() is JobState.FAILED
     assert s.error().startswith(
         "m-00000 took its worker down 3 times while nothing else ran there, last heard of at "
@@ -196,7 +197,7 @@ def test_a_reduce_runs_alone_once_all_maps_are_there() -> None:
     s.advance(5)
     assert s.is_("r0", TaskState.IDLE)
     s.run("m1", worker="w2")
-    (offer,) = [x for x in s.offered(s.advance(2)) if x.message.kind is Kind.REDUCE]
+    (offer,) = [x for x in s.offered(s.advance(2)) if x.message.task.kind is Kind.REDUCE]
     assert offer.message.alone
     s.done(taken(s, offer))
     assert s.state() is JobState.COMMITTING
@@ -234,7 +235,7 @@ def test_it_gets_no_backup_and_others_do() -> None:
     for n in range(1, 7):
         s.run(f"m{n}", worker=straggler.worker)
     s.advance(10)
-    backups = [x.message.index for x in s.offered(s.log) if x.message.role.value == "backup"]
+    backups = [x.message.task.index for x in s.offered(s.log) if x.message.role.value == "backup"]
     assert backups == [7]
     s.done(claim)
 
@@ -285,16 +286,16 @@ def test_a_reduce_alone_whose_maps_are_lost_gives_its_worker_back() -> None:
     for _ in range(2):
         s.claim("r0", other)
         lose(s, other)
-    (reduce,) = [x for x in s.offered(s.log) if x.message.kind is Kind.REDUCE]
+    (reduce,) = [x for x in s.offered(s.log) if x.message.task.kind is Kind.REDUCE]
     claim = taken(s, reduce)
     s.log.clear()
-    s.do(e.OutputMissing(job="j", kind=Kind.MAP, index=0, attempt=made.attempt))
+    s.do(e.OutputMissing(attempt=made.attempt))
     assert claim.attempt.token in s.killed(), "it waits for what nobody could run"
     s.advance(2)
-    (again,) = [x for x in s.offered(s.log) if x.message.kind is Kind.MAP]
+    (again,) = [x for x in s.offered(s.log) if x.message.task.kind is Kind.MAP]
     s.done(taken(s, again))
     s.advance(2)
-    (reduce,) = [x for x in s.offered(s.log) if x.message.kind is Kind.REDUCE]
+    (reduce,) = [x for x in s.offered(s.log) if x.message.task.kind is Kind.REDUCE]
     s.done(taken(s, reduce))
     assert s.state() is JobState.COMMITTING
 
@@ -350,7 +351,7 @@ def test_takeover_of_what_is_offered_or_runs_alone() -> None:
         s.log.clear()
         cut(s, s.store)
         assert list(s.machine._state.workers.kept) == [offer.worker]
-        assert not [x for x in s.of(c.PublishTask, s.log) if x.message.index == 0], "never on the queue"
+        assert not [x for x in s.of(c.PublishTask, s.log) if x.message.task.index == 0], "never on the queue"
         if not claimed:
             (offer,) = [x for x in s.offered(s.advance(12)) if x.message.alone]
             taken(s, offer)
@@ -365,7 +366,7 @@ def test_records_and_checkpoints_of_before_are_read() -> None:
     lose(s, "w1")
     job = s.machine._state.jobs["j"]
     job.maps.trouble[0].workers_lost = ["w1"]  # as it was written: distinct workers
-    row = wire.unpack(s.machine.record("j", Kind.MAP, 0))
+    row = wire.unpack(s.machine.record(parse("m0")))
     assert row[17][-2:] == [0, None]
     row[16], row[17] = row[16][:-1], row[17][:-2]
     records._take_task(job, job.maps, 0, row, 0.0)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from machine_script import Claim, Script, spec
+from machine_script import Claim, Script, parse, spec
 
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.machine import MachineConfig
-from mrq.core.model import JobState, Kind, Outcome, Purpose, Status, TaskState, WorkerHealth
+from mrq.core.model import JobState, Outcome, Purpose, Status, TaskState, WorkerHealth
 from mrq.core.orders import DropJob
+from mrq.core.refs import Kind, TaskRef
 
 
 def two_by_one(config: MachineConfig | None = None, **more: object) -> Script:
@@ -42,10 +45,10 @@ def test_every_task_record_is_written_before_its_message():
     written = set()
     for command in s.log:
         if isinstance(command, c.WriteTask):
-            written.add((command.kind, command.index, command.generation))
+            written.add((command.task, command.generation))
         if isinstance(command, c.PublishTask):
             m = command.message
-            assert (m.kind, m.index, m.generation) in written
+            assert (m.task, m.generation) in written
 
 
 def test_timestamps_are_queued_started_updated_finished():
@@ -103,7 +106,7 @@ def test_a_sampling_job_ends_without_a_commit():
     s.run("m1", worker="w1")
     assert s.state() is JobState.DONE
     assert not s.of(c.StartCommit, s.log)
-    assert s.machine.results("j")[Kind.MAP, 0].sample == b"keys"
+    assert s.machine.results("j")[parse("m0")].sample == b"keys"
 
 
 def test_submitting_the_same_job_twice_changes_nothing():
@@ -176,9 +179,6 @@ def test_a_report_under_another_role_number_changes_nothing():
     s = two_by_one()
     claim = s.claim("m0", "w1")
     other = e.AttemptReported(
-        job="j",
-        kind=Kind.MAP,
-        index=0,
         attempt=claim.attempt,
         role=claim.message.role,
         role_number=7,
@@ -198,22 +198,15 @@ def test_events_of_unknown_jobs_workers_and_tasks_change_nothing():
     s = two_by_one()
     claim = s.claim("m0", "w1")
     for job, index in (("nope", 0), ("j", 99)):
-        base = {"job": job, "kind": Kind.MAP, "index": index, "attempt": claim.attempt}
+        task = TaskRef(job, 0, Kind.MAP, index)
+        base = {"attempt": claim.attempt._replace(task=task)}
         held = {"role": claim.message.role, "role_number": 1, "worker": "w9", "boot": "b"}
         events = [
             e.AttemptClaimed(**base, **held),
             e.AttemptReported(**base, **held, outcome=outcome_of(s, claim)),
             e.OutputMissing(**base),
             e.OutputRecovered(**base, worker="w", boot="b", result=s.result(claim)),
-            e.MessageDied(
-                job=job,
-                kind=Kind.MAP,
-                index=index,
-                generation=1,
-                role=claim.message.role,
-                role_number=1,
-                reason="returned",
-            ),
+            e.MessageDied(message=replace(claim.message, task=task), reason="returned"),
         ]
         for event in events:
             assert s.do(event) == []
@@ -233,7 +226,7 @@ def test_events_of_unknown_jobs_workers_and_tasks_change_nothing():
 
 def test_an_unclaimed_message_is_published_again_under_a_new_id():
     s = two_by_one(maps=1)
-    first = s.messages["j", Kind.MAP, 0, s.of(c.PublishTask, s.log)[0].message.role]
+    first = s.messages[parse("m0"), s.of(c.PublishTask, s.log)[0].message.role]
     out = s.advance(10.5)
     assert s.published(out) == ["m0"]
     again = s.of(c.PublishTask, out)[0].message
@@ -260,17 +253,7 @@ def test_a_returned_message_is_published_again_but_not_for_ever():
     s = two_by_one(maps=1)
     for _ in range(11):
         m = s.of(c.PublishTask, s.log)[-1].message
-        s.do(
-            e.MessageDied(
-                job="j",
-                kind=Kind.MAP,
-                index=0,
-                generation=m.generation,
-                role=m.role,
-                role_number=m.role_number,
-                reason="unroutable",
-            )
-        )
+        s.do(e.MessageDied(message=m, reason="unroutable"))
         s.advance(31)
         if s.state() is JobState.FAILED:
             break

@@ -259,7 +259,7 @@ def test_a_straggler_gets_a_backup_on_another_worker():
     assert offer.worker in ("w2", "w3")
     assert (m.role, m.role_number, m.not_worker) == (Role.BACKUP, 1, "w1")
     writes = [w for w in s.of(c.WriteTask) if w.backup_number]
-    assert [(w.index, w.primary_number, w.backup_number) for w in writes] == [(4, 1, 1)]
+    assert [(w.task.index, w.primary_number, w.backup_number) for w in writes] == [(4, 1, 1)]
 
 
 def test_no_backup_before_most_of_the_stage_is_done():
@@ -343,7 +343,7 @@ def test_an_offered_backup_that_nobody_claims_is_withdrawn():
     s, _ = near_the_end()
     s.advance(5)
     out = s.advance(11)
-    writes = [(w.index, w.backup_number) for w in s.of(c.WriteTask, out)]
+    writes = [(w.task.index, w.backup_number) for w in s.of(c.WriteTask, out)]
     assert (4, 0) in writes
 
 
@@ -385,7 +385,7 @@ def test_a_worker_without_a_folder_charges_nothing_and_another_one_is_preferred(
     s.advance(1)
     assert (s.view().losses, s.view().failures) == (0, 0)
     assert s.published() == []
-    assert [(o.worker, o.message.index) for o in s.offered(s.log)] == [("w2", 0)]
+    assert [(o.worker, o.message.task.index) for o in s.offered(s.log)] == [("w2", 0)]
 
 
 def test_a_folder_that_stays_away_with_nowhere_else_to_go_ends_the_job_by_name():

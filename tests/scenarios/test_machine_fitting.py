@@ -22,7 +22,7 @@ def mixed(**more: object) -> Script:
 
 
 def offers(s: Script, where: list[c.Command] | None = None) -> list[tuple[str, str]]:
-    return [(f"{x.message.kind.value}{x.message.index}", x.worker) for x in s.offered(where)]
+    return [(f"{x.message.task.kind.value}{x.message.task.index}", x.worker) for x in s.offered(where)]
 
 
 def test_what_every_worker_may_run_goes_through_the_queue():

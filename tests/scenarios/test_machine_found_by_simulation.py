@@ -6,7 +6,7 @@ from machine_script import Script
 
 from mrq.core import events as e
 from mrq.core.machine import MachineConfig, ReduceStart
-from mrq.core.model import Beat, Kind, Slots, TaskState
+from mrq.core.model import Beat, Slots, TaskState
 
 
 def test_a_late_beat_of_an_older_boot_hides_the_newer_one_for_some_seconds_at_most():
@@ -47,7 +47,7 @@ def test_maps_that_must_run_again_get_room_under_max_running():
     reduces = [s.claim("r0", "w1"), s.claim("r1", "w1")]
     winner = s.winner("m0")
     assert winner is not None
-    s.do(e.OutputMissing(job="j", kind=Kind.MAP, index=0, attempt=winner))
+    s.do(e.OutputMissing(attempt=winner))
     out = s.advance(8)
     assert len(set(s.killed(out)) & {claim.attempt.token for claim in reduces}) == 1
     s.run("m0", worker="w1")

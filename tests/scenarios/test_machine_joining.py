@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from machine_script import Script
+from machine_script import Script, named, parse
 
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.exchange import StoredWorker
 from mrq.core.machine import Machine, MachineConfig
-from mrq.core.model import Beat, JobState, Kind, Slots, TaskState, WorkerHealth
+from mrq.core.model import Beat, JobState, Slots, TaskState, WorkerHealth
 from mrq.core.orders import Drain, Notify, Release
+from mrq.core.refs import Kind
 from mrq.core.worker_info import WorkerInfo
 
 
@@ -206,9 +207,9 @@ def test_store_lost_completed_work_is_kept_and_all_else_begins_again_under_other
     s.run("m0", worker="w1")
     running = s.claim("m1", "w2")
     made = s.do(e.StoreLost())
-    rows = {(x.kind, x.index): x for x in s.of(c.WriteTask)}
-    assert rows[Kind.MAP, 0].state is TaskState.COMPLETED
-    assert {rows[Kind.MAP, i].generation for i in (1, 2)} == {2}
+    rows = {x.task: x for x in s.of(c.WriteTask)}
+    assert rows[parse("m0")].state is TaskState.COMPLETED
+    assert {rows[parse(f"m{i}")].generation for i in (1, 2)} == {2}
     assert [x.location.map_index for x in s.of(c.WriteLocation)] == [0]
     assert s.killed() == [running.attempt.token]
     assert "m0" not in s.published(made)
@@ -243,12 +244,12 @@ def test_two_jobs_share_several_workers_by_their_priority_and_a_cap_is_kept():
         views = {job: s.view(job).maps for job in "abc"}
         assert views["c"].queued + views["c"].running <= 2
         ready = sorted(
-            (k for k in s.messages if k[1] is Kind.MAP and s.is_(f"{k[0]}/m{k[2]}", TaskState.QUEUED)),
+            (k for k in s.messages if k[0].kind is Kind.MAP and s.is_(named(k[0]), TaskState.QUEUED)),
             key=lambda k: s.messages[k].publish_id.partition("-")[2].zfill(9),
         )
-        job, kind, index, _ = ready[0]
-        s.run(f"{job}/m{index}", worker=f"w{1 + turn % 3}")
-        del s.messages[job, kind, index, ready[0][3]]
-        done[job] += 1
+        task, role = ready[0]
+        s.run(named(task), worker=f"w{1 + turn % 3}")
+        del s.messages[task, role]
+        done[task.job] += 1
     assert 1.6 < done["a"] / done["b"] < 2.4
     assert done["c"] > 0

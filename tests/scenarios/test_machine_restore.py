@@ -12,11 +12,8 @@ from machine_script import Script, spec
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.machine import Machine, MachineConfig
-from mrq.core.model import (
-    JobState,
-    Kind,
-    TaskState,
-)
+from mrq.core.model import JobState, TaskState
+from mrq.core.refs import Kind
 from mrq.errors import CorruptFileError
 
 
@@ -110,7 +107,7 @@ def test_embedded_what_was_in_progress_is_requeued_uncharged_and_the_view_is_wri
     s.claim("m1", "w1")
     s.machine = Machine.load(s.machine.save(), s.now)
     s.do(e.Restored(embedded=True))
-    latest = {w.index: w for w in s.of(c.WriteTask) if w.kind is Kind.MAP}
+    latest = {w.task.index: w for w in s.of(c.WriteTask) if w.task.kind is Kind.MAP}
     assert latest[0].state is TaskState.COMPLETED
     assert latest[0].winner == s.winner("m0")
     assert [(latest[i].state, latest[i].generation) for i in (1, 2)] == [(TaskState.QUEUED, 2)] * 2
@@ -128,15 +125,7 @@ def test_embedded_recovered_outputs_under_the_new_boot_are_kept_on_retry():
     s.fail(s.claim("m1", "w1"))
     s.machine = Machine.load(s.machine.save(), s.now)
     s.do(e.Restored(embedded=True))
-    recovered = e.OutputRecovered(
-        job="j",
-        kind=Kind.MAP,
-        index=0,
-        attempt=done.attempt,
-        worker="w1",
-        boot="w1-boot2",
-        result=s.result(done),
-    )
+    recovered = e.OutputRecovered(attempt=done.attempt, worker="w1", boot="w1-boot2", result=s.result(done))
     s.do(recovered)
     s.do(e.RetryRequested(job="j"))
     assert s.published() == ["m1"]

@@ -9,7 +9,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.machine import MachineConfig
 from mrq.core.machine_config import ReduceStart
-from mrq.core.model import JobState, Kind, Status, TaskState
+from mrq.core.model import JobState, Status, TaskState
 
 
 def mapped(
@@ -180,7 +180,7 @@ def test_a_map_that_reported_from_a_dead_boot_does_not_count():
 
 def rerun(s: Script, index: int, digest: int, worker: str = "w2") -> None:
     """Lose a map's output and make it again, coming out as `digest`."""
-    s.do(e.OutputMissing(job="j", kind=Kind.MAP, index=index, attempt=s.winner(f"m{index}")))
+    s.do(e.OutputMissing(attempt=s.winner(f"m{index}")))
     s.done(s.claim(f"m{index}", worker), digest=digest)
 
 
@@ -244,8 +244,8 @@ def test_while_committing_nothing_goes_back():
     s.run("r0", worker="w2")
     assert s.state() is JobState.COMMITTING
     before = s.machine.save()
-    assert s.do(e.OutputMissing(job="j", kind=Kind.MAP, index=0, attempt=s.winner("m0"))) == []
-    assert s.do(e.OutputMissing(job="j", kind=Kind.REDUCE, index=0, attempt=s.winner("r0"))) == []
+    assert s.do(e.OutputMissing(attempt=s.winner("m0"))) == []
+    assert s.do(e.OutputMissing(attempt=s.winner("r0"))) == []
     assert s.machine.save() == before
     for worker in s.workers.values():
         worker.silent = True
@@ -282,18 +282,7 @@ def test_records_emitted_must_be_records_consumed():
 
 
 def recovered(s: Script, task: str, claim: Claim, boot: str = "w1-boot2") -> None:
-    m = claim.message
-    s.do(
-        e.OutputRecovered(
-            job="j",
-            kind=m.kind,
-            index=m.index,
-            attempt=claim.attempt,
-            worker="w1",
-            boot=boot,
-            result=s.result(claim),
-        )
-    )
+    s.do(e.OutputRecovered(attempt=claim.attempt, worker="w1", boot=boot, result=s.result(claim)))
 
 
 def test_a_recovered_output_completes_an_idle_or_running_task():
@@ -338,11 +327,7 @@ def test_recovered_reduces_that_consumed_other_outputs_run_again():
     s = mapped(reducers=2)
     r0 = s.claim("r0", "w2")
     wrong = s.result(r0, digest=5)
-    s.do(
-        e.OutputRecovered(
-            job="j", kind=Kind.REDUCE, index=0, attempt=r0.attempt, worker="w2", boot="b", result=wrong
-        )
-    )
+    s.do(e.OutputRecovered(attempt=r0.attempt, worker="w2", boot="b", result=wrong))
     assert s.task("r0").state is not TaskState.COMPLETED
     s.run("r0", "r1", worker="w3")
     assert s.state() is JobState.COMMITTING
@@ -351,7 +336,7 @@ def test_recovered_reduces_that_consumed_other_outputs_run_again():
 def test_a_missing_reduce_output_runs_the_reduce_again():
     s = mapped(reducers=2)
     s.run("r0", worker="w2")
-    s.do(e.OutputMissing(job="j", kind=Kind.REDUCE, index=0, attempt=s.winner("r0")))
+    s.do(e.OutputMissing(attempt=s.winner("r0")))
     assert s.published() == ["r0"]
     assert s.view().reduces.records_in == 0
 
@@ -360,7 +345,7 @@ def test_missing_output_of_another_attempt_is_stale():
     s = mapped()
     old = s.winner("m0")
     rerun(s, 0, 1000)
-    assert s.do(e.OutputMissing(job="j", kind=Kind.MAP, index=0, attempt=old)) == []
+    assert s.do(e.OutputMissing(attempt=old)) == []
 
 
 # Slots.

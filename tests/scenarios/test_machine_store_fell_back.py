@@ -24,7 +24,8 @@ from mrq.core.digest import consumed
 from mrq.core.exchange import Batch, Fence, WriteAnswer
 from mrq.core.info import JobInfo, TaskInfo
 from mrq.core.machine import Machine
-from mrq.core.model import JobState, Kind, Outcome, Slots, Status, TaskMessage, TaskResult, TaskState
+from mrq.core.model import JobState, Outcome, Slots, Status, TaskMessage, TaskResult, TaskState
+from mrq.core.refs import Kind
 
 
 class Cluster:
@@ -52,8 +53,8 @@ class Cluster:
         writes = tuple(x for x in made if isinstance(x, c.WriteJob | c.WriteTask | c.WriteLocation))
         if writes:
             self.seq += 1
-            tasks = [(x.kind, x.index) for x in writes if isinstance(x, c.WriteTask)]
-            records = tuple((task_key(*task), self.machine.record("j", *task)) for task in tasks)
+            tasks = [x.task for x in writes if isinstance(x, c.WriteTask)]
+            records = tuple((task_key(task), self.machine.record(task)) for task in tasks)
             job = self.machine.job_record("j")
             batch = Batch(job="j", fence=self.fence(), writes=writes, records=records, job_record=job)
             assert self.claims.write(batch) is WriteAnswer.WRITTEN
@@ -81,7 +82,7 @@ class Cluster:
                     self.feed(a.AttemptStarted(token=self.token))
                 case a.Kill(token=token):
                     self.feed(a.AttemptEnded(token=token, outcome=Outcome(status=Status.SUPERSEDED)))
-                case a.Report(request=report):
+                case a.Report(report=report):
                     said, reported = self.claims.report(report)
                     self.told += [reported] if reported is not None else []
                     self.feed(a.ReportAnswered(token=report.attempt.token, answer=said))
@@ -205,7 +206,7 @@ def read_and_forgotten() -> tuple[Cluster, str]:
     cluster.hear()
     second, _ = cluster.start()
     reduce, message = cluster.start()
-    assert message.kind is Kind.REDUCE
+    assert message.task.kind is Kind.REDUCE
     then = deepcopy(cluster.claims)
     cluster.done(second)
     cluster.hear()
@@ -222,7 +223,7 @@ def finish(cluster: Cluster, digest: int) -> None:
             cluster.done(reduce, consumed(0, 7) + consumed(1, digest))
         else:
             token, message = cluster.start()
-            if message.kind is Kind.REDUCE:
+            if message.task.kind is Kind.REDUCE:
                 reduce = token
             else:
                 cluster.done(token, digest)

@@ -73,9 +73,7 @@ def test_a_dead_worker_that_beats_again_is_alive_and_its_old_attempts_are_killed
 
 def line_of(claim: Claim) -> RunningAttempt:
     m = claim.message
-    return RunningAttempt(
-        job=m.job, kind=m.kind, index=m.index, attempt=claim.attempt, role=m.role, phase="mapping"
-    )
+    return RunningAttempt(attempt=claim.attempt, role=m.role, phase="mapping")
 
 
 def test_a_kill_is_repeated_only_now_and_then():

@@ -11,14 +11,12 @@ from machine_script import spec
 from mrq.adapters.memory import MemoryBroker, MemoryStore
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.exchange import Answer, Batch, ClaimRequest, Fence, ReportRequest, WriteAnswer
+from mrq.core.exchange import Answer, AttemptReported, Batch, ClaimRequest, Fence, WriteAnswer
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import (
-    AttemptId,
     Beat,
     JobSpec,
     JobState,
-    Kind,
     Outcome,
     Role,
     RunningAttempt,
@@ -29,6 +27,7 @@ from mrq.core.model import (
     TaskState,
 )
 from mrq.core.orders import Drain, Numbered
+from mrq.core.refs import AttemptRef, Kind
 from mrq.errors import OperatorError
 from mrq.master.loop import Master
 from mrq.master.outbox import found_in
@@ -173,26 +172,23 @@ class Rig:
         self.inbox.clear()
         return found
 
-    def claim(self, message: TaskMessage) -> AttemptId:
+    def claim(self, message: TaskMessage) -> AttemptRef:
         self.tokens += 1
         token = f"t{self.tokens}"
         (answer,) = self.store.claim([ClaimRequest(message=message, worker="w", boot="b", token=token)])
         assert answer.answer is Answer.NEW, answer
         assert answer.attempt is not None
         m = message
-        self.running[token] = RunningAttempt(
-            job=m.job, kind=m.kind, index=m.index, attempt=answer.attempt, role=m.role
-        )
+        self.running[token] = RunningAttempt(attempt=answer.attempt, role=m.role)
         self.step()
         return answer.attempt
 
-    def done(self, message: TaskMessage, attempt: AttemptId) -> None:
-        result = TaskResult(records_in=1, bytes_in=1, records_out=1, bytes_out=1, digest=7 + message.index)
+    def done(self, message: TaskMessage, attempt: AttemptRef) -> None:
+        result = TaskResult(
+            records_in=1, bytes_in=1, records_out=1, bytes_out=1, digest=7 + message.task.index
+        )
         outcome = Outcome(status=Status.DONE, result=result)
-        request = ReportRequest(
-            job=message.job,
-            kind=message.kind,
-            index=message.index,
+        request = AttemptReported(
             attempt=attempt,
             role=Role.PRIMARY,
             role_number=message.role_number,
@@ -208,7 +204,7 @@ class Rig:
         self.beat()
         self.master.submit(spec(maps=maps), b"code")
         self.step()
-        return [m for m in self.messages() if m.kind is Kind.MAP]
+        return [m for m in self.messages() if m.task.kind is Kind.MAP]
 
     def states(self) -> list[TaskState]:
         return [task.state for task in self.master._machine.tasks("j") if task.stage == "map"]
@@ -226,7 +222,7 @@ def test_a_store_that_is_away_gets_the_same_batch_again_and_nothing_is_published
     assert r.messages() == []
     r.store.away = False
     r.step(0.5)
-    assert sorted(m.index for m in r.messages()) == [0, 1]
+    assert sorted(m.task.index for m in r.messages()) == [0, 1]
     assert [text for text in r.said if "again" in text]
 
 
@@ -315,8 +311,8 @@ def test_a_wiped_store_is_written_back_and_the_job_goes_on(initialised: bool) ->
     assert r.reply.live == frozenset()  # what ran has ended
     assert running.token not in r.reply.live
     r.running.clear()
-    (again,) = [m for m in r.messages() if m.kind is Kind.MAP]
-    assert (again.index, again.generation) == (1, 2)
+    (again,) = [m for m in r.messages() if m.task.kind is Kind.MAP]
+    assert (again.task.index, again.generation) == (1, 2)
     r.done(again, r.claim(again))
     assert r.states() == [TaskState.COMPLETED] * 2
 
@@ -408,7 +404,7 @@ def test_an_open_whose_answer_was_lost_as_the_epoch_changed_is_no_loss() -> None
     assert fence is not None
     assert (fence.incarnation, fence.epoch) == (2, 5)
     assert first.generation == 1
-    assert [m.generation for m in r.messages() if m.index == 0] == [2]
+    assert [m.generation for m in r.messages() if m.task.index == 0] == [2]
 
 
 def test_a_successor_of_a_leader_that_died_restoring_goes_on_above_its_fences() -> None:
@@ -426,7 +422,7 @@ def test_takeover_by_another_master_goes_on_from_the_records() -> None:
     attempt = r.claim(second)
     r.lead(2)
     assert r.states() == [TaskState.COMPLETED, TaskState.RUNNING, TaskState.QUEUED]
-    assert [m.index for m in r.messages() if m.kind is Kind.MAP] == [2]
+    assert [m.task.index for m in r.messages() if m.task.kind is Kind.MAP] == [2]
     r.done(second, attempt)
     assert r.states()[1] is TaskState.COMPLETED
 

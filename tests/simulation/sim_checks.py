@@ -12,9 +12,8 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.exchange import Batch, StoredJob, Write
 from mrq.core.machine import Machine
-from mrq.core.model import AttemptId, JobSpec, JobState, Kind, Role, Status, TaskState, task_name
-
-Task = tuple[str, Kind, int]
+from mrq.core.model import JobSpec, JobState, Role, Status, TaskState
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 #: More attempts of one task than any plan can justify.
 ATTEMPTS_MAX = 80
@@ -31,10 +30,7 @@ class Broken(AssertionError):
 class Staged:
     """A part as an attempt wrote it: which output of each map went in."""
 
-    job: str
-    kind: Kind
-    index: int
-    token: str
+    attempt: AttemptRef
     consumed: dict[int, int]
 
 
@@ -45,29 +41,31 @@ class Oracle:
     specs: dict[str, JobSpec] = field(default_factory=dict)
     nondeterministic: set[str] = field(default_factory=set)
     deadly: set[str] = field(default_factory=set)  #: jobs with a task that takes its worker down
-    alone: dict[Task, set[tuple[str, str]]] = field(default_factory=dict)  #: boots that took it to run alone
+    alone: dict[TaskRef, set[tuple[str, str]]] = field(
+        default_factory=dict
+    )  #: boots that took it to run alone
     cancelled: set[str] = field(default_factory=set)
-    rows: dict[Task, c.WriteTask] = field(default_factory=dict)
+    rows: dict[TaskRef, c.WriteTask] = field(default_factory=dict)
     jobs: dict[str, JobState] = field(default_factory=dict)
-    numbers: dict[Task, int] = field(default_factory=dict)
-    holders: dict[tuple[Task, Role], AttemptId] = field(default_factory=dict)  #: claimed last
-    attempts: Counter[Task] = field(default_factory=Counter)
-    finished: dict[str, Task] = field(default_factory=dict)  #: tokens that came to DONE
-    ended: Counter[tuple[Task, Status]] = field(default_factory=Counter)
+    numbers: dict[TaskRef, int] = field(default_factory=dict)
+    holders: dict[tuple[TaskRef, Role], AttemptRef] = field(default_factory=dict)  #: claimed last
+    attempts: Counter[TaskRef] = field(default_factory=Counter)
+    finished: dict[str, TaskRef] = field(default_factory=dict)  #: tokens that came to DONE
+    ended: Counter[tuple[TaskRef, Status]] = field(default_factory=Counter)
     fetches: Counter[tuple[str, int]] = field(default_factory=Counter)  #: failed ones, by map
     staged: dict[str, Staged] = field(default_factory=dict)
     committed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     over: dict[str, tuple[JobState, str | None]] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)  #: of each epoch, whose writes were accepted
     epochs: dict[str, int] = field(default_factory=dict)  #: of each job, the last one that wrote
-    generations: dict[Task, int] = field(default_factory=dict)  #: the highest that was ever claimed
+    generations: dict[TaskRef, int] = field(default_factory=dict)  #: the highest that was ever claimed
     damaged: bool = False  #: the store has lost something, and wasn't restored yet
     no_room: Callable[[JobSpec], bool] = lambda spec: False  #: does a job find the disks full?
     dialled: set[tuple[str, str]] | None = None  #: boots that were dialled back; None: nobody is
 
     def claimed(self, event: e.AttemptClaimed) -> None:
         """A claim was granted: numbers only grow, attempts are bounded, the role was authorised."""
-        task = (event.job, event.kind, event.index)
+        task = event.attempt.task
         if event.attempt.number <= self.numbers.get(task, 0):
             raise Broken(f"{task}: number {event.attempt.number} after {self.numbers[task]}")
         if self.dialled is not None and (event.worker, event.boot) not in self.dialled:
@@ -83,25 +81,25 @@ class Oracle:
 
     def live(self, event: e.AttemptClaimed | e.AttemptReported) -> bool:
         """Is it the attempt of an authorised role, by what the leader persisted?"""
-        row = self.rows.get((event.job, event.kind, event.index))
+        row = self.rows.get(event.attempt.task)
         if row is None or row.state is TaskState.COMPLETED or row.generation != event.attempt.generation:
             return False
         number = row.primary_number if event.role is Role.PRIMARY else row.backup_number
-        over = self.jobs.get(event.job) not in (None, JobState.PENDING, JobState.RUNNING)
+        over = self.jobs.get(event.attempt.task.job) not in (None, JobState.PENDING, JobState.RUNNING)
         return number == event.role_number > 0 and not over
 
     def recorded(self, event: e.AttemptReported) -> None:
         """The store took a report: only of a live attempt, and of the one that holds the role."""
-        task = (event.job, event.kind, event.index)
+        task = event.attempt.task
         if not self.live(event) or self.holders[task, event.role] != event.attempt:
             row = self.rows.get(task)
             raise Broken(f"a dead attempt's report was recorded: {event}; the task is {row}")
 
     def decided(self, event: object, made: list[c.Command]) -> None:
         """The leader handled an event: what it is going to write, before it is written."""
-        dead: Task | None = None
+        dead: TaskRef | None = None
         if isinstance(event, e.AttemptReported) and not self.live(event):
-            dead = (event.job, event.kind, event.index)
+            dead = event.attempt.task
         for command in made:
             if isinstance(command, c.WriteTask):
                 self._write(command, dead)
@@ -129,13 +127,13 @@ class Oracle:
             raise Broken(f"{job} was restored into a store that has lost nothing")
         for row in stored.writes:
             if isinstance(row, c.WriteTask) and row.state is not TaskState.COMPLETED:
-                claimed = self.generations.get((job, row.kind, row.index), 0)
+                claimed = self.generations.get(row.task, 0)
                 if row.generation <= claimed:
                     raise Broken(f"{row} was restored: what was claimed in generation {claimed} may live on")
         for table in (self.rows, self.numbers):
-            for key in [key for key in table if key[0] == job]:
+            for key in [key for key in table if key.job == job]:
                 del table[key]
-        for holder in [key for key in self.holders if key[0][0] == job]:
+        for holder in [key for key in self.holders if key[0].job == job]:
             del self.holders[holder]
         self.epochs[job] = stored.fence.epoch
         self._written(stored.writes)
@@ -150,8 +148,8 @@ class Oracle:
                 if write.state in _OVER and self.over.get(write.job) != (write.state, write.error):
                     self._end(told)
 
-    def _write(self, row: c.WriteTask, dead: Task | None) -> None:
-        task = (row.job, row.kind, row.index)
+    def _write(self, row: c.WriteTask, dead: TaskRef | None) -> None:
+        task = row.task
         old = self.rows.get(task)
         before = old.generation if old is not None else 1
         if row.generation < before:
@@ -186,16 +184,17 @@ class Oracle:
         if frozen != names:
             raise Broken(f"{command.job}: commits {names} after {frozen}")
         parts = [self.staged.get(name) for name in names]
-        if [part.index for part in parts if part is not None] != list(range(n)):
+        if [part.attempt.task.index for part in parts if part is not None] != list(range(n)):
             raise Broken(f"{command.job}: {n} parts are expected, committed are {names}")
         used: dict[int, int] = {}
         for part in parts:
             assert part is not None
-            row = self.rows[command.job, kind, part.index]
-            if row.winner is None or row.winner.token != part.token:
-                raise Broken(f"{command.job}: part {part.index} is {part.token}'s, the winner {row.winner}")
+            index = part.attempt.task.index
+            row = self.rows[TaskRef(command.job, 0, kind, index)]
+            if row.winner is None or row.winner.token != part.attempt.token:
+                raise Broken(f"{command.job}: part {index} is {part.attempt}'s, the winner {row.winner}")
             if kind is Kind.REDUCE and sorted(part.consumed) != list(range(len(spec.splits))):
-                raise Broken(f"{command.job}: part {part.index} consumed maps {sorted(part.consumed)}")
+                raise Broken(f"{command.job}: part {index} consumed maps {sorted(part.consumed)}")
             for index, digest in part.consumed.items():
                 if used.setdefault(index, digest) != digest:
                     raise Broken(f"{command.job}: parts consumed different outputs of map {index}")
@@ -215,7 +214,7 @@ class Oracle:
         """A job may fail only by a bound that was really reached."""
         spec = self.specs[job]
         match = re.search(r"\b([mr])-(\d{5})\b", error)
-        task: Task = (job, Kind(match[1]), int(match[2])) if match else (job, Kind.MAP, -1)
+        task = TaskRef(job, 0, *((Kind(match[1]), int(match[2])) if match else (Kind.MAP, -1)))
 
         def count(*statuses: Status) -> int:
             return sum(self.ended[task, status] for status in statuses)
@@ -230,7 +229,7 @@ class Oracle:
         elif "killed its executor" in error or "couldn't be begun" in error:
             good = count(Status.LOST) >= spec.max_losses
         elif "couldn't be fetched" in error:
-            good = self.fetches[job, task[2]] >= 5
+            good = self.fetches[job, task.index] >= 5
         elif "found the disk full" in error:
             good = count(Status.DISK_FULL) >= 3
         elif "for want of disk" in error:
@@ -248,8 +247,8 @@ class Oracle:
         """No task was charged for more than really happened to its attempts."""
         for job in self.specs:
             for task in machine.tasks(job):
-                kind, index = Kind(task.task[0]), int(task.task[2:])
-                ended = {status: self.ended[(job, kind, index), status] for status in Status}
+                of = TaskRef(job, 0, Kind(task.task[0]), int(task.task[2:]))
+                ended = {status: self.ended[of, status] for status in Status}
                 if task.losses > ended[Status.LOST]:
                     raise Broken(f"{job}: {task} is charged losses that weren't: {ended}")
                 if task.failures > ended[Status.FAILED] + ended[Status.TIMED_OUT]:
@@ -263,12 +262,12 @@ class Oracle:
                 continue
             if job in self.deadly:
                 raise Broken(f"{job} is done, though a task of it never ends well")
-            needed = [(Kind.REDUCE, i) for i in range(spec.reducers)]
-            needed += [] if spec.reducers else [(Kind.MAP, i) for i in range(len(spec.splits))]
-            for kind, index in needed:
-                row = self.rows.get((job, kind, index))
+            needed = [TaskRef(job, 0, Kind.REDUCE, i) for i in range(spec.reducers)]
+            needed += [] if spec.reducers else [TaskRef(job, 0, Kind.MAP, i) for i in range(len(spec.splits))]
+            for task in needed:
+                row = self.rows.get(task)
                 if row is None or row.state is not TaskState.COMPLETED:
-                    raise Broken(f"{job}: done, and {task_name(kind, index)} is {row}")
+                    raise Broken(f"{job}: done, and {task} is {row}")
 
     def snapshot(self) -> tuple[Any, ...]:
         """What is in the store, to go back to."""
@@ -285,6 +284,6 @@ class Oracle:
         self.numbers.clear()
         self.holders.clear()
 
-    def done(self, task: Task, attempt: AttemptId) -> None:
+    def done(self, attempt: AttemptRef) -> None:
         """An attempt came to its end with a result."""
-        self.finished[attempt.token] = task
+        self.finished[attempt.token] = attempt.task

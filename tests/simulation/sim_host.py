@@ -13,19 +13,17 @@ from mrq.core import agent as a
 from mrq.core.digest import consumed as consumed_by
 from mrq.core.digest import mix
 from mrq.core.model import (
-    AttemptId,
     ErrorReport,
     FetchFailure,
-    Kind,
     MapLocation,
     Outcome,
     StagedFile,
     Status,
     TaskMessage,
     TaskResult,
-    task_name,
 )
 from mrq.core.paths import staged_folder
+from mrq.core.refs import AttemptRef, Kind
 from mrq.worker.room import Room, judge
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ class Running:
     """One executor at work."""
 
     message: TaskMessage
-    attempt: AttemptId
+    attempt: AttemptRef
     seconds: float
     fate: Status
     over: bool = False
@@ -154,9 +152,9 @@ class Host:
         )
 
     def _report(self, command: a.Report) -> None:
-        token, request = command.request.attempt.token, command.request
+        token, report = command.report.attempt.token, command.report
         self.world.call(
-            lambda: self.world.report(request),
+            lambda: self.world.report(report),
             lambda answer: self.feed(a.ReportAnswered(token=token, answer=answer)),
             lambda: self.feed(a.ReportFailed(token=token)),
         )
@@ -217,9 +215,9 @@ class Host:
 
     def _start(self, command: a.Start) -> None:
         world, message = self.world, command.message
-        job = world.jobs[message.job]
+        job = world.jobs[message.task.job]
         if not world.plan.fits(job.spec, self.number):
-            raise Broken(f"{self.worker} runs {message.job}, which it has no room for")
+            raise Broken(f"{self.worker} runs {message.task.job}, which it has no room for")
         beside = [each.message for each in self.running.values()]
         if beside and (message.alone or any(each.alone for each in beside)):
             raise Broken(f"{self.worker} runs {message} beside {beside}, and one of them is to run alone")
@@ -256,15 +254,15 @@ class Host:
     def _begin(self, made: Running) -> None:
         if made.over or self._later(self._begin, made):
             return
-        kind, slots = made.message.kind, self.world.plan.slots
-        busy = sum(1 for each in self.running.values() if each.began and each.message.kind is kind)
+        kind, slots = made.message.task.kind, self.world.plan.slots
+        busy = sum(1 for each in self.running.values() if each.began and each.message.task.kind is kind)
         made.behind = busy >= (slots.map if kind is Kind.MAP else slots.reduce)
         if made.behind:
             self.world.at(0.02, self._begin, made)
             return
         made.began = True
         self.feed(a.AttemptStarted(token=made.attempt.token))
-        if made.message.kind is Kind.MAP or made.fate is not Status.DONE:
+        if made.message.task.kind is Kind.MAP or made.fate is not Status.DONE:
             self.world.at(made.seconds, self._finish, made)
         else:
             self._shuffle(made)
@@ -273,7 +271,7 @@ class Host:
         """Follow the locations and fetch what is there; go on when every map's output is."""
         if made.over or self._later(self._shuffle, made):
             return
-        job, world = made.message.job, self.world
+        job, world = made.message.task.job, self.world
         if made.incarnation != world.claims.incarnation:  # begin again: it is another list
             made.incarnation, made.position = world.claims.incarnation, 0
             made.known.clear()
@@ -303,7 +301,8 @@ class Host:
     def _finish(self, made: Running) -> None:
         if made.over or self._later(self._finish, made):
             return
-        if self.world.jobs[made.message.job].deadly == (made.message.kind, made.message.index):
+        task = made.attempt.task
+        if self.world.jobs[task.job].deadly == (task.kind, task.index):
             self.world.taken_down(self, made.message)
             return
         if made.fate is Status.DONE:
@@ -314,30 +313,27 @@ class Host:
         self._end(made, Outcome(status=made.fate, error=error))
 
     def _result(self, made: Running) -> TaskResult:
-        world, message, attempt = self.world, made.message, made.attempt
-        spec = world.jobs[message.job].spec
-        task = (message.job, message.kind, message.index)
-        world.oracle.done(task, attempt)
+        world, attempt, task = self.world, made.attempt, made.attempt.task
+        spec = world.jobs[task.job].spec
+        world.oracle.done(attempt)
         shares = [1 + i % 3 for i in range(len(spec.splits))]  # records of each map for each reduce
-        if message.kind is Kind.MAP and spec.reducers:
-            digest = mix(message.index + 1)
-            if world.rng.random() < world.jobs[message.job].nondeterministic:
+        if task.kind is Kind.MAP and spec.reducers:
+            digest = mix(task.index + 1)
+            if world.rng.random() < world.jobs[task.job].nondeterministic:
                 digest = mix(digest + len(world.oracle.finished))
-            self.outputs[message.job, message.index, attempt.token] = digest
+            self.outputs[task.job, task.index, attempt.token] = digest
             self._serving()
-            emitted = shares[message.index] * spec.reducers
+            emitted = shares[task.index] * spec.reducers
             return TaskResult(
                 records_in=5, bytes_in=10, records_out=emitted, bytes_out=100, digest=digest, seconds=1.0
             )
-        name = f"{message.job}/{staged_folder(message.kind, message.index, attempt)}"
-        world.oracle.staged[name] = Staged(
-            message.job, message.kind, message.index, attempt.token, dict(made.consumed)
-        )
-        final = f"part-{task_name(message.kind, message.index)}"
+        name = f"{task.job}/{staged_folder(attempt)}"
+        world.oracle.staged[name] = Staged(attempt, dict(made.consumed))
+        final = f"part-{task}"
         file = StagedFile(name=name, final=final, records=1, bytes=1, crc32=0)
         total = sum(consumed_by(index, digest) for index, digest in made.consumed.items())
         return TaskResult(
-            records_in=sum(shares) if message.kind is Kind.REDUCE else 5,
+            records_in=sum(shares) if task.kind is Kind.REDUCE else 5,
             bytes_in=10,
             records_out=1,
             bytes_out=1,
@@ -349,8 +345,7 @@ class Host:
         if made.over or self._later(self._end, made, outcome):
             return
         made.over = True
-        message = made.message
-        self.world.oracle.ended[(message.job, message.kind, message.index), outcome.status] += 1
+        self.world.oracle.ended[made.attempt.task, outcome.status] += 1
         self.running.pop(made.attempt.token, None)
         self.feed(a.AttemptEnded(token=made.attempt.token, outcome=outcome))
 

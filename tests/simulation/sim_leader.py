@@ -11,8 +11,9 @@ from mrq.core import events as e
 from mrq.core.claims import Claims
 from mrq.core.exchange import Batch, Fence, Write, WriteAnswer
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, JobState, Kind
+from mrq.core.model import JobSpec, JobState
 from mrq.core.orders import DropJob
+from mrq.core.refs import Kind, TaskRef
 
 if TYPE_CHECKING:
     from sim_world import World
@@ -169,34 +170,25 @@ class Leader:
             self.receive(e.JobSubmitted(spec=world.jobs[job].spec))  # where the checkpoint was older
         intact = self._intact(outputs)
         for job in self.fences:
-            for kind, index, attempt, _ in list(self.machine.completed(job)):
-                done = intact.get((job, kind, index))
+            for attempt, _ in list(self.machine.completed(job)):
+                done = intact.get(attempt.task)
                 if done is None or done.attempt != attempt:
-                    self.receive(e.OutputMissing(job=job, kind=kind, index=index, attempt=attempt))
-        for (job, kind, index), done in intact.items():
+                    self.receive(e.OutputMissing(attempt=attempt))
+        for done in intact.values():
             assert done.outcome.result is not None
             self.receive(
                 e.OutputRecovered(
-                    job=job,
-                    kind=kind,
-                    index=index,
-                    attempt=done.attempt,
-                    worker=host.worker,
-                    boot=host.boot,
-                    result=done.outcome.result,
+                    attempt=done.attempt, worker=host.worker, boot=host.boot, result=done.outcome.result
                 )
             )
 
-    def _intact(
-        self, outputs: dict[tuple[str, int, str], int]
-    ) -> dict[tuple[str, Kind, int], e.AttemptReported]:
+    def _intact(self, outputs: dict[tuple[str, int, str], int]) -> dict[TaskRef, e.AttemptReported]:
         """The journal's latest line of each task whose files are whole; now and then one isn't."""
-        found = {(done.job, done.kind, done.index): done for done in self._journal}
+        found = {done.attempt.task: done for done in self._journal}
         kept = {}
         for task, done in found.items():
-            job, kind, index = task
-            shuffled = kind is Kind.MAP and self.world.jobs[job].spec.reducers
-            there = not shuffled or (job, index, done.attempt.token) in outputs
+            shuffled = task.kind is Kind.MAP and self.world.jobs[task.job].spec.reducers
+            there = not shuffled or (task.job, task.index, done.attempt.token) in outputs
             if there and self.world.rng.random() > self.world.faults.fetch:
                 kept[task] = done
         return kept

@@ -17,7 +17,8 @@ from mrq.core import election as el
 from mrq.core import events as e
 from mrq.core.exchange import Batch, Fence, StoredJob, WriteAnswer
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, Kind, TaskState, WorkerHealth
+from mrq.core.model import JobSpec, TaskState, WorkerHealth
+from mrq.core.refs import Kind
 from mrq.errors import OperatorError
 from mrq.master.outbox import AGAIN_S, Fenced, Held, Lost, Outbox, Publish, Said, found_in
 
@@ -381,13 +382,13 @@ class SimMaster:
         for x in made:
             if not isinstance(x, c.WriteTask) or x.state is TaskState.COMPLETED:
                 continue
-            if (x.job, x.kind, x.index) not in done:
+            if x.task not in done:
                 continue
             job = machine._state.jobs[x.job]
-            worker, boot = job.boots[job.table(x.kind).boot[x.index]]
+            worker, boot = job.boots[job.table(x.task.kind).boot[x.task.index]]
             row = self.world.claims.workers.get(worker)
             there = row is not None and row["boot"] == boot and row["health"] != WorkerHealth.DEAD.value
-            if x.kind is Kind.REDUCE or there:
+            if x.task.kind is Kind.REDUCE or there:
                 raise Broken(f"{x} was complete, and is done again by a takeover alone")
 
     # Leading.

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from mrq.core.machine_config import MachineConfig
-from mrq.core.model import JobSpec, Kind, Piece, Slots, Split
+from mrq.core.model import JobSpec, Piece, Slots, Split
+from mrq.core.refs import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

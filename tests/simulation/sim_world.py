@@ -26,7 +26,7 @@ from mrq.core import agent as a
 from mrq.core import events as e
 from mrq.core.claims import Claims
 from mrq.core.commands import WriteTask
-from mrq.core.exchange import ClaimAnswer, ClaimRequest, ReportAnswer, ReportRequest
+from mrq.core.exchange import AttemptReported, ClaimAnswer, ClaimRequest, ReportAnswer
 from mrq.core.model import JobSpec, JobState, MapLocation, Role, Status, TaskMessage
 
 #: A call that isn't answered is given up after so long.
@@ -127,7 +127,7 @@ class World:
         for command in made:
             event += type(command).__name__
             if isinstance(command, WriteTask):
-                event += f"{command.index}{command.state.value}{command.generation}"
+                event += f"{command.task.index}{command.state.value}{command.generation}"
         self.trace = zlib.crc32(event.encode(), self.trace)
         if self.lines is not None:
             self.note("leader", event if not made else "", *made)
@@ -205,27 +205,26 @@ class World:
         if event is not None:
             self.oracle.claimed(event)
             if request.message.alone:
-                task = (event.job, event.kind, event.index)
-                self.oracle.alone.setdefault(task, set()).add((event.worker, event.boot))
+                self.oracle.alone.setdefault(event.attempt.task, set()).add((event.worker, event.boot))
             if event.role is Role.BACKUP:
                 self.faults_seen["backup claimed"] += 1
-        self.note("claim", request.token, request.message.kind.value, request.message.index, answer.answer)
+        self.note("claim", request.token, request.message.task, answer.answer)
         return answer, event
 
-    def report(self, request: ReportRequest) -> tuple[ReportAnswer, object | None]:
+    def report(self, report: AttemptReported) -> tuple[ReportAnswer, object | None]:
         """The report script, looked over."""
-        answer, event = self.claims.report(request)
+        answer, event = self.claims.report(report)
         if event is not None:
             self.oracle.recorded(event)
             if event.role is Role.BACKUP and event.outcome.status is Status.DONE:
                 self.faults_seen["backup won"] += 1
-        self.note("report", request.attempt.token, request.outcome.status, answer)
+        self.note("report", report.attempt.token, report.outcome.status, answer)
         return answer, event
 
     def fate(self, job: JobPlan, message: TaskMessage) -> Status:
         """What is going to become of an attempt."""
         faults, dice = self.faults, self.rng.random()
-        if job.poison == message.index and message.kind.value == "m":
+        if job.poison == message.task.index and message.task.kind.value == "m":
             return Status.FAILED
         for status, chance in (
             (Status.FAILED, faults.user_failure),
@@ -257,7 +256,14 @@ class World:
     def taken_down(self, host: Host, message: TaskMessage) -> None:
         """A task kills its whole worker, which is started again."""
         self.faults_seen["taken down alone" if message.alone else "taken down"] += 1
-        self.note("taken down", host.worker, host.boot, message.job, message.kind.value, message.index)
+        self.note(
+            "taken down",
+            host.worker,
+            host.boot,
+            message.task.job,
+            message.task.kind.value,
+            message.task.index,
+        )
         host.die()
         self.at(self.rng.choice((0.5, 3.0)), self.boot, host.number)
 

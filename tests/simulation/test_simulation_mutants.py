@@ -31,7 +31,8 @@ from mrq.core import (
     scheduler,
     shuffle_rules,
 )
-from mrq.core.model import Kind, Outcome, Status
+from mrq.core.model import Outcome, Status
+from mrq.core.refs import Kind
 from mrq.errors import MrqError, OperatorError
 from mrq.master import outbox
 
@@ -47,23 +48,25 @@ def stale_generations_may_report(patch: Patch) -> None:
 def superseded_holders_may_report(patch: Patch) -> None:
     real = claims.Claims.report
 
-    def report(self: claims.Claims, request: Any) -> Any:
-        job = self.jobs.get(request.job)
-        row = job and job["attempts"].get(claims.attempt_key(request.kind, request.index, request.role))
+    def report(self: claims.Claims, report: Any) -> Any:
+        task = report.attempt.task
+        job = self.jobs.get(task.job)
+        row = job and job["attempts"].get(claims.attempt_key(task, report.role))
         if row:
-            row[claims.A_TOKEN] = request.attempt.token
-        return real(self, request)
+            row[claims.A_TOKEN] = report.attempt.token
+        return real(self, report)
 
     patch.setattr(claims.Claims, "report", report)
 
 
 def the_leader_believes_dead_attempts(patch: Patch) -> None:
     def find(state: Any, event: Any) -> Any:
-        job = state.jobs.get(event.job)
+        task = event.attempt.task
+        job = state.jobs.get(task.job)
         if job is None or not job.active:
             return None
-        table = job.table(event.kind)
-        flight = table.flights.get(event.index)
+        table = job.table(task.kind)
+        flight = table.flights.get(task.index)
         return None if flight is None else (job, table, flight)
 
     patch.setattr(attempts, "find", find)
@@ -297,7 +300,9 @@ def nobody_runs_alone(patch: Patch) -> None:
 
 
 def others_run_beside_what_runs_alone(patch: Patch) -> None:
-    patch.setattr(agent.Agent, "_may_ask", lambda self, item: self._room(item.message.kind, item.message.job))
+    patch.setattr(
+        agent.Agent, "_may_ask", lambda self, item: self._room(item.message.task.kind, item.message.task.job)
+    )
 
 
 def a_worker_goes_on_taking_what_is_delivered(patch: Patch) -> None:
@@ -307,7 +312,7 @@ def a_worker_goes_on_taking_what_is_delivered(patch: Patch) -> None:
         agent.Agent,
         "_may_ask",
         lambda self, item: (
-            self._room(item.message.kind, item.message.job)
+            self._room(item.message.task.kind, item.message.task.job)
             if not item.message.alone
             else sum(self._held.values()) == 0
         ),

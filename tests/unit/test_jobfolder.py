@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mrq.core.model import AttemptId, JobSpec, Kind, TaskResult
+from mrq.core.model import JobSpec, TaskResult
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import CorruptFileError, DiskFullError, OperatorError, UsageError
 from mrq.master.jobfolder import Completion, JobFolder, leftovers, make_root
 
@@ -22,9 +23,9 @@ SPEC = JobSpec(
 
 
 def completion(index: int) -> Completion:
-    attempt = AttemptId(generation=1, number=1, token=f"t{index}")
+    attempt = AttemptRef(TaskRef("count-1", 0, Kind.MAP, index), 1, 1, f"t{index}")
     result = TaskResult(records_in=index, bytes_in=2, records_out=3, bytes_out=4, counters={"odd": 1})
-    return Completion(kind=Kind.MAP, index=index, attempt=attempt, worker="local", boot="b", result=result)
+    return Completion(attempt=attempt, worker="local", boot="b", result=result)
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_the_folder_of_a_killed_process_is_left_over(tmp_path: Path) -> None:
     (left,) = leftovers(root)
     assert (left.job, left.output) == ("count-1", "/out")
     assert left.bytes > 0
-    assert [done.index for done in JobFolder.reopen(root, "count-1").journal()] == [1]
+    assert [done.attempt.task.index for done in JobFolder.reopen(root, "count-1").journal()] == [1]
 
 
 def test_unknown_jobs_are_refused_with_what_there_is(folder: JobFolder, tmp_path: Path) -> None:
@@ -77,9 +78,9 @@ def test_a_torn_last_line_is_dropped_for_good(folder: JobFolder, cut: int) -> No
     whole = os.path.getsize(f"{folder.path}/journal")
     folder.append(completion(1))
     os.truncate(f"{folder.path}/journal", whole + cut)
-    assert [done.index for done in folder.journal()] == [0]
+    assert [done.attempt.task.index for done in folder.journal()] == [0]
     folder.append(completion(2))
-    assert [done.index for done in folder.journal()] == [0, 2]
+    assert [done.attempt.task.index for done in folder.journal()] == [0, 2]
 
 
 def test_a_damaged_line_ends_the_journal(folder: JobFolder) -> None:
@@ -151,7 +152,7 @@ def test_half_a_line_on_a_full_disk_hides_nothing_that_follows(
         folder.append(completion(1))
     monkeypatch.undo()
     folder.append(completion(2))
-    assert [done.index for done in folder.journal()] == [0, 2]
+    assert [done.attempt.task.index for done in folder.journal()] == [0, 2]
 
 
 def test_a_folder_that_cannot_be_made_whole_is_not_left(

@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import typing
 from pathlib import Path
 
 import msgpack
 import pytest
 
+from mrq.adapters.redis import packing
 from mrq.core import wire
+from mrq.core.commands import WriteLocation
+from mrq.core.events import AttemptReported
 from mrq.core.model import (
-    AttemptId,
     ErrorReport,
     FetchFailure,
     JobSpec,
-    Kind,
+    MapLocation,
     Outcome,
     Piece,
     Role,
@@ -26,7 +29,7 @@ from mrq.core.model import (
     TaskMessage,
     TaskResult,
 )
-from mrq.core.paths import attempt_name, parse_attempt_name
+from mrq.core.refs import ATTEMPT_ITEMS, TASK_ITEMS, AttemptRef, Kind, TaskRef
 from mrq.core.tasks import pack_result, unpack_result
 from mrq.errors import CorruptFileError, DataError
 
@@ -45,8 +48,9 @@ OUTCOME = Outcome(
     status=Status.DONE, result=RESULT, error=ErrorReport(type="E", message="m", record="r", offset=3),
     fetch_failures=(FetchFailure(map_index=1, generation=2, reason="corrupt"),),
 )  # fmt: skip
+ATTEMPT = AttemptRef(TaskRef("j", 0, Kind.REDUCE, 3), 2, 7, "ab12")
 MESSAGE = TaskMessage(
-    job="j", kind=Kind.REDUCE, index=3, generation=1, role=Role.BACKUP, role_number=2, publish_id="p"
+    task=TaskRef("j", 0, Kind.REDUCE, 3), generation=1, role=Role.BACKUP, role_number=2, publish_id="p"
 )
 
 
@@ -56,15 +60,77 @@ def test_round_trip_through_msgpack(value: object) -> None:
     assert wire.from_wire(type(value), data) == value
 
 
-@pytest.mark.parametrize(("name", "fields"), json.loads((BEFORE / "fields.json").read_text()).items())
+#: What became of classes that the version before stored under another name.
+RENAMED = {"mrq.core.exchange.ReportRequest": AttemptReported}
+#: Those whose form is another: read by `AttemptRef.of_items` and `packing.unpack_location`.
+OTHERS = {"mrq.core.model.AttemptId", "mrq.core.model.MapLocation", "mrq.core.commands.WriteLocation"}
+STORED = {
+    name: fields
+    for name, fields in json.loads((BEFORE / "fields.json").read_text()).items()
+    if name not in OTHERS
+}
+ITEMS = {TaskRef: TASK_ITEMS, AttemptRef: ATTEMPT_ITEMS}
+
+
+@pytest.mark.parametrize(("name", "fields"), STORED.items())
 def test_what_the_version_before_stored_is_read(name: str, fields: str) -> None:
-    """A class's fields travel in order: what is added stands last, and has a default."""
+    """A class's items travel in order: what is added stands last, and has a default."""
     module, _, short = name.rpartition(".")
-    now = dataclasses.fields(getattr(importlib.import_module(module), short))
+    cls = RENAMED.get(name) or getattr(importlib.import_module(module), short)
+    now = dataclasses.fields(cls)
+    reference = ITEMS.get(typing.get_type_hints(cls)[now[0].name], (now[0].name,))
     before = fields.split()
-    assert [field.name for field in now][: len(before)] == before
-    for field in now[len(before) :]:
+    assert [*reference, *(field.name for field in now[1:])][: len(before)] == before
+    for field in now[1 + len(before) - len(reference) :]:
         assert wire._has_default(field), field.name
+
+
+def test_reports_of_the_version_before_are_read() -> None:
+    """As they lay in its Redis: job, kind and index beside what is the attempt's own."""
+    row = ["j", "r", 3, [2, 7, "ab12"], "backup", 2, "w1", "b1", ["lost", None, None, [], True]]
+    read = wire.from_wire(AttemptReported, row)
+    assert read == AttemptReported(
+        attempt=ATTEMPT, role=Role.BACKUP, role_number=2, worker="w1", boot="b1",
+        outcome=Outcome(status=Status.LOST),
+    )  # fmt: skip
+    assert wire.to_wire(read)[: len(row) - 1] == row[:-1]
+
+
+def test_locations_of_the_version_before_are_read() -> None:
+    made = WriteLocation(
+        location=MapLocation(
+            attempt=AttemptRef(TaskRef("j", 0, Kind.MAP, 5), 2, 7, "ab12"),
+            worker="w1", boot="b1", digest=2**64 - 1, bytes=10,
+        ),
+        withdrawn=True,
+    )  # fmt: skip
+    before = ["j", [5, [2, 7, "ab12"], "w1", "b1", 2**64 - 1, 10], True]
+    assert packing.unpack_location(wire.pack([2, before])) == made
+    assert packing.unpack_location(packing.pack(made)) == made
+    for wrong in (["j", 5, True], ["j", [5], True], [], None):
+        with pytest.raises(CorruptFileError):
+            packing.unpack_location(wire.pack([2, wrong]))
+
+
+@pytest.mark.parametrize("stage", [0, 1, 12])
+def test_references_round_trip_with_their_stage(stage: int) -> None:
+    attempt = ATTEMPT._replace(task=ATTEMPT.task._replace(stage=stage))
+    assert wire.from_wire(AttemptRef, wire.unpack(wire.pack(wire.to_wire(attempt)))) == attempt
+    message = dataclasses.replace(MESSAGE, task=attempt.task)
+    assert wire.from_wire(TaskMessage, wire.unpack(wire.pack(wire.to_wire(message)))) == message
+
+
+@pytest.mark.parametrize("row", [["j", "m"], ["j", "x", 1], ["j", "", 1], ["j", "mx", 1], ["j", 1, 1], [], 3])
+def test_what_is_no_reference_is_refused_by_name(row: object) -> None:
+    with pytest.raises(CorruptFileError, match="TaskRef"):
+        wire.from_wire(TaskRef, row)
+
+
+def test_tasks_are_in_the_order_of_their_jobs_and_stages_maps_first() -> None:
+    rows = [("a", 0, Kind.MAP, 2), ("a", 0, Kind.REDUCE, 1), ("a", 1, Kind.MAP, 0), ("b", 0, Kind.MAP, 0)]
+    tasks = [TaskRef(*row) for row in rows]
+    tasks.reverse()
+    assert sorted(tasks) == tasks[::-1]
 
 
 @pytest.mark.parametrize("data", [None, [], ["x"] * 7, 3])
@@ -80,12 +146,13 @@ def test_a_value_that_cannot_be_carried_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["", "m-1", "x-00001.1.1.t", "m-00001.1.x.t", "m-00001.1.1.t.u"])
 def test_other_names_are_not_attempts(name: str) -> None:
-    assert parse_attempt_name(name) is None
+    assert AttemptRef.named("j", name) is None
 
 
 def test_attempt_names_round_trip() -> None:
-    attempt = AttemptId(generation=2, number=7, token="ab12")
-    assert parse_attempt_name(attempt_name(Kind.MAP, 123456, attempt)) == (Kind.MAP, 123456, attempt)
+    attempt = AttemptRef(TaskRef("j", 0, Kind.MAP, 123456), 2, 7, "ab12")
+    assert str(attempt) == "m-123456.2.7.ab12"
+    assert AttemptRef.named("j", str(attempt)) == attempt
 
 
 def test_fields_added_since_it_was_stored_have_their_defaults() -> None:

@@ -403,7 +403,7 @@ def _dialled(key: bytes | None, nonce: bytes, reply: Any) -> Dialled | None:
 def _output(location: MapLocation) -> Any:
     a = location.attempt
     return pb.Output(
-        map_index=location.map_index,
+        map_index=a.task.index,
         generation=a.generation,
         number=a.number,
         token=a.token,

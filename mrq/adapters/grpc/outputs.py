@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from mrq.core import paths
-from mrq.core.model import AttemptId, Kind
+from mrq.core.refs import AttemptRef
 from mrq.errors import CorruptFileError, UsageError
 from mrq.shuffle.mapfile import MapFile, Region
 
@@ -88,10 +88,7 @@ class _Seen:
 class Asked(NamedTuple):
     """A map output as a request names it. A tuple: there are two of them for each region that is sent."""
 
-    map_index: int
-    generation: int
-    number: int
-    token: str
+    attempt: AttemptRef  #: of a map
     digest: int
 
 
@@ -108,14 +105,14 @@ class JobOutputs:
 
     def region(self, output: Asked, partition: int) -> Region:
         """A partition's share of an output."""
-        name = _name(output)
+        name = _name(output.attempt)
         region = self._find(self._open(name), name, output, partition)
         self._seen.add((self._job, partition, name, output.digest), region)
         return region
 
     def open(self, output: Asked, partition: int) -> tuple[int, Region]:
         """The same, with a descriptor of its file to read its bytes from, the caller's to close."""
-        name = _name(output)
+        name = _name(output.attempt)
         fd = self._open(name)
         try:
             region = self._seen.take((self._job, partition, name, output.digest))
@@ -138,8 +135,7 @@ class JobOutputs:
         path = f"{self._folder}/{name}"
         try:
             with MapFile(path, fd=fd) as file:
-                h = file.header
-                if (h.job, h.index, h.generation, h.number, h.token) != (self._job, *output[:4]):
+                if file.header.attempt != output.attempt:
                     raise CorruptFileError(f"{path} is another attempt's, by its header; run the map again")
                 if file.digest != output.digest:
                     raise CorruptFileError(
@@ -153,12 +149,11 @@ class JobOutputs:
             raise CorruptFileError(f"{path}: {exc.strerror}; the map must run again") from exc
 
 
-def _name(output: Asked) -> str:
+def _name(attempt: AttemptRef) -> str:
     """Of its file. Raises UsageError for ids that can name nothing but a map output."""
-    index, generation, number, token, _ = output
+    task, generation, number, token = attempt
     if not _TOKEN.fullmatch(token):
         raise UsageError(f"{token!r:.100} isn't a token")
-    if not (0 <= index <= _NUMBER_MAX and 0 <= generation <= _NUMBER_MAX and 0 <= number <= _NUMBER_MAX):
-        raise UsageError(f"{output} has a number out of range for a map, generation or attempt")
-    attempt = AttemptId(generation=generation, number=number, token=token)
-    return paths.attempt_name(Kind.MAP, index, attempt)
+    if not all(0 <= each <= _NUMBER_MAX for each in (task.index, generation, number)):
+        raise UsageError(f"{attempt} has a number out of range for a map, generation or attempt")
+    return str(attempt)

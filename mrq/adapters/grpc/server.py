@@ -16,6 +16,7 @@ from mrq.adapters.grpc.guard import BODY_S, TAKEN_S, Guard
 from mrq.adapters.grpc.outputs import Asked, JobOutputs, Outputs
 from mrq.adapters.grpc.own import Own
 from mrq.core.paths import probe_path
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import CorruptFileError, OperatorError, UsageError
 from mrq.shuffle.block import read_exactly
 
@@ -300,4 +301,8 @@ def _wanted(request: Any, context: Any) -> list[Asked]:
             grpc.StatusCode.INVALID_ARGUMENT,
             f"{len(request.outputs)} outputs in one call; {options.OUTPUTS_MAX} are the limit",
         )
-    return [Asked(o.map_index, o.generation, o.number, o.token, o.digest) for o in request.outputs]
+    job = request.job
+    return [
+        Asked(AttemptRef(TaskRef(job, 0, Kind.MAP, o.map_index), o.generation, o.number, o.token), o.digest)
+        for o in request.outputs
+    ]

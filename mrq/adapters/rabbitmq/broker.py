@@ -17,7 +17,8 @@ from mrq.adapters.rabbitmq.publisher import Outgoing, Publisher
 from mrq.adapters.rabbitmq.topology import Topology
 from mrq.adapters.rabbitmq.trouble import Endpoint
 from mrq.core.events import MessageDied
-from mrq.core.model import Kind, TaskMessage
+from mrq.core.model import TaskMessage
+from mrq.core.refs import Kind
 from mrq.errors import InternalError, OperatorError
 from mrq.ports import Sink
 
@@ -111,7 +112,7 @@ class RabbitBroker:
         self._check_open()
         out = []
         for message in messages:
-            queue = self._queues[message.kind]
+            queue = self._queues[message.task.kind]
             body = self._messages.encode(message, queue.name)
             out.append(Outgoing(queue.exchange, queue.key, message.publish_id, body, message))
         self._start_publishing()
@@ -173,17 +174,8 @@ class RabbitBroker:
     def _unroutable(self, message: TaskMessage) -> None:
         leader = self._dead.leader
         if leader is not None:
-            leader(
-                MessageDied(
-                    job=message.job,
-                    kind=message.kind,
-                    index=message.index,
-                    generation=message.generation,
-                    role=message.role,
-                    role_number=message.role_number,
-                    reason=f"RabbitMQ had no queue for it; was {self._queues[message.kind].name} deleted?",
-                )
-            )
+            queue = self._queues[message.task.kind].name
+            leader(MessageDied(message=message, reason=f"RabbitMQ had no queue for it; was {queue} deleted?"))
 
     def _check_open(self) -> None:
         if self._closed:

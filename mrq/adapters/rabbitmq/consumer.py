@@ -12,7 +12,8 @@ from mrq.adapters.rabbitmq.lanes import TaskLane, guard
 from mrq.adapters.rabbitmq.messages import Messages, Refused
 from mrq.adapters.rabbitmq.topology import Topology
 from mrq.core.agent_words import BrokerBack, BrokerLost, Delivered
-from mrq.core.model import Kind, TaskMessage
+from mrq.core.model import TaskMessage
+from mrq.core.refs import Kind
 from mrq.ports import Sink
 
 
@@ -93,8 +94,8 @@ class Consumer:
 
     def _delivered(self, life: int, kind: Kind, tag: int, again: bool, body: bytes) -> None:
         read = self._messages.decode(body, self._queues[kind])
-        if isinstance(read, TaskMessage) and read.kind is not kind:
-            read = Refused(reason=f"forged: a message of kind {read.kind.name} in {self._queues[kind]}")
+        if isinstance(read, TaskMessage) and read.task.kind is not kind:
+            read = Refused(reason=f"forged: a message of kind {read.task.kind.name} in {self._queues[kind]}")
         held = Held(life, kind, tag)
         if isinstance(read, Refused):
             self._set_aside.task(body, self._queues[kind], read.reason, lambda: self._settle(held, ack=True))

@@ -23,7 +23,8 @@ from mrq.adapters.rabbitmq.lanes import Lane, guard
 from mrq.adapters.rabbitmq.messages import BODY_BYTES_MAX, Messages, Refused
 from mrq.adapters.rabbitmq.topology import DELIVERY_LIMIT, Topology
 from mrq.core.events import MessageDied
-from mrq.core.model import Kind, TaskMessage
+from mrq.core.model import TaskMessage
+from mrq.core.refs import Kind
 from mrq.ports import Sink
 
 _LOG: Final = logging.getLogger(__name__)
@@ -144,17 +145,7 @@ class DeadLetters:
         if isinstance(read, Refused):
             self._set_aside.dead(body, headers, read.reason, lambda: self._is_safe(lane, tag))
             return
-        leader(
-            MessageDied(
-                job=read.job,
-                kind=read.kind,
-                index=read.index,
-                generation=read.generation,
-                role=read.role,
-                role_number=read.role_number,
-                reason=reason,
-            )
-        )
+        leader(MessageDied(message=read, reason=reason))
         lane.ack([tag])
 
     def _is_safe(self, lane: Lane, tag: int) -> None:

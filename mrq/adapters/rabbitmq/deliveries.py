@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from mrq.core.model import Kind
+from mrq.core.refs import Kind
 from mrq.errors import InternalError
 
 #: Numbers of lost deliveries that may still be settled, once; older ones are forgotten.

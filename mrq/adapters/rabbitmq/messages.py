@@ -76,7 +76,7 @@ class Messages:
         body: bytes = msgpack.packb([VERSION, self._current, mac, payload])
         if len(body) > BODY_BYTES_MAX:
             raise InternalError(
-                f"the message of task {message.kind.value}-{message.index} of job {message.job} has "
+                f"the message of task {message.task} of job {message.task.job} has "
                 f"{len(body):,} bytes; {BODY_BYTES_MAX:,} is the most. Messages carry ids only"
             )
         return body

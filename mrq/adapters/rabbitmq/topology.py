@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mrq.core.model import Kind
+from mrq.core.refs import Kind
 from mrq.errors import OperatorError, UsageError
 
 #: Returns of one message before it dies. Never -1: RabbitMQ 3.10 then drops it at the first return.

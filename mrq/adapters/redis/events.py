@@ -15,10 +15,10 @@ from typing import Final
 from mrq.adapters.redis.connect import Connection
 from mrq.adapters.redis.packing import quarantine, row, unpack, unpack_beat
 from mrq.adapters.redis.streams import START, Follower, extent, order
-from mrq.core.claim_rows import parse_task, reported
+from mrq.core.claim_rows import parse_task
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
-from mrq.core.exchange import ReportRequest
-from mrq.core.model import AttemptId, Role, WorkerHealth
+from mrq.core.model import Role, WorkerHealth
+from mrq.core.refs import AttemptRef
 from mrq.errors import CorruptFileError, MrqError
 from mrq.ports import Sink
 
@@ -143,17 +143,13 @@ def decode(fields: dict[bytes, bytes]) -> StoreEvent:
         health = WorkerHealth(fields[b"h"].decode())
         return BeatReceived(beat=unpack_beat(fields[b"b"]), health=health, quarantine=word)
     if b"r" in fields:
-        return reported(unpack(ReportRequest, fields[b"r"]))
+        return unpack(AttemptReported, fields[b"r"])
     if b"l" in fields:
         worker, boot = row(fields[b"l"])
         return WorkerLeft(worker=worker, boot=boot)
     job, task, role, role_number, generation, number, token, worker, boot = row(fields[b"c"])
-    kind, index = parse_task(task)
     return AttemptClaimed(
-        job=job,
-        kind=kind,
-        index=index,
-        attempt=AttemptId(generation=generation, number=number, token=token),
+        attempt=AttemptRef(parse_task(job, task), generation, number, token),
         role=Role.PRIMARY if role == "p" else Role.BACKUP,
         role_number=role_number,
         worker=worker,

@@ -31,13 +31,12 @@ from mrq.core.claim_rows import (
     GENERATION,
     PRIMARY,
     claimed,
-    parse_attempt,
-    reported,
+    role_of,
     task_key,
 )
 from mrq.core.commands import WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
-from mrq.core.exchange import ReportRequest, StoredWorker
+from mrq.core.exchange import StoredWorker
 from mrq.core.model import JobSpec, JobState, Quarantine, Role, TaskState, WorkerHealth
 from mrq.errors import CorruptFileError
 from mrq.ports import Batch, Fence, StoredJob, Write, WriteAnswer
@@ -309,11 +308,11 @@ class RedisLeaderStore:
             if task is None or task.startswith(_COMPLETED):
                 continue
             found = row(data)
-            if not _is_current(row(task), parse_attempt(key)[2], found):
+            if not _is_current(row(task), role_of(key), found):
                 continue
             yield claimed(job, key, found)
             if found[A_STATUS] and field in reports:
-                yield reported(unpack(ReportRequest, reports[field]))
+                yield unpack(AttemptReported, reports[field])
 
 
 def _is_current(task: list[Any], role: Role, found: list[Any]) -> bool:
@@ -331,7 +330,7 @@ def _packed(writes: tuple[Write, ...]) -> tuple[list[Any], list[Any], list[Any],
         match write:
             case WriteTask():
                 numbers = [write.generation, write.primary_number, write.backup_number]
-                tasks += [task_key(write.kind, write.index), pack_row([write.state.value, *numbers])]
+                tasks += [task_key(write.task), pack_row([write.state.value, *numbers])]
             case WriteLocation():
                 locations.append(pack(write))
             case WriteWorker():

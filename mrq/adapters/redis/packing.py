@@ -10,8 +10,10 @@ from typing import Any, Final, TypeVar, cast, get_args
 import msgpack
 
 from mrq.core import wire
+from mrq.core.commands import WriteLocation
 from mrq.core.model import Beat, Quarantine
 from mrq.core.orders import Order
+from mrq.core.refs import Kind
 from mrq.core.wire import from_wire, pack_any, to_wire, unpack_any
 from mrq.errors import CorruptFileError
 
@@ -19,9 +21,12 @@ T = TypeVar("T")
 
 #: Of all that is stored in Redis: a change of the fields of a class that lies there is another version.
 VERSION: Final = 3
-#: The one before differs in orders alone. Whatever else it stored is read, so that its jobs go on; its
-#: workers don't.
+#: The one before differs in orders and in where map outputs are. Whatever else it stored is read, so that
+#: its jobs go on; its workers don't.
 _BEFORE: Final = 2
+
+#: Fields of an entry of the version before in a stream of map outputs.
+_LOCATION_BEFORE: Final = 3
 
 _ORDERS: Final[dict[str, type[Any]]] = {order.__name__: order for order in get_args(Order)}
 
@@ -39,6 +44,15 @@ def unpack(cls: type[T], data: bytes) -> T:
 def unpack_beat(data: bytes) -> Beat:
     """A beat that `pack` was given. Raises CorruptFileError, also for one of another version's worker."""
     return from_wire(Beat, _body(data))
+
+
+def unpack_location(data: bytes) -> WriteLocation:
+    """An entry of a stream of map outputs, also of the version before. Raises CorruptFileError."""
+    body = _body(data, before=True)
+    if isinstance(body, list) and len(body) == _LOCATION_BEFORE:
+        job, location, withdrawn = body  # the job stood apart from its map and the attempt
+        body = [[job, Kind.MAP.value, *location], withdrawn] if isinstance(location, list) else body
+    return from_wire(WriteLocation, body)
 
 
 def pack_order(order: Order) -> bytes:

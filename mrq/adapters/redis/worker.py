@@ -8,11 +8,12 @@ from typing import Any, Final
 from mrq.adapters.redis.blobs import RedisBlobs
 from mrq.adapters.redis.connect import Connection
 from mrq.adapters.redis.events import EVENTS_KEPT
-from mrq.adapters.redis.packing import pack, pack_row, pack_value, row, unpack, unpack_order
+from mrq.adapters.redis.packing import pack, pack_row, pack_value, row, unpack, unpack_location, unpack_order
 from mrq.adapters.redis.scripts import Call
 from mrq.core.claim_rows import attempt_key, task_key
-from mrq.core.commands import WriteLocation
-from mrq.core.model import AttemptId, Beat, JobSpec, MapLocation, Role, WorkerHealth
+from mrq.core.events import AttemptReported
+from mrq.core.model import Beat, JobSpec, MapLocation, Role, WorkerHealth
+from mrq.core.refs import AttemptRef, TaskRef
 from mrq.ports import (
     Answer,
     BeatReply,
@@ -21,7 +22,6 @@ from mrq.ports import (
     Drain,
     Numbered,
     ReportAnswer,
-    ReportRequest,
 )
 
 #: Columns of a worker's row (scripts/lib.lua).
@@ -59,10 +59,10 @@ class RedisWorkerStore:
             message = request.message
             rows.append(
                 [
-                    names.setdefault(keys.claims(message.job), len(names) + 1),
-                    message.job,
-                    task_key(message.kind, message.index),
-                    attempt_key(message.kind, message.index, message.role),
+                    names.setdefault(keys.claims(message.task.job), len(names) + 1),
+                    message.task.job,
+                    task_key(message.task),
+                    attempt_key(message.task, message.role),
                     _role(message.role),
                     message.generation,
                     message.role_number,
@@ -76,26 +76,27 @@ class RedisWorkerStore:
                 ]
             )
         found = self._connection.run(Call("claim", list(names), [EVENTS_KEPT, pack_row(rows)]))
-        return [_claim_answer(each) for each in row(found)]
+        tasks = [request.message.task for request in requests]
+        return [_claim_answer(*each) for each in zip(tasks, row(found), strict=True)]
 
-    def report(self, requests: Sequence[ReportRequest]) -> list[ReportAnswer]:
+    def report(self, reports: Sequence[AttemptReported]) -> list[ReportAnswer]:
         """Record outcomes."""
         keys = self._keys
         names: dict[str, int] = {keys.store: 1, keys.workers: 2, keys.events: 3}
         rows = [
             [
-                names.setdefault(keys.claims(request.job), len(names) + 1),
-                names.setdefault(keys.reported(request.worker), len(names) + 1),
-                attempt_key(request.kind, request.index, request.role),
-                _role(request.role),
-                request.attempt.token,
-                request.outcome.status.value,
-                request.worker,
-                request.boot,
+                names.setdefault(keys.claims(report.attempt.task.job), len(names) + 1),
+                names.setdefault(keys.reported(report.worker), len(names) + 1),
+                attempt_key(report.attempt.task, report.role),
+                _role(report.role),
+                report.attempt.token,
+                report.outcome.status.value,
+                report.worker,
+                report.boot,
             ]
-            for request in requests
+            for report in reports
         ]
-        args = [EVENTS_KEPT, pack_row(rows), *map(pack, requests)]
+        args = [EVENTS_KEPT, pack_row(rows), *map(pack, reports)]
         return [
             ReportAnswer(each.decode()) for each in self._connection.run(Call("report", list(names), args))
         ]
@@ -105,9 +106,9 @@ class RedisWorkerStore:
         jobs: dict[str, int] = {}
         lines = [
             [
-                jobs.setdefault(line.job, len(jobs) + 1),
-                task_key(line.kind, line.index),
-                attempt_key(line.kind, line.index, line.role),
+                jobs.setdefault(line.attempt.task.job, len(jobs) + 1),
+                task_key(line.attempt.task),
+                attempt_key(line.attempt.task, line.role),
                 _role(line.role),
                 line.attempt.token,
             ]
@@ -137,7 +138,7 @@ class RedisWorkerStore:
         """Entries after a position. When a leader has restored the job, all entries come again."""
         entry = f"{after >> _NUMBER_BITS}-{after & ((1 << _NUMBER_BITS) - 1)}"
         found = self._reader.read(self._keys.locations(job), entry, wait_s)
-        writes = [unpack(WriteLocation, fields[b"l"]) for _, fields in found]
+        writes = [unpack_location(fields[b"l"]) for _, fields in found]
         if found:
             incarnation, _, number = found[-1][0].partition("-")
             after = (int(incarnation) << _NUMBER_BITS) + int(number)
@@ -177,11 +178,11 @@ def _role(role: Role) -> str:
     return "p" if role is Role.PRIMARY else "b"
 
 
-def _claim_answer(found: list[Any]) -> ClaimAnswer:
+def _claim_answer(task: TaskRef, found: list[Any]) -> ClaimAnswer:
     answer = Answer(found[0])
     if len(found) == 1:
         return ClaimAnswer(answer=answer)
-    attempt = AttemptId(generation=found[1], number=found[2], token=found[3])
+    attempt = AttemptRef(task, *found[1:4])
     return ClaimAnswer(answer=answer, attempt=attempt, beat_seq=found[4] if len(found) > 4 else None)
 
 

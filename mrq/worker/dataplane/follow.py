@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from mrq.core.model import MapLocation
+from mrq.core.refs import AttemptRef
 from mrq.errors import OperatorError
 from mrq.ports import WorkerStore
-from mrq.worker.dataplane.messages import Gone
 
 _WAIT_S: Final = 1.0
 #: After news the next is read so much later: short maps end by the hundred.
@@ -31,7 +31,7 @@ class Located:
 
     job: str
     found: list[MapLocation]
-    gone: list[Gone]  #: before `found`
+    gone: list[AttemptRef]  #: before `found`
     peers: list[tuple[str, str, str]]  #: worker, boot, address
 
 
@@ -135,7 +135,7 @@ class Follower:
             new = self._known.get(index)
             if new != old:
                 if old is not None:
-                    gone.append((index, old.attempt))
+                    gone.append(old.attempt)
                 if new is not None:
                     found.append(new)
         return Located(job=self._job, found=found, gone=gone, peers=[])

@@ -26,6 +26,7 @@ from typing import Final
 from zlib import crc32
 
 from mrq.core.model import ErrorReport, FetchFailure, MapLocation, Outcome, Status
+from mrq.core.refs import AttemptRef
 from mrq.errors import CorruptFileError, DiskFullError, PeerUnreachableError
 from mrq.io import disk
 from mrq.ports import PeerClient, RegionInfo
@@ -85,9 +86,7 @@ class Budget:
 class Wanted:
     """What is to be gathered."""
 
-    token: str
-    job: str
-    partition: int
+    attempt: AttemptRef
     maps: int
     path: str  #: of the file that it makes, if it needs one
 
@@ -128,13 +127,13 @@ class Gathering:
         self._told_at = 0.0
         self._told = 0  #: how many were here then
 
-    def locate(self, found: Iterable[MapLocation], gone: Iterable[messages.Gone]) -> None:
+    def locate(self, found: Iterable[MapLocation], gone: Iterable[AttemptRef]) -> None:
         """Outputs that there are, and that were withdrawn before."""
         with self._lock:
             if self._over:
                 return
-            for index, attempt in gone:
-                known = self._known.get(index)
+            for attempt in gone:
+                known = self._known.get(attempt.task.index)
                 if known is not None and known.attempt == attempt:
                     self._drop(known)
             for location in found:
@@ -206,7 +205,7 @@ class Gathering:
         free = self._free_peers()
         if self._over or not free:
             return None
-        peer = min(free, key=lambda p: (self._calls[p], crc32(f"{self._want.token} {p[0]}".encode())))
+        peer = min(free, key=lambda p: (self._calls[p], crc32(f"{self._want.attempt.token} {p[0]}".encode())))
         self._calls[peer] += 1
         if self._batches.get(peer):
             batch = self._batches[peer].popleft()
@@ -268,8 +267,8 @@ class Gathering:
                 self._visited.discard(peer)
 
     def _sizes(self, peer: Peer, locations: list[MapLocation]) -> list[list[_Sized]]:
-        want = self._want
-        local = self._places.readable(want.job, want.partition, peer, locations)
+        task = self._want.attempt.task
+        local = self._places.readable(task.job, task.index, peer, locations)
         with self._lock:
             for location, path, length in local:
                 if self._is_wanted(location):
@@ -285,14 +284,14 @@ class Gathering:
             return []
         if not rest:
             return []
-        sizes = self._peers.sizes(want.job, want.partition, rest)
+        sizes = self._peers.sizes(task.job, task.index, rest)
         pairs = list(zip(rest, sizes, strict=True))
         self._fail([(location, "not_found") for location, info in pairs if info is None])
         return list(_together([(location, info) for location, info in pairs if info is not None]))
 
     def _fetch(self, batch: Sequence[_Sized]) -> None:
         """Regions of one peer, in one stream that is resumed as long as it goes on."""
-        want = self._want
+        task = self._want.attempt.task
         with self._lock:
             batch = [pair for pair in batch if self._is_wanted(pair[0])]
         if not batch:
@@ -307,7 +306,7 @@ class Gathering:
                 tries = 0
                 while landing.bytes < landing.total and tries < _TRIES:
                     before = landing.bytes
-                    for chunk in self._peers.fetch(want.job, want.partition, locations, landing.bytes):
+                    for chunk in self._peers.fetch(task.job, task.index, locations, landing.bytes):
                         if self._over:
                             return
                         start = landing.bytes
@@ -362,7 +361,12 @@ class Gathering:
             self._told_at, self._told = now, here
             fraction, count = here / max(1, self._want.maps), self._bytes
         self._tell(
-            {"op": messages.GATHERING, "token": self._want.token, "fraction": fraction, "bytes": count}
+            {
+                "op": messages.GATHERING,
+                "token": self._want.attempt.token,
+                "fraction": fraction,
+                "bytes": count,
+            }
         )
 
     # The end.
@@ -383,24 +387,16 @@ class Gathering:
             outcome: Outcome | None = None
             try:
                 if writer is not None:
-                    want = self._want
-                    header = MapHeader(
-                        job=want.job,
-                        index=want.partition,
-                        generation=0,
-                        number=0,
-                        token=want.token,
-                        code="",
-                    )
+                    header = MapHeader(attempt=self._want.attempt, code="")
                     writer.finish(header, gathered)
             except Exception as exc:  # noqa: BLE001
                 self._unlink()
                 outcome = _broken_off(exc, self._want.path)
             self._close_if_idle()
         if outcome is None:
-            self._tell(messages.gathered(self._want.token, sources))
+            self._tell(messages.gathered(self._want.attempt.token, sources))
         else:
-            self._tell(messages.failed(self._want.token, outcome))
+            self._tell(messages.failed(self._want.attempt.token, outcome))
 
     def _unreachable(self, peer: Peer, why: str) -> None:
         with self._lock:
@@ -429,7 +425,7 @@ class Gathering:
             error=ErrorReport(type="FetchFailed", message=message),
             started=False,
         )
-        self._tell(messages.failed(self._want.token, outcome))
+        self._tell(messages.failed(self._want.attempt.token, outcome))
 
     def _break_off(self, exc: BaseException) -> None:
         with self._lock:
@@ -437,7 +433,7 @@ class Gathering:
                 return
             self._over = True
             self._unlink()
-        self._tell(messages.failed(self._want.token, _broken_off(exc, self._want.path)))
+        self._tell(messages.failed(self._want.attempt.token, _broken_off(exc, self._want.path)))
 
 
 def _broken_off(exc: BaseException, path: str) -> Outcome:

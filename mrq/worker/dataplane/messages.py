@@ -1,8 +1,8 @@
 """What agent and data plane say to each other, in the frames of `worker.protocol`.
 
 To it: `hello` once (who it is and what it binds), then
-    locations   job, found (locations), gone (index, attempt), peers (worker, boot, address)
-    gather      token, job, partition, maps
+    locations   job, found (locations), gone (attempts), peers (worker, boot, address)
+    gather      attempt, maps
     cancel      token, job; forget: job
 From it: `ready` (address) or `refused` (error, message) once, then
     alive       trouble: every two seconds; what is wrong with its serving, "" for nothing
@@ -18,7 +18,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from mrq.core import wire
-from mrq.core.model import AttemptId, MapLocation, Outcome
+from mrq.core.model import MapLocation, Outcome
+from mrq.core.refs import AttemptRef
 from mrq.worker.order import MapSource
 
 HELLO: Final = "hello"
@@ -38,19 +39,17 @@ MISTAKEN: Final = "mistaken"
 _LOCATIONS_MAX: Final = 5000
 
 Message = dict[str, Any]
-#: A map's output that was withdrawn.
-Gone = tuple[int, AttemptId]
 
 
 def locations(
-    job: str, found: list[MapLocation], gone: list[Gone], peers: Iterable[tuple[str, str, str]]
+    job: str, found: list[MapLocation], gone: list[AttemptRef], peers: Iterable[tuple[str, str, str]]
 ) -> list[Message]:
     """Frames that tell of locations, what is gone first."""
     first: Message = {
         "op": LOCATIONS,
         "job": job,
         "found": [],
-        "gone": [[index, wire.to_wire(attempt)] for index, attempt in gone],
+        "gone": [wire.to_wire(attempt) for attempt in gone],
         "peers": [list(peer) for peer in peers],
     }
     rest: list[Message] = []
@@ -60,13 +59,20 @@ def locations(
     return [first, *rest] if first["gone"] or first["peers"] else rest
 
 
-def read_locations(message: Message) -> tuple[list[MapLocation], list[Gone], list[tuple[str, str, str]]]:
+def read_locations(
+    message: Message,
+) -> tuple[list[MapLocation], list[AttemptRef], list[tuple[str, str, str]]]:
     """What such a frame holds. Raises CorruptFileError, KeyError, ValueError."""
     return (
         [wire.from_wire(MapLocation, data) for data in message["found"]],
-        [(index, wire.from_wire(AttemptId, attempt)) for index, attempt in message["gone"]],
+        [wire.from_wire(AttemptRef, data) for data in message["gone"]],
         [(worker, boot, address) for worker, boot, address in message["peers"]],
     )
+
+
+def gather(attempt: AttemptRef, maps: int) -> Message:
+    """Begin for a reduce attempt: its own partition of so many outputs."""
+    return {"op": GATHER, "attempt": wire.to_wire(attempt), "maps": maps}
 
 
 def gathered(token: str, sources: Iterable[MapSource]) -> Message:

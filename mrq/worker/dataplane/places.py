@@ -55,7 +55,7 @@ class Places:
         found: list[tuple[MapLocation, str, int]] = []
         if root is not None:
             for output in outputs:
-                path = paths.map_output_path(root, job, output.map_index, output.attempt)
+                path = paths.map_output_path(root, output.attempt)
                 length = _length(path, output, partition)
                 if length is not None:
                     found.append((output, path, length))

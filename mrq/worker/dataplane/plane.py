@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from mrq.core import paths
 from mrq.core.model import ErrorReport, MapLocation, Outcome, Status
+from mrq.core.refs import AttemptRef
 from mrq.errors import InternalError, MrqError
 from mrq.io import disk
 from mrq.ports import WorkerStore
@@ -169,13 +170,13 @@ class DataPlane:
         """Where events go."""
         self._sink = sink
 
-    def gather(self, *, token: str, job: str, generation: int, partition: int, maps: int) -> None:
+    def gather(self, attempt: AttemptRef, maps: int) -> None:
         """Begin for a reduce attempt."""
         if self._broken is not None:
-            self._sink(gather.GatherFailed(token=token, outcome=_lost(self._broken, started=True)))
+            self._sink(gather.GatherFailed(token=attempt.token, outcome=_lost(self._broken, started=True)))
             return
-        message = {"op": messages.GATHER, "token": token, "job": job, "partition": partition, "maps": maps}
-        self._post(lambda: self._gather(token, _Attempt(job, message)))
+        begun = _Attempt(attempt.task.job, messages.gather(attempt, maps))
+        self._post(lambda: self._gather(attempt.token, begun))
 
     def cancel(self, token: str) -> None:
         """An attempt is over."""
@@ -261,8 +262,8 @@ class DataPlane:
         job = self._jobs.get(new.job)
         if job is None:
             return
-        for index, _ in new.gone:
-            job.known.pop(index, None)
+        for attempt in new.gone:
+            job.known.pop(attempt.task.index, None)
         job.known.update((location.map_index, location) for location in new.found)
         job.peers.update(((worker, boot), address) for worker, boot, address in new.peers)
         for message in messages.locations(new.job, new.found, new.gone, new.peers):

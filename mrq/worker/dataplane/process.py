@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from mrq.core import paths
+from mrq.core import paths, wire
 from mrq.core.model import MapLocation
+from mrq.core.refs import AttemptRef
 from mrq.ports import PeerClient
 from mrq.shuffle.bounded import Quota
 from mrq.shuffle.gathered import remove
@@ -125,7 +126,8 @@ class Process:
         for peer in peers:
             self._addresses.tell(*peer)
         known = self._jobs.setdefault(job, {})
-        for index, attempt in gone:
+        for attempt in gone:
+            index = attempt.task.index
             if index in known and known[index].attempt == attempt:
                 del known[index]
         known.update((location.map_index, location) for location in found)
@@ -134,14 +136,10 @@ class Process:
                 gathering.locate(found, gone)
 
     def _gather(self, message: messages.Message) -> None:
-        job, token = message["job"], message["token"]
-        wanted = Wanted(
-            token=token,
-            job=job,
-            partition=message["partition"],
-            maps=message["maps"],
-            path=paths.gathered_path(self._root, job, token),
-        )
+        attempt = wire.from_wire(AttemptRef, message["attempt"])
+        job, token = attempt.task.job, attempt.token
+        path = paths.gathered_path(self._root, job, token)
+        wanted = Wanted(attempt=attempt, maps=message["maps"], path=path)
         gathering = Gathering(
             wanted,
             peers=self._peers,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from mrq.core.model import ErrorReport, StagedFile, TaskResult, task_name
+from mrq.core.model import ErrorReport, StagedFile, TaskResult
 from mrq.core.paths import staged_folder
 from mrq.errors import JobError, OutputError
 from mrq.io.formats import OutputFormat, PartInfo, PartWriter, output_format, part_name
@@ -46,7 +46,7 @@ class Attempt:
         self.bad_records = 0
         self._blocks = 0
         seed, number = self.spec.seed, order.attempt.number
-        self.name = task_name(order.kind, order.index)
+        self.name = str(order.task)
         self._task = Task(id=self.name, attempt=number, seed=seed, page=page)
         bind(job, self._task)
 
@@ -97,7 +97,7 @@ class Attempt:
             os.makedirs(folder, exist_ok=True)
             return folder
         folder = self.spec.staging or order.scratch
-        for part in staged_folder(order.kind, order.index, order.attempt).split("/"):
+        for part in staged_folder(order.attempt).split("/"):
             folder = os.path.join(folder, part)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder)  # never what is above: a job that is over stays removed
@@ -106,14 +106,14 @@ class Attempt:
     def open_part(self) -> PartWriter:
         """The writer of this task's part. Raises OutputError, DiskFullError, OSError."""
         form = self.format
-        writer = form.open(os.path.join(self.folder, part_name(self.order.index, form)))
+        writer = form.open(os.path.join(self.folder, part_name(self.order.task.index, form)))
         self._writers.append(writer)
         return writer
 
     def close_part(self, writer: PartWriter) -> PartInfo:
         """Finish the part and stage it. Raises DiskFullError, OutputError."""
         info = writer.close()
-        name = part_name(self.order.index, self.format)
+        name = part_name(self.order.task.index, self.format)
         self._stage(name, name, info)
         return info
 

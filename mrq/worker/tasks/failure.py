@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from mrq.core.model import ErrorReport, FetchFailure, Kind
+from mrq.core.model import ErrorReport, FetchFailure
+from mrq.core.refs import Kind
 from mrq.errors import DataError, DiskFullError, MrqError
 
 _MESSAGE_MAX: Final = 4_000

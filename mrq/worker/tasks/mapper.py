@@ -91,14 +91,7 @@ def _map_only(attempt: Attempt) -> TaskResult:
 
 def _collector(attempt: Attempt) -> Collector:
     spec, order, job = attempt.spec, attempt.order, attempt.job
-    header = MapHeader(
-        job=spec.job,
-        index=order.index,
-        generation=order.attempt.generation,
-        number=order.attempt.number,
-        token=order.attempt.token,
-        code=spec.code,
-    )
+    header = MapHeader(attempt=order.attempt, code=spec.code)
     plan = MapPlan(
         partitions=spec.reducers,
         partition=_partition(attempt),

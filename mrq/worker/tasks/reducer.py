@@ -11,7 +11,7 @@ from mrq.codec.order import same, sort_columns
 from mrq.codec.types import ATOMS, NoneType, carried, carried_key, carried_other
 from mrq.core.digest import consumed
 from mrq.core.model import FetchFailure, TaskResult
-from mrq.core.paths import parse_attempt_name
+from mrq.core.refs import AttemptRef
 from mrq.errors import CorruptFileError, DataError
 from mrq.io.formats import PartWriter
 from mrq.job.base import Pair
@@ -101,17 +101,17 @@ def _region(attempt: Attempt, source: MapSource, gathered: dict[str, GatheredFil
             gathered[source.path] = GatheredFile(source.path)
         return gathered[source.path].region(source.partition, source.digest)
     with MapFile(source.path) as file:
-        if file.digest != source.digest or file.header.index != source.map_index:
+        if file.digest != source.digest or file.header.attempt.task.index != source.map_index:
             raise CorruptFileError(f"{source.path} isn't the output that was accepted")
-        return file.entry(attempt.order.index)
+        return file.entry(attempt.order.task.index)
 
 
 def _failure(source: MapSource, reason: str) -> FetchFailure:
     """By the ids in the file's name: what is missing can't say itself which generation it is of."""
     if source.partition is not None:
         return FetchFailure(map_index=source.map_index, generation=source.generation, reason=reason)
-    named = parse_attempt_name(source.path.rsplit("/", 1)[-1])
-    generation = named[2].generation if named is not None else 0
+    named = AttemptRef.named("", source.path.rsplit("/", 1)[-1])
+    generation = named.generation if named is not None else 0
     return FetchFailure(map_index=source.map_index, generation=generation, reason=reason)
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from mrq.core.model import Kind, Outcome, Purpose, Status, TaskResult
+from mrq.core.model import Outcome, Purpose, Status, TaskResult
+from mrq.core.refs import Kind
 from mrq.errors import InputError, MrqError
 from mrq.job.base import Job, defined
 from mrq.shuffle.bounded import Quota
@@ -80,7 +81,7 @@ def _call_alone(attempt: Attempt, name: str) -> None:
 
 
 def _run_task(attempt: Attempt) -> TaskResult:
-    if attempt.order.kind is Kind.REDUCE:
+    if attempt.order.task.kind is Kind.REDUCE:
         from mrq.worker.tasks.reducer import run_reduce
 
         try:
@@ -123,7 +124,7 @@ def _failed(attempt: Attempt, exc: BaseException) -> Outcome:
         error = replace(error, message=f"{error.message}; {damage}")
     if not error.frames and not isinstance(exc, InputError):  # which is no method's answer
         error = replace(
-            error, frames=failure.method_at_fault(type(attempt.job), attempt.order.kind, error.message)
+            error, frames=failure.method_at_fault(type(attempt.job), attempt.order.task.kind, error.message)
         )
     return Outcome(status=status, error=error if message is None else replace(error, message=message))
 

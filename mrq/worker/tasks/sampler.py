@@ -26,7 +26,7 @@ SAMPLE_COST_MAX: Final = 16 << 20
 
 def run_sample(attempt: Attempt) -> TaskResult:
     """Run the map for its keys alone. Raises what `run_map` does."""
-    sink = SampleSink(f"mrq-sample:{attempt.spec.seed}:{attempt.order.index}")
+    sink = SampleSink(f"mrq-sample:{attempt.spec.seed}:{attempt.order.task.index}")
     feed = Feed(attempt, sink)
     feed.run()
     error: DataError | None = None

@@ -14,12 +14,10 @@ from mrq.core.info import AttemptInfo, ErrorInfo, JobInfo, StageInfo
 from mrq.core.jobs import stored_errors
 from mrq.core.machine import Machine
 from mrq.core.model import (
-    AttemptId,
     Beat,
     ErrorReport,
     JobSpec,
     JobState,
-    Kind,
     Outcome,
     Piece,
     Purpose,
@@ -32,6 +30,7 @@ from mrq.core.model import (
     TaskState,
     WorkerHealth,
 )
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.core.worker_info import WorkerInfo
 from mrq.errors import CorruptFileError
 
@@ -50,14 +49,12 @@ CLASSES = [
 ]
 
 
-def attempt(number: int = 1) -> AttemptId:
-    return AttemptId(generation=1, number=number, token=f"t{number}")
+def attempt(number: int = 1) -> AttemptRef:
+    return AttemptRef(TaskRef(SPEC.job, 0, Kind.MAP, number - 1), 1, number, f"t{number}")
 
 
 def running(index: int, **more: Any) -> RunningAttempt:
-    return RunningAttempt(
-        job="j-1", kind=Kind.MAP, index=index, attempt=attempt(index + 1), role=Role.PRIMARY, **more
-    )
+    return RunningAttempt(attempt=attempt(index + 1), role=Role.PRIMARY, **more)
 
 
 def beat(*lines: RunningAttempt, seq: int = 1, **about: Any) -> e.BeatReceived:
@@ -77,11 +74,10 @@ def machine() -> Machine:
     for index in range(2):
         made.handle(
             e.AttemptClaimed(
-                job="j-1", kind=Kind.MAP, index=index, attempt=attempt(index + 1), role=Role.PRIMARY,
-                role_number=1, worker="w", boot="b",
+                attempt=attempt(index + 1), role=Role.PRIMARY, role_number=1, worker="w", boot="b"
             ),
             12.0,
-        )  # fmt: skip
+        )
     half = running(0, fraction=0.5, phase="mapping", records=7, bytes=70)
     made.handle(beat(half, running(1), seq=2), 13.0)
     return made
@@ -95,9 +91,8 @@ def the(machine: Machine, **more: Any) -> JobInfo:
 
 def report(machine: Machine, index: int, outcome: Outcome) -> None:
     event = e.AttemptReported(
-        job="j-1", kind=Kind.MAP, index=index, attempt=attempt(index + 1), role=Role.PRIMARY, role_number=1,
-        worker="w", boot="b", outcome=outcome,
-    )  # fmt: skip
+        attempt=attempt(index + 1), role=Role.PRIMARY, role_number=1, worker="w", boot="b", outcome=outcome
+    )
     machine.handle(event, 14.0)
 
 

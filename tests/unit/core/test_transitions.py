@@ -7,16 +7,8 @@ import pytest
 
 from mrq.core import transitions
 from mrq.core.jobs import Job
-from mrq.core.model import (
-    AttemptId,
-    AttemptState,
-    JobSpec,
-    JobState,
-    Kind,
-    Role,
-    Split,
-    TaskState,
-)
+from mrq.core.model import AttemptState, JobSpec, JobState, Role, Split, TaskState
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.core.tasks import STATES, Attempt, TaskTable
 from mrq.errors import IllegalTransition
 
@@ -80,7 +72,7 @@ def test_an_illegal_job_transition_raises_and_changes_nothing(old, new):
 @pytest.mark.parametrize(("old", "new"), pairs(AttemptState, transitions.ATTEMPT))
 def test_an_illegal_attempt_transition_raises_and_changes_nothing(old, new):
     attempt = Attempt(
-        id=AttemptId(generation=1, number=1, token="t"),
+        ref=AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 1, "t"),
         role=Role.PRIMARY,
         role_number=1,
         worker="w",

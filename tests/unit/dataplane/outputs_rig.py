@@ -6,15 +6,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mrq.core.model import AttemptId, MapLocation
+from mrq.core.model import MapLocation
 from mrq.core.paths import map_output_path
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.shuffle.mapfile import MapFileWriter, MapHeader
 
 JOB = "job-1"
 
 
-def attempt(token: str = "b1-7") -> AttemptId:
-    return AttemptId(generation=2, number=3, token=token)
+def attempt(token: str = "b1-7", index: int = 5) -> AttemptRef:
+    return AttemptRef(TaskRef(JOB, 0, Kind.MAP, index), 2, 3, token)
 
 
 def output(
@@ -28,10 +29,10 @@ def output(
     salt: str = "",
 ) -> MapLocation:
     """One map's output with a partition of about so many bytes each."""
-    who = AttemptId(generation=generation, number=3, token=f"{boot}-{index}")
-    path = map_output_path(str(root), JOB, index, who)
+    who = AttemptRef(TaskRef(JOB, 0, Kind.MAP, index), generation, 3, f"{boot}-{index}")
+    path = map_output_path(str(root), who)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    header = MapHeader(job=JOB, index=index, generation=generation, number=3, token=who.token, code="c" * 64)
+    header = MapHeader(attempt=who, code="c" * 64)
     writer = MapFileWriter(path, header, partitions=len(sizes))
     for partition, size in enumerate(sizes):
         if size:
@@ -43,10 +44,8 @@ def output(
             )
             writer.end()
     info = writer.finish()
-    return MapLocation(
-        map_index=index, attempt=who, worker=worker, boot=boot, digest=info.digest, bytes=info.bytes
-    )
+    return MapLocation(attempt=who, worker=worker, boot=boot, digest=info.digest, bytes=info.bytes)
 
 
 def path_of(root: Path, location: MapLocation) -> Path:
-    return Path(map_output_path(str(root), JOB, location.map_index, location.attempt))
+    return Path(map_output_path(str(root), location.attempt))

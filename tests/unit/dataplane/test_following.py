@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mrq.core.model import AttemptId, MapLocation
+from mrq.core.model import MapLocation
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
 from mrq.worker.dataplane import follow, messages
 from mrq.worker.dataplane.follow import Follower, Located
@@ -18,10 +19,8 @@ JOB = "job-1"
 
 
 def location(index: int, generation: int = 1, worker: str = "w1") -> MapLocation:
-    attempt = AttemptId(generation=generation, number=1, token=f"{worker}-{index}-{generation}")
-    return MapLocation(
-        map_index=index, attempt=attempt, worker=worker, boot=f"{worker}b", digest=index, bytes=1
-    )
+    attempt = AttemptRef(TaskRef(JOB, 0, Kind.MAP, index), generation, 1, f"{worker}-{index}-{generation}")
+    return MapLocation(attempt=attempt, worker=worker, boot=f"{worker}b", digest=index, bytes=1)
 
 
 class Store:
@@ -66,8 +65,8 @@ class Rig:
 
     def tell(self, new: Located) -> None:
         with self._more:
-            for index, attempt in new.gone:
-                assert self.known.pop(index).attempt == attempt
+            for attempt in new.gone:
+                assert self.known.pop(attempt.task.index).attempt == attempt
             for one in new.found:
                 assert one.map_index not in self.known
                 self.known[one.map_index] = one
@@ -177,7 +176,7 @@ def test_paused_it_asks_nothing(rig: Rig) -> None:
 
 def test_many_locations_go_in_several_frames() -> None:
     found = [location(i) for i in range(12_000)]
-    gone = [(5, location(5).attempt)]
+    gone = [location(5).attempt]
     frames = messages.locations(JOB, found, gone, [("w1", "b", "a:1")])
     assert len(frames) == 4
     read: list[Any] = [messages.read_locations(frame) for frame in frames]

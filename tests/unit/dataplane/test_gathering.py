@@ -13,8 +13,9 @@ import pytest
 from outputs_rig import JOB, output, path_of
 
 from mrq.adapters.local_peers import LocalPeers
-from mrq.core.model import AttemptId, FetchFailure, MapLocation, Status
+from mrq.core.model import FetchFailure, MapLocation, Status
 from mrq.core.paths import gathered_path
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import CorruptFileError, DiskFullError, PeerUnreachableError
 from mrq.ports import Dialled, RegionInfo
 from mrq.shuffle.gathered import GatheredFile, GatheredWriter
@@ -93,7 +94,8 @@ class Rig:
             self._more.notify_all()
 
     def gather(self, maps: int, partition: int = 0, budget: Budget | None = None) -> Gathering:
-        wanted = Wanted(token=TOKEN, job=JOB, partition=partition, maps=maps, path=str(self.path))
+        attempt = AttemptRef(TaskRef(JOB, 0, Kind.REDUCE, partition), 1, 1, TOKEN)
+        wanted = Wanted(attempt=attempt, maps=maps, path=str(self.path))
         return Gathering(
             wanted, peers=self.peers, places=self.places, budget=budget or Budget(), tell=self.tell
         )
@@ -337,7 +339,7 @@ def test_a_withdrawal_in_the_middle_drops_what_was_fetched(rig: Rig) -> None:
     rig.peers.gate = threading.Event()
     gathering = rig.gather(2)
     gathering.locate(old, [])
-    gathering.locate([], [(0, old[0].attempt)])
+    gathering.locate([], [old[0].attempt])
     new = rig.output(0, "w3", generation=3, salt="x")
     gathering.locate([new], [])
     rig.peers.gate.set()
@@ -350,7 +352,7 @@ def test_a_withdrawal_after_it_was_fetched_drops_it_too(rig: Rig) -> None:
     gathering = rig.gather(2)
     gathering.locate(old[:1], [])
     rig.settle()
-    gathering.locate([], [(0, old[0].attempt)])
+    gathering.locate([], [old[0].attempt])
     gathering.locate(old[1:], [])
     rig.settle()
     assert all(message["op"] == messages.GATHERING for message in rig.told)
@@ -364,9 +366,9 @@ def test_an_output_that_is_made_again_the_same_isnt_fetched_again(rig: Rig) -> N
     gathering = rig.gather(2)
     gathering.locate(old[:1], [])
     rig.settle()
-    again = AttemptId(generation=3, number=4, token="w3-1")
+    again = AttemptRef(TaskRef(JOB, 0, Kind.MAP, 0), 3, 4, "w3-1")
     new = replace(old[0], attempt=again, worker="w3")
-    gathering.locate([new, old[1]], [(0, old[0].attempt)])
+    gathering.locate([new, old[1]], [old[0].attempt])
     assert [source.generation for source in rig.sources()] == [3, 2]
     assert sorted(worker for worker, _, _ in rig.peers.calls) == ["w1", "w2"]
 
@@ -375,7 +377,7 @@ def test_a_withdrawal_of_another_attempt_changes_nothing(rig: Rig) -> None:
     locations = [rig.output(0), rig.output(1)]
     gathering = rig.gather(2)
     gathering.locate(locations[:1], [])
-    gathering.locate([], [(0, replace(locations[0].attempt, generation=1))])
+    gathering.locate([], [locations[0].attempt._replace(generation=1)])
     gathering.locate(locations[1:], [])
     same(rig, locations)
 
@@ -394,7 +396,7 @@ def test_a_failure_of_what_was_withdrawn_meanwhile_is_none(rig: Rig) -> None:
     rig.peers.dial = dying  # type: ignore[method-assign]
     gathering = rig.gather(2)
     gathering.locate(old, [])
-    gathering.locate([], [(0, old[0].attempt)])
+    gathering.locate([], [old[0].attempt])
     gate.set()
     new = rig.output(0, "w3", generation=3)
     gathering.locate([new], [])

@@ -27,6 +27,7 @@ from mrq.adapters.grpc.client import GrpcPeers, dial_back, sees
 from mrq.adapters.grpc.server import FileServer
 from mrq.core.model import MapLocation
 from mrq.core.paths import probe_path
+from mrq.core.refs import Kind, TaskRef
 from mrq.errors import CorruptFileError, OperatorError, PeerUnreachableError, UsageError
 from mrq.proto import files_pb2 as pb
 
@@ -152,7 +153,7 @@ def test_what_isnt_a_file_holds_nobody_up(channel: Any, root: Path) -> None:
 
 def test_a_file_under_anothers_name_is_not_found(server: FileServer, root: Path) -> None:
     location = output(root)
-    other = replace(location, map_index=6)
+    other = replace(location, attempt=location.attempt._replace(task=TaskRef(JOB, 0, Kind.MAP, 6)))
     path_of(root, location).rename(path_of(root, other))
     peers = GrpcPeers(lambda w, b: server.address, key=KEY, retry_s=QUICK)
     assert peers.sizes(JOB, 0, [other]) == [None]

@@ -10,7 +10,8 @@ import pytest
 
 from mrq.cli.summary import summary_lines
 from mrq.cli.wording import in_flags
-from mrq.core.model import JobSpec, Kind, Piece, Split, TaskResult
+from mrq.core.model import JobSpec, Piece, Split, TaskResult
+from mrq.core.refs import Kind, TaskRef
 from mrq.io.idle import summarize
 
 MIB = 1 << 20
@@ -44,8 +45,8 @@ def result(seconds: float, records: int = 100, groups: int = 50) -> TaskResult:
 
 
 def idle(job: JobSpec, maps: list[float], reduces: list[float], slots: int = 2, **more: int) -> list[str]:
-    results = {(Kind.MAP, i): result(seconds, **more) for i, seconds in enumerate(maps)}
-    results |= {(Kind.REDUCE, i): result(seconds, **more) for i, seconds in enumerate(reduces)}
+    results = {TaskRef("j", 0, Kind.MAP, i): result(seconds, **more) for i, seconds in enumerate(maps)}
+    results |= {TaskRef("j", 0, Kind.REDUCE, i): result(seconds, **more) for i, seconds in enumerate(reduces)}
     found = summarize(job, results, 10.0, 0, dict.fromkeys(Kind, slots))
     lines = summary_lines(found, output="out", parts=1)
     said = [in_flags(text) for text in found.idle]

@@ -10,7 +10,7 @@ import pytest
 
 from mrq.adapters.rabbitmq.deliveries import Deliveries, Held
 from mrq.adapters.rabbitmq.lanes import Lane, TaskLane
-from mrq.core.model import Kind
+from mrq.core.refs import Kind
 from mrq.errors import InternalError
 
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrq.adapters.rabbitmq.messages import BODY_BYTES_MAX, Keys, Messages, Refused
-from mrq.core.model import Kind, Role, TaskMessage
+from mrq.core.model import Role, TaskMessage
+from mrq.core.refs import Kind, TaskRef
 from mrq.errors import InternalError, UsageError
 
 QUEUE = "mrq.map"
@@ -23,9 +24,7 @@ OURS = Messages(Keys(current="old", secrets={"old": OLD}))
 
 def task(**changes: Any) -> TaskMessage:
     fields: dict[str, Any] = {
-        "job": "j",
-        "kind": Kind.MAP,
-        "index": 3,
+        "task": TaskRef("j", 0, Kind.MAP, 3),
         "generation": 1,
         "role": Role.PRIMARY,
         "role_number": 1,
@@ -50,9 +49,13 @@ def signed(payload: bytes, *, version: int = 2, key: str = "old", secret: bytes 
 
 messages = st.builds(
     TaskMessage,
-    job=st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=64),
-    kind=st.sampled_from(Kind),
-    index=st.integers(0, 2**31),
+    task=st.builds(
+        TaskRef,
+        job=st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=64),
+        stage=st.integers(0, 3),
+        kind=st.sampled_from(Kind),
+        index=st.integers(0, 2**31),
+    ),
     generation=st.integers(0, 2**63 - 1),
     role=st.sampled_from(Role),
     role_number=st.integers(0, 2**31),

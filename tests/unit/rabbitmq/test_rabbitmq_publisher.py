@@ -12,7 +12,8 @@ import pytest
 from mrq.adapters.rabbitmq import publisher as module
 from mrq.adapters.rabbitmq.connection import Notices
 from mrq.adapters.rabbitmq.publisher import Outgoing, Publisher
-from mrq.core.model import Kind, Role, TaskMessage
+from mrq.core.model import Role, TaskMessage
+from mrq.core.refs import Kind, TaskRef
 
 
 class FakeBroker:
@@ -77,7 +78,11 @@ class FakeBroker:
 
 def out(publish_id: str) -> Outgoing:
     message = TaskMessage(
-        job="j", kind=Kind.MAP, index=0, generation=1, role=Role.PRIMARY, role_number=1, publish_id=publish_id
+        task=TaskRef("j", 0, Kind.MAP, 0),
+        generation=1,
+        role=Role.PRIMARY,
+        role_number=1,
+        publish_id=publish_id,
     )
     return Outgoing("mrq.tasks", "map", publish_id, b"body", message)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mrq.adapters.rabbitmq.topology import Topology, check_server, refused
-from mrq.core.model import Kind
+from mrq.core.refs import Kind
 from mrq.errors import OperatorError, UsageError
 
 

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import CorruptFileError, InternalError
 from mrq.shuffle.mapfile import MapFile, MapFileInfo, MapFileWriter, MapHeader
 
-HEADER = MapHeader(job="wordcount-1", index=42, generation=2, number=3, token="t" * 32, code="c" * 64)
+HEADER = MapHeader(attempt=AttemptRef(TaskRef("wordcount-1", 0, Kind.MAP, 42), 2, 3, "t" * 32), code="c" * 64)
 
 
 Regions = dict[int, list[tuple[Any, Any]]]
@@ -76,7 +77,11 @@ def test_header_and_flags_come_back(tmp_path: Path) -> None:
 
 def test_the_digest_is_of_content_alone(tmp_path: Path) -> None:
     first = write(tmp_path / "a", REGIONS)
-    again = write(tmp_path / "b", REGIONS, replace(HEADER, token="other", generation=9, number=9))
+    again = write(
+        tmp_path / "b",
+        REGIONS,
+        replace(HEADER, attempt=HEADER.attempt._replace(token="other", generation=9, number=9)),
+    )
     assert again == first
     changed = dict(REGIONS)
     changed[0] = [("a", 1), ("b", 3)]

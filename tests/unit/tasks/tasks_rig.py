@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import mrq
-from mrq.core.model import AttemptId, JobSpec, Kind, Outcome, Piece, Purpose, Split, Status, TaskResult
+from mrq.core.model import JobSpec, Outcome, Piece, Purpose, Split, Status, TaskResult
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.io.formats import output_format
 from mrq.job.base import Job, defined
 from mrq.worker import page as pages
@@ -87,10 +88,8 @@ class Rig:
         (place / "scratch").mkdir(parents=True)
         pages.create(str(place / "page"))
         order = AttemptOrder(
+            attempt=AttemptRef(TaskRef(self.spec().job, 0, kind, index), 1, 1, f"t{self.count}"),
             spec=self.spec(),
-            kind=kind,
-            index=index,
-            attempt=AttemptId(generation=1, number=1, token=f"t{self.count}"),
             maps=1,
             output_path=str(place / f"m-{index:05d}.1.1.t{self.count}"),
             staging=str(place / "staged"),

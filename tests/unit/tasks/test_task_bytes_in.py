@@ -11,7 +11,8 @@ import pytest
 from tasks_rig import Rig
 
 import mrq
-from mrq.core.model import Kind, TaskResult
+from mrq.core.model import TaskResult
+from mrq.core.refs import Kind
 from mrq.core.splits import InputFile, plan
 from mrq.io.formats import output_format
 

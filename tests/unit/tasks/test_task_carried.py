@@ -12,7 +12,8 @@ from tasks_rig import LARGE, Rig, done, lines
 import mrq
 import mrq.testing
 from mrq.codec.columns import decode_column
-from mrq.core.model import Kind, Purpose, Status, TaskResult
+from mrq.core.model import Purpose, Status, TaskResult
+from mrq.core.refs import Kind
 from mrq.io.output import output_format as form
 from mrq.worker.order import MapSource
 

@@ -11,7 +11,8 @@ import pytest
 from tasks_rig import Rig, done
 
 import mrq
-from mrq.core.model import ErrorReport, Kind, Outcome, Status
+from mrq.core.model import ErrorReport, Outcome, Status
+from mrq.core.refs import Kind
 from mrq.worker.order import MapSource
 
 

@@ -11,7 +11,8 @@ from tasks_rig import Rig, done, lines
 
 import mrq
 from mrq.core.digest import consumed
-from mrq.core.model import Kind, Status
+from mrq.core.model import Status
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.shuffle.gathered import GatheredWriter
 from mrq.shuffle.mapfile import MapFile, MapHeader, Region, empty_digest
 from mrq.worker.order import MapSource
@@ -67,7 +68,7 @@ def gathered(
             writer.write(at, b"".join(file.raw(partition)))
         placed[index] = replace(region, path=path, offset=at), source.digest
         result[index] = replace(source, path=path, partition=index, generation=7)
-    header = MapHeader(job="rig", index=partition, generation=0, number=0, token="t", code="")
+    header = MapHeader(attempt=AttemptRef(TaskRef("rig", 0, Kind.MAP, partition), 0, 0, "t"), code="")
     writer.finish(header, placed)
     writer.close()
     return result

@@ -12,7 +12,8 @@ import pytest
 from tasks_rig import Rig
 
 import mrq
-from mrq.core.model import Kind, Split, Status
+from mrq.core.model import Split, Status
+from mrq.core.refs import Kind
 from mrq.io.formats import output_format
 from mrq.worker import page as pages
 from mrq.worker.attempts import _progress

@@ -10,7 +10,8 @@ import pytest
 
 from mrq.core import agent as a
 from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ClaimRequest
-from mrq.core.model import Beat, Kind, Role, Slots, TaskMessage, WorkerHealth
+from mrq.core.model import Beat, Role, Slots, TaskMessage, WorkerHealth
+from mrq.core.refs import Kind, TaskRef
 from mrq.errors import CorruptFileError, OperatorError
 from mrq.worker import calls
 from mrq.worker.calls import CallerDied, DirectCalls, Looked, ThreadedCalls
@@ -83,7 +84,7 @@ def asking(store: Store, told: Told) -> Iterator[ThreadedCalls]:
 
 def request(token: str) -> ClaimRequest:
     message = TaskMessage(
-        job="j", kind=Kind.MAP, index=0, generation=1, role=Role.PRIMARY, role_number=1, publish_id="p"
+        task=TaskRef("j", 0, Kind.MAP, 0), generation=1, role=Role.PRIMARY, role_number=1, publish_id="p"
     )
     return ClaimRequest(message=message, worker="w", boot="b", token=token)
 

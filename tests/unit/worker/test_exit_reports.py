@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mrq.core.model import AttemptId, ErrorReport, JobSpec, Kind, Outcome, Piece, Split, Status
+from mrq.core.model import ErrorReport, JobSpec, Outcome, Piece, Split, Status
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.job.context import PAGE_TICKS
 from mrq.worker import exits, page
 from mrq.worker.exits import Exit
@@ -23,8 +24,8 @@ def order(path: Path, kind: Kind = Kind.MAP, *, input_format: str = "text") -> A
     )  # fmt: skip
     piece = Piece(path="in.txt", open=str(path), start=0, length=9, size=9, mtime_ns=0)
     split = Split(index=0, pieces=(piece,)) if kind is Kind.MAP else None
-    attempt = AttemptId(generation=1, number=1, token="t")
-    return AttemptOrder(spec=spec, kind=kind, index=0, attempt=attempt, maps=1, split=split)
+    attempt = AttemptRef(TaskRef("j", 0, kind, 0), 1, 1, "t")
+    return AttemptOrder(attempt=attempt, spec=spec, maps=1, split=split)
 
 
 def position(offset: int = -1, piece: int = 0, records: int = 0) -> list[int]:

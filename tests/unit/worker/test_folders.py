@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mrq.core.model import AttemptId, JobSpec, Kind
+from mrq.core.model import JobSpec
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.worker import folders
 from mrq.worker.order import AttemptOrder, MapSource
 
@@ -23,10 +24,8 @@ def order(tmp_path: Path) -> AttemptOrder:
         input_format="text", output_format="text",
     )  # fmt: skip
     return AttemptOrder(
+        attempt=AttemptRef(TaskRef(spec.job, 0, Kind.MAP, 0), 1, 1, "t"),
         spec=spec,
-        kind=Kind.MAP,
-        index=0,
-        attempt=AttemptId(generation=1, number=1, token="t"),
         maps=1,
         split=None,
         sources=(),

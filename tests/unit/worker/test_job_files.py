@@ -9,7 +9,8 @@ from pathlib import Path
 from mrq.adapters.memory import MemoryStore
 from mrq.core import paths
 from mrq.core.exchange import Fence
-from mrq.core.model import AttemptId, JobSpec, Kind, Needs, Role, TaskMessage
+from mrq.core.model import JobSpec, Needs, Role, TaskMessage
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.job import bundle
 from mrq.worker.code_cache import CodeCache
 from mrq.worker.files import Found, JobFiles
@@ -64,9 +65,9 @@ def test_limits_of_a_retry_come_with_its_messages(tmp_path: Path) -> None:
     assert found is not None
     mine.add(found)
     message = TaskMessage(
-        job="j", kind=Kind.REDUCE, index=0, generation=1, role=Role.PRIMARY, role_number=1, publish_id="1-1"
+        task=TaskRef("j", 0, Kind.REDUCE, 0), generation=1, role=Role.PRIMARY, role_number=1, publish_id="1-1"
     )
-    attempt = AttemptId(generation=1, number=1, token="t")
+    attempt = AttemptRef(message.task, 1, 1, "t")
 
     def spec(message: TaskMessage) -> JobSpec:
         return mine.order(message, attempt, ())[0].spec

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mrq.core.model import Slots
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import DiskFullError
 from mrq.shuffle.gathered import GatheredWriter
 from mrq.shuffle.mapfile import MapFileWriter, MapHeader
@@ -23,7 +24,7 @@ from mrq.worker.room import used_bytes
 MIB = 1 << 20
 QUOTA = 16 * MIB
 SLOTS = Slots(map=2, reduce=1, total=3)
-HEADER = MapHeader(job="j", index=0, generation=1, number=1, token="t", code="c")
+HEADER = MapHeader(attempt=AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 1, "t"), code="c")
 
 
 @pytest.fixture
