@@ -12,10 +12,6 @@ from typing import Final
 BEAT_INTERVAL_S: Final = 1.0
 #: The embedded agent shares the leader's process: a faster beat costs nothing and shows progress.
 EMBEDDED_BEAT_INTERVAL_S: Final = 0.2
-#: How often the embedded master writes its checkpoint, at most.
-CHECKPOINT_INTERVAL_S: Final = 3.0
-#: … and no sooner than this many times what the last one took (0.7 s for a million tasks).
-CHECKPOINT_REST: Final = 20
 #: Job folders of dead owners older than this are swept at start.
 LEFTOVER_AGE_S: Final = 7 * 24 * 3600.0
 #: How long a log stays that was uploaded because somebody asked for it.

@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq import config, planning
@@ -21,7 +21,7 @@ from mrq.core.model import NO_LIMITS, JobSpec, JobState, Limits, Purpose, Slots,
 from mrq.core.refs import Kind, TaskRef
 from mrq.errors import InternalError, Interrupted, MrqError, OperatorError, UsageError
 from mrq.handle import Handle
-from mrq.master.jobfolder import Completion, JobFolder, make_root
+from mrq.master.jobfolder import JobFolder, Kept, make_root
 from mrq.master.private import PrivateFolder, sweep
 from mrq.planning import Path, Plan
 from mrq.result import JobFailed, Result, map_results, summarize
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from mrq.core import commands as c
     from mrq.core import events as e
     from mrq.core.info import JobInfo
-    from mrq.core.machine import Machine
     from mrq.job.base import Job
     from mrq.master.loop import Master
+    from mrq.master.recovery import Recovered
+    from mrq.servers.memory.log import JobLog
     from mrq.worker.agent_loop import AgentLoop
 
 __all__ = ["Engine", "Handle"]
@@ -47,17 +48,19 @@ _CLOSED: Final = "this engine is closed; make another with mrq.local()"
 class _Run:
     """What the engine keeps of a job while it runs."""
 
-    spec: JobSpec
+    kept: Kept
     code: bytes
     folder: JobFolder
-    staging: Staging | None
+    staging: Staging
     handle: Handle
     started_at: float  #: seconds since the epoch: of the submit, or of the retry
-    results: dict[TaskRef, TaskResult] = field(default_factory=dict)
-    dirty: bool = False  #: something was completed since the last checkpoint
-    then: Plan | None = None  #: of a sampling job: what its samples are for
     broken: MrqError | None = None  #: what keeps this engine from going on with it: a full disk
     published: bool = False  #: its commit has ended well
+
+    @property
+    def spec(self) -> JobSpec:
+        """Of the job that runs: the one that people know, or its sampling."""
+        return self.kept.spec
 
 
 def _executors(given: int | None) -> int:
@@ -87,10 +90,12 @@ class Engine:
             ) from exc
         self._private = PrivateFolder(self.root)
         self._needed: set[str] = set()  #: of the private folder, by jobs that are kept for `mrq retry`
-        self._checkpoint_at = time.monotonic() + config.CHECKPOINT_INTERVAL_S
         self._boot = secrets.token_hex(4)
         self._pool = Pool()
         self._pool.prewarm(self.executors)
+        from mrq.servers.memory.log import Logs  # executors start meanwhile
+
+        self._logs = Logs(self._broken)
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
         self._master: Master | None = None
@@ -163,14 +168,13 @@ class Engine:
             shown=spec.output,
         )
         spec = replace(spec, staging=staging.folder)
-        plan = replace(plan, spec=spec)
         try:
             handle = self._handle(spec.job)
             if plan.sample is not None:
                 sample = replace(plan.sample, staging=None)
-                self._begin(sample, plan.code, handle, staging=staging, then=plan)
+                self._begin(Kept(spec=sample, sampled_for=spec), plan.code, handle, staging)
             else:
-                self._begin(spec, plan.code, handle, staging=staging)
+                self._begin(Kept(spec=spec), plan.code, handle, staging)
         except BaseException:
             claim.abandon(staging)
             raise
@@ -185,8 +189,9 @@ class Engine:
     ) -> Handle:
         """Go on with a job that failed or was killed, under other limits if some are given; `old` is what
         MRQ_TMP was then, if it was another. Raises UsageError or InputError by name."""
-        from mrq.master.jobfolder import bring
-        from mrq.master.recovery import recover
+        from mrq.master.jobfolder import bring, refuse_other
+        from mrq.master.recovery import check, recover
+        from mrq.servers.memory.log import JobLog
 
         if self._closed:
             raise UsageError(_CLOSED)
@@ -195,18 +200,22 @@ class Engine:
         folder = JobFolder.reopen(self.root, job)
         sweep(self.root)  # of the engine that died: what this job doesn't need
         try:
-            # A master that runs keeps its machine: the journal says all that is needed.
-            alone = self._master is None
-            found = recover(
-                folder, worker=_WORKER, boot=self._boot, now=time.monotonic(), restore=alone, limits=limits
-            )
+            kept = folder.kept()
+            refuse_other(kept, folder.path)
+            code = check(folder, kept, limits)
+            log, stored = JobLog.open(folder.path, kept.spec)
         except BaseException:
             folder.close()
             raise
-        handle = self._handle(job)
-        run = _Run(found.spec, found.code, folder, found.staging, handle, time.time())
-        run.results.update(found.results)
-        self._add(run, found.machine, found.events)
+        try:
+            found = recover(folder, kept, code, stored, worker=_WORKER, boot=self._boot, limits=limits)
+        except BaseException:
+            log.close()
+            folder.close()
+            raise
+        handle = self._handle(found.kept.target.job)
+        run = _Run(found.kept, code, folder, found.staging, handle, time.time())
+        self._add(run, log, found)
         return handle
 
     def private_folder(self) -> str:
@@ -250,24 +259,7 @@ class Engine:
     # What the master's loop calls (`master.loop.Keeper`), on its thread.
 
     def completed(self, spec: JobSpec, event: e.AttemptReported) -> None:
-        """Journal a completion that the machine accepted."""
-        run = self._runs[spec.job]
-        result = event.outcome.result
-        assert result is not None
-        kept = replace(result, sample=None) if run.then is None else result
-        run.results[event.attempt.task] = kept
-        run.dirty = True
-        done = Completion(
-            attempt=event.attempt,
-            worker=event.worker,
-            boot=event.boot,
-            result=result,
-        )
-        try:
-            run.folder.append(done)
-        except MrqError as exc:  # what isn't journalled can't be kept: this job fails, others needn't
-            run.broken = run.broken or exc
-            self._ask_cancel(spec.job, str(exc))
+        """The log has it before anything follows."""
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
         """Publish OUT."""
@@ -277,7 +269,6 @@ class Engine:
         run = self._runs.get(spec.job)
         if run is None:
             raise OperatorError(f"job {spec.job} was given up before it could commit")
-        assert run.staging is not None
         manifest = manifest_of(
             spec,
             command.files,
@@ -304,51 +295,58 @@ class Engine:
             else:
                 self._failed(run, state, error)
         except MrqError as exc:
+            self._logs.close(spec.job)
             run.folder.close()
             run.handle.finish(None, exc)
         except BaseException as exc:
+            self._logs.close(spec.job)
             run.folder.close()
             run.handle.finish(None, InternalError(f"job {spec.job} ended, and then: {exc!r}"))
             raise
 
-    def checkpoint(self, master: Master) -> None:
-        """Write the machine to the folders of jobs that moved, every few seconds."""
-        now = time.monotonic()
-        if now < self._checkpoint_at:
-            return
-        dirty = [run for run in list(self._runs.values()) if run.dirty]
-        if not dirty:
-            return
-        saved = master.save()
-        for run in dirty:
-            with contextlib.suppress(MrqError):  # a full disk: the journal, and an older one, are enough
-                run.folder.checkpoint(saved)
-            run.dirty = False
-        took = time.monotonic() - now
-        self._checkpoint_at = now + max(config.CHECKPOINT_INTERVAL_S, took * config.CHECKPOINT_REST)
+    def stepped(self) -> None:
+        """Nobody waits for steps."""
+
+    def _broken(self, job: str, error: MrqError) -> None:
+        """What isn't in the log can't be gone on with: this job fails, others needn't."""
+        run = self._runs.get(job)
+        if run is not None:
+            run.broken = error
+            self._ask_cancel(job, str(error))
 
     def _handle(self, job: str) -> Handle:
         return Handle(job, cancel=self._cancel, view=self._view)
 
-    def _begin(
-        self, spec: JobSpec, code: bytes, handle: Handle, *, staging: Staging | None, then: Plan | None = None
-    ) -> None:
-        folder = JobFolder.create(self.root, spec, code)
-        self._add(_Run(spec, code, folder, staging, handle, spec.created_at, then=then))
+    def _begin(self, kept: Kept, code: bytes, handle: Handle, staging: Staging) -> None:
+        from mrq.servers.memory.log import JobLog
 
-    def _add(self, run: _Run, machine: Machine | None = None, events: Sequence[e.Event] = ()) -> None:
+        folder = JobFolder.create(self.root, kept, code)
+        try:
+            log, _ = JobLog.open(folder.path, kept.spec)
+        except BaseException:
+            folder.remove()
+            raise
+        self._add(_Run(kept, code, folder, staging, handle, kept.spec.created_at), log)
+
+    def _add(self, run: _Run, log: JobLog, found: Recovered | None = None) -> None:
         """Hand a job to the master, started if need be; if that can't be done its folder is let go of."""
         spec = run.spec
         with self._lock:
             known = not self._closed
             if known:
                 self._runs[spec.job] = run
+        self._logs.keep(spec.job, log)
         try:
-            self._start_loops(machine, lambda master: master.submit(spec, run.code, events))
+            if found is None:
+                self._start_loops(lambda master: master.submit(spec, run.code))
+            else:
+                events, epoch = found.events, found.epoch
+                self._start_loops(lambda master: master.submit(spec, run.code, events, epoch=epoch))
         except BaseException:
             if known and self._take(spec.job) is None:
-                pass  # `close` or `ended` was faster, and has seen to it
-            elif events:  # a retry's: as it was
+                raise  # `close` or `ended` was faster, and has seen to it
+            self._logs.close(spec.job)
+            if found is not None:  # as it was
                 run.folder.close()
             else:
                 run.folder.remove()
@@ -359,15 +357,12 @@ class Engine:
         with self._lock:
             return self._runs.pop(job, None)
 
-    def _start_loops(self, machine: Machine | None, first: Callable[[Master], None]) -> None:
-        """Start master and agent, once. `first` is done before the agent's first beat: a beat that a
-        restored machine saw before `Restored` would be taken for one of the boot that died."""
+    def _start_loops(self, first: Callable[[Master], None]) -> None:
+        """Start master and agent, once; `first` is the first that the master is asked for."""
         with self._lock:
             if self._closed:
                 raise UsageError(_CLOSED)
             if self._master is not None:
-                if machine is not None:
-                    raise UsageError("another job was started on this engine at this moment; retry again")
                 first(self._master)
                 return
             from mrq.adapters.memory import MemoryBroker, MemoryStore, SystemClock
@@ -379,13 +374,12 @@ class Engine:
 
             clock = SystemClock()
             master = Master(
-                machine=machine
-                or Machine(MachineConfig.for_embedded(), wall=clock.time() - clock.monotonic()),
+                machine=Machine(MachineConfig.for_embedded(), wall=clock.time() - clock.monotonic()),
                 clock=clock,
                 keeper=self,
                 owner=f"{os.getpid()}",
             )
-            store = MemoryStore(leader=master.sink)
+            store = MemoryStore(leader=master.sink, append=self._logs.append)
             broker = MemoryBroker()
             agent = AgentLoop(
                 worker=_WORKER,
@@ -430,40 +424,44 @@ class Engine:
         from mrq.commit import claim
         from mrq.worker.tasks.sampler import boundaries
 
-        assert self._master is not None
-        assert run.then is not None
-        plan, handle = run.then, run.handle
+        assert run.kept.sampled_for is not None
+        handle = run.handle
         if handle.was_cancelled():  # too late for the samples, in time for the job
             self._failed(run, JobState.CANCELLED, None)
             return
-        self._master.forget(run.spec.job, drop_files=False)
-        run.folder.remove()
-        samples = [
-            result.sample for _, result in sorted(map_results(run.results)) if result.sample is not None
-        ]
+        results = sorted(map_results(self._results(run)))
+        samples = [result.sample for _, result in results if result.sample is not None]
+        spec = run.kept.sampled_for
         try:
-            spec = replace(plan.spec, boundaries=tuple(boundaries(samples, plan.spec.reducers)))
-            self._begin(spec, plan.code, handle, staging=run.staging)
+            spec = replace(spec, boundaries=tuple(boundaries(samples, spec.reducers)))
+            self._begin(Kept(spec=spec), run.code, handle, run.staging)  # before the samples are let go of
         except BaseException as exc:
-            if run.staging is not None:
-                with contextlib.suppress(MrqError):
-                    claim.abandon(run.staging)
+            with contextlib.suppress(MrqError):
+                claim.abandon(run.staging)
             if self._closed:
                 raise Interrupted(f"job {handle.job} was interrupted") from exc
             raise
+        finally:
+            self._forget(run, drop_files=False)
+            run.folder.remove()
         if handle.was_cancelled():  # since we looked: it found no job that it could cancel
             self._cancel(handle)
+
+    def _results(self, run: _Run) -> dict[TaskRef, TaskResult]:
+        """What a job's completed tasks have made."""
+        assert self._master is not None
+        return self._master.look(lambda machine: machine.results(run.spec.job))
 
     def _done(self, run: _Run) -> None:
         assert self._master is not None
         view = self._master.info(run.spec.job)
         assert view is not None
         took, failed = time.time() - run.started_at, view.failures + view.losses
-        summary = summarize(run.spec, run.results, took, failed, dict.fromkeys(Kind, self.executors))
+        summary = summarize(run.spec, self._results(run), took, failed, dict.fromkeys(Kind, self.executors))
         result = Result(spec=run.spec, counters=view.counters, summary=summary, owner=self)
         self._let_go(run, view, drop_files=False)
         run.folder.remove()
-        run.handle.notes += run.staging.notes if run.staging is not None else ()
+        run.handle.notes += run.staging.notes
         run.handle.finish(result, None)
 
     def _failed(self, run: _Run, state: JobState, error: str | None) -> None:
@@ -471,18 +469,14 @@ class Engine:
 
         assert self._master is not None
         name, cancelled = run.handle.job, state is JobState.CANCELLED
-        keep = not cancelled and run.then is None
+        keep = not cancelled and run.kept.sampled_for is None
         view = None
         try:
             with contextlib.suppress(MrqError):
-                if run.staging is not None:
-                    claim.abandon(run.staging, keep=keep)
+                claim.abandon(run.staging, keep=keep)
             view = self._master.info(run.spec.job)
             if keep:
                 self._needed |= self._private.names_of(run.spec)
-                if not self._closed and self._master.crash is None:
-                    with contextlib.suppress(MrqError):
-                        run.folder.checkpoint(self._master.save())
             self._let_go(run, view, drop_files=not keep)
         finally:
             if keep:
@@ -497,11 +491,16 @@ class Engine:
 
     def _let_go(self, run: _Run, view: JobInfo | None, *, drop_files: bool) -> None:
         """Nothing of an ended job stays in memory."""
-        assert self._master is not None
         assert self._agent is not None
         run.handle.seen(view)
-        self._master.forget(run.spec.job, drop_files=drop_files)
+        self._forget(run, drop_files=drop_files)
         self._agent.forget(run.spec.job)
+
+    def _forget(self, run: _Run, *, drop_files: bool) -> None:
+        """Neither master nor log know a job any more."""
+        assert self._master is not None
+        self._master.forget(run.spec.job, drop_files=drop_files)
+        self._logs.close(run.spec.job)
 
     def _give_up(self, run: _Run, remove: bool) -> None:
         """A job that was still running when the engine closed."""
@@ -510,9 +509,9 @@ class Engine:
         if run.published:  # all but the last word: its output is there
             self._done(run)
             return
-        if run.staging is not None:
-            with contextlib.suppress(MrqError):
-                claim.abandon(run.staging, keep=not remove)
+        self._logs.close(run.spec.job)
+        with contextlib.suppress(MrqError):
+            claim.abandon(run.staging, keep=not remove)
         if remove:
             run.folder.remove()
         else:

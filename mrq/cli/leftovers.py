@@ -96,7 +96,7 @@ def remove(root: str, left: Leftover) -> bool:
         return False
     # A folder that can't be read any more is removed all the same; what belongs to others stays.
     with contextlib.suppress(MrqError):
-        _give_up(folder.spec())
+        _give_up(folder.kept().target)
     folder.remove()
     sweep(root)
     return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from mrq import config
@@ -61,9 +60,9 @@ def retry(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int
 def _is_here(parsed: Parsed, job: str) -> bool:
     """Whether a job is this machine's: by --cluster, else by where it is known."""
     from mrq.cli import clusters
+    from mrq.master.jobfolder import is_kept
 
-    here = os.path.isdir(os.path.join(config.temp_root(), "jobs", job.replace("/", "")))
-    if (here or "from" in parsed.values) and "cluster" not in parsed.values:
+    if (is_kept(config.temp_root(), job) or "from" in parsed.values) and "cluster" not in parsed.values:
         return True
     return clusters.is_local(parsed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mrq.core.model import (
     NO_LIMITS,
@@ -13,15 +14,31 @@ from mrq.core.model import (
     Quarantine,
     Role,
     TaskMessage,
-    TaskResult,
     WorkerHealth,
 )
 from mrq.core.refs import AttemptRef
+
+if TYPE_CHECKING:
+    from mrq.core.exchange import StoredJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSubmitted:
     spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobReopened:
+    """An engine took up a job whose engine is gone: with its workers, its queue and its store.
+
+    What was in progress goes back to idle, uncharged. What is completed lies with the boot that is named, but
+    for each `OutputMissing` that follows; `RetryRequested` is the last. A job of which nothing was stored is
+    submitted.
+    """
+
+    stored: StoredJob
+    worker: str
+    boot: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,18 +97,8 @@ class AttemptReported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutputRecovered:
-    """A finished task's files were found intact after a restart, by footer or journal."""
-
-    attempt: AttemptRef
-    worker: str
-    boot: str
-    result: TaskResult
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputMissing:
-    """A completed map's output is gone or damaged (found on load, or by a worker)."""
+    """A completed task's output isn't on the disk of the engine that took its job up, or is damaged."""
 
     attempt: AttemptRef
 
@@ -125,7 +132,7 @@ class CancelRequested:
 class RetryRequested:
     """A failed or cancelled job goes on: charges are forgiven, completed work is kept.
 
-    One that goes on already only takes the limits.
+    One that goes on already only takes the limits, and is finished if nothing is left to be done.
     """
 
     job: str
@@ -156,15 +163,12 @@ class ForgetRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """The machine was loaded by a new leader: the first event after `Machine.load`.
+    """A new leader has adopted the jobs of its predecessor; the first event after that.
 
-    On a cluster what was queued is published again and what was running lives on its worker's beats,
-    with a full grace. Embedded, workers and store are gone: what was in progress goes back to idle,
-    uncharged, and the whole view is written again.
+    What was queued is published again, and what was running lives on its worker's beats, with a full grace.
     """
 
-    embedded: bool
-    incarnation: int = 0  #: grows with every leader (an epoch, or seconds since the epoch)
+    incarnation: int = 0  #: grows with every leader (an epoch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,13 +187,13 @@ class Ticked:
 
 Event = (
     JobSubmitted
+    | JobReopened
     | BeatReceived
     | WorkerLeft
     | WorkerReachable
     | WorkerUnreachable
     | AttemptClaimed
     | AttemptReported
-    | OutputRecovered
     | OutputMissing
     | MessageDied
     | CommitFinished

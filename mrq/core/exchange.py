@@ -86,7 +86,7 @@ class Batch:
     writes: tuple[Write, ...] = ()
     orders: tuple[GiveOrder, ...] = ()  #: an older boot's are dropped
     #: The leader's own record of every task in `writes`, by `core.claims.task_key`, opaque to the store:
-    #: what a successor's machine is made of. Empty where there is no successor (embedded).
+    #: what a successor's machine is made of.
     records: tuple[tuple[str, bytes], ...] = ()
     job_record: bytes | None = None  #: likewise of the job
 

@@ -109,7 +109,6 @@ class Job:
         "takers",
         "takers_at",
         "timers",
-        "unverified",
         "updated_at",
         "worker_losses",
     )
@@ -137,7 +136,6 @@ class Job:
         self.accepted = 0  #: maps that were completed at least once
         self.digest_sum = 0  #: of consumed(map, digest) over the accepted maps, mod 2**64
         self.adopted = False  #: from a store, which may have fallen back while nobody led
-        self.unverified = False  #: recovered reduces weren't compared with digest_sum yet
         self.completions = 0
         self.failures = self.losses = self.worker_losses = self.reruns = self.rollbacks = self.backups = 0
         self.errors: list[ErrorInfo] = []  #: the latest
@@ -312,7 +310,6 @@ _PLAIN: Final = (
     "accepted",
     "adopted",
     "digest_sum",
-    "unverified",
     "completions",
     "failures",
     "losses",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mrq.core import commands as c
@@ -10,7 +11,7 @@ from mrq.core.alone import keep_again
 from mrq.core.digest import MASK
 from mrq.core.fitting import takers
 from mrq.core.jobs import Job
-from mrq.core.machine_state import FORGET, STALL, STRAGGLERS, State
+from mrq.core.machine_state import STALL, STRAGGLERS, State
 from mrq.core.model import NO_LIMITS, JobState, Purpose, Role, TaskResult, WorkerHealth
 from mrq.core.moves import (
     arm,
@@ -22,17 +23,16 @@ from mrq.core.moves import (
     message,
     publish_id,
     stop_tasks,
-    take_back,
     write_location,
 )
 from mrq.core.orders import DropJob
+from mrq.core.records import adopt
 from mrq.core.refs import AttemptRef, Kind
 from mrq.core.shuffle_rules import (
     accept_map,
     lose_maps,
     outputs_needed,
     uncomplete_reduce,
-    verify_recovered,
 )
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, TaskTable, pack_result
 
@@ -175,6 +175,7 @@ def on_retry(state: State, event: e.RetryRequested) -> None:
         job.limit(event.limits.over(job.limits))
         state.write_job(job)
     if job.state not in (JobState.FAILED, JobState.CANCELLED):
+        check_finished(state, job)
         return
     job.move(JobState.RUNNING, "retry requested")
     job.error, job.finished_at = None, 0.0
@@ -189,8 +190,6 @@ def on_retry(state: State, event: e.RetryRequested) -> None:
         lose_boot(state, job, *job.boots[number])
     _drop_wrong_reduces(state, job)
     _read_again(state, job)
-    if job.unverified and job.accepted == len(job.maps):
-        verify_recovered(state, job)
     state.active[event.job] = job
     state.write_job(job)
     error = _too_many_bad(job)
@@ -230,37 +229,6 @@ def lose_boot(state: State, job: Job, worker: str, boot: str) -> None:
     gone = boot in known.old_boots or (boot == known.boot and known.live is WorkerHealth.DEAD)
     if outputs_needed(job) and gone:  # a boot that wasn't heard of yet is a newer one
         lose_maps(state, job, job.maps.held_by(number), f"worker {worker} is gone")
-
-
-def on_recovered(state: State, event: e.OutputRecovered) -> None:
-    """A finished task's files were found intact: it is completed, or its output has moved."""
-    task = event.attempt.task
-    job = state.jobs.get(task.job)
-    if job is None or job.state in (JobState.COMMITTING, JobState.DONE):
-        return
-    table, index = job.table(task.kind), task.index
-    if not 0 <= index < len(table):
-        return
-    boot = job.boot(event.worker, event.boot)
-    if table.state[index] == COMPLETED:
-        if table.winner(index) != event.attempt or table.boot[index] == boot:
-            return
-        if task.kind is Kind.MAP and job.shuffled:
-            table.unlink(index)
-            table.link(index, boot)
-            write_location(state, job, index, withdrawn=False)
-        else:
-            table.boot[index] = boot
-    else:
-        if task.kind is Kind.REDUCE:
-            job.unverified = True
-        error = complete(state, job, table, index, event.attempt, boot, event.result)
-        if job.unverified and job.accepted == len(job.maps) and job.active:
-            verify_recovered(state, job)
-        if job.active:
-            settle(state, job, error)
-    if task.kind is Kind.MAP and job.shuffled:
-        state.worker(event.worker, event.boot)
 
 
 def on_missing(state: State, event: e.OutputMissing) -> None:
@@ -303,31 +271,54 @@ def on_forget(state: State, event: e.ForgetRequested) -> None:
 
 
 def on_restored(state: State, event: e.Restored) -> None:
-    """The first event after a load by a new leader."""
+    """The first event of a new leader that has adopted its predecessor's jobs."""
     state.incarnation = max(state.incarnation + 1, event.incarnation)
     state.beats_from = state.now
-    if not event.embedded:
-        keep_again(state)
+    keep_again(state)
     for job in state.jobs.values():
         if job.active:
             for table in (job.maps, job.reduces):
-                _restore_flights(state, table, job, event.embedded)
-            if not event.embedded:
-                _look_again(state, job)
-        if event.embedded:
-            write_view(state, job)
+                _publish_again(state, table, job)
+            _look_again(state, job)
         if job.state is JobState.COMMITTING:
             start_commit(state, job)
-    if event.embedded:
-        # Whoever ran them is gone, and nobody is left to be told.
-        state.out = [made for made in state.out if not isinstance(made, c.GiveOrder)]
-        for worker in state.workers.all.values():
-            state.workers.take_out(worker)
-            worker.live = WorkerHealth.DEAD
-            worker.held.clear()
-            worker.used_map = worker.used_reduce = 0
-            state.workers.refresh(worker)
-            state.timer(state.config.forget_worker_s, FORGET, worker.worker)
+
+
+def on_reopened(state: State, event: e.JobReopened) -> None:
+    """The job of an engine that is gone: nothing runs any more, and what is completed lies here."""
+    stored = event.stored
+    if stored.spec.job in state.jobs:
+        return
+    if stored.state in (JobState.COMMITTING, JobState.DONE):
+        # How far its commit came is what the disk says, to whoever begins it again.
+        stored = replace(stored, state=JobState.RUNNING)
+    if not adopt(state, stored):
+        on_submitted(state, e.JobSubmitted(spec=stored.spec))
+        return
+    job = state.jobs[stored.spec.job]
+    job.adopted = False  # no attempt of before will report
+    if job.active:
+        job.finished_at = 0.0
+    stop_tasks(state, job, "the engine that ran it is gone")
+    _move_outputs(job, event.worker, event.boot)
+    if job.maps.heads:
+        state.worker(event.worker, event.boot)
+    state.out.clear()  # the view says it all
+    write_view(state, job)
+
+
+def _move_outputs(job: Job, worker: str, boot: str) -> None:
+    """All that is completed lies with this boot."""
+    number = job.boot(worker, boot)
+    for table in (job.maps, job.reduces):
+        for index, code in enumerate(table.state):
+            if code != COMPLETED or table.boot[index] == number:
+                continue
+            if table.kind is Kind.MAP and job.shuffled:
+                table.unlink(index)
+                table.link(index, number)
+            else:
+                table.boot[index] = number
 
 
 def on_store_lost(state: State, event: e.StoreLost) -> None:
@@ -349,21 +340,21 @@ def _look_again(state: State, job: Job) -> None:
     check_finished(state, job)
 
 
-def _restore_flights(state: State, table: TaskTable, job: Job, embedded: bool) -> None:
+def _publish_again(state: State, table: TaskTable, job: Job) -> None:
+    """What is queued: its messages may be gone with the leader that published them."""
     for index in list(table.flights):
-        if embedded:
-            take_back(state, table, index, "the master was restarted")
-        elif table.state[index] == QUEUED:
-            flight = table.flights[index]
-            if flight.alone or takers(state, job, table.kind) is not None:
-                # It isn't for the queue, and nobody's offer: taken back soon, unless it was claimed before.
-                flight.offered_to = flight.offered_to or ""
-                arm_offer(state, table, index, Role.PRIMARY)
-                continue
-            flight.publish_id, flight.offered_to = publish_id(state), None
-            flight.publishes = 1
-            state.write_task(table, index)
-            publish_again(state, job, table, index)
+        if table.state[index] != QUEUED:
+            continue
+        flight = table.flights[index]
+        if flight.alone or takers(state, job, table.kind) is not None:
+            # It isn't for the queue, and nobody's offer: taken back soon, unless it was claimed before.
+            flight.offered_to = flight.offered_to or ""
+            arm_offer(state, table, index, Role.PRIMARY)
+            continue
+        flight.publish_id, flight.offered_to = publish_id(state), None
+        flight.publishes = 1
+        state.write_task(table, index)
+        publish_again(state, job, table, index)
 
 
 def publish_again(state: State, job: Job, table: TaskTable, index: int) -> None:

@@ -32,13 +32,13 @@ __all__ = ["JobInfo", "Machine", "MachineConfig", "ReduceStart", "TaskInfo"]
 
 _RULES: Final[dict[type, Callable[[ms.State, Any], None]]] = {
     e.JobSubmitted: lifecycle.on_submitted,
+    e.JobReopened: lifecycle.on_reopened,
     e.BeatReceived: health.on_beat,
     e.WorkerLeft: health.on_left,
     e.WorkerReachable: joining.on_reachable,
     e.WorkerUnreachable: joining.on_unreachable,
     e.AttemptClaimed: attempts.on_claimed,
     e.AttemptReported: attempts.on_reported,
-    e.OutputRecovered: lifecycle.on_recovered,
     e.OutputMissing: lifecycle.on_missing,
     e.MessageDied: attempts.on_message_died,
     e.CommitFinished: lifecycle.on_commit_finished,

@@ -39,13 +39,14 @@ DEAD: Final = WorkerHealth.DEAD
 
 _REACHED: Final = (WorkerHealth.ALIVE, WorkerHealth.SUSPECT, WorkerHealth.DRAINING)
 
-#: Attributes of a job that its record holds as they are, and those of them that are times.
+#: Attributes of a job that its record holds as they are, and those of them that are times; "" is a place that
+#: holds nothing any more.
 _PLAIN: Final = (
     "submitted_at",
     "started_at",
     "updated_at",
     "finished_at",
-    "unverified",
+    "",
     "failures",
     "losses",
     "worker_losses",
@@ -107,7 +108,7 @@ def task_record(state: State, job: Job, table: TaskTable, index: int) -> bytes:
 def job_record(state: State, job: Job) -> bytes:
     """What is known of a job and doesn't follow from its tasks."""
     shift = state.shift + state.wall
-    plain = [getattr(job, name) for name in _PLAIN]
+    plain = [getattr(job, name) if name else False for name in _PLAIN]
     plain[:_TIMES] = [at and at + shift for at in plain[:_TIMES]]
     errors = [wire.to_wire(error) for error in job.errors]
     return wire.pack([VERSION, wire.VERSION, shift, plain, errors, wire.to_wire(job.limits)])
@@ -165,7 +166,8 @@ def _take_job(state: State, job: Job, stored: StoredJob) -> None:
     shift = state.shift + state.wall
     job.state, job.error = stored.state, stored.error
     for at, (name, value) in enumerate(zip(_PLAIN, plain, strict=True)):
-        setattr(job, name, value - shift if at < _TIMES and value else value)
+        if name:
+            setattr(job, name, value - shift if at < _TIMES and value else value)
     job.errors = stored_errors(errors, was)
 
 

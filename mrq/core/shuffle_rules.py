@@ -101,8 +101,6 @@ def accept_map(state: State, job: Job, index: int, result: TaskResult) -> str | 
         name = task_name(Kind.MAP, index)
         if roll_back(state, job, f"{name} came out differently") and not job.excuses(index):
             return _rolled_back(state, job, name)
-    if job.unverified and job.accepted == len(maps):
-        verify_recovered(state, job)
     return None
 
 
@@ -144,15 +142,6 @@ def uncomplete_reduce(state: State, job: Job, index: int, why: str) -> None:
     job.reruns += 1
     state.write_task(reduces, index)
     make_ready(state, reduces, index)
-
-
-def verify_recovered(state: State, job: Job) -> None:
-    """Recovered reduces must have consumed what is accepted now; once, when all maps are."""
-    job.unverified = False
-    reduces = job.reduces
-    for index in range(len(reduces)):
-        if reduces.state[index] == COMPLETED and reduces.digest[index] != job.digest_sum:
-            uncomplete_reduce(state, job, index, "it consumed other map outputs than the accepted ones")
 
 
 def conserved(job: Job, result: TaskResult) -> bool:

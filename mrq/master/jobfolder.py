@@ -1,10 +1,11 @@
-"""A job's folder on this machine: its spec and code, its checkpoint, and the journal of what is done.
+"""A job's folder on this machine: what its engine keeps, so that another can go on after a kill -9.
 
-What is needed to go on after a kill -9, in the order in which it is trusted: `spec` and `code.bundle`
-are written once, before anything runs; `journal` gains one checksummed line for each completion that
-the machine accepted, so it is never behind the truth by more than the last line; `checkpoint` is the
-machine whole, some seconds old. The folder's owner holds a lock for as long as it lives, so a folder
-that can be locked belongs to nobody.
+`spec` and `code.bundle` are written once, before anything runs, and `spec` again where a retry has set limits
+anew. `batches` is the log of what the leader has decided (`servers.memory.log`). The rest is the worker's.
+The folder's owner holds a lock for as long as it lives, so a folder that can be locked belongs to nobody.
+
+A job that is sampled for has a folder under its sampling's id first, whose `spec` holds both, and then its
+own; both are known by the id of the job.
 """
 
 from __future__ import annotations
@@ -15,36 +16,36 @@ import fcntl
 import json
 import os
 import shutil
-import struct
 import time
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mrq.core import paths, wire
-from mrq.core.model import JobSpec, TaskResult
-from mrq.core.refs import AttemptRef
+from mrq.core.model import JobSpec
 from mrq.errors import CorruptFileError, InputError, OperatorError, UsageError
 from mrq.io import disk
 
-_VERSION: Final = 2
+_VERSION: Final = 3
+#: Of folders whose jobs this mrq can't go on with, but reads what they are and where they write.
+_BEFORE: Final = 2
 #: What attempts write into. Nobody but the folder's owner makes these, so that what is removed stays so.
 _PARTS: Final = ("maps", "scratch", "logs")
-_LINE: Final = struct.Struct("<II")  # length, crc32 of the payload
-_LINE_BYTES_MAX: Final = 64 << 20
 #: Making a job's folder takes milliseconds; on a disk that hangs, somewhat longer.
 _MAKING_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """One accepted completion, as the journal keeps it."""
+class Kept:
+    """What a job's folder says of the job."""
 
-    attempt: AttemptRef
-    worker: str
-    boot: str
-    result: TaskResult
+    spec: JobSpec
+    sampled_for: JobSpec | None = None  #: of a sampling: the job that is to follow it, yet without boundaries
+    version: int = _VERSION  #: of the folder
+
+    @property
+    def target(self) -> JobSpec:
+        """The job that people know."""
+        return self.sampled_for or self.spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,20 +66,19 @@ class JobFolder:
     def __init__(self, path: str, lock_fd: int) -> None:
         self.path = path
         self._lock_fd = lock_fd
-        self._journal_fd: int | None = None
 
     @classmethod
-    def create(cls, root: str, spec: JobSpec, code: bytes) -> JobFolder:
-        """Make the folder with spec and code. Raises OperatorError or DiskFullError."""
-        path = paths.job_folder(root, spec.job)
+    def create(cls, root: str, kept: Kept, code: bytes) -> JobFolder:
+        """Make the folder, with the job and its code. Raises OperatorError or DiskFullError."""
+        path = paths.job_folder(root, kept.spec.job)
         folder = None
         try:
             make_root(root)
             for name in _PARTS:
                 os.makedirs(f"{path}/{name}", mode=0o700)
-            folder = cls(path, _take_lock(path, spec))
+            folder = cls(path, _take_lock(path, kept.target))
             folder._write_aside("code.bundle", code)
-            folder._write_aside("spec", wire.pack({"v": _VERSION, "spec": wire.to_wire(spec)}))
+            folder._write_aside("spec", _packed(kept))
         except OSError as exc:
             if folder is not None:  # ours, and of no use
                 folder.remove()
@@ -87,36 +87,39 @@ class JobFolder:
 
     @classmethod
     def reopen(cls, root: str, job: str) -> JobFolder:
-        """The folder of a job that failed or was killed. Raises UsageError when there is none, or
-        when the process that owns it lives; OperatorError or DiskFullError."""
-        known = sorted(os.listdir(f"{root}/jobs")) if os.path.isdir(f"{root}/jobs") else []
-        if job not in known:
-            have = ", ".join(known) if known else "none"
+        """The folder of a job that failed or was killed, or of the sampling for it. Raises UsageError when
+        there is none, or when the process that owns it lives; OperatorError or DiskFullError."""
+        name = _name_of(root, job)
+        if name is None:
+            known = sorted(os.listdir(f"{root}/jobs")) if os.path.isdir(f"{root}/jobs") else []
+            have = ", ".join(dict.fromkeys(map(paths.shown_id, known))) or "none"
             raise UsageError(
                 f"no job {job!r} is kept in {root}/jobs (there: {have}); if MRQ_TMP was another folder when "
                 f"it ran, name that: mrq retry {job} --from OLD_TMP"
             )
-        path = paths.job_folder(root, job)
+        path = paths.job_folder(root, name)
         fd = _try_lock(path)
         if fd is None:
             raise UsageError(f"job {job} is still running (process {owner(path).get('pid', '?')})")
         folder = cls(path, fd)
         try:
-            for name in _PARTS:
-                os.makedirs(f"{path}/{name}", mode=0o700, exist_ok=True)
+            for part in _PARTS:
+                os.makedirs(f"{path}/{part}", mode=0o700, exist_ok=True)
         except OSError as exc:
             folder.close()
             raise disk.named(exc, path) from exc
+        if name == job:  # killed between the two, it has left its sampling's folder as well
+            shutil.rmtree(f"{root}/jobs/{paths.sample_id(job)}", ignore_errors=True)
         return folder
 
-    def spec(self) -> JobSpec:
-        """The job as submitted. Raises CorruptFileError."""
-        return read_spec(self.path)
+    def kept(self) -> Kept:
+        """The job as it was submitted. Raises CorruptFileError."""
+        return read_kept(self.path)
 
-    def keep_spec(self, spec: JobSpec) -> None:
-        """Replace the job's spec: what a retry has set anew. Raises OperatorError or DiskFullError."""
+    def keep(self, kept: Kept) -> None:
+        """Replace what is kept: what a retry has set anew. Raises OperatorError or DiskFullError."""
         try:
-            self._write_aside("spec", wire.pack({"v": _VERSION, "spec": wire.to_wire(spec)}))
+            self._write_aside("spec", _packed(kept))
         except OSError as exc:
             raise disk.named(exc, self.path) from exc
 
@@ -124,63 +127,8 @@ class JobFolder:
         """The job's own stored bundle."""
         return self._read("code.bundle")
 
-    def checkpoint(self, machine: bytes) -> None:
-        """Replace the checkpoint, atomically. Raises OperatorError."""
-        frame = wire.pack({"v": _VERSION, "crc": zlib.crc32(machine), "machine": machine})
-        try:
-            self._write_aside("checkpoint", frame)
-        except OSError as exc:
-            raise disk.named(exc, self.path) from exc
-
-    def last_checkpoint(self) -> bytes | None:
-        """The machine's saved bytes, or None when there are none that are whole."""
-        try:
-            data = _unpack(self._read("checkpoint"), f"{self.path}/checkpoint")
-        except (CorruptFileError, InputError):
-            return None
-        machine = data.get("machine")
-        if not isinstance(machine, bytes) or zlib.crc32(machine) != data.get("crc"):
-            return None
-        return machine
-
-    def append(self, done: Completion) -> None:
-        """Journal one accepted completion. Raises OperatorError."""
-        payload = wire.pack(wire.to_wire(done)[1:])  # the folder says which job
-        try:
-            if self._journal_fd is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                self._journal_fd = os.open(f"{self.path}/journal", flags, 0o600)
-            size = os.fstat(self._journal_fd).st_size
-            try:
-                disk.write_all(self._journal_fd, _LINE.pack(len(payload), zlib.crc32(payload)) + payload)
-            except OSError:
-                os.ftruncate(self._journal_fd, size)  # half a line would hide all that follow it
-                raise
-        except OSError as exc:
-            raise disk.named(exc, self.path, len(payload)) from exc
-
-    def journal(self) -> Iterator[Completion]:
-        """What was journalled, oldest first; a torn end (the kill's) is dropped for good."""
-        try:
-            data = self._read("journal")
-        except InputError:
-            return
-        at = 0
-        while at + _LINE.size <= len(data):
-            length, crc = _LINE.unpack_from(data, at)
-            payload = data[at + _LINE.size : at + _LINE.size + length]
-            if length > _LINE_BYTES_MAX or len(payload) < length or zlib.crc32(payload) != crc:
-                break
-            yield wire.from_wire(Completion, [os.path.basename(self.path), *wire.unpack(payload)])
-            at += _LINE.size + length
-        if at < len(data):
-            os.truncate(f"{self.path}/journal", at)
-
     def close(self) -> None:
         """Let go of the folder and leave it, for `mrq retry`."""
-        if self._journal_fd is not None:
-            os.close(self._journal_fd)
-            self._journal_fd = None
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -217,10 +165,11 @@ def bring(old: str, root: str, job: str) -> None:
     """
     own = os.path.basename(root)
     places = (old, os.path.join(old, own), os.path.dirname(old))
-    source = next((found for place in places if os.path.isdir(found := f"{place}/jobs/{job}")), None)
-    if source is None or not job or "/" in job:
+    found = [(place, name) for place in places if (name := _name_of(place, job)) is not None]
+    if not found:
         raise UsageError(f"--from {old}: no job {job!r} is kept there; it holds what MRQ_TMP was then")
-    target = paths.job_folder(root, job)
+    place, name = found[0]
+    source, target = f"{place}/jobs/{name}", paths.job_folder(root, name)
     if os.path.realpath(source) == os.path.realpath(target):
         return
     if os.path.lexists(target):
@@ -252,10 +201,47 @@ def bring(old: str, root: str, job: str) -> None:
         os.close(fd)
 
 
-def read_spec(path: str) -> JobSpec:
-    """The spec in a job's folder, locked or not. Raises InputError or CorruptFileError."""
+def is_kept(root: str, job: str) -> bool:
+    """Is there a folder of this job's, or of the sampling for it?"""
+    return _name_of(root, job) is not None
+
+
+def _name_of(root: str, job: str) -> str | None:
+    """Under which id a job is kept: its own, or that of the sampling for it."""
+    try:
+        known = os.listdir(f"{root}/jobs")
+    except OSError:
+        return None
+    return next((name for name in (job, paths.sample_id(job)) if name in known), None)
+
+
+def read_kept(path: str) -> Kept:
+    """What is in a job's folder, locked or not, of this version or the one before. Raises InputError or
+    CorruptFileError."""
     data = _unpack(_read(f"{path}/spec"), f"{path}/spec")
-    return wire.from_wire(JobSpec, data.get("spec"))
+    after = data.get("sampled_for")
+    return Kept(
+        spec=wire.from_wire(JobSpec, data.get("spec")),
+        sampled_for=None if after is None else wire.from_wire(JobSpec, after),
+        version=data["v"],
+    )
+
+
+def refuse_other(kept: Kept, path: str) -> None:
+    """Raise UsageError for a job that the version before has kept, and this one can't go on with."""
+    if kept.version != _VERSION:
+        raise UsageError(
+            f"job {kept.target.job} was kept in {path} by another version of mrq (its folder has version "
+            f"{kept.version}, this mrq goes on with {_VERSION}): go on with that mrq, or submit the job anew "
+            f"(its inputs and OUT are as they were) and remove this one by `mrq clean {kept.target.job}`"
+        )
+
+
+def _packed(kept: Kept) -> bytes:
+    data = {"v": _VERSION, "spec": wire.to_wire(kept.spec)}
+    if kept.sampled_for is not None:
+        data["sampled_for"] = wire.to_wire(kept.sampled_for)
+    return wire.pack(data)
 
 
 def _read(path: str) -> bytes:
@@ -283,8 +269,10 @@ def leftovers(root: str) -> list[Leftover]:
         entries = list(os.scandir(f"{root}/jobs"))
     except FileNotFoundError:
         return []
+    names = {entry.name for entry in entries}
     for entry in entries:
-        if _being_made(entry):
+        job = paths.shown_id(entry.name)
+        if _being_made(entry) or (job != entry.name and job in names):
             continue
         fd = _try_lock(entry.path)
         if fd is None:
@@ -293,7 +281,7 @@ def leftovers(root: str) -> list[Leftover]:
             told = owner(entry.path)
             found.append(
                 Leftover(
-                    job=entry.name,
+                    job=job,
                     path=entry.path,
                     bytes=_tree_bytes(entry.path),
                     age_s=max(0.0, time.time() - entry.stat().st_mtime),
@@ -359,7 +347,7 @@ def _unpack(data: bytes, path: str) -> dict[str, Any]:
         found = wire.unpack(data)
     except Exception as exc:
         raise CorruptFileError(f"{path} is damaged: {exc}") from exc
-    if not isinstance(found, dict) or found.get("v") != _VERSION:
+    if not isinstance(found, dict) or found.get("v") not in (_VERSION, _BEFORE):
         raise CorruptFileError(
             f"{path} was written by another version of mrq, and this one reads {_VERSION}: go on with that "
             "version, or submit the job anew (its inputs and OUT are as they were)"

@@ -124,7 +124,6 @@ class Leadership:
             owner=settings.owner,
             incarnation=self._incarnation,
             epoch=self.epoch,
-            records=True,
             state=self._backend.state,
             store_id=store_id,
             put_back=lambda job: self.submits.put_back(job),
@@ -208,7 +207,7 @@ class Leadership:
                 first.append(e.JobSubmitted(spec=stored.spec))
             if stored.state is JobState.FAILED:
                 over.append(job)
-        events = [e.Restored(embedded=False, incarnation=self.epoch), *recorded, *first]
+        events = [e.Restored(incarnation=self.epoch), *recorded, *first]
         self._broker.attach(leader=self.master.sink)
 
         def hand_in(master: Master) -> None:
@@ -322,7 +321,7 @@ class Leadership:
         """See `JobFinisher`."""
         self.finisher.ended(spec, state, error)
 
-    def checkpoint(self, master: Master) -> None:
+    def stepped(self) -> None:
         """Between steps."""
         self._ticked()
         self._events.mark_dirty()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 from mrq.core import commands as c
@@ -45,7 +46,7 @@ class Keeper(Protocol):
     """What the engine does with what the machine decided; called on the loop's thread."""
 
     def completed(self, spec: JobSpec, event: e.AttemptReported) -> None:
-        """A completion was accepted: journal it."""
+        """A completion was accepted; it isn't persisted yet."""
         ...
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
@@ -57,19 +58,19 @@ class Keeper(Protocol):
         from whichever thread died."""
         ...
 
-    def checkpoint(self, master: Master) -> None:
-        """Called between steps, every few seconds while something changed."""
+    def stepped(self) -> None:
+        """Called between steps."""
         ...
 
 
 class Master:
     """The leader of one engine or cluster. Make it, give `sink` to the adapters, `start` it, `stop` it.
 
-    On a cluster it is made for one term of leadership, with `records` for a successor, the store's `state`,
-    its id and `put_back` for a store that loses its data (see `Outbox`), and `acting`, which is asked before
-    every write. A term ends by `stop`, or by itself when a later leader has fenced it: `fenced` is called
-    once, on the loop's thread, and nothing goes out any more. `dial` begins to dial a worker; the verdict
-    comes to `sink`. `say` is told what people should see.
+    On a cluster it is made for one term of leadership, with the store's `state`, its id and `put_back` for a
+    store that loses its data (see `Outbox`), and `acting`, which is asked before every write. A term ends by
+    `stop`, or by itself when a later leader has fenced it: `fenced` is called once, on the loop's thread, and
+    nothing goes out any more. `dial` begins to dial a worker; the verdict comes to `sink`. `say` is told what
+    people should see.
     """
 
     def __init__(
@@ -81,7 +82,6 @@ class Master:
         owner: str,
         incarnation: int = 1,
         epoch: int = 1,
-        records: bool = False,
         state: LeaderState | None = None,
         store_id: str = "",
         put_back: Callable[[str], None] = lambda job: None,
@@ -105,7 +105,6 @@ class Master:
             owner=owner,
             epoch=epoch,
             incarnation=incarnation,
-            records=records,
             store_id=store_id,
             put_back=put_back,
         )
@@ -143,16 +142,22 @@ class Master:
         self._inbox.append(event)
         self._wake.set()
 
-    def submit(self, spec: JobSpec, code: bytes, events: Sequence[e.Event] = ()) -> None:
-        """Take a job, and what is already known of it (recovered outputs); the store has it then. Raises
-        OperatorError, and InternalError where the store refuses it or the loop has died."""
-        held = Held(spec, code, self._out.fence())
+    def submit(
+        self, spec: JobSpec, code: bytes, events: Sequence[e.Event] = (), *, epoch: int | None = None
+    ) -> None:
+        """Take a job, and what is already known of it; the store has it then. `epoch` is for a job that
+        another engine had: a later one than that one's. Raises OperatorError, and InternalError where the
+        store refuses it or the loop has died."""
+        fence = self._out.fence()
+        held = Held(spec, code, fence if epoch is None else replace(fence, epoch=epoch))
         answer = self._store.begin(spec, code, held.fence)
         if answer is WriteAnswer.FENCED or (answer is WriteAnswer.NO_STORE and self._state is not None):
             raise OperatorError(f"job {spec.job} can't be taken now ({answer.value}); submit it again")
         if answer not in (WriteAnswer.WRITTEN, WriteAnswer.ALREADY):
             raise InternalError(f"the store refused job {spec.job}: {answer.value}")
-        if answer is WriteAnswer.ALREADY:  # taken up again in this engine: the batches go on counting
+        if (
+            answer is WriteAnswer.ALREADY
+        ):  # the answer was lost, and it is asked again: batches go on counting
             held.fence = self._store.fence(spec.job) or held.fence
         self._out.jobs[spec.job] = held
         if self.crash is not None:  # `fail` sets it before it looks for jobs, so one of us sees the other
@@ -214,10 +219,6 @@ class Master:
         """A job as people see it, from any thread."""
         with self._lock:
             return self._machine.job(job)
-
-    def save(self) -> bytes:
-        """The machine's checkpoint; on the loop's thread."""
-        return self._machine.save()
 
     def halt(self) -> None:
         """Take no further step; the one under way may end. For `stop` to wait for."""
@@ -281,7 +282,7 @@ class Master:
         self._send(now)
         for fn in later:
             fn()
-        self._keeper.checkpoint(self)
+        self._keeper.stepped()
 
     def _note(self, event: object, made: Sequence[c.Command]) -> None:
         """Tell the keeper of a completion that the machine accepted, before anything goes out."""

@@ -142,7 +142,6 @@ class Outbox:
         owner: str,
         epoch: int,
         incarnation: int,
-        records: bool,
         store_id: str = "",
         put_back: Callable[[str], None] = lambda job: None,
     ) -> None:
@@ -152,7 +151,6 @@ class Outbox:
         self.owner, self.epoch, self.incarnation = owner, epoch, incarnation
         self._store_id = store_id
         self._put_back = put_back
-        self._records = records
         self.jobs: dict[str, Held] = {}
         self._cluster = self.fence()
         self._decided: list[Said] = []
@@ -269,7 +267,7 @@ class Outbox:
         held.fence = replace(held.fence, seq=held.fence.seq + 1)
         records: tuple[tuple[str, bytes], ...] = ()
         record = None
-        if self._records and self._machine.knows(name):
+        if self._machine.knows(name):
             records = self._records_of(writes)
             record = self._machine.job_record(name)
             if record == held.record:

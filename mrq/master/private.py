@@ -18,7 +18,7 @@ from typing import Final
 from mrq.core.model import JobSpec
 from mrq.errors import MrqError
 from mrq.io import disk
-from mrq.master.jobfolder import read_spec
+from mrq.master.jobfolder import read_kept
 
 _LOCK: Final = "lock"
 
@@ -112,7 +112,7 @@ def _needed(root: str) -> list[str]:
     with contextlib.suppress(OSError):
         for entry in os.scandir(os.path.join(root, "jobs")):
             with contextlib.suppress(MrqError):
-                found += used_by(read_spec(entry.path), root)
+                found += used_by(read_kept(entry.path).target, root)
     return found
 
 

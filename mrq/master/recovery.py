@@ -1,9 +1,10 @@
-"""`mrq retry`: what of a failed or killed job is still good, and a machine that goes on from there.
+"""`mrq retry`: what of a failed or killed job is still good, and the events with which its machine goes on.
 
-The evidence is what lies on disk, not what the checkpoint remembers: a map counts as done when its
-map-output file passes its checksums and its footer names this very attempt and code; a reduce, when every
-file that its journal line names lies in the staging folder with those bytes. The checkpoint adds what
-files can't say (generations, attempt numbers, charges). Where the two differ, the disk wins.
+What the job's log says is adopted as a new leader adopts what it finds in Redis (`core.records`):
+generations, attempts, charges, results. What is complete by it counts only where the disk has it: a map when
+its map-output file passes its checksums and its footer names this very attempt and code; a reduce when every
+file of its result lies in the staging folder, or already in OUT, with those bytes. Where the two differ, the
+disk wins.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mrq.commit import claim, manifest
 from mrq.commit.staging import Staging
 from mrq.core import events as e
 from mrq.core.checked import Checked
+from mrq.core.exchange import Fence, StoredJob
 from mrq.core.machine import Machine
 from mrq.core.machine_config import MachineConfig
-from mrq.core.model import NO_LIMITS, JobSpec, JobState, Limits, Purpose, StagedFile, TaskResult
-from mrq.core.refs import Kind, TaskRef
-from mrq.errors import CorruptFileError, InputError, MrqError, UsageError
+from mrq.core.model import NO_LIMITS, JobSpec, JobState, Limits, StagedFile, TaskResult
+from mrq.core.refs import AttemptRef, Kind
+from mrq.errors import CorruptFileError, InputError, MrqError
 from mrq.io import inputs
-from mrq.master.jobfolder import Completion, JobFolder
+from mrq.master.jobfolder import JobFolder, Kept
 from mrq.shuffle.mapfile import MapFile
 
 
@@ -32,127 +34,123 @@ from mrq.shuffle.mapfile import MapFile
 class Recovered:
     """A job that can go on."""
 
-    spec: JobSpec
+    kept: Kept
     code: bytes
-    staging: Staging | None
-    machine: Machine | None  #: None: begin with a new one
-    events: tuple[e.Event, ...]  #: to hand it, in order
-    results: dict[TaskRef, TaskResult]
+    staging: Staging
+    epoch: int  #: under which its leader writes: later than whoever had it before
+    events: tuple[e.Event, ...]  #: to hand the machine, in order
 
 
-def recover(
-    folder: JobFolder,
-    *,
-    worker: str,
-    boot: str,
-    now: float,
-    restore: bool = True,
-    limits: Limits = NO_LIMITS,
-) -> Recovered:
-    """Look through a job's folder. What is intact is given to this worker and boot; the job goes on under
-    `limits`, which its folder keeps.
-
-    Without `restore` the checkpoint is passed over: the machine that takes the job has others already.
-
-    Raises InputError naming inputs that changed, or OutputError.
-    """
-    kept = folder.spec()
-    limits.check(kept)
-    spec = limits.applied(kept)
-    if spec.purpose is Purpose.SAMPLE:
-        raise UsageError(f"job {spec.job} was only sampling keys for a total order: submit the job anew")
+def check(folder: JobFolder, kept: Kept, limits: Limits) -> bytes:
+    """Refuse what can't go on. The job's code. Raises UsageError, InputError or CorruptFileError."""
+    job, spec = kept.target.job, kept.target
+    limits.check(spec)
     changed = inputs.changed([piece for split in spec.splits for piece in split.pieces])
     if changed:
         shown = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         raise InputError(
-            f"job {spec.job} can't go on: its input changed since it was submitted: {shown}; submit it anew"
+            f"job {job} can't go on: its input changed since it was submitted: {shown}; submit it anew"
         )
     code = folder.code()
     if hashlib.sha256(code).hexdigest() != spec.code:
         raise CorruptFileError(
-            f"job {spec.job} can't go on: the code kept in {folder.path}/code.bundle isn't what was "
+            f"job {job} can't go on: the code kept in {folder.path}/code.bundle isn't what was "
             "submitted (its sha256 is another); submit the job anew"
         )
-    staging = claim.reopen(spec)
-    journalled = {done.attempt.task: done for done in folder.journal()}
-    intact = {task: done for task, done in journalled.items() if _intact(folder, spec, done)}
-    for task in _misread(spec, intact):
-        del intact[task]
-    machine = _restored(folder, spec, now) if restore else None
-    events: list[e.Event] = []
-    if machine is None:
-        events.append(e.JobSubmitted(spec=spec))
-    else:
-        events += [e.Restored(embedded=True, incarnation=time.time_ns()), *_missing(machine, spec, intact)]
-    events += [
-        e.OutputRecovered(
-            attempt=done.attempt,
-            worker=worker,  # the files are this engine's now
-            boot=boot,
-            result=done.result,
+    return code
+
+
+def recover(
+    folder: JobFolder,
+    kept: Kept,
+    code: bytes,
+    stored: StoredJob | None,
+    *,
+    worker: str,
+    boot: str,
+    limits: Limits,
+) -> Recovered:
+    """Look through a job's folder. What its log (`stored`) and the disk say is complete is given to this
+    worker and boot; the job goes on under `limits`, which its folder keeps.
+
+    Raises OutputError, DiskFullError or CorruptFileError.
+    """
+    after = kept.sampled_for
+    kept = replace(kept, spec=limits.applied(kept.spec), sampled_for=after and limits.applied(after))
+    spec = kept.spec
+    staging = claim.reopen(kept.target)
+    if stored is None:
+        nothing = Fence(incarnation=1, epoch=0, owner="", seq=0)
+        stored = StoredJob(
+            spec=spec,
+            fence=nothing,
+            state=JobState.PENDING,
+            error=None,
+            job_record=None,
+            records={},
+            recorded=(),
         )
-        for done in intact.values()
-    ]
-    state = machine.state(spec.job) if machine is not None else None
-    if state in (JobState.FAILED, JobState.CANCELLED) or (state is not None and limits != NO_LIMITS):
-        events.append(e.RetryRequested(job=spec.job, limits=limits))
+    stored = replace(stored, spec=spec)
+    missing = [e.OutputMissing(attempt=won) for won in _missing(folder, spec, _completed(stored))]
     if limits != NO_LIMITS:
-        folder.keep_spec(spec)
+        folder.keep(kept)
     return Recovered(
-        spec=spec,
+        kept=kept,
         code=code,
         staging=staging,
-        machine=machine,
-        events=tuple(events),
-        results={task: done.result for task, done in intact.items()},
+        epoch=stored.fence.epoch + 1,
+        events=(
+            e.JobReopened(stored=stored, worker=worker, boot=boot),  # the files are this engine's now
+            *missing,
+            e.RetryRequested(job=spec.job, limits=limits),
+        ),
     )
 
 
-def _restored(folder: JobFolder, spec: JobSpec, now: float) -> Machine | None:
-    """The checkpoint's machine, if it is whole and holds this job alone; the journal does without it."""
-    saved = folder.last_checkpoint()
-    if saved is None:
-        return None
-    try:
-        machine = Machine.load(saved, now, MachineConfig.for_embedded(), wall=time.time() - now)
-    except CorruptFileError:
-        return None
-    return machine if machine.jobs() == [spec.job] else None
+def _completed(stored: StoredJob) -> dict[AttemptRef, TaskResult]:
+    """What is complete by the log. Raises CorruptFileError."""
+    now = time.monotonic()
+    machine = Machine(MachineConfig.for_embedded(), wall=time.time() - now)
+    machine.adopt(stored, now)
+    return dict(machine.completed(stored.spec.job))
 
 
-def _missing(machine: Machine, spec: JobSpec, intact: dict[TaskRef, Completion]) -> Iterator[e.Event]:
-    """What the checkpoint takes for done and the disk doesn't have (in that attempt)."""
-    for attempt, _ in machine.completed(spec.job):
-        done = intact.get(attempt.task)
-        if done is None or done.attempt != attempt:
-            yield e.OutputMissing(attempt=attempt)
+def _missing(folder: JobFolder, spec: JobSpec, done: dict[AttemptRef, TaskResult]) -> Iterator[AttemptRef]:
+    """What is complete by the log, and isn't on the disk; and maps that are to read their input again. With
+    all reduces there nobody reads map outputs any more."""
+    maps = {won: result for won, result in done.items() if won.task.kind is Kind.MAP}
+    reduces = {won: result for won, result in done.items() if won.task.kind is Kind.REDUCE}
+    gone = {won for won, result in reduces.items() if not _intact(folder, spec, won, result)}
+    if not spec.reducers or len(reduces) - len(gone) < spec.reducers:
+        gone |= {won for won, result in maps.items() if not _intact(folder, spec, won, result)}
+    yield from gone
+    yield from _misread(spec, {won: result for won, result in maps.items() if won not in gone})
 
 
-def _misread(spec: JobSpec, done: dict[TaskRef, Completion]) -> set[TaskRef]:
+def _misread(spec: JobSpec, maps: dict[AttemptRef, TaskResult]) -> Iterator[AttemptRef]:
     """Maps that read an input that didn't have the bytes of its manifest: it may have been mended since."""
     checked = Checked.of(spec.splits)
     if checked is None:
-        return set()
+        return
+    by_index = {won.task.index: won for won in maps}
 
     def result(index: int) -> TaskResult | None:
-        found = done.get(TaskRef(spec.job, 0, Kind.MAP, index))
-        return None if found is None else found.result
+        return maps[by_index[index]] if index in by_index else None
 
-    read = [{TaskRef(spec.job, 0, Kind.MAP, index) for index in part.maps} for part in checked.wrong(result)]
-    return {task for tasks in read if tasks <= done.keys() for task in tasks}
+    found = [part.maps for part in checked.wrong(result) if by_index.keys() >= set(part.maps)]
+    yield from {by_index[index] for indices in found for index in indices}
 
 
-def _intact(folder: JobFolder, spec: JobSpec, done: Completion) -> bool:
+def _intact(folder: JobFolder, spec: JobSpec, won: AttemptRef, result: TaskResult) -> bool:
     try:
-        if done.attempt.task.kind is Kind.MAP and spec.reducers:
-            if not done.result.bytes_out:  # nothing was written
+        if won.task.kind is Kind.MAP and spec.reducers:
+            if not result.bytes_out:  # nothing was written
                 return True
-            path = f"{folder.path}/maps/{done.attempt}"
-            with MapFile(path) as file:
+            with MapFile(f"{folder.path}/maps/{won}") as file:
                 file.verify()
                 found = (file.header.attempt, file.header.code, file.digest)
-                return found == (done.attempt, spec.code, done.result.digest)
-        return all(_staged(spec, file) for file in done.result.files)
+                return found == (won, spec.code, result.digest)
+        return all(_staged(spec, file) for file in result.files)
     except (OSError, MrqError):
         return False
 

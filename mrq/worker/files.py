@@ -20,7 +20,7 @@ from mrq.worker import code_cache, folders
 from mrq.worker.code_cache import CodeCache
 from mrq.worker.order import AttemptOrder, MapSource
 
-#: What a job's folder holds that is this worker's; the rest (spec, journal, lock) is the master's, and logs
+#: What a job's folder holds that is this worker's; the rest (spec, log, lock) is the master's, and logs
 #: stay for whoever looks for what failed.
 _OURS: Final = ("maps", "gathered", "scratch")
 #: Jobs that are over whose failed attempts' logs stay on a worker of a cluster.

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 import mrq
-from mrq import embedded
 from mrq.commit import claim, manifest, publish
 from mrq.commit.manifest import read_manifest
-from mrq.core.refs import Kind
+from mrq.core.commands import WriteJob
+from mrq.core.exchange import Batch
+from mrq.core.model import JobState
 from mrq.embedded import Engine
 from mrq.errors import DiskFullError, InternalError, Interrupted, MrqError, UsageError
 from mrq.io import disk
-from mrq.master.jobfolder import Completion, JobFolder
+from mrq.servers.memory.log import JobLog
 
 WAIT_S = 30.0
 
@@ -155,11 +156,11 @@ def test_a_cancel_between_the_samples_and_the_job_counts(
     handle = None
     begin = Engine._begin
 
-    def begin_and_cancel(self: Engine, spec: Any, *args: Any, **kwargs: Any) -> None:
-        if spec.boundaries:
+    def begin_and_cancel(self: Engine, kept: Any, *args: Any, **kwargs: Any) -> None:
+        if kept.spec.boundaries:
             assert handle is not None
-            handle.cancel()  # knows neither the one nor the other
-        begin(self, spec, *args, **kwargs)
+            handle.cancel()  # knows only the sampling, which is done
+        begin(self, kept, *args, **kwargs)
 
     monkeypatch.setattr(Engine, "_begin", begin_and_cancel)
     handle = engine.start(Ordered(), text, str(tmp_path / "out"), reducers=2, split_size="2K")
@@ -193,17 +194,17 @@ def test_a_bug_in_the_master_fails_every_job_by_name(
     assert not (tmp_path / ".later.mrq").exists()
 
 
-def test_a_journal_on_a_full_disk_fails_its_job_alone(
+def test_a_log_on_a_full_disk_fails_its_job_alone(
     engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append = JobFolder.append
+    append = JobLog.append
 
-    def full(self: JobFolder, done: Completion) -> None:
-        if "words-" in self.path:
+    def full(self: JobLog, batch: Batch) -> None:
+        if batch.job.startswith("words-") and batch.fence.seq > 1:
             raise DiskFullError(f"the disk of {self.path} is full")
-        append(self, done)
+        append(self, batch)
 
-    monkeypatch.setattr(JobFolder, "append", full)
+    monkeypatch.setattr(JobLog, "append", full)
     one = engine.start(Words(), text, str(tmp_path / "one"), reducers=2)
     two = engine.start(Ordered(), text, str(tmp_path / "two"), reducers=2)
     with pytest.raises(mrq.JobFailed, match=r"the disk of .* is full"):
@@ -214,17 +215,18 @@ def test_a_journal_on_a_full_disk_fails_its_job_alone(
     assert dict(engine.retry(one.job).result(WAIT_S)) == {"a": "3000", "b": "3000", "c": "3000"}
 
 
-def test_a_journal_that_fails_at_the_last_line_fails_nothing(
-    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("state", [JobState.COMMITTING, JobState.DONE])
+def test_a_log_that_is_full_at_the_end_fails_nothing(
+    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: JobState
 ) -> None:
-    append = JobFolder.append
+    append = JobLog.append
 
-    def full(self: JobFolder, done: Completion) -> None:
-        if done.attempt.task.kind is Kind.REDUCE:  # the only one: the job commits, nothing will be retried
-            raise DiskFullError(f"the disk of {self.path} is full")
-        append(self, done)
+    def full(self: JobLog, batch: Batch) -> None:
+        if any(isinstance(write, WriteJob) and write.state is state for write in batch.writes):
+            raise DiskFullError(f"the disk of {self.path} is full")  # nothing will be retried
+        append(self, batch)
 
-    monkeypatch.setattr(JobFolder, "append", full)
+    monkeypatch.setattr(JobLog, "append", full)
     handle = engine.start(Words(), text, str(tmp_path / "out"), reducers=1)
     assert len(list(handle.result(WAIT_S))) == 3
 
@@ -245,23 +247,6 @@ def test_a_bug_in_the_agent_fails_every_job_by_name(
         handle.result(WAIT_S)
     with pytest.raises(InternalError, match="boom"):
         engine.start(Words(), text, str(tmp_path / "later"), reducers=2)
-
-
-def test_a_checkpoint_on_a_full_disk_stops_nothing(
-    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried = []
-
-    def full(self: JobFolder, machine: bytes) -> None:
-        tried.append(len(machine))
-        raise DiskFullError("full")
-
-    monkeypatch.setattr(JobFolder, "checkpoint", full)
-    monkeypatch.setattr(embedded.config, "CHECKPOINT_INTERVAL_S", 0.0)
-    monkeypatch.setattr(embedded.config, "CHECKPOINT_REST", 0.0)
-    engine._checkpoint_at = 0.0
-    assert len(list(engine.run(Words(), text, str(tmp_path / "out"), reducers=2))) == 3
-    assert tried
 
 
 def test_an_engine_closed_under_a_commit_keeps_what_was_published(

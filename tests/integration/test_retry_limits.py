@@ -5,7 +5,7 @@ import shlex
 import pytest
 from cli_runs import Runs
 
-from mrq.master.jobfolder import read_spec
+from mrq.master.jobfolder import read_kept
 
 LINES = "".join(f"{n}\n" for n in range(300))
 
@@ -60,7 +60,7 @@ class Flaky(mrq.Job):
     job = ran.err.rsplit("mrq retry ", 1)[1].split()[0]
     assert shell.run("retry", job, "--max-failures", "2", "--memory", "32M").code == 1
     (folder,) = shell.temp.glob(f"*/jobs/{job}")
-    assert read_spec(str(folder)).memory_bytes == 32 << 20  # also for a retry after this one
+    assert read_kept(str(folder)).spec.memory_bytes == 32 << 20  # also for a retry after this one
     again = shell.run("retry", job, "--max-failures", "5")
     assert again.code == 0, again.err
 
@@ -85,13 +85,13 @@ def test_records_that_map_split_reads_cannot_be_left_out_later_either(shell):
     assert "--skip-bad-records" not in ran.err
     job = ran.err.rsplit("mrq retry ", 1)[1].split()[0]
     (folder,) = shell.temp.glob(f"*/jobs/{job}")
-    before = read_spec(str(folder))
+    before = read_kept(str(folder))
     again = shell.run("retry", job, "--skip-bad-records", "1")
     assert again.code == 2
     words = refused.err.partition("Split has map_split")[2].splitlines()[0]
     assert f"error: Split has map_split{words}" in again.err.splitlines()
     assert "define map, or catch what a record raises" in words
-    assert read_spec(str(folder)) == before
+    assert read_kept(str(folder)) == before
     assert shell.run("retry", job, "--skip-bad-records", "0").code == 1  # which asks for nothing
 
 

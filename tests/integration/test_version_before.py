@@ -1,10 +1,9 @@
-"""What the version before left: kept jobs go on, and finished results are read, by the code of today."""
+"""What the version before left: finished results are read by the code of today, kept jobs refused by name."""
 
 from __future__ import annotations
 
 import os
 import tarfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +52,8 @@ def kept(tmp_path: Path) -> Path:
     os.chmod(root / f"tmp/mrq-{os.getuid()}", 0o700)
     for path in [*root.rglob("jobs/*/spec"), *root.rglob(".out.mrq/job")]:
         path.write_bytes(path.read_bytes().replace(RAN_IN.encode(), str(root).encode()))
-    (checkpoint,) = root.rglob("jobs/*/checkpoint")
-    frame = msgpack.unpackb(checkpoint.read_bytes())
-    frame["machine"] = frame["machine"].replace(RAN_IN.encode(), str(root).encode())
-    frame["crc"] = zlib.crc32(frame["machine"])
-    checkpoint.write_bytes(msgpack.packb(frame))
     (folder,) = root.glob("tmp/mrq-*/jobs/*")
-    for split in jobfolder.read_spec(str(folder)).splits:
+    for split in jobfolder.read_kept(str(folder)).spec.splits:
         for piece in split.pieces:
             os.utime(piece.open, ns=(piece.mtime_ns, piece.mtime_ns))
     return folder
@@ -94,19 +88,28 @@ def test_a_finished_result_is_read(
         assert found == printed.split("\n")[:-1]
 
 
-def test_a_kept_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what its maps had done."""
+def test_a_kept_job_is_refused_by_name_and_cleaned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is listed as any other, stays as it is for the mrq that kept it, and goes with what it staged."""
     folder = kept(tmp_path)
-    root = folder.parents[3]
+    root, job = folder.parents[3], folder.name
     monkeypatch.setenv("MRQ_TMP", str(root / "tmp"))
-    assert len(list(folder.glob("maps/*"))) == 2
-    (root / "gate").touch()
-    with mrq.local(executors=1) as engine:
-        handle = engine.retry(folder.name)
-        result = handle.result(60)
-    assert sorted(result) == [("a", "2"), ("b", "2"), ("bad", "1")]
-    assert result.output == str(root / "out")
-    assert (result.summary.maps, result.summary.records_in) == (3, 5)
+    before = {path: path.stat().st_size for path in [*folder.rglob("*"), *root.glob(".out.mrq/**/*")]}
+    assert mrq_command(["retry", job]) == 2
+    refused = capfd.readouterr().err
+    for words in (f"job {job}", str(folder), "version 2", "go on with that mrq", "submit the job anew"):
+        assert words in refused
+    assert f"mrq clean {job}" in refused
+    assert {path: path.stat().st_size for path in before} == before
+    for command in (["retry"], ["jobs"]):
+        assert mrq_command(command) == 0
+        assert job in capfd.readouterr().out
+    assert mrq_command(["clean", job]) == 0
+    assert "removed 1 job" in capfd.readouterr().err
+    assert not folder.exists()
+    assert not (root / ".out.mrq").exists()
+    assert (root / "in/2.txt").exists()
 
 
 def test_a_kept_job_of_an_unknown_version_is_refused_by_name(

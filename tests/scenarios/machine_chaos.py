@@ -33,7 +33,7 @@ STEPS = st.lists(
             + ["fail"] * 3
             + ["beat"] * 5
             + ["tick"] * 5
-            + ["missing", "recovered", "cancel", "retry", "commit", "drain", "readmit", "left", "died"]
+            + ["missing", "cancel", "retry", "commit", "drain", "readmit", "left", "died"]
         ),
         st.integers(0, 1),
         st.integers(0, 7),
@@ -62,7 +62,7 @@ class Chaos:
         boot = f"{who}-{detail // 5}"
         if what in ("claim", "died") and self.messages:
             return self._claim(what, self.messages[-1 - task % len(self.messages)], who, boot)
-        if what in ("done", "fail", "missing", "recovered") and self.claims:
+        if what in ("done", "fail", "missing") and self.claims:
             return self._end(what, self.claims[-1 - task % len(self.claims)], detail)
         if what == "beat":
             return self._beat(who, boot, detail)
@@ -99,8 +99,6 @@ class Chaos:
         )
         if what == "missing":
             return e.OutputMissing(**task)
-        if what == "recovered":
-            return e.OutputRecovered(**task, worker=claim.worker, boot=claim.boot, result=result)
         outcome = Outcome(status=Status.DONE, result=result)
         if what == "fail":
             status = [s for s in Status if s is not Status.DONE][detail % 8]

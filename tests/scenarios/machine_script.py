@@ -114,6 +114,17 @@ def message_of(command: c.Command) -> TaskMessage | None:
     return None
 
 
+def known(machine: Machine) -> list[object]:
+    """All that a machine shows and stores."""
+    found: list[object] = [machine.workers(whole=True)]
+    for job in machine.jobs():
+        found += [machine.job(job), machine.job_record(job)]
+        for task in machine.tasks(job):
+            ref = TaskRef(job, 0, Kind(task.task[0]), int(task.task[2:]))
+            found += [task, machine.record(ref)]
+    return found
+
+
 class Script:
     def __init__(self, config: MachineConfig | None = None, *, now: float = 100.0) -> None:
         self.machine = Machine(config or MachineConfig())

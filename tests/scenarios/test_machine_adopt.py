@@ -177,7 +177,7 @@ def test_a_successor_knows_what_its_predecessor_had_written(steps, cut, embedded
             done = {won.task for name in JOBS for won, _ in other.completed(name)}
             redone = {
                 x.task
-                for x in other.handle(e.Restored(embedded=False, incarnation=7), now + AHEAD)
+                for x in other.handle(e.Restored(incarnation=7), now + AHEAD)
                 if isinstance(x, c.WriteTask) and x.state is not TaskState.COMPLETED
             }
             gone = {w.boot for w in whole._state.workers.all.values() if w.live is WorkerHealth.DEAD}
@@ -212,7 +212,7 @@ def cut(s: Script, store: Store) -> None:
     s.machine.adopt_workers(heard(old), s.now)
     for job in stored:
         s.machine.adopt(job, s.now)
-    s.do(e.Restored(embedded=False, incarnation=2))
+    s.do(e.Restored(incarnation=2))
     for job in stored:
         for event in job.recorded:
             s.do(event)
@@ -264,7 +264,7 @@ def test_takeover_a_claim_of_a_boot_that_is_gone_is_put_back_at_once():
     s.machine = Machine(MachineConfig(), wall=1e9)
     s.machine.adopt_workers(beats, s.now)
     s.machine.adopt(stored, s.now)
-    s.do(e.Restored(embedded=False, incarnation=2))
+    s.do(e.Restored(incarnation=2))
     for event in stored.recorded:
         s.do(event)
     assert s.task("m0").generation == 2
@@ -285,7 +285,7 @@ def test_takeover_maps_on_a_boot_that_is_gone_run_again():
     s.machine = Machine(MachineConfig(), wall=1e9)
     s.machine.adopt_workers(beats, s.now)
     s.machine.adopt(stored, s.now)
-    s.do(e.Restored(embedded=False, incarnation=2))
+    s.do(e.Restored(incarnation=2))
     assert not s.is_("m0", TaskState.COMPLETED)
     assert s.is_("m1", TaskState.COMPLETED)
 

@@ -12,7 +12,7 @@ from test_machine_adopt import Kept, cut
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core import records, wire
-from mrq.core.machine import Machine, MachineConfig
+from mrq.core.machine import MachineConfig
 from mrq.core.model import JobState, TaskState
 from mrq.core.refs import Kind
 
@@ -337,7 +337,7 @@ def test_a_retry_forgives_it() -> None:
 
 
 def test_takeover_of_what_is_offered_or_runs_alone() -> None:
-    """By what a store keeps, which is all that a successor has, and by a checkpoint."""
+    """By what a store keeps, which is all that a successor has."""
     for claimed in (False, True):
         s = Kept()
         s.join("w1", "w2", "w3")
@@ -345,9 +345,6 @@ def test_takeover_of_what_is_offered_or_runs_alone() -> None:
         offer = lost_twice(s)
         if claimed:
             taken(s, offer)
-        loaded = Machine.load(s.machine.save(), s.now)
-        assert list(loaded._state.workers.kept) == [offer.worker]
-        assert loaded.save() == s.machine.save()
         s.log.clear()
         cut(s, s.store)
         assert list(s.machine._state.workers.kept) == [offer.worker]
@@ -359,7 +356,7 @@ def test_takeover_of_what_is_offered_or_runs_alone() -> None:
         assert s.machine._state.jobs["j"].maps.trouble[0].lost_alone == 1
 
 
-def test_records_and_checkpoints_of_before_are_read() -> None:
+def test_records_of_before_are_read() -> None:
     s = with_workers()
     s.submit(maps=1)
     s.claim("m0", "w1")
@@ -372,10 +369,6 @@ def test_records_and_checkpoints_of_before_are_read() -> None:
     records._take_task(job, job.maps, 0, row, 0.0)
     assert job.maps.flights[0].alone is False
     assert job.maps.trouble[0].lost_alone == 0
-    saved = job.maps.save()
-    saved[6] = [[index, flight[:-1]] for index, flight in saved[6]]
-    saved[8] = [[index, trouble[:-2]] for index, trouble in saved[8]]
-    job.maps.load(saved)
     s.claim("m0", "w2")
     lose(s, "w2")
     assert s.offered()[0].message.alone

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from machine_script import Claim, Script, parse, spec
+from machine_script import Claim, Script, known, parse, spec
 
 from mrq.core import commands as c
 from mrq.core import events as e
@@ -131,10 +131,10 @@ def test_a_double_report_changes_nothing():
     s = two_by_one()
     claim = s.claim("m0", "w1")
     s.done(claim)
-    before = s.machine.save()
+    before = known(s.machine)
     assert s.done(claim) == []
     assert s.view().maps.records_out == 6
-    assert len(before) == len(s.machine.save())
+    assert known(s.machine) == before
 
 
 def test_a_double_claim_changes_nothing():
@@ -205,7 +205,6 @@ def test_events_of_unknown_jobs_workers_and_tasks_change_nothing():
             e.AttemptClaimed(**base, **held),
             e.AttemptReported(**base, **held, outcome=outcome_of(s, claim)),
             e.OutputMissing(**base),
-            e.OutputRecovered(**base, worker="w", boot="b", result=s.result(claim)),
             e.MessageDied(message=replace(claim.message, task=task), reason="returned"),
         ]
         for event in events:

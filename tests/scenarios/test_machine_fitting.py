@@ -6,7 +6,7 @@ from machine_script import Script, spec
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.machine import Machine, MachineConfig
+from mrq.core.machine import MachineConfig
 from mrq.core.model import JobState, Needs, Role, Status, TaskState
 
 NUMPY = (("numpy", ("numpy",)),)
@@ -227,7 +227,7 @@ def test_a_worker_without_a_slot_of_the_kind_counts_for_nothing():
 def test_a_takeover_publishes_nothing_that_not_everybody_may_run():
     s = mixed(maps=2, reducers=0)
     running = s.claim("m0", "large")
-    s.do(e.Restored(incarnation=2, embedded=False))
+    s.do(e.Restored(incarnation=2))
     assert (s.published(), offers(s)) == ([], [])
     s.done(running)  # recorded while nobody led: it still counts
     s.advance(11)
@@ -237,20 +237,11 @@ def test_a_takeover_publishes_nothing_that_not_everybody_may_run():
 
 def test_a_takeover_as_the_small_worker_dies_leaves_nothing_unpublished():
     s = mixed(maps=1, reducers=0)
-    s.do(e.Restored(incarnation=2, embedded=False))
+    s.do(e.Restored(incarnation=2))
     s.workers["small"].silent = True
     s.do(e.WorkerLeft(worker="small", boot="small-boot1"))
     s.advance(11)
     assert (s.published(s.log), s.task("m0").state) == (["m0"], TaskState.QUEUED)
-
-
-def test_a_machine_that_was_saved_knows_its_offers():
-    s = mixed(maps=8, reducers=0)
-    s.machine = Machine.load(s.machine.save(), s.now)
-    assert offers(s, s.beat("large")) == []
-    s.claim("m0", "large")
-    s.done(s.claim("m1", "large"))
-    assert [task for task, _ in offers(s)] == ["m4"]
 
 
 def test_nobody_there_is_nobody_who_may_not():

@@ -110,7 +110,7 @@ def test_takeover_a_worker_that_the_last_leader_reached_need_not_be_dialled_agai
     other = replace(beat, worker="w2")
     s.machine = Machine(MachineConfig())
     s.machine.adopt_workers([stored(beat, WorkerHealth.ALIVE), stored(other, WorkerHealth.JOINING)], s.now)
-    s.do(e.Restored(embedded=False))
+    s.do(e.Restored())
     s.do(e.Ticked())
     assert [x.worker for x in s.of(c.DialWorker, s.log)] == ["w2"]
     assert seen(s, "w1").health is WorkerHealth.ALIVE
@@ -153,7 +153,7 @@ def test_a_successor_knows_whom_an_operator_drained():
         stored(replace(beat, worker="w2"), WorkerHealth.DRAINING),
     ]
     s.machine.adopt_workers(heard, s.now)
-    s.do(e.Restored(embedded=False))
+    s.do(e.Restored())
     assert [seen(s, w).health for w in ("w1", "w2")] == [WorkerHealth.DRAINING] * 2
     for worker, health in (("w1", WorkerHealth.QUARANTINED), ("w2", WorkerHealth.ALIVE)):
         again = Beat(worker=worker, boot="again", seq=1, slots=beat.slots)

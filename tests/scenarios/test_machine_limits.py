@@ -10,8 +10,8 @@ from test_machine_adopt import Kept, cut
 from test_machine_shuffle import mapped, rerun
 
 from mrq.core import events as e
+from mrq.core import wire
 from mrq.core.machine import Machine
-from mrq.core.machine_config import MachineConfig
 from mrq.core.model import JobState, Limits
 
 
@@ -67,7 +67,7 @@ def test_a_job_that_goes_on_takes_limits_too():
     assert s.state() is JobState.RUNNING
 
 
-def test_limits_add_up_over_retries_and_survive_another_leader_and_a_checkpoint():
+def test_limits_add_up_over_retries_and_survive_another_leader():
     s = Kept()
     failed(s, skip_bad_records=2)
     cut(s, s.store)
@@ -75,8 +75,7 @@ def test_limits_add_up_over_retries_and_survive_another_leader_and_a_checkpoint(
     cut(s, s.store)
     spec = s.machine._state.jobs["j"].spec
     assert (spec.skip_bad_records, spec.memory_bytes, spec.max_failures) == (2, 99 << 20, 1)
-    again = Machine.load(s.machine.save(), 0.0, MachineConfig())
-    job = again._state.jobs["j"]
+    job = s.machine._state.jobs["j"]
     assert job.limits == Limits(skip_bad_records=2, memory_bytes=99 << 20)
     assert job.needs.memory_bytes == 99 << 20
 
@@ -100,8 +99,11 @@ def test_what_an_earlier_mrq_kept_has_no_limits():
     s.join("w1")
     s.submit(maps=1, reducers=0)
     s.run("m0", worker="w1")
-    saved = s.machine._state.jobs["j"].save()
-    job = type(s.machine._state.jobs["j"]).load(saved[:14], s.machine._state.history, s.machine._state.totals)
+    stored = s.store.stored(s.machine, "j")
+    record = wire.pack(wire.unpack(stored.job_record)[:-1])
+    again = Machine()
+    again.adopt(replace(stored, job_record=record), s.now)
+    job = again._state.jobs["j"]
     assert job.limits == Limits()
     assert replace(Limits(), memory_bytes=1).over(Limits(skip_bad_records=3)) == Limits(
         skip_bad_records=3, memory_bytes=1

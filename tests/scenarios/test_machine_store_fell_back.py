@@ -141,12 +141,6 @@ def the_leader_lives(cluster: Cluster) -> None:
     """It hears beats, and nothing else."""
 
 
-def the_leader_is_loaded(cluster: Cluster) -> None:
-    """After one of the two beats."""
-    cluster.seconds(1)
-    cluster.machine = Machine.load(cluster.machine.save(), cluster.now)
-
-
 def another_leads(cluster: Cluster) -> None:
     """Nobody led when the store fell back: all that the successor knows is what it loads."""
     cluster.epoch, cluster.seq = cluster.epoch + 1, 0
@@ -155,12 +149,12 @@ def another_leads(cluster: Cluster) -> None:
     assert stored is not None
     cluster.machine.adopt_workers(cluster.claims.heard(), cluster.now)
     assert cluster.machine.adopt(stored, cluster.now)
-    cluster.handle(e.Restored(embedded=False, incarnation=cluster.epoch))
+    cluster.handle(e.Restored(incarnation=cluster.epoch))
     for event in stored.recorded:
         cluster.handle(event)
 
 
-@pytest.mark.parametrize("meanwhile", [the_leader_lives, the_leader_is_loaded, another_leads])
+@pytest.mark.parametrize("meanwhile", [the_leader_lives, another_leads])
 @pytest.mark.parametrize("behind", ["report", "claim"])
 def test_what_a_store_that_fell_back_forgot_of_an_attempt_charges_nothing(
     behind: str, meanwhile: Callable[[Cluster], None]

@@ -370,7 +370,7 @@ def test_a_worker_that_a_new_leader_found_dead_is_forgotten_an_hour_later():
     beat = Beat(worker="w1", boot="w1-boot1", seq=9, slots=Slots(map=1, reduce=1, total=2))
     s.machine.adopt_workers([StoredWorker(beat=beat, health=WorkerHealth.DEAD, age_s=50.0)], s.now)
     s.now += 1
-    s.do(e.Restored(embedded=False, incarnation=2))
+    s.do(e.Restored(incarnation=2))
     assert view(s, "w1").beat_at == view(s, "w1").since == s.now - 51
     s.advance(3599)
     assert len(s.machine.workers()) == 1
@@ -482,20 +482,11 @@ def test_a_worker_that_fails_tasks_is_told_why_it_is_in_quarantine():
     assert any(reason in given.order.text for given in s.ordered(Notify))
 
 
-def test_since_when_and_why_are_kept_in_a_checkpoint():
-    s = two()
-    s.advance(3)
-    s.do(e.QuarantineRequested(worker="w1"))
-    loaded = Machine.load(s.machine.save(), s.now)
-    found = next(w for w in loaded.workers() if w.worker == "w1")
-    assert (found.reason, found.since) == ("an operator put it there", s.now)
-
-
 def successor(s: Script, *known: StoredWorker) -> None:
     """Another leader, which finds these in the store; its clock is a thousand seconds behind."""
     s.machine = Machine(MachineConfig(), wall=1000.0)
     s.machine.adopt_workers(known, s.now)
-    s.do(e.Restored(embedded=False, incarnation=2))
+    s.do(e.Restored(incarnation=2))
 
 
 def test_a_quarantine_is_stored_with_its_reason_and_since_when_and_a_successor_shows_them():

@@ -88,7 +88,7 @@ class Keeper:
         self.commits: list[str] = []
 
     def completed(self, spec: JobSpec, event: e.AttemptReported) -> None:
-        """Nothing is journalled."""
+        """The store has it."""
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
         self.commits.append(spec.job)
@@ -96,8 +96,8 @@ class Keeper:
     def ended(self, spec: JobSpec, state: JobState, error: str | None) -> None:
         self.ends.append((spec.job, state, error))
 
-    def checkpoint(self, master: Master) -> None:
-        """The store is the checkpoint."""
+    def stepped(self) -> None:
+        """Nobody waits for steps."""
 
 
 class Rig:
@@ -130,7 +130,6 @@ class Rig:
             keeper=self.keeper,
             owner=owner,
             epoch=epoch,
-            records=True,
             state=self.store,
             acting=lambda: self.may,
             fenced=lambda: self.fenced.append(owner),
@@ -142,7 +141,7 @@ class Rig:
         self.store._leader = master.sink
         assert self.store.lead(master.fence()) is WriteAnswer.WRITTEN
         master._machine.adopt_workers(self.store.workers(), self.clock.now)
-        events: list[e.Event] = [e.Restored(embedded=False, incarnation=epoch)]
+        events: list[e.Event] = [e.Restored(incarnation=epoch)]
         for job in self.store.jobs():
             found = self.store.job(job)
             assert found is not None

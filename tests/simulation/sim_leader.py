@@ -1,4 +1,4 @@
-"""The leader's loop in virtual time: decide, persist under the fence, publish; crash and come back."""
+"""The embedded engine's leader in virtual time: decide, write and log, publish; killed, and gone on with."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from sim_checks import Broken
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.claims import Claims
-from mrq.core.exchange import Batch, Fence, Write, WriteAnswer
+from mrq.core.claims import Claims, task_key
+from mrq.core.exchange import Batch, Fence, StoredJob, Write, WriteAnswer
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, JobState
+from mrq.core.model import JobSpec, JobState, TaskResult, TaskState
 from mrq.core.orders import DropJob
-from mrq.core.refs import Kind, TaskRef
+from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.servers.memory.log import frame, replay
 
 if TYPE_CHECKING:
+    from sim_host import Host
     from sim_world import World
 
 #: How often a leader looks for claims and reports whose wake-up was lost.
@@ -23,7 +25,7 @@ SWEEP_S = 5.0
 
 
 class Leader:
-    """One after the other: a successor begins where the store says that the last one was."""
+    """One after the other: a successor begins where the log of its job says that the last one was."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -32,10 +34,11 @@ class Leader:
         self.fences: dict[str, Fence] = {}
         self.up = True
         self._tick_at = float("inf")
-        self._checkpoint: bytes | None = None  #: while a crash is near: what the store's state amounts to
         self._crash_in = 0
         self._waiting: list[JobSpec] = []
-        self._journal: list[e.AttemptReported] = []  #: accepted completions, as the embedded master keeps
+        self._logs: dict[str, bytearray] = {}
+        self._kept: dict[str, int] = {}  #: of each log, what no power cut takes any more
+        self._sure: set[TaskRef] = set()  #: what was complete when a leader died, and its log wasn't cut
         world.at(SWEEP_S, self._sweep)
 
     def submit(self, spec: JobSpec) -> None:
@@ -45,10 +48,8 @@ class Leader:
                 self.world.at(0.5, self._submit_waiting)
             self._waiting.append(spec)
             return
-        fence = Fence(incarnation=1, epoch=self.epoch, owner=f"o{self.epoch}", seq=0)
-        if self.world.claims.begin(spec.job, fence) is not WriteAnswer.WRITTEN:
-            raise Broken(f"{spec.job} couldn't begin")
-        self.fences[spec.job] = fence
+        self._logs[spec.job] = bytearray()
+        self._begin(spec.job)
         self.receive(e.JobSubmitted(spec=spec))
 
     def receive_all(self, events: tuple[object, ...]) -> None:
@@ -65,15 +66,13 @@ class Leader:
             world.at(0.5, self.receive, event)
             return
         world.events += 1
-        if self._crash_in and self._checkpoint is None:
-            self._checkpoint = self.machine.save()
+        if self._crash_in and not self._kept:
+            self._kept = {job: len(log) for job, log in self._logs.items()}
         made = self.machine.handle(event, world.now)  # type: ignore[arg-type]
         world.traced(type(event).__name__, made)
         if self._crash_in and self._crash(made):
             return
         world.oracle.decided(event, made)
-        if isinstance(event, e.AttemptReported):
-            self._note(event, made)
         self._perform(made)
         due = self.machine.next_tick(world.now)
         if due < self._tick_at:
@@ -91,65 +90,42 @@ class Leader:
             self.receive(e.Ticked())
 
     def _crash(self, made: list[c.Command]) -> bool:
-        """On a cluster the store is the checkpoint, so it is as old as the last batch that was persisted.
-
-        Events after it are forgotten, a batch that was decided and not persisted as well; or it was
-        persisted, and nothing of it was published. Embedded, the checkpoint may be older than that.
-        """
-        world = self.world
-        embedded = world.plan.config.embedded
+        """The engine dies: what was decided isn't logged, or it is and nothing of it was published. Where the
+        power went as well, the log ends anywhere between where it did some events ago and now, torn."""
+        world, rng = self.world, self.world.rng
         self._crash_in -= 1
-        writes = any(isinstance(x, (c.WriteTask, c.WriteJob, c.WriteLocation)) for x in made)
-        if self._crash_in and (embedded or not writes):
+        if self._crash_in:
             return False
-        saved, self._checkpoint, self._crash_in = self._checkpoint, None, 0
-        assert saved is not None
-        if embedded and world.oracle.over:
+        kept, self._kept = self._kept, {}
+        if world.oracle.over:
             return False  # a job that is done isn't taken up again
-        if writes and not embedded and world.rng.random() < 0.5:
+        lost = rng.random()
+        if lost < 0.25:
             world.oracle.decided(None, [x for x in made if not isinstance(x, c.StartCommit)])
             self._persist(made)
-            saved = self.machine.save()
-        if embedded:
-            world.oracle.committed.clear()  # CommitFinished wasn't heard: no manifest was written
+        elif lost < 0.75:
+            for job, log in self._logs.items():
+                del log[rng.randint(kept.get(job, 0), len(log)) :]
+        rows = world.oracle.rows.items() if not 0.25 <= lost < 0.75 else ()
+        self._sure = {task for task, row in rows if row.state is TaskState.COMPLETED}
+        world.oracle.committed.clear()  # CommitFinished wasn't heard: no manifest was written
         self.up = False
         self._tick_at = float("inf")
         world.faults_seen["master restart"] += 1
         world.note("master dies")
-        world.at(world.rng.choice((0.5, 3.0, 12.0)), self._come_back, saved)
+        world.at(rng.choice((0.5, 3.0, 12.0)), self._come_back)
         return True
 
-    def _come_back(self, saved: bytes) -> None:
+    def _come_back(self) -> None:
+        """Everything else died with the master: only files and logs are left."""
         world = self.world
         if not world.claims.ready:
-            world.at(0.5, self._come_back, saved)
+            world.at(0.5, self._come_back)
             return
-        self.machine = Machine.load(saved, world.now, world.plan.config)
+        self.machine = Machine(world.plan.config)
         self.up = True
         self.epoch += 1
         world.note("master is back", self.epoch)
-        if world.plan.config.embedded:
-            self._recover()
-        else:
-            for job in self.fences:
-                fence = Fence(incarnation=1, epoch=self.epoch, owner=f"o{self.epoch}", seq=0)
-                if world.claims.begin(job, fence) is not WriteAnswer.WRITTEN:
-                    raise Broken(f"{job} couldn't be taken over")
-                self.fences[job] = fence
-            self.receive(e.Restored(embedded=False, incarnation=self.epoch))
-            for job in self.fences:
-                if self.machine.job(job) is None:  # begun, and its submission wasn't persisted
-                    self.receive(e.JobSubmitted(spec=world.jobs[job].spec))
-            self._replay()
-
-    def _submit_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for spec in waiting:
-            self.submit(spec)
-
-    def _recover(self) -> None:
-        """Embedded, everything else died with the master: only files and the journal are left."""
-        world = self.world
         outputs: dict[tuple[str, int, str], int] = {}
         for host in world.hosts:
             outputs.update(host.outputs)
@@ -158,45 +134,58 @@ class Leader:
             queue.clear()
         world.claims = Claims(store_id=f"sim-{self.epoch}")
         world.oracle.begin_again()
-        for job in self.fences:
-            self.fences[job] = Fence(incarnation=1, epoch=self.epoch, owner=f"o{self.epoch}", seq=0)
-            world.claims.begin(job, self.fences[job])
         world.hosts = []
         world.boot(0)
         host = world.hosts[0]
         host.outputs.update(outputs)
-        self.receive(e.Restored(embedded=True, incarnation=self.epoch))
         for job in self.fences:
-            self.receive(e.JobSubmitted(spec=world.jobs[job].spec))  # where the checkpoint was older
-        intact = self._intact(outputs)
-        for job in self.fences:
-            for attempt, _ in list(self.machine.completed(job)):
-                done = intact.get(attempt.task)
-                if done is None or done.attempt != attempt:
-                    self.receive(e.OutputMissing(attempt=attempt))
-        for done in intact.values():
-            assert done.outcome.result is not None
-            self.receive(
-                e.OutputRecovered(
-                    attempt=done.attempt, worker=host.worker, boot=host.boot, result=done.outcome.result
-                )
-            )
+            self._reopen(job, host)
 
-    def _intact(self, outputs: dict[tuple[str, int, str], int]) -> dict[TaskRef, e.AttemptReported]:
-        """The journal's latest line of each task whose files are whole; now and then one isn't."""
-        found = {done.attempt.task: done for done in self._journal}
-        kept = {}
-        for task, done in found.items():
-            shuffled = task.kind is Kind.MAP and self.world.jobs[task.job].spec.reducers
-            there = not shuffled or (task.job, task.index, done.attempt.token) in outputs
-            if there and self.world.rng.random() > self.world.faults.fetch:
-                kept[task] = done
-        return kept
+    def _reopen(self, job: str, host: Host) -> None:
+        spec, log = self.world.jobs[job].spec, self._logs[job]
+        stored, end = replay(bytes(log), spec)
+        del log[end:]
+        self._begin(job, (stored.fence.epoch if stored is not None else 0) + 1)
+        if stored is None:
+            self.receive(e.JobSubmitted(spec=spec))
+            return
+        missing = self._missing(stored, host)
+        done = {won.task for won, _ in self._completed(stored)}
+        if forgotten := {task for task in self._sure if task.job == job} - done:
+            raise Broken(f"{forgotten} were complete, and the log doesn't know")
+        self.receive(e.JobReopened(stored=stored, worker=host.worker, boot=host.boot))
+        if lost := done - {won.task for won, _ in self.machine.completed(job)}:
+            raise Broken(f"{lost} are complete by the log, and done again by a restart alone")
+        for each in missing:
+            self.receive(each)
+        self.receive(e.RetryRequested(job=job))
 
-    def _note(self, event: e.AttemptReported, made: list[c.Command]) -> None:
-        for command in made:
-            if isinstance(command, c.WriteTask) and command.winner == event.attempt:
-                self._journal.append(event)
+    def _missing(self, stored: StoredJob, host: Host) -> list[e.OutputMissing]:
+        """What is complete by the log, and not on the disk; now and then a file is damaged."""
+        found = []
+        for won, _ in self._completed(stored):
+            task = won.task
+            shuffled = task.kind is Kind.MAP and stored.spec.reducers
+            there = not shuffled or (task.job, task.index, won.token) in host.outputs
+            if not there or self.world.rng.random() <= self.world.faults.fetch:
+                found.append(e.OutputMissing(attempt=won))
+        return found
+
+    def _completed(self, stored: StoredJob) -> list[tuple[AttemptRef, TaskResult]]:
+        machine = Machine(self.world.plan.config)
+        machine.adopt(stored, self.world.now)
+        return list(machine.completed(stored.spec.job))
+
+    def _begin(self, job: str, epoch: int = 1) -> None:
+        fence = Fence(incarnation=1, epoch=epoch, owner=f"o{self.epoch}", seq=0)
+        if self.world.claims.begin(job, fence) is not WriteAnswer.WRITTEN:
+            raise Broken(f"{job} couldn't begin")
+        self.fences[job] = fence
+
+    def _submit_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for spec in waiting:
+            self.submit(spec)
 
     def _perform(self, made: list[c.Command]) -> None:
         self._persist(made)
@@ -208,7 +197,8 @@ class Leader:
                 self.world.at(seconds, self.receive, e.CommitFinished(job=command.job))
 
     def _persist(self, made: list[c.Command]) -> None:
-        """One batch a job; an answer that was lost is asked for again, with the same frozen batch."""
+        """One batch a job, logged and then applied; an answer that was lost is asked for again, with the same
+        frozen batch."""
         writes: dict[str, list[Write]] = {}
         orders: dict[str, list[c.GiveOrder]] = {}
         for x in made:
@@ -227,19 +217,32 @@ class Leader:
                 ]
                 orders.setdefault(x.order.job, []).extend(drops)
         for job in {**writes, **orders}:
-            fence = self.fences[job]
-            fence = Fence(incarnation=1, epoch=fence.epoch, owner=fence.owner, seq=fence.seq + 1)
-            batch = Batch(
-                job=job, fence=fence, writes=tuple(writes.get(job, ())), orders=tuple(orders.get(job, ()))
-            )
+            self._write(job, tuple(writes.get(job, ())), tuple(orders.get(job, ())))
+
+    def _write(self, job: str, writes: tuple[Write, ...], orders: tuple[c.GiveOrder, ...]) -> None:
+        fence = self.fences[job]
+        fence = Fence(incarnation=1, epoch=fence.epoch, owner=fence.owner, seq=fence.seq + 1)
+        touched: dict[TaskRef, None] = {}
+        for x in writes:
+            if isinstance(x, c.WriteTask):
+                touched[x.task] = None
+            elif isinstance(x, c.WriteLocation):
+                touched[x.location.attempt.task] = None
+        batch = Batch(
+            job=job,
+            fence=fence,
+            writes=writes,
+            orders=orders,
+            records=tuple((task_key(task), self.machine.record(task)) for task in touched),
+            job_record=self.machine.job_record(job),
+        )
+        again = self.world.rng.random() < self.world.faults.lost_reply
+        for _ in range(2 if again else 1):
+            self._logs[job] += frame(batch)
             answer = self.world.claims.write(batch)
-            if self.world.rng.random() < self.world.faults.lost_reply:
-                answer = self.world.claims.write(batch)
-                if answer is not WriteAnswer.ALREADY:
-                    raise Broken(f"a batch sent again was {answer}")
-            elif answer is not WriteAnswer.WRITTEN:
-                raise Broken(f"batch {fence} was {answer}")
-            self.fences[job] = fence
+        if answer is not (WriteAnswer.ALREADY if again else WriteAnswer.WRITTEN):
+            raise Broken(f"batch {fence} was {answer}")
+        self.fences[job] = fence
 
     def _sweep(self) -> None:
         """The store is the truth: what was recorded and not heard of is heard now."""

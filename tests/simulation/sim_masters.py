@@ -335,7 +335,6 @@ class SimMaster:
                 owner=self.owner,
                 epoch=self._epoch,
                 incarnation=incarnation,
-                records=True,
                 store_id=store_id,
             )
             if store.lead(out.fence()) is WriteAnswer.FENCED:
@@ -354,7 +353,7 @@ class SimMaster:
         world.faults_seen["takeover"] += 1
         self.machine, self.out, self._lost = machine, out, False
         done = {key for key, row in world.oracle.rows.items() if row.state is TaskState.COMPLETED}
-        made = self._handle(e.Restored(embedded=False, incarnation=self._epoch))
+        made = self._handle(e.Restored(incarnation=self._epoch))
         self._nothing_redone(machine, done, made)
         for event in events:
             self._handle(event)

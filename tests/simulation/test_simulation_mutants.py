@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import sim_leader
 from sim_checks import Broken
 from sim_workers import check, world_of
 from sim_world import World
@@ -35,6 +36,7 @@ from mrq.core.model import Outcome, Status
 from mrq.core.refs import Kind
 from mrq.errors import MrqError, OperatorError
 from mrq.master import outbox
+from mrq.servers.memory.log import frame
 
 SEEDS = 400
 
@@ -246,6 +248,30 @@ def a_lost_store_gets_no_outputs(patch: Patch) -> None:
     patch.setattr(lifecycle, "write_view", view)
 
 
+def what_ran_runs_on_after_its_engine_is_gone(patch: Patch) -> None:
+    real = lifecycle.on_reopened
+
+    def reopened(state: Any, event: Any) -> None:
+        with patch.context() as within:
+            within.setattr(lifecycle, "stop_tasks", lambda *args: None)
+            real(state, event)
+
+    patch.setitem(machine._RULES, events.JobReopened, reopened)
+
+
+def a_batch_is_answered_before_it_is_logged(patch: Patch) -> None:
+    """The one before it is logged meanwhile, so that the last one is lost with the process."""
+    held: dict[str, bytes] = {}
+
+    def late(batch: Any) -> bytes:
+        if batch.fence.seq == 1:
+            held.pop(batch.job, None)
+        before, held[batch.job] = held.get(batch.job, b""), frame(batch)
+        return before
+
+    patch.setattr(sim_leader, "frame", late)
+
+
 def nobody_is_dialled_back(patch: Patch) -> None:
     real = health.join
     patch.setattr(
@@ -363,6 +389,8 @@ MUTANTS: list[Callable[[Patch], None]] = [
     a_takeover_forgets_generations,
     a_lost_store_ends_no_attempts,
     a_lost_store_gets_no_outputs,
+    what_ran_runs_on_after_its_engine_is_gone,
+    a_batch_is_answered_before_it_is_logged,
     nobody_is_dialled_back,
     anybody_may_run_anything,
     what_only_some_may_run_stays_on_the_queue,

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mrq.core.model import JobSpec, TaskResult
-from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core import wire
+from mrq.core.model import JobSpec, Purpose
 from mrq.errors import CorruptFileError, DiskFullError, OperatorError, UsageError
-from mrq.master.jobfolder import Completion, JobFolder, leftovers, make_root
+from mrq.master.jobfolder import JobFolder, Kept, bring, is_kept, leftovers, make_root, refuse_other
 
 SPEC = JobSpec(
     job="count-1", name="Count", code="c0de", entry="count:Count", parameters={"n": 3}, inputs=("a",),
@@ -22,21 +22,15 @@ SPEC = JobSpec(
 )  # fmt: skip
 
 
-def completion(index: int) -> Completion:
-    attempt = AttemptRef(TaskRef("count-1", 0, Kind.MAP, index), 1, 1, f"t{index}")
-    result = TaskResult(records_in=index, bytes_in=2, records_out=3, bytes_out=4, counters={"odd": 1})
-    return Completion(attempt=attempt, worker="local", boot="b", result=result)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> JobFolder:
-    return JobFolder.create(str(tmp_path / "root"), SPEC, b"bundle")
+    return JobFolder.create(str(tmp_path / "root"), Kept(spec=SPEC), b"bundle")
 
 
 def test_spec_and_code_come_back(folder: JobFolder, tmp_path: Path) -> None:
     folder.close()
     again = JobFolder.reopen(str(tmp_path / "root"), "count-1")
-    assert again.spec() == SPEC
+    assert again.kept() == Kept(spec=SPEC)
     assert again.code() == b"bundle"
 
 
@@ -50,15 +44,15 @@ def test_the_folder_of_a_killed_process_is_left_over(tmp_path: Path) -> None:
     root = str(tmp_path / "root")
     code = (
         "import os, signal, sys; sys.path.insert(0, 'tests/unit')\n"
-        "from test_jobfolder import SPEC, completion, JobFolder\n"
-        f"f = JobFolder.create({root!r}, SPEC, b'x'); f.append(completion(1))\n"
+        "from test_jobfolder import SPEC, JobFolder, Kept\n"
+        f"JobFolder.create({root!r}, Kept(spec=SPEC), b'x')\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code], check=False, timeout=30)
     (left,) = leftovers(root)
     assert (left.job, left.output) == ("count-1", "/out")
     assert left.bytes > 0
-    assert [done.attempt.task.index for done in JobFolder.reopen(root, "count-1").journal()] == [1]
+    assert JobFolder.reopen(root, "count-1").code() == b"x"
 
 
 def test_unknown_jobs_are_refused_with_what_there_is(folder: JobFolder, tmp_path: Path) -> None:
@@ -66,48 +60,10 @@ def test_unknown_jobs_are_refused_with_what_there_is(folder: JobFolder, tmp_path
         JobFolder.reopen(str(tmp_path / "root"), "other")
 
 
-def test_the_journal_gives_completions_in_order(folder: JobFolder) -> None:
-    for index in range(3):
-        folder.append(completion(index))
-    assert list(folder.journal()) == [completion(index) for index in range(3)]
-
-
-@pytest.mark.parametrize("cut", [1, 7, 9, 30])
-def test_a_torn_last_line_is_dropped_for_good(folder: JobFolder, cut: int) -> None:
-    folder.append(completion(0))
-    whole = os.path.getsize(f"{folder.path}/journal")
-    folder.append(completion(1))
-    os.truncate(f"{folder.path}/journal", whole + cut)
-    assert [done.attempt.task.index for done in folder.journal()] == [0]
-    folder.append(completion(2))
-    assert [done.attempt.task.index for done in folder.journal()] == [0, 2]
-
-
-def test_a_damaged_line_ends_the_journal(folder: JobFolder) -> None:
-    for index in range(2):
-        folder.append(completion(index))
-    with open(f"{folder.path}/journal", "r+b") as file:
-        file.seek(20)
-        byte = file.read(1)[0]
-        file.seek(20)
-        file.write(bytes([byte ^ 255]))
-    assert list(folder.journal()) == []
-
-
-def test_a_checkpoint_is_whole_or_absent(folder: JobFolder) -> None:
-    assert folder.last_checkpoint() is None
-    folder.checkpoint(b"first")
-    folder.checkpoint(b"second")
-    assert folder.last_checkpoint() == b"second"
-    path = Path(folder.path) / "checkpoint"
-    path.write_bytes(path.read_bytes()[:-2])
-    assert folder.last_checkpoint() is None
-
-
 def test_a_damaged_spec_is_named(folder: JobFolder) -> None:
     Path(folder.path, "spec").write_bytes(b"\xc1 rubbish")
     with pytest.raises(CorruptFileError, match="spec is damaged"):
-        folder.spec()
+        folder.kept()
 
 
 def test_a_root_that_others_could_read_is_closed(tmp_path: Path) -> None:
@@ -125,34 +81,13 @@ def test_someone_elses_root_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_remove_leaves_nothing(folder: JobFolder, tmp_path: Path) -> None:
-    folder.append(completion(0))
     folder.remove()
     assert not os.path.exists(folder.path)
 
 
 def test_the_same_id_twice_is_an_error(folder: JobFolder, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="exist"):
-        JobFolder.create(str(tmp_path / "root"), replace(SPEC), b"")
-
-
-def test_half_a_line_on_a_full_disk_hides_nothing_that_follows(
-    folder: JobFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder.append(completion(0))
-    write, left = os.write, [10]
-
-    def full(fd: int, data: bytes) -> int:
-        if not left[0]:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        data, left[0] = bytes(data)[: left[0]], 0
-        return write(fd, data)
-
-    monkeypatch.setattr(os, "write", full)
-    with pytest.raises(DiskFullError, match="is full"):
-        folder.append(completion(1))
-    monkeypatch.undo()
-    folder.append(completion(2))
-    assert [done.attempt.task.index for done in folder.journal()] == [0, 2]
+        JobFolder.create(str(tmp_path / "root"), Kept(spec=SPEC), b"")
 
 
 def test_a_folder_that_cannot_be_made_whole_is_not_left(
@@ -163,5 +98,54 @@ def test_a_folder_that_cannot_be_made_whole_is_not_left(
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(DiskFullError, match="is full"):
-        JobFolder.create(str(tmp_path / "root"), SPEC, b"bundle")
+        JobFolder.create(str(tmp_path / "root"), Kept(spec=SPEC), b"bundle")
     assert os.listdir(tmp_path / "root" / "jobs") == []
+
+
+SAMPLING = Kept(
+    spec=replace(SPEC, job="count-1-s", purpose=Purpose.SAMPLE, output_open=None), sampled_for=SPEC
+)
+
+
+def test_a_sampling_is_known_by_the_id_of_the_job_that_it_is_for(tmp_path: Path) -> None:
+    root = str(tmp_path / "root")
+    JobFolder.create(root, SAMPLING, b"bundle").close()
+    (left,) = leftovers(root)
+    assert (left.job, left.output) == ("count-1", "/out")
+    assert is_kept(root, "count-1")
+    again = JobFolder.reopen(root, "count-1")
+    assert again.kept() == SAMPLING
+    assert again.kept().target == SPEC
+
+
+def test_a_job_whose_sampling_is_still_there_is_kept_once(tmp_path: Path) -> None:
+    """It was killed when its own folder was made, and its sampling's not yet removed."""
+    root = str(tmp_path / "root")
+    JobFolder.create(root, SAMPLING, b"bundle").close()
+    JobFolder.create(root, Kept(spec=SPEC), b"bundle").close()
+    assert [left.job for left in leftovers(root)] == ["count-1"]
+    again = JobFolder.reopen(root, "count-1")
+    assert again.kept() == Kept(spec=SPEC)
+    assert os.listdir(f"{root}/jobs") == ["count-1"]
+
+
+def test_a_sampling_is_brought_from_what_was_mrq_tmp(tmp_path: Path) -> None:
+    JobFolder.create(str(tmp_path / "old"), SAMPLING, b"bundle").close()
+    bring(str(tmp_path / "old"), str(tmp_path / "root"), "count-1")
+    assert JobFolder.reopen(str(tmp_path / "root"), "count-1").kept() == SAMPLING
+
+
+def test_what_a_retry_sets_is_kept(folder: JobFolder) -> None:
+    folder.keep(Kept(spec=replace(SPEC, memory_bytes=7)))
+    assert folder.kept().spec.memory_bytes == 7
+
+
+def test_a_folder_of_the_version_before_is_read_and_refused_by_name(folder: JobFolder) -> None:
+    Path(folder.path, "spec").write_bytes(wire.pack({"v": 2, "spec": wire.to_wire(SPEC)}))
+    kept = folder.kept()
+    assert kept.spec == SPEC
+    with pytest.raises(UsageError, match=r"job count-1 .* has version 2, .* with 3.*mrq clean count-1"):
+        refuse_other(kept, folder.path)
+    Path(folder.path, "spec").write_bytes(wire.pack({"v": 1, "spec": wire.to_wire(SPEC)}))
+    with pytest.raises(CorruptFileError, match="another version"):
+        folder.kept()

@@ -12,7 +12,7 @@ from pathlib import Path
 from test_jobfolder import SPEC
 
 from mrq.core.model import Piece, Split
-from mrq.master.jobfolder import JobFolder
+from mrq.master.jobfolder import JobFolder, Kept
 from mrq.master.private import PrivateFolder, sweep, used_by
 
 
@@ -85,7 +85,7 @@ def test_a_dead_engines_folder_is_swept(tmp_path: Path) -> None:
 def test_what_a_kept_job_reads_stays_until_the_job_goes(tmp_path: Path) -> None:
     root = str(tmp_path)
     path = killed_engine(root)
-    job = JobFolder.create(root, replace(SPEC, splits=reading(f"{path}/stdin")), b"")
+    job = JobFolder.create(root, Kept(spec=replace(SPEC, splits=reading(f"{path}/stdin"))), b"")
     sweep(root)
     assert os.path.isdir(path)
     job.remove()

@@ -15,7 +15,7 @@ from mrq.cli.submit import Told
 from mrq.commit import claim
 from mrq.core.model import JobSpec
 from mrq.errors import UsageError
-from mrq.master.jobfolder import JobFolder
+from mrq.master.jobfolder import JobFolder, Kept
 from mrq.master.jobfolder import leftovers as find
 
 DAY = 24 * 3600
@@ -36,7 +36,7 @@ def leave(root, out, job, *, age_days=0.0, alive=False):
         input_format="text", output_format="text", output=str(out), output_open=str(out),
         staging=staging.folder,
     )  # fmt: skip
-    folder = JobFolder.create(root, spec, b"code")
+    folder = JobFolder.create(root, Kept(spec=spec), b"code")
     if not alive:
         folder.close()
     then = time.time() - age_days * DAY
