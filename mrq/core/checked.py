@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from mrq.core.model import Split, TaskResult
 
@@ -73,20 +73,6 @@ class Checked(NamedTuple):
                 found.append(WrongPart(path=path, maps=tuple(self.maps[at : at + count])))
             at += count
         return found
-
-    def save(self) -> list[Any]:
-        """As msgpack-able data."""
-        return [[list(file) for file in self.files], self.maps.tobytes(), self.lengths.tobytes()]
-
-    @classmethod
-    def load(cls, data: Sequence[Any]) -> Checked:
-        """What `save` gave."""
-        files, maps, lengths = data
-        return cls(
-            files=tuple((path, crc, count) for path, crc, count in files),
-            maps=array("I", maps),
-            lengths=array("Q", lengths),
-        )
 
 
 def join(first: int, second: int, length: int) -> int:

@@ -13,7 +13,7 @@ from mrq.core.info import MAP, REDUCE, ErrorInfo
 from mrq.core.model import NO_LIMITS, ErrorReport, JobSpec, JobState, Limits, StagedFile, Status, TaskResult
 from mrq.core.refs import Kind, task_name
 from mrq.core.tasks import TaskTable
-from mrq.core.wire import from_wire, to_wire
+from mrq.core.wire import from_wire
 from mrq.core.workers import Worker
 
 if TYPE_CHECKING:
@@ -225,56 +225,6 @@ class Job:
                     found.extend(result.files)
         return tuple(found)
 
-    # Checkpoints.
-
-    def save(self) -> list[Any]:
-        """As msgpack-able data."""
-        plain = [getattr(self, name) for name in _PLAIN]
-        return [
-            to_wire(self.spec),
-            len(self.maps),
-            self.state.value,
-            plain,
-            [list(pair) for pair in self.boots],
-            [to_wire(e) for e in self.errors],
-            [[k, str(v)] for k, v in self.counters.items()],
-            [[str(self.sums[kind][name]) for name in SUMMED] for kind in Kind],
-            [list(self.slowest[kind]) for kind in Kind],
-            [[d.count, d.order] for d in (self.durations[kind] for kind in Kind)],
-            sorted(self.timers),
-            self.maps.save(),
-            self.reduces.save(),
-            None if self.checked is None else self.checked.save(),
-            to_wire(self.limits),
-        ]
-
-    @classmethod
-    def load(cls, data: list[Any], history: transitions.History, totals: Mapping[Kind, list[int]]) -> Job:
-        """The job that `save` gave."""
-        job = cls(from_wire(JobSpec, data[0]), data[1], 0.0, history, totals)
-        job.state = JobState(data[2])
-        for name, value in zip(_PLAIN, data[3], strict=True):
-            setattr(job, name, value)
-        job.boots = [(worker, boot) for worker, boot in data[4]]
-        job.boot_number = {pair: i for i, pair in enumerate(job.boots) if i}
-        job.errors = stored_errors(data[5], 0.0)
-        job.counters = {k: int(v) for k, v in data[6]}
-        for kind, sums, slowest, (count, order) in zip(Kind, data[7], data[8], data[9], strict=True):
-            job.sums[kind] = {name: int(v) for name, v in zip(SUMMED, sums, strict=True)}
-            job.slowest[kind] = (slowest[0], slowest[1])
-            d = job.durations[kind]
-            d.count, d.order, d.values = count, order, sorted(order)
-        job.timers = set(data[10])
-        job.maps.load(data[11])
-        job.reduces.load(data[12])
-        if len(data) > 13 and data[13] is not None:  # an earlier mrq checked nothing
-            from mrq.core.checked import Checked
-
-            job.checked = Checked.load(data[13])
-        if len(data) > 14:
-            job.limits = from_wire(Limits, data[14])
-        return job
-
 
 def stored_errors(rows: list[Any], shift: float) -> list[ErrorInfo]:
     """What is stored of attempts that ended badly, by an earlier mrq too; `shift` makes seconds since the
@@ -299,22 +249,3 @@ def stored_errors(rows: list[Any], shift: float) -> list[ErrorInfo]:
 
 #: Fields of an error as mrq stored it before there was `ErrorInfo`, which has more.
 _FIELDS_BEFORE: Final = 7
-
-#: Attributes of a job that msgpack carries as they are.
-_PLAIN: Final = (
-    "error",
-    "submitted_at",
-    "started_at",
-    "updated_at",
-    "finished_at",
-    "accepted",
-    "adopted",
-    "digest_sum",
-    "completions",
-    "failures",
-    "losses",
-    "worker_losses",
-    "reruns",
-    "rollbacks",
-    "backups",
-)

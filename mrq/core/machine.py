@@ -22,7 +22,6 @@ from mrq.core.info import JobInfo, TaskInfo
 from mrq.core.machine_config import MachineConfig, ReduceStart
 from mrq.core.model import JobState, TaskResult
 from mrq.core.refs import AttemptRef, Kind, TaskRef
-from mrq.core.restore import dump, restore
 from mrq.core.tasks import COMPLETED
 
 if TYPE_CHECKING:
@@ -82,24 +81,6 @@ class Machine:
     def next_tick(self, now: float) -> float:
         """When `Ticked` is wanted, on the caller's clock; infinity when nothing is waited for."""
         return self._state.due() + self._state.shift
-
-    def save(self) -> bytes:
-        """Everything, versioned: what `load` takes."""
-        return dump(self._state)
-
-    @classmethod
-    def load(
-        cls, data: bytes, now: float, config: MachineConfig | None = None, *, wall: float = 0.0
-    ) -> Machine:
-        """The machine that was saved, as though no time had passed. Raises CorruptFileError.
-
-        It goes on exactly as the saved one would. A new leader's first event is `Restored`.
-        """
-        machine = cls.__new__(cls)
-        machine._state = restore(data, now, config)
-        machine._state.wall = wall
-        machine._begun = True
-        return machine
 
     def record(self, task: TaskRef) -> bytes:
         """All that is known of a task (see `core.records`): to be stored with each write of it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 from mrq.core import commands as c
 from mrq.core.digest import MASK, mix
@@ -38,7 +38,7 @@ STALL: Final = "stall"  # look for maps that wait behind waiting reduces
 
 
 class State:
-    """Everything that is saved, and the commands of the event at hand."""
+    """Everything that a machine holds, and the commands of the event at hand."""
 
     def __init__(self, config: MachineConfig) -> None:
         self.config = config
@@ -157,9 +157,3 @@ def stable_hash(text: str) -> int:
 def queued(state: State, kind: Kind) -> int:
     """Tasks published and not yet claimed, of all jobs."""
     return state.totals[kind][QUEUED]
-
-
-def timer_fields(row: list[Any]) -> Timer:
-    """A timer as it was before msgpack made it a list."""
-    due, serial, what, who, kind, index, generation = row
-    return (due, serial, what, who, kind, index, generation)

@@ -16,8 +16,7 @@ from typing import Any, Final
 
 from mrq.core import transitions, wire
 from mrq.core.model import AttemptState, Role, StagedFile, TaskResult, TaskState
-from mrq.core.refs import TASK_ITEMS, AttemptRef, Kind, TaskRef, task_name
-from mrq.core.wire import from_wire, to_wire
+from mrq.core.refs import AttemptRef, Kind, TaskRef, task_name
 
 IDLE: Final = 0
 QUEUED: Final = 1
@@ -380,51 +379,3 @@ class TaskTable:
             return heapq.heappop(self.returned)
         self.cursor += 1
         return self.cursor - 1
-
-    def save(self) -> list[Any]:
-        """As msgpack-able data."""
-        columns = [getattr(self, name).tobytes() for name, _ in COLUMNS]
-        flights = [[i, _save_flight(f)] for i, f in self.flights.items()]
-        trouble = [[i, _save_slots(t)] for i, t in self.trouble.items()]
-        return [
-            bytes(self.state),
-            columns,
-            self.token,
-            self.results,
-            self.cursor,
-            self.returned,
-            flights,
-            list(self.running),
-            trouble,
-            list(self.heads.items()),
-        ]
-
-    def load(self, data: list[Any]) -> None:
-        """Take the state that `save` gave."""
-        state, columns, self.token, self.results, self.cursor, self.returned = data[:6]
-        self.state = bytearray(state)
-        for (name, code), column in zip(COLUMNS, columns, strict=True):
-            setattr(self, name, array(code, column))
-        self.recount()
-        self.flights = {i: _load_flight(self.task(i), f) for i, f in data[6]}
-        self.running = OrderedDict.fromkeys(data[7])
-        self.trouble = {i: Trouble(**dict(zip(Trouble.__slots__, t, strict=False))) for i, t in data[8]}
-        self.heads = dict(data[9])
-
-
-def _save_slots(value: Any) -> list[Any]:
-    return [getattr(value, name) for name in type(value).__slots__]
-
-
-def _save_flight(flight: Flight) -> list[Any]:
-    row = _save_slots(flight)
-    return [to_wire(x)[len(TASK_ITEMS) :] if isinstance(x, Attempt) else x for x in row]
-
-
-def _load_flight(task: TaskRef, row: list[Any]) -> Flight:
-    flight = Flight(**dict(zip(Flight.__slots__, row, strict=False)))  # of before there were all of them
-    for role in ("primary", "backup"):
-        data = getattr(flight, role)
-        if data is not None:
-            setattr(flight, role, from_wire(Attempt, [*task.to_items(), *data]))
-    return flight

@@ -9,7 +9,6 @@ from typing import Any, Final
 from mrq.core.model import Quarantine, Role, Slots, WorkerHealth
 from mrq.core.needs import distributions
 from mrq.core.refs import Kind, TaskRef
-from mrq.core.wire import from_wire, pack_any, to_wire, unpack_any
 
 #: What a worker holds under a token.
 Held = tuple[TaskRef, Role]
@@ -212,53 +211,3 @@ class Workers:
     def other_takes(self, avoid: list[str]) -> bool:
         """Is there a worker, free or not, that takes tasks and isn't to be avoided?"""
         return len(self.out) > sum(name in self.out for name in avoid)
-
-    def save(self) -> list[Any]:
-        """As msgpack-able data."""
-        rows = []
-        for w in self.all.values():
-            held = [[token, *task.to_items(), role.value] for token, (task, role) in w.held.items()]
-            offers = [[*task.to_items(), generation] for task, generation in w.offers.items()]
-            beat = [w.beat_at, w.seq, to_wire(w.slots), w.address, w.hints, w.live.value]
-            word = [w.draining, w.quarantined, w.old_boots]
-            word += [pack_any(w.about), w.reached, w.dial, w.dials, w.trouble, w.released]
-            marks = [list(w.strikes.items()), list(w.killed.items())]
-            out = w.quarantine or Quarantine()
-            noted: list[Any] = [out.why, w.seen.value if w.seen is not None else None, w.since]
-            kept = [*w.alone[0].to_items(), w.alone[1]] if w.alone is not None else None
-            rows.append([w.worker, w.boot, *beat, *word, held, *marks, offers, *noted, kept, out.at])
-        return [rows, [list(self.free[kind]) for kind in Kind], self.changes]
-
-    def load(self, data: list[Any]) -> None:
-        """Take the state that `save` gave."""
-        for row in data[0]:
-            name, boot, beat_at, seq, slots, address, hints, live = row[:8]
-            w = Worker(worker=name, boot=boot, beat_at=beat_at, seq=seq, slots=from_wire(Slots, slots))
-            w.address, w.hints, w.live = address, hints, WorkerHealth(live)
-            w.draining, quarantined, w.old_boots = row[8:11]
-            w.say(unpack_any(row[11]))
-            w.reached, w.dial, w.dials, w.trouble, w.released = row[12:17]
-            w.strikes, w.killed = dict(row[18]), dict(row[19])
-            w.offers = {TaskRef.of_items(*task): generation for *task, generation in row[20]}
-            if len(row) > 21:  # a checkpoint of before there were these has none
-                w.since = row[23]
-                w.seen = WorkerHealth(row[22]) if row[22] is not None else None
-            if len(row) > 24 and row[24] is not None:
-                *task, generation = row[24]
-                w.alone = (TaskRef.of_items(*task), generation)
-                self.kept[name] = None
-            for token, *task, role in row[17]:
-                w.held[token] = held = (TaskRef.of_items(*task), Role(role))
-                if held[0].kind is Kind.MAP:
-                    w.used_map += 1
-                else:
-                    w.used_reduce += 1
-            self.all[name] = w
-            if quarantined:
-                at = row[25] if len(row) > 25 else 0.0
-                w.quarantine = Quarantine(why=row[21] if len(row) > 21 else "", at=at)
-                self.quarantined[name] = None
-            self.put_in(w)
-        for kind, names in zip(Kind, data[1], strict=True):
-            self.free[kind] = dict.fromkeys(names)
-        self.changes = data[2]
