@@ -27,7 +27,7 @@ from mrq.core.refs import Kind
 from mrq.errors import InternalError, MrqError
 from mrq.ports import Blobs, Broker, Clock, WorkerStore
 from mrq.worker import logs
-from mrq.worker.attempts import Attempts, Progress
+from mrq.worker.attempts import Progress
 from mrq.worker.calls import CallerDied, Calls, DirectCalls, Looked
 from mrq.worker.code_cache import CodeCache
 from mrq.worker.debug import DebugSwitch
@@ -53,6 +53,11 @@ class _Forget:
     job: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Post:
+    work: Callable[[], None]
+
+
 class Watcher(Protocol):
     """Whoever looks after a loop; called on its thread, and must not wait."""
 
@@ -70,7 +75,7 @@ class Watcher(Protocol):
 
 
 #: Events of the inbox that the loop itself handles.
-_OURS: Final = (_Forget, Looked, Gathering, Gathered, GatherFailed, CallerDied)
+_OURS: Final = (_Forget, _Post, Looked, Gathering, Gathered, GatherFailed, CallerDied)
 
 
 class AgentLoop:
@@ -138,8 +143,8 @@ class AgentLoop:
         self._awake = False
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._woken)
-        self._attempts = Attempts(
-            pool=self._pool,
+        self._attempts = self._pool.attempts(
+            post=self.post,
             slots=config.slots,
             selector=self._selector,
             began=lambda token: self._inbox.append(a.AttemptStarted(token=token)),
@@ -180,6 +185,10 @@ class AgentLoop:
             with self._lock:
                 if self._wake_fd >= 0:
                     os.eventfd_write(self._wake_fd, 1)
+
+    def post(self, work: Callable[[], None]) -> None:
+        """Do something on the loop's thread. From any thread."""
+        self.sink(_Post(work))
 
     def nudge(self) -> None:
         """Orders are waiting in the store: beat now. From any thread."""
@@ -301,6 +310,8 @@ class AgentLoop:
                 self._attempts.forget(job)
                 self._rest(self._files.forget(job))
                 self._serve(job, False)
+            case _Post(work=work):
+                work()
             case Looked():
                 self._starts.looked(event)
             case Gathering() | Gathered() | GatherFailed():

@@ -16,10 +16,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mrq.worker import protocol, spawn
 from mrq.worker.exits import Exit
+
+if TYPE_CHECKING:
+    from mrq.worker.attempts import Attempts
 
 _STDERR_BYTES_MAX: Final = 4096
 _CLOSE_TIMEOUT_S: Final = 1.0
@@ -171,6 +174,12 @@ class Pool:
         """Idle executors that may be bound to any code."""
         with self._lock:
             return sum(1 for executor in self._idle if executor.code is None)
+
+    def attempts(self, *, post: Callable[[Callable[[], None]], None], **parts: Any) -> Attempts:
+        """What runs attempts here, for an agent's loop, of which `post` does something on its thread."""
+        from mrq.worker.attempts import Attempts
+
+        return Attempts(pool=self, **parts)
 
     def prewarm(self, count: int) -> None:
         """Start blank executors until there are `count` in all. Never raises: `take` will."""

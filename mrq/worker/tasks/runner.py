@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -22,12 +22,19 @@ from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.values import called, check_nothing
 
 
-def run_attempt(order: AttemptOrder, job: Job, page: memoryview[int], quota: Quota | None = None) -> Outcome:
+def run_attempt(
+    order: AttemptOrder,
+    job: Job,
+    page: memoryview[int],
+    quota: Quota | None = None,
+    *,
+    raised: Callable[[BaseException], object] = lambda exc: None,
+) -> Outcome:
     """Run one map, reduce or sampling map. Never raises for what user code did.
 
     `page` is the progress page as `worker.page.open_page` gives it; `quota` bounds runs and map outputs. The
     outcome is DONE with a result, FAILED with the user's error, DISK_FULL, FETCH_FAILED with the map outputs
-    that can't be read, or LOST where a folder of the worker's own is.
+    that can't be read, or LOST where a folder of the worker's own is. `raised` is told what user code raised.
     """
     attempt = Attempt(order, job, page, quota)
     try:
@@ -39,6 +46,7 @@ def run_attempt(order: AttemptOrder, job: Job, page: memoryview[int], quota: Quo
             return folders.outcome(why)
         return Outcome(status=Status.FETCH_FAILED, fetch_failures=exc.failures)
     except BaseException as exc:  # noqa: BLE001 SystemExit and KeyboardInterrupt of user code too
+        raised(exc)
         outcome = _failed(attempt, exc)
         attempt.discard()
         return outcome
