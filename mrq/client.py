@@ -13,13 +13,12 @@ from mrq.planning import Path, Plan, Request, plan
 from mrq.result import JobFailed, Result, Summary
 
 if TYPE_CHECKING:
-    from mrq.cluster import ClusterEngine
-    from mrq.embedded import Engine
+    from mrq.engine.engine import Engine
 
 __all__ = ["JobFailed", "Plan", "Request", "Result", "Summary", "connect", "local", "plan", "run"]
 
 
-def connect(cluster: str | None = None, *, timeout_s: float | None = None) -> ClusterEngine:
+def connect(cluster: str | None = None, *, timeout_s: float | None = None) -> Engine:
     """A cluster's engine: what `mrq.local` gives, its jobs run by the cluster; a context manager.
 
     `cluster` is a profile of mrq.toml, the path of a mrq.toml, or a Redis URL; None is what the surroundings
@@ -29,7 +28,7 @@ def connect(cluster: str | None = None, *, timeout_s: float | None = None) -> Cl
     from dataclasses import replace
 
     from mrq import profile
-    from mrq.cluster import ClusterEngine
+    from mrq.engine.remote import cluster_engine
     from mrq.errors import UsageError, UsageTypeError, UsageValueError
     from mrq.job.setting_checks import seconds
 
@@ -53,15 +52,15 @@ def connect(cluster: str | None = None, *, timeout_s: float | None = None) -> Cl
             "and MRQ_REDIS_URL; mrq.local() is an engine on this machine"
         )
     found = profile.load(name, flags={}, env=os.environ, cwd=cwd, named_by="mrq.connect")
-    return ClusterEngine(found if timeout_s is None else replace(found, timeout_s=timeout_s))
+    return cluster_engine(found if timeout_s is None else replace(found, timeout_s=timeout_s))
 
 
 def local(*, executors: int | None = None) -> Engine:
     """An engine on this machine whose executors stay warm between runs; use it as a context manager."""
-    from mrq.embedded import Engine
+    from mrq.engine.local import local_engine
 
     bundle.refuse_while_importing("mrq.local")
-    return Engine(executors=executors)
+    return local_engine(executors=executors)
 
 
 def run(

@@ -22,11 +22,18 @@ class Handle:
     """A job under way. Its methods may be called from any thread."""
 
     def __init__(
-        self, job: str, *, cancel: Callable[[Handle], None], view: Callable[[str], JobInfo | None]
+        self,
+        job: str,
+        *,
+        cancel: Callable[[str], None],
+        view: Callable[[str], JobInfo | None],
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
+        """`note` is told each note as it comes."""
         self.job = job
-        #: What the user should be told once the job is over, beside how it ended; one sentence each.
+        #: What the user should be told, beside how the job ended; one sentence each.
         self.notes: list[str] = []
+        self._tell_note = note
         self._cancelled = False
         self._ask_cancel = cancel
         self._look = view
@@ -57,7 +64,7 @@ class Handle:
     def cancel(self) -> None:
         """Ask for the job's end; `result` then raises Interrupted, unless the job commits already."""
         self._cancelled = True
-        self._ask_cancel(self)
+        self._ask_cancel(self.job)
 
     def was_cancelled(self) -> bool:
         """Whether somebody asked for the job's end."""
@@ -86,6 +93,11 @@ class Handle:
             self._result, self._error = result, error
             self.seen(last)
             self._over.set()
+
+    def note(self, text: str) -> None:
+        """For the engine: tell the user a sentence."""
+        self.notes.append(text)
+        self._tell_note(text)
 
     def end(self, end: JobEnd, result_of: Callable[[JobEnd], Result]) -> None:
         """For the engine: tell whoever waits how the job ended; `result_of` makes the result of one that is

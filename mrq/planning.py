@@ -2,8 +2,8 @@
 
 `draft` does what needs the user's code: load and check the job, convert its parameters, build the bundle.
 `complete` finds the inputs and cuts the splits, where the data is visible. `plan` is both, and does
-everything that can refuse before anything starts. Engines take a `Plan` (`mrq.embedded`) or a `Draft`
-(`mrq.cluster`).
+everything that can refuse before anything starts. Engines take a `Draft`, which their leader completes
+(`mrq.engine`).
 """
 
 from __future__ import annotations

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mrq.core.model import ErrorReport, JobSpec, StagedFile
 from mrq.core.summary import Summary, map_results
 from mrq.errors import JobError, OutputError, UsageError
 from mrq.io.formats import output_format
 from mrq.io.idle import summarize
+
+if TYPE_CHECKING:
+    from mrq.core.ending import JobEnd
 
 __all__ = ["JobFailed", "Result", "Summary", "map_results", "summarize"]
 
@@ -61,6 +64,13 @@ class Result:
         self.summary = summary
         self._spec = spec
         self._owner = owner  # a private output lives as long as its engine
+
+    @classmethod
+    def of(cls, end: JobEnd, spec: JobSpec, owner: object) -> Result:
+        """The output of a job that is done, where `spec` says that it lies."""
+        assert end.info is not None
+        assert end.summary is not None
+        return cls(spec=spec, counters=end.info.counters, summary=end.summary, owner=owner)
 
     @property
     def is_private(self) -> bool:

@@ -99,6 +99,9 @@ class MemoryBroker:
             self._worker, self._leader = worker, leader
             self._queues.pump()
 
+    def tick(self) -> None:
+        """Nothing here watches the loop."""
+
     def publish(self, messages: Sequence[TaskMessage]) -> None:
         """Append to the queues."""
         with self._queues.lock:
@@ -233,7 +236,7 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._grown = threading.Condition(self._lock)  #: something was written
         self._claims = Claims(store_id=store_id, ready=ready)
-        self._leader = leader
+        self._followers: list[Sink] = [] if leader is None else [leader]
         self._append = append
         self._nudges: list[Callable[[], None]] = []
         self._specs: dict[str, JobSpec] = {}
@@ -245,6 +248,16 @@ class MemoryStore:
     def attach(self, *, nudge: Callable[[], None]) -> None:
         """Call this, from any thread, when orders wait for the next beat; it only enqueues."""
         self._nudges.append(nudge)
+
+    def follow(self, sink: Sink) -> None:
+        """Tell this sink, too, what workers record from now on."""
+        with self._lock:
+            self._followers.append(sink)
+
+    def unfollow(self, sink: Sink) -> None:
+        """Tell it nothing more. Raises ValueError where it wasn't told anything."""
+        with self._lock:
+            self._followers.remove(sink)
 
     def wipe(self, *, initialised: bool = False) -> None:
         """As when a server comes back without its data: a fault to test with, and what `init` does."""
@@ -359,7 +372,7 @@ class MemoryStore:
     def close(self) -> None:
         """Tell the leader nothing more."""
         with self._lock:
-            self._leader = None
+            self._followers.clear()
             self._nudges.clear()
 
     # WorkerStore.
@@ -437,6 +450,7 @@ class MemoryStore:
             self._tell(None, event)
 
     def _tell(self, answer: _A, event: object | None) -> _A:
-        if event is not None and self._leader is not None:
-            self._leader(event)
+        if event is not None:
+            for sink in list(self._followers):
+                sink(event)
         return answer

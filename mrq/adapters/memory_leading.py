@@ -246,6 +246,11 @@ class MemoryBlobs:
             self._kept.pop(digest, None)
             return None
 
+    def drop(self, digest: str) -> None:
+        """Keep these bytes no longer."""
+        with self._lock:
+            self._kept.pop(digest, None)
+
     def wipe(self) -> None:
         """As when the store comes back without its data."""
         with self._lock:

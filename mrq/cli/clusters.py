@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from mrq.cli.console import Console, shown
 from mrq.cli.flags import Parsed
@@ -15,48 +15,10 @@ from mrq.io.disk import working_folder
 
 if TYPE_CHECKING:
     from mrq.cli.submit import Told
-    from mrq.handle import Handle
-    from mrq.io.plan import Draft, Plan
-    from mrq.planning import Request
+    from mrq.engine.engine import Engine
     from mrq.profile import Profile
 
 _VARIABLES: Final = ("MRQ_CLUSTER", "MRQ_AMQP_URL", "MRQ_REDIS_URL")
-
-
-class Remote(Protocol):
-    """What the commands need of `mrq.cluster.ClusterEngine`."""
-
-    def draft(self, request: Request) -> Draft:
-        """What a submit sends. Raises UsageError and its kind."""
-        ...
-
-    def start_draft(self, draft: Draft, *, wait: bool = True) -> Handle:
-        """Submit it. Raises what the leader refuses it with."""
-        ...
-
-    def plan_draft(self, draft: Draft) -> tuple[Plan, int]:
-        """What it would run, and how many tasks the workers run at once. Raises as `start_draft`."""
-        ...
-
-    def handle(self, job: str) -> Handle:
-        """Of a job that is known there."""
-        ...
-
-    def ask(self, op: str, **args: Any) -> Mapping[str, Any]:
-        """The leader's answer. Raises what it refuses with, OperatorError where nobody answers."""
-        ...
-
-    def blob(self, digest: str) -> bytes | None:
-        """A whole log."""
-        ...
-
-    def private_folder(self) -> str:
-        """A folder that is removed with the engine."""
-        ...
-
-    def close(self, remove: bool = True) -> None:
-        """Let go of connections, and of what is private."""
-        ...
 
 
 def is_local(parsed: Parsed) -> bool:
@@ -94,25 +56,31 @@ def refuse_local(parsed: Parsed, command: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def remote_of(parsed: Parsed, console: Console, told: Told, *, headline: bool = True) -> Iterator[Remote]:
-    """A cluster's engine, closed in the end; `headline` says which cluster that is. Raises UsageError."""
-    found = profile_for(parsed)
-    where = found.state()
-    told.engine, told.cluster = "cluster", found.name
-    told.where = f" --cluster {found.name}" if "cluster" in parsed.values else ""
-    from mrq.cluster import ClusterEngine
-
-    if headline:
-        name = f" {found.name}," if found.name != str(where) else ","
-        console.line(f"cluster{name} state in {where}")
+def noting(console: Console, told: Told) -> Callable[[str], None]:
+    """What an engine tells a job's notes: each is said as it comes, and once in what `--json` prints."""
 
     def note(text: str) -> None:
         if text not in told.notes:
             told.notes = (*told.notes, text)
         console.line(f"note: {shown(in_flags(text))}")
 
-    engine: Remote = ClusterEngine(found, say=console.line, note=note)
+    return note
+
+
+@contextlib.contextmanager
+def remote_of(parsed: Parsed, console: Console, told: Told, *, headline: bool = True) -> Iterator[Engine]:
+    """A cluster's engine, closed in the end; `headline` says which cluster that is. Raises UsageError."""
+    found = profile_for(parsed)
+    where = found.state()
+    told.engine, told.cluster = "cluster", found.name
+    told.where = f" --cluster {found.name}" if "cluster" in parsed.values else ""
+    from mrq.engine.remote import cluster_engine
+
+    if headline:
+        name = f" {found.name}," if found.name != str(where) else ","
+        console.line(f"cluster{name} state in {where}")
+
+    engine = cluster_engine(found, say=console.line, note=noting(console, told))
     try:
         yield engine
     finally:

@@ -15,7 +15,7 @@ from mrq.errors import MrqError, UsageError
 
 if TYPE_CHECKING:
     from mrq.core.model import JobSpec
-    from mrq.master.jobfolder import Leftover
+    from mrq.servers.memory.jobfolder import Leftover
 
 #: Days that leftovers are kept; 0 sweeps at every start.
 KEEP_VARIABLE: Final = "MRQ_KEEP_DAYS"
@@ -37,8 +37,8 @@ def keep_s() -> float:
 
 def tell_and_sweep(console: Console, root: str, *, keep: float) -> None:
     """Remove what is older than `keep` seconds, and say in one line what there is still."""
-    from mrq.master.jobfolder import leftovers
-    from mrq.master.private import sweep
+    from mrq.servers.memory.jobfolder import leftovers
+    from mrq.servers.memory.private import sweep
 
     if not os.path.isdir(os.path.join(root, "jobs")):
         return
@@ -87,8 +87,8 @@ def listing(found: Sequence[Leftover]) -> list[str]:
 
 def remove(root: str, left: Leftover) -> bool:
     """Remove a job's folder and what it staged beside OUT. False if its owner came back meanwhile."""
-    from mrq.master.jobfolder import JobFolder
-    from mrq.master.private import sweep
+    from mrq.servers.memory.jobfolder import JobFolder
+    from mrq.servers.memory.private import sweep
 
     try:
         folder = JobFolder.reopen(root, left.job)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from mrq.cli import errors, units
-from mrq.cli.clusters import Remote, is_local, refuse_local, remote_of
+from mrq.cli.clusters import is_local, refuse_local, remote_of
 from mrq.cli.console import Console, print_json
 from mrq.cli.flags import Parsed
 from mrq.cli.signals import Signals
@@ -18,6 +18,7 @@ from mrq.core.model import Role
 from mrq.errors import UsageError
 
 if TYPE_CHECKING:
+    from mrq.engine.engine import Engine
     from mrq.handle import Handle
 
 #: More attempts and errors than this are counted, not listed; --json has them all.
@@ -100,7 +101,7 @@ def status(parsed: Parsed, console: Console, signals: Signals, told: Told) -> in
     return errors.DONE
 
 
-def _status(engine: Remote, job: str, *, tasks: bool) -> tuple[JobInfo, float]:
+def _status(engine: Engine, job: str, *, tasks: bool) -> tuple[JobInfo, float]:
     """The job, and the leader's clock."""
     asked = {"tasks": True} if tasks else {}
     answer = engine.ask("status", job=job, **asked)
@@ -108,7 +109,7 @@ def _status(engine: Remote, job: str, *, tasks: bool) -> tuple[JobInfo, float]:
     return info, float(answer.get("now", 0.0))
 
 
-def _watch(engine: Remote, job: str, console: Console, signals: Signals, told: Told) -> None:
+def _watch(engine: Engine, job: str, console: Console, signals: Signals, told: Told) -> None:
     """Follow the job's news until it is over."""
 
     def stop(handle: Handle) -> None:

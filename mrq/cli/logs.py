@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mrq.cli import errors
-from mrq.cli.clusters import Remote, refuse_local, remote_of
+from mrq.cli.clusters import refuse_local, remote_of
 from mrq.cli.console import Console, print_json, shown, write_out
 from mrq.cli.flags import Parsed
 from mrq.cli.signals import Signals
 from mrq.cli.submit import Told
 from mrq.core.worker_info import LogInfo
 from mrq.errors import UsageError
+
+if TYPE_CHECKING:
+    from mrq.engine.engine import Engine
 
 
 def logs(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
@@ -63,7 +67,7 @@ def _order(log: LogInfo) -> tuple[int, int]:
     return log.generation, log.number
 
 
-def _read(engine: Remote, log: LogInfo) -> LogInfo:
+def _read(engine: Engine, log: LogInfo) -> LogInfo:
     """With its text, as far as there is one."""
     data = engine.blob(log.blob) if log.blob is not None else None
     if data is not None:

@@ -16,7 +16,7 @@ from mrq.core.info import JobInfo
 from mrq.core.model import ErrorReport
 from mrq.core.summary import Summary
 from mrq.core.worker_info import LogInfo, WorkerInfo
-from mrq.master.jobfolder import Leftover
+from mrq.servers.memory.jobfolder import Leftover
 
 VERSION: Final = 2
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from mrq.cli import errors
-from mrq.cli.clusters import Remote, refuse_local, remote_of
+from mrq.cli.clusters import refuse_local, remote_of
 from mrq.cli.console import Console, print_json, write_out
 from mrq.cli.flags import Parsed
 from mrq.cli.options import Options, limits_of
@@ -17,6 +17,7 @@ from mrq.errors import Interrupted, MrqError, OperatorError, UsageError
 from mrq.remote.ask import retried
 
 if TYPE_CHECKING:
+    from mrq.engine.engine import Engine
     from mrq.handle import Handle
     from mrq.io.plan import Draft
     from mrq.job.base import Job
@@ -142,7 +143,7 @@ def cancel(parsed: Parsed, console: Console, signals: Signals, told: Told) -> in
     return code
 
 
-def _end_of(engine: Remote, job: str, told: Told) -> str:
+def _end_of(engine: Engine, job: str, told: Told) -> str:
     """The state of a job that was asked to end, once it has; or as it is after a while."""
     handle = engine.handle(job)
     handle.wait(_CANCEL_S)

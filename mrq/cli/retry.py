@@ -20,7 +20,7 @@ def retry(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int
     """Go on with a job, or list what there is. Raises UsageError, or whatever the job raises."""
     from mrq.cli.cat import print_parts
     from mrq.cli.submit import engine_of, report, run
-    from mrq.master.private import sweep
+    from mrq.servers.memory.private import sweep
 
     if len(parsed.words) > 1:
         raise UsageError(f"mrq retry goes on with one job at a time; {len(parsed.words)} are given")
@@ -37,7 +37,7 @@ def retry(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int
         return remote.retry(parsed, console, signals, told)
     limits_of(parsed)  # refuses what is no limit before anything starts
     told.job = job
-    with engine_of(count, console, signals) as engine:
+    with engine_of(count, console, signals, told) as engine:
         limits, old = limits_of(parsed), parsed.values.get("from")
         result = run(lambda: engine.retry(job, limits=limits, old=old), engine, console, signals, told)
         told.output = result.output
@@ -60,7 +60,7 @@ def retry(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int
 def _is_here(parsed: Parsed, job: str) -> bool:
     """Whether a job is this machine's: by --cluster, else by where it is known."""
     from mrq.cli import clusters
-    from mrq.master.jobfolder import is_kept
+    from mrq.servers.memory.jobfolder import is_kept
 
     if (is_kept(config.temp_root(), job) or "from" in parsed.values) and "cluster" not in parsed.values:
         return True
@@ -69,7 +69,7 @@ def _is_here(parsed: Parsed, job: str) -> bool:
 
 def list_kept(told: Told, *, json: bool) -> int:
     """What is kept under MRQ_TMP, on standard output."""
-    from mrq.master.jobfolder import leftovers as find
+    from mrq.servers.memory.jobfolder import leftovers as find
 
     found = find(config.temp_root())
     if json:
@@ -85,7 +85,7 @@ def list_kept(told: Told, *, json: bool) -> int:
 
 def clean(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
     """Remove leftovers: those named, or all. Raises UsageError for a name that isn't one."""
-    from mrq.master.jobfolder import leftovers as find
+    from mrq.servers.memory.jobfolder import leftovers as find
 
     root = config.temp_root()
     found = find(root)

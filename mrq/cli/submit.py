@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq.cli import errors, leftovers
+from mrq.cli.clusters import noting
 from mrq.cli.console import Console, print_json, shown
 from mrq.cli.options import Options
 from mrq.cli.signals import Signals
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from mrq.client import Plan, Request, Result
     from mrq.core.info import JobInfo
     from mrq.core.splits import InputFile
-    from mrq.embedded import Engine, Handle
+    from mrq.engine.engine import Engine
+    from mrq.handle import Handle
     from mrq.job.base import Job
 
 #: Between two looks at the job: how late a signal or its end may be noticed.
@@ -63,31 +65,35 @@ def submit(
     if options.dry_run:
         return _dry_run(options, console, told, job)
     keep = leftovers.keep_s()
-    with engine_of(options.executors, console, signals) as engine:
+    with engine_of(options.executors, console, signals, told) as engine:
         leftovers.tell_and_sweep(console, engine.root, keep=keep)
         stdin = standard_input(options, engine.private_folder, console)
-        plan = _plan(options, told, stdin, job)
-        for note in plan.notes:
-            console.line(f"note: {shown(in_flags(note))}")
+        draft = engine.draft(request_of(options, stdin, job))
+        spec = draft.spec
+        told.job, told.name = spec.job, spec.name
+        told.output = spec.output_open if spec.output is not None else None
         if options.verbose:
-            say_plan(plan, console, executors=options.executors)
-        result = run(lambda: engine.start_plan(plan), engine, console, signals, told)
+            plan, slots = engine.plan_draft(draft)
+            say_plan(plan, console, executors=slots)
+        result = run(lambda: engine.start_draft(draft), engine, console, signals, told)
         if options.output is None:
             from mrq.cli.cat import print_parts
 
-            print_parts(result.output, plan.spec.output_format)
+            print_parts(result.output, spec.output_format)
         report(result, console, told, output=options.output, json=options.json, verbose=options.verbose)
     return errors.DONE
 
 
 def _dry_run(options: Options, console: Console, told: Told, job: type[Job] | None) -> int:
     from mrq import config
+    from mrq.client import plan as planned
     from mrq.commit import claim
-    from mrq.master.private import PrivateFolder
+    from mrq.io.temporary import PrivateFolder
 
     private = PrivateFolder(config.temp_root())
     try:
-        plan = _plan(options, told, standard_input(options, lambda: private.path, console), job)
+        stdin = standard_input(options, lambda: private.path, console)
+        plan = planned(request_of(options, stdin, job))
     finally:
         private.close(keep=False)
     spec = plan.spec
@@ -103,7 +109,8 @@ def show_plan(plan: Plan, options: Options, told: Told, *, executors: int) -> No
     from mrq.cli import dryrun
     from mrq.cli.console import write_out
 
-    _tell(plan, told)
+    told.job, told.name, told.output = plan.spec.job, plan.spec.name, plan.spec.output_open
+    told.notes = plan.notes
     if options.json:
         print_json(dryrun.plan_object(plan, told, executors=executors))
     else:
@@ -120,13 +127,13 @@ def say_plan(plan: Plan, console: Console, *, executors: int) -> None:
 
 
 @contextlib.contextmanager
-def engine_of(executors: int, console: Console, signals: Signals) -> Iterator[Engine]:
+def engine_of(executors: int, console: Console, signals: Signals, told: Told) -> Iterator[Engine]:
     """An engine, whose executors start now; whatever happens, it is closed with nothing left behind."""
     debug = _debug_switch()
     with signals.noting():
-        from mrq.embedded import Engine
+        from mrq.engine.local import local_engine
 
-        engine = Engine(executors=executors)
+        engine = local_engine(executors=executors, note=noting(console, told))
     try:
         signals.check()
         noun = "executor" if executors == 1 else "executors"
@@ -180,19 +187,6 @@ def request_of(options: Options, stdin: InputFile | None, job: type[Job] | None)
     )
 
 
-def _plan(options: Options, told: Told, stdin: InputFile | None, job: type[Job] | None) -> Plan:
-    from mrq.client import plan
-
-    made = plan(request_of(options, stdin, job))
-    _tell(made, told)
-    return made
-
-
-def _tell(plan: Plan, told: Told) -> None:
-    spec = plan.spec
-    told.job, told.name, told.output, told.notes = spec.job, spec.name, spec.output_open, plan.notes
-
-
 def run(
     start: Callable[[], Handle], engine: Engine, console: Console, signals: Signals, told: Told
 ) -> Result:
@@ -212,11 +206,7 @@ def run(
             told.where = f" --from {shlex.quote(os.path.dirname(engine.root))}"
         try:
             watch(handle, console, signals, told, stop=stop)
-            result = handle.result(0)
-            told.notes += tuple(handle.notes)
-            for note in handle.notes:
-                console.line(f"note: {shown(in_flags(note))}")
-            return result
+            return handle.result(0)
         except JobFailed as exc:
             # Only what is still there can be gone on with.
             if not os.path.isdir(os.path.join(engine.root, "jobs", handle.job)):

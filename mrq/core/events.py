@@ -129,6 +129,14 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobBroken:
+    """What is decided of a job can't be kept any more, so it fails: others of its leader go on."""
+
+    job: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryRequested:
     """A failed or cancelled job goes on: charges are forgiven, completed work is kept.
 
@@ -199,6 +207,7 @@ Event = (
     | CommitFinished
     | CommitFailed
     | CancelRequested
+    | JobBroken
     | RetryRequested
     | DrainRequested
     | QuarantineRequested

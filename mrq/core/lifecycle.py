@@ -166,6 +166,13 @@ def on_cancel(state: State, event: e.CancelRequested) -> None:
         end_job(state, job, JobState.CANCELLED, event.reason)
 
 
+def on_broken(state: State, event: e.JobBroken) -> None:
+    """Fails a job; one that commits ends as its commit does, one that is over stays as it is."""
+    job = state.jobs.get(event.job)
+    if job is not None and job.active and job.state is not JobState.COMMITTING:
+        fail_job(state, job, event.error)
+
+
 def on_retry(state: State, event: e.RetryRequested) -> None:
     """A failed or cancelled job goes on: charges are forgiven, completed work is kept."""
     job = state.jobs.get(event.job)

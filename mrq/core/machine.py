@@ -43,6 +43,7 @@ _RULES: Final[dict[type, Callable[[ms.State, Any], None]]] = {
     e.CommitFinished: lifecycle.on_commit_finished,
     e.CommitFailed: lifecycle.on_commit_failed,
     e.CancelRequested: lifecycle.on_cancel,
+    e.JobBroken: lifecycle.on_broken,
     e.RetryRequested: lifecycle.on_retry,
     e.DrainRequested: health.on_drain,
     e.QuarantineRequested: health.on_quarantine,

@@ -35,6 +35,8 @@ class Archive:
 
     def add(self, info: JobInfo) -> None:
         """A job is over. From any thread."""
+        if not self._keep_s:
+            return
         self._jobs[info.job] = info.brief()
         while len(self._jobs) > _JOBS_MAX:
             self._jobs.popitem(last=False)

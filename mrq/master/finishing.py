@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from mrq.commit import claim, owner, publish
-from mrq.commit.manifest import manifest_of
+from mrq.commit import claim, manifest, owner, publish
 from mrq.commit.staging import Staging
 from mrq.core import commands as c
 from mrq.core import events as e
@@ -43,10 +42,12 @@ class JobFinisher:
         submits: Submits,
         events: JobEvents,
         background: Background,
-        cluster: owner.Cluster,
+        cluster: owner.Cluster | None,
         shared: SharedRoot,
         jobs: KnownJobs,
+        keeps_failed: bool,
     ) -> None:
+        """`keeps_failed`: until `expire`, for whoever takes a failed job up again."""
         self._master = master
         self._submits = submits
         self._events = events
@@ -54,20 +55,25 @@ class JobFinisher:
         self._cluster = cluster
         self._shared = shared
         self._jobs = jobs
+        self._keeps_failed = keeps_failed
+        self._resumed_at: dict[str, float] = {}  #: jobs that were taken up again; seconds since the epoch
+        #: Jobs of this leadership whose output is published, and whose end isn't told yet.
+        self.published: set[str] = set()
         self._claiming = threading.Lock()  #: while a failed job's claim is let go of, or taken again
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
         """Publish OUT; done again by a successor where this one died on the way."""
         staging = claim.reopen(spec, cluster=self._cluster)
-        manifest = manifest_of(
+        made = manifest.manifest_of(
             spec,
             command.files,
             command.counters,
-            started_at=spec.created_at,
+            started_at=self._since(spec),
             finished_at=time.time(),
             inputs=list(spec.inputs),
         )
-        publish.commit(staging, manifest)
+        publish.commit(staging, made)
+        self.published.add(spec.job)
         for note in staging.notes:
             self._events.note(spec.job, note)
 
@@ -104,21 +110,42 @@ class JobFinisher:
             if state is JobState.FAILED and self._goes_on(spec):
                 return  # a retry came first: its claim isn't to be let go of
             if state is not JobState.DONE:
-                claim.abandon(_staging_of(target), keep=keep)
+                self._abandon(target, keep=keep)
         if not keep:
             self._shared.drop_inputs(target.job)
         if info is not None:  # of a sampling it has no output
             info = replace(info, output=target.output)
             self._jobs.archive.add(info)
-        self._tell_end(target, state, error, info, results)
-        if not keep:
-            self._forget(spec.job, drop_files=state is not JobState.DONE)
+        end = self._end_of(target, state, error, info, results)
+        if not keep or not self._keeps_failed:
+            self._forget(spec.job, drop_files=not keep and state is not JobState.DONE)
+        self._events.ended(end)
 
     def reopen(self, spec: JobSpec, limits: Limits) -> None:
         """A failed job goes on under the limits given. Raises OutputError, DiskFullError, OperatorError."""
         with self._claiming:
             claim.reopen(spec, cluster=self._cluster)
+            self.resumed(spec.job)
             self._master.settle(e.RetryRequested(job=spec.job, limits=limits))
+
+    def _abandon(self, spec: JobSpec, *, keep: bool) -> None:
+        """Let go of OUT. Where that can't be done it is said, beside how the job ended."""
+        try:
+            claim.abandon(_staging_of(spec), keep=keep)
+        except MrqError as exc:
+            if self._background.stopping.is_set():
+                raise  # the successor does it
+            self._events.note(shown_id(spec.job), f"what was staged for the output is left: {exc}")
+
+    def resumed(self, job: str) -> None:
+        """A job is taken up again: what it took counts from now on."""
+        self._resumed_at[job] = time.time()
+
+    def interrupt(self, spec: JobSpec, *, keep: bool) -> None:
+        """Let go of the OUT of a job that this leader gives up on; `keep` leaves what is staged. Raises
+        OutputError, OperatorError."""
+        target = self._submits.sampled_for(spec) if spec.purpose is Purpose.SAMPLE else spec
+        claim.abandon(_staging_of(target), keep=keep)
 
     def expire(self, spec: JobSpec) -> None:
         """A failed job that nobody went on with: what was kept for a retry goes. Raises OutputError."""
@@ -154,6 +181,7 @@ class JobFinisher:
             except OperatorError:
                 if self._background.stopping.wait(_AGAIN_S) or not self._submits.is_kept(sample):
                     raise
+        self._jobs.begun(shown_id(sample.job))
         self._forget(sample.job, drop_files=True)
 
     def _goes_on(self, spec: JobSpec) -> bool:
@@ -162,29 +190,35 @@ class JobFinisher:
 
     def _forget(self, job: str, *, drop_files: bool) -> None:
         self._submits.settled(job)
-        self._master.later(lambda: self._master.forget(job, drop_files=drop_files))
+        self.published.discard(job)
+        self._resumed_at.pop(job, None)
+        self._master.soon(lambda: self._master.forget(job, drop_files=drop_files))
 
     def _tell_error(self, spec: JobSpec, kind: str, error: str) -> None:
         self._events.ended(
             JobEnd(job=shown_id(spec.job), state=JobState.FAILED, error=error, error_type=kind)
         )
 
-    def _tell_end(
+    def _end_of(
         self,
         spec: JobSpec,
         state: JobState,
         error: str | None,
         info: JobInfo | None,
         results: Mapping[TaskRef, TaskResult],
-    ) -> None:
+    ) -> JobEnd:
         end = JobEnd(job=shown_id(spec.job), state=state, error=error, info=info)
         if state is JobState.DONE and info is not None:
             failed = info.failures + info.losses
-            took = time.time() - spec.created_at
+            took = time.time() - self._since(spec)
             slots = {kind: self._submits.slots_of(kind, spec.max_running) for kind in Kind}
             summary = summarize(spec, results, took, failed, slots)
-            end = replace(end, summary=summary, spec=replace(spec, splits=()))
-        self._events.ended(end)
+            return replace(end, summary=summary, spec=replace(spec, splits=()))
+        return end
+
+    def _since(self, spec: JobSpec) -> float:
+        """When a job was submitted, or taken up again last; seconds since the epoch."""
+        return self._resumed_at.get(spec.job, spec.created_at)
 
     def _results(self, spec: JobSpec) -> dict[TaskRef, TaskResult]:
         return self._master.look(lambda machine: machine.results(spec.job))

@@ -9,7 +9,8 @@ from typing import Final
 from mrq.core import events as e
 from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, JobState
-from mrq.errors import OperatorError, UsageError
+from mrq.core.paths import sample_id
+from mrq.errors import DiskFullError, OperatorError, UsageError
 from mrq.master.archive import Archive
 from mrq.master.loop import Master
 from mrq.master.nobody import nobody
@@ -17,6 +18,7 @@ from mrq.master.views import Views
 
 #: Between tries of a store that is away.
 _AGAIN_S: Final = 1.0
+_BY_USER: Final = "cancelled by the user"
 
 
 class KnownJobs:
@@ -27,6 +29,7 @@ class KnownJobs:
         self._master = master
         self._views = views
         self._stopping = stopping
+        self._unwanted: set[str] = set()  #: cancelled between their sampling's end and their beginning
         self.has_new = False  #: since somebody looked, and said so
 
     def knows(self, job: str) -> bool:
@@ -39,6 +42,8 @@ class KnownJobs:
             try:
                 self._master.submit(spec, code)
                 break
+            except DiskFullError:
+                raise
             except OperatorError:  # away, or the answer was lost: the same again is the same
                 if self._stopping.wait(_AGAIN_S):
                     raise
@@ -50,10 +55,9 @@ class KnownJobs:
             self._master.settled()
 
     def take_back(self, job: str) -> None:
-        """End a job that was just taken."""
-        found = self._views.active(job)
-        if found is not None:
-            self._master.sink(e.CancelRequested(job=found))
+        """End a job that was just taken, or the sampling for it."""
+        for name in (job, sample_id(job)):
+            self._master.sink(e.CancelRequested(job=name, reason=_BY_USER))
 
     def cancel(self, job: str, reason: str) -> JobState | None:
         """End a job that is under way; how far it then is, None for one that nobody knows. Raises
@@ -61,7 +65,21 @@ class KnownJobs:
         found = self._views.active(job)
         if found is not None:
             self._master.settle(e.CancelRequested(job=found, reason=reason))
+        elif self._views.is_between(job):
+            self._unwanted.add(job)
+            self.take_back(job)  # it may have been taken at this moment
         return self.state(job)
+
+    def begun(self, job: str) -> None:
+        """A job that was sampled for is taken: it ends if somebody has asked for that since the sampling
+        was done."""
+        if job in self._unwanted:
+            self._unwanted.discard(job)
+            self.take_back(job)
+
+    def code(self, job: str) -> bytes:
+        """The bundle of a job that is under way; b"" where it isn't known."""
+        return self._master.code(job)
 
     def state(self, job: str) -> JobState | None:
         """How far a job is, or how it ended."""

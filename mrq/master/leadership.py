@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -42,8 +42,6 @@ from mrq.master.submits import Submits
 from mrq.master.views import Views
 from mrq.ports import Batch, StoredJob
 
-#: Threads for what touches disks: planning, letting go of outputs, logs.
-_BACKGROUND: Final = 4
 #: Ends that are told again after a takeover, the latest.
 _TOLD_AGAIN: Final = 200
 #: Between tries of a store that is away.
@@ -77,7 +75,7 @@ class Leadership:
         self._ticked = ticked
         self._epoch_s = settings.clock.time() - settings.clock.monotonic()
         store_id = self._find_store()
-        self.background = self.background_work(_BACKGROUND, "mrq-background")
+        self.background = self.background_work(settings.background, "mrq-background")
         self.shared = SharedRoot(settings.shared_root)
         self._machine = Machine(settings.config, wall=self._epoch_s)
         self.master = self._loop(store_id, dial or self._take_at_its_word)
@@ -98,7 +96,8 @@ class Leadership:
             backend.state, keep_s=settings.keep_s, now=settings.clock.monotonic, epoch_s=self._epoch_s
         )
         self.jobs = KnownJobs(self.master, self.views, self._archive, self.stopping)
-        self._serve_with(owner.Cluster(store_id, self._goes_on, self._claim_of))
+        whole = owner.Cluster(store_id, self._goes_on, self._claim_of)
+        self._serve_with(whole if settings.cluster_claims else None)
         self._worker_events = backend.events(self.master.sink)
 
     def _find_store(self) -> str:
@@ -133,7 +132,7 @@ class Leadership:
             say=settings.say,
         )
 
-    def _serve_with(self, cluster: owner.Cluster) -> None:
+    def _serve_with(self, cluster: owner.Cluster | None) -> None:
         """Make those that take, finish and answer."""
         self.submits = Submits(
             jobs=self.jobs,
@@ -153,6 +152,7 @@ class Leadership:
             cluster=cluster,
             shared=self.shared,
             jobs=self.jobs,
+            keeps_failed=self._settings.keeps_failed,
         )
         self._logs = Logbook(
             state=self._backend.state,
@@ -172,12 +172,21 @@ class Leadership:
             shared=self.shared,
         )
 
+    def take_up(
+        self, spec: JobSpec, after: JobSpec | None, code: bytes, events: Sequence[e.Event], epoch: int
+    ) -> None:
+        """Go on with a job that an engine which is gone had, from what its log says (`events`); `after` is
+        the job that it was sampling for. Raises OperatorError, InternalError."""
+        if after is not None:
+            spec = self.submits.expect(spec, after)
+        self.finisher.resumed(spec.job)
+        self.master.submit(spec, code, events, epoch=epoch)
+
     # Taking over.
 
     def start(self) -> None:
         """Take over, and run. Raises OperatorError, UsageError; `halt` and `close` then, all the same."""
         state, store, clock = self._backend.state, self._backend.store, self._settings.clock
-        self.shared.prepare()
         heard = state.workers()
         self._worker_events.note()
         store.lead(self.master.fence())

@@ -30,6 +30,9 @@ class Settings:
     acting: Callable[[], bool]  #: may this master write and publish at this moment?
     fenced: Callable[[], None]  #: a later leader is there
     died: Callable[[BaseException], None]
+    background: int = 4  #: threads for what touches disks; 0: it is done on the loop's
+    cluster_claims: bool = True  #: a claim on OUT is any later leader's too; False: this process's alone
+    keeps_failed: bool = True  #: failed jobs stay with the leader for `keep_s`; False: with the store alone
 
 
 class Overtaken(OperatorError):

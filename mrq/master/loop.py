@@ -179,6 +179,11 @@ class Master:
         found = self._out.jobs.get(job)
         return None if found is None else found.spec
 
+    def code(self, job: str) -> bytes:
+        """The bundle of a job that is held, b"" where it isn't known; from any thread."""
+        found = self._out.jobs.get(job)
+        return b"" if found is None else found.code
+
     def look(self, fn: Callable[[Machine], T]) -> T:
         """What a function says of the machine while nothing changes it, from any thread."""
         with self._lock:
@@ -187,6 +192,13 @@ class Master:
     def later(self, fn: Callable[[], None]) -> None:
         """Call a function on the loop's thread, between steps. From any thread."""
         self.sink(fn)
+
+    def soon(self, fn: Callable[[], None]) -> None:
+        """Call a function on the loop's thread: at once where this is it, else `later`."""
+        if threading.current_thread() is self._thread:
+            fn()
+        else:
+            self.later(fn)
 
     def settle(self, event: e.Event) -> None:
         """Hand in an event, and wait until what followed from it is persisted. From any other thread. Raises

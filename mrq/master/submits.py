@@ -19,7 +19,7 @@ from mrq.core.model import JobSpec, Needs
 from mrq.core.needs import distributions, lacking
 from mrq.core.paths import check_job_id
 from mrq.core.refs import Kind
-from mrq.errors import MrqError, OperatorError, OutputError, UsageError
+from mrq.errors import DiskFullError, MrqError, OperatorError, OutputError, UsageError
 from mrq.io.plan import Draft, Plan, complete
 from mrq.job import settings
 from mrq.master.known_jobs import KnownJobs
@@ -45,7 +45,7 @@ class Submits:
         blobs: Blobs,
         shared: SharedRoot,
         shares: Shares,
-        cluster: owner.Cluster,
+        cluster: owner.Cluster | None,
         keep_s: float,
         cut: Cut,
     ) -> None:
@@ -100,7 +100,7 @@ class Submits:
         unsent = self._unsent(draft)
         if unsent:
             return unsent
-        notes = self._plan(draft)
+        notes = self.begin(draft)
         self._jobs.taken()
         return {"job": job, "notes": notes}
 
@@ -148,9 +148,11 @@ class Submits:
                 "(MRQ_SHARED_ROOT) to a folder that all of them mount"
             )
 
-    def _plan(self, draft: Draft) -> list[str]:
+    def begin(self, draft: Draft) -> list[str]:
+        """Plan a draft of which everything is here, and take its job; notes for whoever submitted it. Raises
+        UsageError and its kind, DiskFullError, OperatorError."""
         spec = draft.spec
-        code = self._blobs.get(spec.code)
+        code = draft.code or self._blobs.get(spec.code)
         if code is None:
             raise OperatorError(f"the code of job {spec.job} isn't kept any more; submit again")
         plan = complete(self._shared.materialise(draft, self._blobs))
@@ -160,16 +162,19 @@ class Submits:
             if plan.sample is None:
                 self._jobs.take(planned, code)
             else:
-                packed = wire.pack([wire.VERSION, wire.to_wire(planned)])
-                then = self._blobs.put(packed, keep_s=self._keep_s)
-                self._packed[plan.sample.job] = packed
-                self._jobs.take(replace(plan.sample, staging=None, then=then), code)
-        except OperatorError:
-            raise  # it may have been taken, by an answer that was lost: the claim stays the cluster's
-        except BaseException:
-            claim.abandon(staging)
+                self._jobs.take(self.expect(replace(plan.sample, staging=None), planned), code)
+        except BaseException as exc:
+            away = isinstance(exc, OperatorError) and not isinstance(exc, DiskFullError)
+            if not away:  # else it may have been taken, by an answer that was lost: the claim stays
+                claim.abandon(staging)
             raise
         return [*plan.notes, *staging.notes]
+
+    def expect(self, sample: JobSpec, after: JobSpec) -> JobSpec:
+        """The sampling, which names the job that it is for. Raises OperatorError."""
+        packed = wire.pack([wire.VERSION, wire.to_wire(after)])
+        self._packed[sample.job] = packed
+        return replace(sample, then=self._blobs.put(packed, keep_s=self._keep_s or None))
 
     def _of_output(self, do: Callable[..., T], plan: Plan) -> T:
         """Claim a plan's OUT, or only check it."""
@@ -184,6 +189,8 @@ class Submits:
                 cluster=self._cluster,
             )
         except MrqError as exc:
+            if self._cluster is None:
+                raise
             raise _spelled(exc, spec.output) from exc
 
     def _output(self, spec: JobSpec) -> str:
@@ -226,7 +233,7 @@ class Submits:
     def go_on(self, sample: JobSpec, samples: Sequence[bytes]) -> None:
         """The samples are there: cut the key space and take the job that they are for. Again is once."""
         spec = self.sampled_for(sample)
-        code = self._blobs.get(spec.code)
+        code = self._jobs.code(sample.job) or self._blobs.get(spec.code)
         if code is None:
             raise OperatorError(f"the code of job {spec.job} isn't kept any more; submit again")
         self._jobs.take(replace(spec, boundaries=tuple(self._cut(samples, spec.reducers))), code)

@@ -55,6 +55,7 @@ class Term:
 
     def start(self) -> None:
         """Take over, and serve. Raises OperatorError, UsageError; `stop` then, all the same."""
+        self.leadership.shared.prepare()
         self.leadership.start()
         self._events.start()
         self._requests.start()

@@ -65,6 +65,11 @@ class Views:
         found: str | None = self._look(look)
         return found
 
+    def is_between(self, job: str) -> bool:
+        """Is the sampling for a job done, and the job itself not begun yet?"""
+        own, sampling = self._look(lambda machine: tuple(map(machine.state, _names(job))))
+        return own is None and sampling is JobState.DONE
+
     def state(self, job: str) -> JobState | None:
         """How far a job is; one whose sampling is done is running."""
 

@@ -32,7 +32,7 @@ ResultOf = Callable[[JobEnd], Result]
 class Follower:
     """One job's news, read on a thread of its own until the job is over or the engine is closed.
 
-    `note` is told each note as it comes; what ends the job names paths as `here` has them.
+    Notes, and what ends the job, name paths as `here` has them.
     """
 
     def __init__(
@@ -41,12 +41,10 @@ class Follower:
         handle: Handle,
         result_of: ResultOf,
         *,
-        note: Callable[[str], None],
         here: Here,
         patience_s: float,
     ) -> None:
         self._asker = asker
-        self._note = note
         self._here = here
         self._handle = handle
         self._result_of = result_of
@@ -111,7 +109,7 @@ class Follower:
         if kind == "progress" and entry.get("info") is not None:  # the version before sent other rows
             self.last = self._here.job(wire.from_wire(JobInfo, entry["info"]))
         elif kind == "note":
-            self._note(str(entry["text"]))
+            self._handle.note(self._here.text(str(entry["text"])))
         elif kind == "ended":
             self._end(entry)
             return True

@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from mrq import profile
-from mrq.adapters.memory import MemoryBroker, MemoryQueues, MemoryStore, SystemClock
-from mrq.adapters.memory_leading import MemoryBlobs, MemoryClientLink, MemoryDesk, MemoryLease, MemoryRequests
+from mrq.adapters.memory import MemoryBroker, MemoryStore, SystemClock
+from mrq.adapters.memory_leading import MemoryBlobs, MemoryClientLink
 from mrq.client import local
-from mrq.cluster import ClusterEngine
 from mrq.core.election import ElectionConfig
 from mrq.core.machine_config import MachineConfig, ReduceStart
 from mrq.core.model import Slots
+from mrq.engine.engine import Engine
+from mrq.engine.remote import cluster_engine
 from mrq.errors import OperatorError
 from mrq.master.service import MasterService, ServiceConfig
 from mrq.master.shares import Probe
-from mrq.ports import Sink, StoredJob, WriteAnswer
+from mrq.ports import StoredJob, WriteAnswer
+from mrq.servers.memory.servers import MemoryServers
 from mrq.worker.agent_loop import AgentLoop
 from mrq.worker.calls import ThreadedCalls
 from mrq.worker.pool import Pool
@@ -48,77 +50,12 @@ class _Store(MemoryStore):
         """Kept."""
 
 
-class Servers:
+def servers_of_a_cluster() -> MemoryServers[_Store]:
     """What RabbitMQ and Redis would hold."""
-
-    def __init__(self) -> None:
-        self.sinks: list[Sink] = []
-        self.store = _Store(leader=self._tell, ready=False, store_id="cluster-1")
-        self.lease = MemoryLease()
-        self.requests = MemoryRequests()
-        self.blobs = self.store.blobs = MemoryBlobs()
-        self.queues = MemoryQueues()
-
-    def _tell(self, event: object) -> None:
-        for sink in list(self.sinks):
-            sink(event)
-
-
-class _Events:
-    def __init__(self, servers: Servers, sink: Sink) -> None:
-        self._servers, self._sink = servers, sink
-        self._kept: list[object] | None = []
-        self._lock = threading.Lock()
-
-    def note(self) -> None:
-        self._servers.sinks.append(self._take)
-
-    def _take(self, event: object) -> None:
-        with self._lock:
-            if self._kept is not None:
-                self._kept.append(event)
-                return
-        self._sink(event)
-
-    def start(self) -> None:
-        with self._lock:
-            kept, self._kept = self._kept or [], None
-            for event in kept:
-                self._sink(event)
-
-    def close(self) -> None:
-        with contextlib.suppress(ValueError):
-            self._servers.sinks.remove(self._take)
-
-
-class _Broker(MemoryBroker):
-    def tick(self) -> None:
-        """Nothing here watches the loop."""
-
-
-class MemoryBackend:
-    """A `master.backend.Backend`."""
-
-    def __init__(self, servers: Servers) -> None:
-        self._servers = servers
-        self.lease = servers.lease
-        self.state = self.store = servers.store
-        self.blobs = servers.blobs
-
-    def store_id(self) -> str:
-        return self._servers.store.identity()[0]
-
-    def events(self, sink: Sink) -> _Events:
-        return _Events(self._servers, sink)
-
-    def desk(self) -> MemoryDesk:
-        return MemoryDesk(self._servers.requests)
-
-    def broker(self, notify: Callable[[str | None], None]) -> _Broker:
-        return _Broker(self._servers.queues)
-
-    def close(self) -> None:
-        """Nothing is held open."""
+    blobs = MemoryBlobs()
+    store = _Store(ready=False, store_id="cluster-1")
+    store.blobs = blobs
+    return MemoryServers(store, blobs)
 
 
 class Cluster:
@@ -134,13 +71,13 @@ class Cluster:
     ) -> None:
         self.folder = folder
         self.probe = probe
-        self.servers = Servers()
+        self.servers = servers_of_a_cluster()
         self.config = config
         self.lease_s = lease_s
         self.said: list[str] = []
         self.masters: list[tuple[MasterService, threading.Thread]] = []
         self.workers: dict[str, tuple[AgentLoop, threading.Thread]] = {}
-        self._clients: list[ClusterEngine] = []
+        self._clients: list[Engine] = []
         self._pools: list[Pool] = []
 
     def __enter__(self) -> Cluster:
@@ -161,7 +98,7 @@ class Cluster:
         """One more; the first leads."""
         share = 1 / 8 * self.lease_s
         service = MasterService(
-            MemoryBackend(self.servers),
+            self.servers,
             ServiceConfig(
                 owner=f"master-{len(self.masters)}",
                 shared_root=str(self.folder / "shared"),
@@ -233,12 +170,12 @@ class Cluster:
         thread.join(10)
         assert not thread.is_alive()
 
-    def client(self, paths: tuple[tuple[str, str], ...] = (), *, timeout_s: float = 20.0) -> ClusterEngine:
+    def client(self, paths: tuple[tuple[str, str], ...] = (), *, timeout_s: float = 20.0) -> Engine:
         """One more client."""
         urls = {"MRQ_AMQP_URL": "amqp://nowhere/", "MRQ_REDIS_URL": "redis://nowhere/0"}
         made = profile.load(None, flags={}, env=urls, cwd=str(self.folder))
         made = replace(made, paths=paths, timeout_s=timeout_s, blob_bytes_max=1 << 20)
-        engine = ClusterEngine(
+        engine = cluster_engine(
             made,
             say=self.said.append,
             connect=lambda profile, say: (MemoryClientLink(self.servers.requests), self.servers.blobs),

@@ -14,8 +14,9 @@ from pathlib import Path
 from services import Broker, Redis
 
 from mrq import profile
-from mrq.cluster import ClusterEngine
 from mrq.core.model import WorkerHealth
+from mrq.engine.engine import Engine
+from mrq.engine.remote import cluster_engine
 
 
 class ProcessCluster:
@@ -33,7 +34,7 @@ class ProcessCluster:
             "MRQ_TMP": str(folder),
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.clients: list[ClusterEngine] = []
+        self.clients: list[Engine] = []
         self.said: list[str] = []
         self.seen: list[tuple[object, ...]] = []
         subprocess.run(
@@ -77,9 +78,9 @@ class ProcessCluster:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
-    def client(self) -> ClusterEngine:
+    def client(self) -> Engine:
         found = profile.load(None, flags={}, env=self.environ, cwd=str(self.folder))
-        engine = ClusterEngine(found, say=self.said.append)
+        engine = cluster_engine(found, say=self.said.append)
         self.clients.append(engine)
         return engine
 
@@ -100,7 +101,7 @@ class ProcessCluster:
             assert time.monotonic() < deadline, f"it didn't come about: {self.seen}, {self.said}, {logs}"
             time.sleep(0.05)
 
-    def workers_ready(self, client: ClusterEngine, count: int) -> None:
+    def workers_ready(self, client: Engine, count: int) -> None:
         def ready() -> bool:
             rows = client.ask("workers")["workers"]
             self.seen = [(row.worker, row.health.value, row.trouble, row.beating) for row in rows]

@@ -13,7 +13,7 @@ from cluster_jobs import Exits, Gated, Slow, Sorted, Upper, Words
 from cluster_rig import Cluster, until
 
 import mrq
-from mrq.errors import NoInputFiles, OutputError
+from mrq.errors import NoInputFiles, OutputError, UsageError
 from mrq.result import JobFailed
 
 
@@ -153,16 +153,17 @@ def test_one_map_of_one_block_moves_and_the_summary_says_that_a_core_was_idle(
             seen.append(view.maps.records_in)
             assert abs(view.maps.fraction - view.maps.records_in / 80) < 0.05
             assert abs(view.maps.bytes_in - view.maps.records_in * 9) <= 9
-        if hasattr(engine, "ask") and not handle.done():
+        try:
             told.append(engine.ask("status", job=handle.job)["jobs"][0].maps.records_in)
+        except UsageError:  # an engine of this machine forgets a job that is over
+            assert handle.wait(5)
         return bool(handle.done())
 
     until(look, 60)
     between = sorted({records for records in seen if 0 < records < 80})
     assert len(between) > 1, "it moves while its only block is at hand"
     assert seen == sorted(seen)
-    if told:
-        assert {records for records in told if 0 < records < 80}, "mrq status says it too"
+    assert {records for records in told if 0 < records < 80}, "mrq status says it too"
     summary = handle.result(30).summary
     assert summary.idle == ('1 map for 2 cores: `split_size="360"` makes one for each',)
 

@@ -15,7 +15,7 @@ import pytest
 from cluster_rig import Cluster, cluster, until
 from json_objects import checked
 
-import mrq.cluster
+import mrq.engine.remote
 from mrq.adapters.memory_leading import MemoryClientLink
 from mrq.cli import objects
 from mrq.cli.app import run
@@ -56,7 +56,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def reach(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        mrq.cluster, "_connect", lambda profile, say: (MemoryClientLink(servers.requests), servers.blobs)
+        mrq.engine.remote,
+        "_connect",
+        lambda profile, say: (MemoryClientLink(servers.requests), servers.blobs),
     )
 
 

@@ -12,7 +12,7 @@ from cluster_jobs import Gated, Words
 from process_cluster import ProcessCluster, process_cluster
 from services import Broker, Redis
 
-from mrq.cluster import ClusterEngine
+from mrq.engine.engine import Engine
 
 SMALL, LARGE, HUGE = (("--memory-limit", size) for size in ("1G", "4G", "2T"))
 
@@ -27,7 +27,7 @@ def started(
         yield made
 
 
-def completed(client: ClusterEngine) -> dict[str, int]:
+def completed(client: Engine) -> dict[str, int]:
     return {row.worker: row.completed for row in client.ask("workers")["workers"]}
 
 

@@ -14,15 +14,14 @@ from typing import Any
 import pytest
 
 import mrq
-from mrq.commit import publish
-from mrq.commit.manifest import read_manifest
+from mrq.commit import manifest, publish
 from mrq.core.commands import WriteJob, WriteTask
 from mrq.core.machine import Machine
 from mrq.core.model import JobState, Purpose
 from mrq.core.refs import Kind
-from mrq.embedded import Engine
+from mrq.engine.engine import Engine
 from mrq.errors import CorruptFileError, UsageError
-from mrq.master.jobfolder import leftovers, read_kept
+from mrq.servers.memory.jobfolder import leftovers, read_kept
 from mrq.servers.memory.log import NAME, JobLog, frame, replay
 
 WAIT_S = 30.0
@@ -168,7 +167,7 @@ def gone_on_with(engine: Engine, folder: Path) -> None:
     clear(folder)
     result = engine.retry(left.job).result(WAIT_S)
     assert dict(result) == EXPECTED
-    assert read_manifest(str(folder / "out")).job == left.job
+    assert manifest.read_manifest(str(folder / "out")).job == left.job
     assert done.isdisjoint(ran(folder)), f"{done} were complete, and {ran(folder)} ran"
     assert os.listdir(f"{engine.root}/jobs") == []
     assert not (folder / ".out.mrq").exists()

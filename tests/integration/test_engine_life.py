@@ -13,13 +13,14 @@ import pytest
 
 import mrq
 from mrq.commit import claim, manifest, publish
-from mrq.commit.manifest import read_manifest
 from mrq.core.commands import WriteJob
 from mrq.core.exchange import Batch
 from mrq.core.model import JobState
-from mrq.embedded import Engine
+from mrq.engine.engine import Engine
+from mrq.engine.local import LocalLeader
 from mrq.errors import DiskFullError, InternalError, Interrupted, MrqError, UsageError
 from mrq.io import disk
+from mrq.master.submits import Submits
 from mrq.servers.memory.log import JobLog
 
 WAIT_S = 30.0
@@ -64,16 +65,21 @@ def text(tmp_path: Path) -> list[str]:
 
 
 def held(engine: Engine) -> list[int]:
-    """What master, machine, store and agent hold of jobs."""
-    master, agent = engine._master, engine._agent
-    assert master is not None
-    assert agent is not None
-    store: Any = master._store
+    """What leader, machine, store and agent hold of jobs."""
+    leader = led(engine)
+    assert leader._leadership is not None
+    master, agent, store = leader._leadership.master, leader._agent, leader._store
     return [
-        len(engine._runs), len(master._out.jobs), len(master._machine.jobs()), len(store._specs),
+        len(leader._handles), len(store.kept()), len(store._blobs._kept),
+        len(master._out.jobs), len(master._machine.jobs()), len(store._specs),
         len(store._code), len(store._claims.jobs), len(agent._files._jobs),
         len(agent._attempts._scratches._free),
     ]  # fmt: skip
+
+
+def led(engine: Engine) -> LocalLeader:
+    assert isinstance(engine.leader, LocalLeader)
+    return engine.leader
 
 
 def kept(engine: Engine) -> list[str]:
@@ -97,7 +103,7 @@ def test_nothing_of_jobs_that_are_over_stays_in_memory(
         with pytest.raises(mrq.JobFailed):
             engine.run(Picky(sign="/no/such"), text, str(tmp_path / f"bad{turn}"), reducers=2)
     settle(engine)
-    assert held(engine) == [0] * 8
+    assert held(engine) == [0] * 10
     assert len(kept(engine)) == 3  # those that failed, for a retry
 
 
@@ -144,25 +150,28 @@ def test_a_cancel_at_any_moment_ends_the_job_and_leaves_nothing(
     except Interrupted:
         assert not out.exists()
     else:
-        assert read_manifest(str(out)).job == handle.job
+        assert manifest.read_manifest(str(out)).job == handle.job
     settle(engine)
     assert kept(engine) == []
     assert not (tmp_path / ".out.mrq").exists()
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
 def test_a_cancel_between_the_samples_and_the_job_counts(
-    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     handle = None
-    begin = Engine._begin
+    go_on = Submits.go_on
 
-    def begin_and_cancel(self: Engine, kept: Any, *args: Any, **kwargs: Any) -> None:
-        if kept.spec.boundaries:
-            assert handle is not None
+    def go_on_and_cancel(self: Submits, *args: Any) -> None:
+        assert handle is not None
+        if when == "before":
             handle.cancel()  # knows only the sampling, which is done
-        begin(self, kept, *args, **kwargs)
+        go_on(self, *args)
+        if when == "after":
+            handle.cancel()
 
-    monkeypatch.setattr(Engine, "_begin", begin_and_cancel)
+    monkeypatch.setattr(Submits, "go_on", go_on_and_cancel)
     handle = engine.start(Ordered(), text, str(tmp_path / "out"), reducers=2, split_size="2K")
     with pytest.raises(Interrupted):
         handle.result(WAIT_S)
@@ -178,8 +187,9 @@ def test_a_bug_in_the_master_fails_every_job_by_name(
         engine.start(job(), text, str(tmp_path / job.__name__), reducers=2, split_size="1K")
         for job in (Words, Ordered)
     ]
-    master = engine._master
-    assert master is not None
+    leadership = led(engine)._leadership
+    assert leadership is not None
+    master = leadership.master
 
     def boom(*args: Any) -> Any:
         raise ZeroDivisionError("boom")
@@ -240,8 +250,7 @@ def test_a_bug_in_the_agent_fails_every_job_by_name(
     def boom(*args: Any) -> Any:
         raise ZeroDivisionError("boom")
 
-    agent = engine._agent
-    assert agent is not None
+    agent = led(engine)._agent
     monkeypatch.setattr(agent._machine, "handle_all", boom)
     with pytest.raises(mrq.JobFailed, match="boom"):
         handle.result(WAIT_S)

@@ -30,8 +30,7 @@ from services import Broker, Redis
 
 import mrq
 from mrq import planning
-from mrq.cluster import ClusterEngine
-from mrq.embedded import Engine
+from mrq.engine.engine import Engine
 from mrq.errors import UsageError
 from mrq.io.output import output_format
 from mrq.result import Result
@@ -82,7 +81,7 @@ class Runner:
             self._modules.update(dict.fromkeys([one.number for one in some], path))
         return f"{self._modules[case.number]}:{case.name}"
 
-    def on(self, engine: Engine | ClusterEngine) -> Callable[[Case, str], list[str]]:
+    def on(self, engine: Engine) -> Callable[[Case, str], list[str]]:
         """Runs a case on an engine; returns what is wrong."""
 
         def run(case: Case, reference: str) -> list[str]:
@@ -95,9 +94,7 @@ class Runner:
         return run
 
 
-def _submitted(
-    engine: Engine | ClusterEngine, case: Case, reference: str, inputs: list[str], out: Path
-) -> Any:
+def _submitted(engine: Engine, case: Case, reference: str, inputs: list[str], out: Path) -> Any:
     """The handle of the case's job; its memory is less than what may be asked for."""
     request = planning.request_of(
         reference,
@@ -109,14 +106,9 @@ def _submitted(
         folder="",
     )
     tiny = case.memory == "tiny"
-    if isinstance(engine, ClusterEngine):
-        draft = engine.draft(request)
-        spec = replace(draft.spec, memory_bytes=TINY_BYTES) if tiny else draft.spec
-        return engine.start_draft(replace(draft, spec=spec))
-    plan = planning.plan(request)
-    spec = replace(plan.spec, memory_bytes=TINY_BYTES) if tiny else plan.spec
-    sample = plan.sample and replace(plan.sample, memory_bytes=spec.memory_bytes)
-    return engine.start_plan(replace(plan, spec=spec, sample=sample))
+    draft = engine.draft(request)
+    spec = replace(draft.spec, memory_bytes=TINY_BYTES) if tiny else draft.spec
+    return engine.start_draft(replace(draft, spec=spec))
 
 
 def _compared(case: Case, inputs: list[str], result: Result) -> Iterator[str]:
@@ -244,7 +236,7 @@ def local(runner: Runner) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def client(runner: Runner) -> Iterator[ClusterEngine]:
+def client(runner: Runner) -> Iterator[Engine]:
     """Of a master and two workers with real executors, in this process."""
     with pytest.MonkeyPatch.context() as patch, Cluster(runner.folder) as made:
         patch.setattr("mrq.master.submits._refuse_settings", lambda draft: None)  # of so little memory
@@ -284,7 +276,7 @@ def test_inside_a_test(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_on_a_cluster(share: int, runner: Runner, client: ClusterEngine) -> None:
+def test_on_a_cluster(share: int, runner: Runner, client: Engine) -> None:
     some = chosen("cluster", share)
     report(runner.failures(some, runner.on(client)), len(some))
 

@@ -5,7 +5,7 @@ import shlex
 import pytest
 from cli_runs import Runs
 
-from mrq.master.jobfolder import read_kept
+from mrq.servers.memory.jobfolder import read_kept
 
 LINES = "".join(f"{n}\n" for n in range(300))
 

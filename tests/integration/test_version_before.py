@@ -14,7 +14,7 @@ from left_before import BEFORE, RAN_IN, unpacked
 import mrq
 from mrq.cli.app import run as mrq_command
 from mrq.io.output import output_format
-from mrq.master import jobfolder
+from mrq.servers.memory import jobfolder
 
 RECORDS: list[tuple[Any, Any]] = [
     ("é", 1), ("k", [1, None, {"a": 2.5}]), ((1, "x"), b"b"), (None, "v"), ("k2", None),

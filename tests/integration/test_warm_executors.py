@@ -11,7 +11,7 @@ from agent_runs import AgentRun, alive, wait_for
 
 import mrq
 from mrq.core.model import Status
-from mrq.embedded import Engine
+from mrq.engine.engine import Engine
 
 
 class Pids(mrq.Job):

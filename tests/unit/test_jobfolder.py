@@ -14,7 +14,7 @@ import pytest
 from mrq.core import wire
 from mrq.core.model import JobSpec, Purpose
 from mrq.errors import CorruptFileError, DiskFullError, OperatorError, UsageError
-from mrq.master.jobfolder import JobFolder, Kept, bring, is_kept, leftovers, make_root, refuse_other
+from mrq.servers.memory.jobfolder import JobFolder, Kept, bring, is_kept, leftovers, make_root, refuse_other
 
 SPEC = JobSpec(
     job="count-1", name="Count", code="c0de", entry="count:Count", parameters={"n": 3}, inputs=("a",),

@@ -12,14 +12,15 @@ from pathlib import Path
 from test_jobfolder import SPEC
 
 from mrq.core.model import Piece, Split
-from mrq.master.jobfolder import JobFolder, Kept
-from mrq.master.private import PrivateFolder, sweep, used_by
+from mrq.io.temporary import PrivateFolder
+from mrq.servers.memory.jobfolder import JobFolder, Kept
+from mrq.servers.memory.private import sweep, used_by
 
 
 def killed_engine(root: str) -> str:
     """The private folder of a process that was killed with -9."""
     code = (
-        "import os, signal; from mrq.master.private import PrivateFolder\n"
+        "import os, signal; from mrq.io.temporary import PrivateFolder\n"
         f"print(PrivateFolder({root!r}).path, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run(
@@ -59,7 +60,8 @@ def test_closing_spares_what_kept_jobs_need(tmp_path: Path) -> None:
     for name in ("stdin", "job-1", ".job-1.mrq", "job-2", "records"):
         Path(folder.path, name).mkdir()
     spec = replace(SPEC, output_open=f"{folder.path}/job-1", splits=reading(f"{folder.path}/stdin"))
-    folder.close(keep=False, needed=folder.names_of(spec))
+    folder.need(spec)
+    folder.close(keep=False)
     assert sorted(os.listdir(next((tmp_path / "private").iterdir()))) == [
         ".job-1.mrq",
         "job-1",

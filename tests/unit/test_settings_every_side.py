@@ -15,8 +15,9 @@ from mrq.cli import app
 from mrq.cli.flags import SUBMIT_FLAGS, of_setting, parse
 from mrq.cli.options import submit_options
 from mrq.cli.wording import in_flags
-from mrq.cluster import ClusterEngine
-from mrq.embedded import Engine
+from mrq.engine.engine import Engine
+from mrq.engine.local import local_engine
+from mrq.engine.remote import cluster_engine
 from mrq.errors import MrqError, UsageError
 from mrq.job.settings import SETTINGS, Kind, Setting, resolve
 from mrq.master import submits
@@ -129,7 +130,7 @@ class Job(mrq.Job):
 class Sides:
     """All ways to give a setting: each returns what is planned of it, or raises."""
 
-    def __init__(self, folder: Path, local: Engine, cluster: ClusterEngine) -> None:
+    def __init__(self, folder: Path, local: Engine, cluster: Engine) -> None:
         self.source = str(folder / "in.txt")
         self.local = local
         self.cluster = cluster
@@ -168,8 +169,8 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
 
     urls = {"MRQ_AMQP_URL": "amqp://nowhere/", "MRQ_REDIS_URL": "redis://nowhere/0"}
     with (
-        Engine(executors=1, root=str(folder / "tmp")) as local,
-        ClusterEngine(profile.load(None, flags={}, env=urls, cwd=str(folder))) as cluster,
+        local_engine(executors=1, root=str(folder / "tmp")) as local,
+        cluster_engine(profile.load(None, flags={}, env=urls, cwd=str(folder))) as cluster,
     ):
         yield Sides(folder, local, cluster)
 

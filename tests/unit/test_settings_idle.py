@@ -14,7 +14,7 @@ from mrq import planning
 from mrq.cli import app
 from mrq.cli.flags import SUBMIT_FLAGS, parse
 from mrq.cli.options import submit_options
-from mrq.embedded import Engine
+from mrq.engine.local import local_engine
 from mrq.errors import UsageError
 from mrq.job.settings import SETTINGS
 from mrq.planning import Request
@@ -104,7 +104,7 @@ def test_what_mrq_itself_wrote_is_in_no_encoding(tmp_path: Path) -> None:
 
 
 def test_records_have_no_input_format() -> None:
-    with Engine(executors=1) as engine, pytest.raises(UsageError, match="leave out `input_format`"):
+    with local_engine(executors=1) as engine, pytest.raises(UsageError, match="leave out `input_format`"):
         engine.run(Words(), records=["1"], input_format="jsonl")
 
 

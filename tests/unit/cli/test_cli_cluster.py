@@ -95,12 +95,12 @@ class Engine:
         self.handed = made
         return made
 
-    def _cancel(self, handle):
-        self.asked.append(("cancelled", handle.job))
+    def _cancel(self, job):
+        self.asked.append(("cancelled", job))
         if isinstance(self.on_cancel, OperatorError):
             raise self.on_cancel
         if self.on_cancel is not None:
-            handle.finish(None, self.on_cancel)
+            self.handed.finish(None, self.on_cancel)
 
     def ask(self, op, **args):
         self.asked.append((op, args))
@@ -131,7 +131,7 @@ def engine(tmp_path, monkeypatch):
     (tmp_path / "in.txt").write_text("a\nb\n")
     made = Engine()
     made.folder = str(tmp_path)
-    monkeypatch.setitem(sys.modules, "mrq.cluster", types.SimpleNamespace(ClusterEngine=made))
+    monkeypatch.setitem(sys.modules, "mrq.engine.remote", types.SimpleNamespace(cluster_engine=made))
     return made
 
 
@@ -371,7 +371,7 @@ def test_ctrl_c_leaves_a_job_that_was_only_waited_for(engine, capfd, monkeypatch
 def test_a_job_that_is_done_when_it_is_cancelled_is_done(engine, capfd, monkeypatch):
     engine.outcome = None
     interrupt_when_waiting(monkeypatch)
-    monkeypatch.setattr(engine, "_cancel", lambda handle: handle.finish(Result(), None))
+    monkeypatch.setattr(engine, "_cancel", lambda job: engine.handed.finish(Result(), None))
     assert "done in" in mrq(capfd, *SUBMIT)[1]
 
 

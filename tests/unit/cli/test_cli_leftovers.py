@@ -15,8 +15,8 @@ from mrq.cli.submit import Told
 from mrq.commit import claim
 from mrq.core.model import JobSpec
 from mrq.errors import UsageError
-from mrq.master.jobfolder import JobFolder, Kept
-from mrq.master.jobfolder import leftovers as find
+from mrq.servers.memory.jobfolder import JobFolder, Kept
+from mrq.servers.memory.jobfolder import leftovers as find
 
 DAY = 24 * 3600
 

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from mrq.cli.clusters import noting
 from mrq.cli.console import Console
 from mrq.cli.signals import Signals, Stopped
 from mrq.cli.submit import Told, run
@@ -16,7 +17,6 @@ class Handle:
     """A job that ends after some looks, or when it is cancelled."""
 
     job = "j-1"
-    notes = ("what was kept",)
 
     def __init__(self, *, looks=3, result="done", signal_at=None, cancelled=None):
         self.looks, self.outcome, self.signal_at, self.on_cancel = looks, result, signal_at, cancelled
@@ -64,7 +64,15 @@ def test_a_job_that_ends_gives_its_result(tmp_path):
     result, told = go(Handle(), tmp_path)
     assert result == "done"
     assert told.job == "j-1"
-    assert told.notes == ("what was kept",)
+
+
+def test_a_note_is_said_as_it_comes_and_kept_once():
+    told, said = Told(), io.StringIO()
+    note = noting(Console(said, environ={}), told)
+    for text in ("what was kept", "what was kept", "and more"):
+        note(text)
+    assert told.notes == ("what was kept", "and more")
+    assert said.getvalue().count("note: what was kept\n") == 2
 
 
 def test_a_signal_cancels_and_is_raised(tmp_path):

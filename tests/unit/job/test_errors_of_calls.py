@@ -10,7 +10,7 @@ import pytest
 
 import mrq
 from mrq import planning
-from mrq.embedded import Engine
+from mrq.engine.local import local_engine
 from mrq.errors import JobDefinitionError, StillRunningError, UsageError
 from mrq.handle import Handle
 from mrq.planning import Request
@@ -85,7 +85,7 @@ def test_a_wrong_call_is_ours_and_python_s(
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with Engine(executors=1, root=str(tmp_path_factory.mktemp("root"))) as made:
+    with local_engine(executors=1, root=str(tmp_path_factory.mktemp("root"))) as made:
         yield made
 
 

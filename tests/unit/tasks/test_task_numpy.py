@@ -248,7 +248,7 @@ def test_mrq_imports_no_numpy_of_its_own() -> None:
     import subprocess
 
     code = (
-        "import sys, mrq, mrq.embedded, mrq.testing, mrq.worker.tasks.mapper, mrq.worker.tasks.reducer\n"
+        "import sys, mrq, mrq.engine.local, mrq.testing, mrq.worker.tasks.mapper, mrq.worker.tasks.reducer\n"
         "from mrq.codec.types import carried\n"
         "carried([bytearray(b'x'), {1: (2, [3])}])\n"
         "sys.exit('numpy' in sys.modules)\n"

@@ -24,6 +24,7 @@ from mrq.core import paths, wire
 from mrq.core.model import JobSpec
 from mrq.errors import CorruptFileError, InputError, OperatorError, UsageError
 from mrq.io import disk
+from mrq.io.temporary import make_root
 
 _VERSION: Final = 3
 #: Of folders whose jobs this mrq can't go on with, but reads what they are and where they write.
@@ -182,6 +183,7 @@ def bring(old: str, root: str, job: str) -> None:
     aside = f"{root}/moving-{job}"
     try:
         make_root(root)
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
         try:
             os.rename(source, target)
         except OSError as exc:
@@ -250,16 +252,6 @@ def _read(path: str) -> bytes:
             return file.read()
     except OSError as exc:
         raise InputError(f"{path} can't be read: {exc.strerror}") from exc
-
-
-def make_root(root: str) -> None:
-    """The private folder of all temporary data. Raises OperatorError if it is someone else's."""
-    os.makedirs(f"{root}/jobs", mode=0o700, exist_ok=True)
-    status = os.stat(root)
-    if status.st_uid != os.getuid():
-        raise OperatorError(f"{root} belongs to user {status.st_uid}; set MRQ_TMP to a folder of your own")
-    if status.st_mode & 0o077:
-        os.chmod(root, 0o700)
 
 
 def leftovers(root: str) -> list[Leftover]:

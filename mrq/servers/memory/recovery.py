@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from mrq.commit import claim, manifest
-from mrq.commit.staging import Staging
 from mrq.core import events as e
 from mrq.core.checked import Checked
 from mrq.core.exchange import Fence, StoredJob
@@ -26,7 +25,9 @@ from mrq.core.model import NO_LIMITS, JobSpec, JobState, Limits, StagedFile, Tas
 from mrq.core.refs import AttemptRef, Kind
 from mrq.errors import CorruptFileError, InputError, MrqError
 from mrq.io import inputs
-from mrq.master.jobfolder import JobFolder, Kept
+from mrq.servers.memory.jobfolder import JobFolder, Kept, bring, refuse_other
+from mrq.servers.memory.log import JobLog
+from mrq.servers.memory.private import sweep
 from mrq.shuffle.mapfile import MapFile
 
 
@@ -34,14 +35,43 @@ from mrq.shuffle.mapfile import MapFile
 class Recovered:
     """A job that can go on."""
 
+    folder: JobFolder
+    log: JobLog
     kept: Kept
     code: bytes
-    staging: Staging
     epoch: int  #: under which its leader writes: later than whoever had it before
     events: tuple[e.Event, ...]  #: to hand the machine, in order
 
 
-def check(folder: JobFolder, kept: Kept, limits: Limits) -> bytes:
+def recover(root: str, job: str, *, old: str | None, worker: str, boot: str, limits: Limits) -> Recovered:
+    """Take the job of an engine that is gone, kept under `root`, or under `old` and moved to `root`. What its
+    log and the disk say is complete is given to this worker and boot; it goes on under `limits`, which its
+    folder keeps.
+
+    Raises UsageError for a job that isn't kept or can't go on, InputError for inputs that changed,
+    OutputError, DiskFullError or CorruptFileError.
+    """
+    if old is not None:
+        bring(os.path.abspath(old), root, job)
+    folder = JobFolder.reopen(root, job)
+    sweep(root)  # of the engine that died: what this job doesn't need
+    try:
+        kept = folder.kept()
+        refuse_other(kept, folder.path)
+        code = _check(folder, kept, limits)
+        log, stored = JobLog.open(folder.path, kept.spec)
+    except BaseException:
+        folder.close()
+        raise
+    try:
+        return _recovered(folder, log, kept, code, stored, worker=worker, boot=boot, limits=limits)
+    except BaseException:
+        log.close()
+        folder.close()
+        raise
+
+
+def _check(folder: JobFolder, kept: Kept, limits: Limits) -> bytes:
     """Refuse what can't go on. The job's code. Raises UsageError, InputError or CorruptFileError."""
     job, spec = kept.target.job, kept.target
     limits.check(spec)
@@ -60,8 +90,9 @@ def check(folder: JobFolder, kept: Kept, limits: Limits) -> bytes:
     return code
 
 
-def recover(
+def _recovered(
     folder: JobFolder,
+    log: JobLog,
     kept: Kept,
     code: bytes,
     stored: StoredJob | None,
@@ -70,15 +101,10 @@ def recover(
     boot: str,
     limits: Limits,
 ) -> Recovered:
-    """Look through a job's folder. What its log (`stored`) and the disk say is complete is given to this
-    worker and boot; the job goes on under `limits`, which its folder keeps.
-
-    Raises OutputError, DiskFullError or CorruptFileError.
-    """
     after = kept.sampled_for
     kept = replace(kept, spec=limits.applied(kept.spec), sampled_for=after and limits.applied(after))
     spec = kept.spec
-    staging = claim.reopen(kept.target)
+    claim.reopen(kept.target)
     if stored is None:
         nothing = Fence(incarnation=1, epoch=0, owner="", seq=0)
         stored = StoredJob(
@@ -95,9 +121,10 @@ def recover(
     if limits != NO_LIMITS:
         folder.keep(kept)
     return Recovered(
+        folder=folder,
+        log=log,
         kept=kept,
         code=code,
-        staging=staging,
         epoch=stored.fence.epoch + 1,
         events=(
             e.JobReopened(stored=stored, worker=worker, boot=boot),  # the files are this engine's now

@@ -1,0 +1,1 @@
+"""What a program holds: an engine, handles of jobs, results; and who leads it, here or on a cluster."""

@@ -1,0 +1,93 @@
+"""A memory store whose jobs outlive their process: each has a folder, with its spec, its code and its log."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from mrq.adapters.memory import MemoryStore
+from mrq.adapters.memory_leading import MemoryBlobs
+from mrq.core import wire
+from mrq.core.exchange import Fence, WriteAnswer
+from mrq.core.model import JobSpec, JobState
+from mrq.errors import MrqError
+from mrq.servers.memory.jobfolder import JobFolder, Kept
+from mrq.servers.memory.log import JobLog, Logs
+
+
+class KeptStore(MemoryStore):
+    """One engine's. A job that is begun gets its folder; one that is forgotten loses it, unless it failed:
+    then the folder stays, for `mrq retry`.
+
+    `broken` is told of a job of which a batch can't be appended to the log; `left` of each job whose folder
+    stays; `forgotten` of each that is forgotten.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        blobs: MemoryBlobs,
+        *,
+        broken: Callable[[str, MrqError], None],
+        left: Callable[[JobSpec], None],
+        forgotten: Callable[[str], None],
+    ) -> None:
+        self._kept = Logs(broken)
+        super().__init__(append=self._kept.append)
+        self._root = root
+        self._blobs = blobs
+        self._left = left
+        self._forgotten = forgotten
+        self._folders: dict[str, JobFolder] = {}
+        self._folders_lock = threading.Lock()
+
+    def begin(self, spec: JobSpec, code: bytes, fence: Fence) -> WriteAnswer:
+        """Store a job whole; its folder is made first. Raises DiskFullError or OutputError."""
+        with self._folders_lock:
+            there = spec.job in self._folders
+        if not there:
+            folder = JobFolder.create(self._root, Kept(spec=spec, sampled_for=self._after(spec)), code)
+            try:
+                log, _ = JobLog.open(folder.path, spec)
+            except BaseException:
+                folder.remove()
+                raise
+            self.keep(spec.job, folder, log)
+        return super().begin(spec, code, fence)
+
+    def keep(self, job: str, folder: JobFolder, log: JobLog) -> None:
+        """A job of this store lies in this folder, and its batches go to this log."""
+        with self._folders_lock:
+            self._folders[job] = folder
+        self._kept.keep(job, log)
+
+    def kept(self) -> list[str]:
+        """The jobs whose folders are held."""
+        with self._folders_lock:
+            return list(self._folders)
+
+    def forget(self, job: str) -> None:
+        """Drop a job's records, and its folder, unless it failed."""
+        spec, failed = self.job(job), self.state(job) is JobState.FAILED
+        super().forget(job)
+        self._forgotten(job)
+        if spec is not None and failed:
+            self._left(spec)
+        if spec is not None and spec.then is not None:
+            self._blobs.drop(spec.then)
+        self.let_go(job, remove=not failed)
+
+    def let_go(self, job: str, *, remove: bool) -> None:
+        """Close a job's log and folder, and remove the folder or leave it. Twice is once."""
+        self._kept.close(job)
+        with self._folders_lock:
+            folder = self._folders.pop(job, None)
+        if folder is not None and remove:
+            folder.remove()
+        elif folder is not None:
+            folder.close()
+
+    def _after(self, sample: JobSpec) -> JobSpec | None:
+        """The job that a sampling is for."""
+        packed = self._blobs.get(sample.then) if sample.then is not None else None
+        return None if packed is None else wire.from_wire(JobSpec, wire.unpack(packed)[1])

@@ -1,0 +1,63 @@
+"""Private folders of engines that are gone: standard input put aside, records, results without OUT.
+
+What a job that is kept for `mrq retry` still reads or writes stays; all else is swept at the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+
+from mrq.core.model import JobSpec
+from mrq.errors import MrqError
+from mrq.io.temporary import LOCK, paths_of
+from mrq.servers.memory.jobfolder import read_kept
+
+
+def sweep(root: str) -> None:
+    """Remove the folders of dead engines that no kept job needs."""
+    try:
+        found = [entry.path for entry in os.scandir(os.path.join(root, "private")) if entry.is_dir()]
+    except OSError:
+        return
+    dead = [(path, fd) for path in found if (fd := _lock_of_the_dead(path)) is not None]
+    needed = set(_needed(root)) if dead else set()
+    for path, fd in dead:
+        if path not in needed:
+            shutil.rmtree(path, ignore_errors=True)
+        os.close(fd)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.join(root, "private"))
+
+
+def _lock_of_the_dead(path: str) -> int | None:
+    """The folder's lock, if nobody holds it; a folder without one is in the making."""
+    try:
+        fd = os.open(f"{path}/{LOCK}", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _needed(root: str) -> list[str]:
+    """Private folders that some job under `root` reads from or writes to."""
+    found = []
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(os.path.join(root, "jobs")):
+            with contextlib.suppress(MrqError):
+                found += used_by(read_kept(entry.path).target, root)
+    return found
+
+
+def used_by(spec: JobSpec, root: str) -> list[str]:
+    """The private folders that a job's inputs and output lie in."""
+    private = os.path.join(root, "private") + os.sep
+    inside = [path[len(private) :] for path in paths_of(spec) if path.startswith(private)]
+    return list({private + path.partition(os.sep)[0] for path in inside})
