@@ -138,7 +138,7 @@ class Rig:
         )
         master = self.master
         master._store, master._broker = self.store, self.broker
-        self.store._leader = master.sink
+        self.store._followers[:] = [master.sink]
         assert self.store.lead(master.fence()) is WriteAnswer.WRITTEN
         master._machine.adopt_workers(self.store.workers(), self.clock.now)
         events: list[e.Event] = [e.Restored(incarnation=epoch)]
