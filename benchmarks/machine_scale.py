@@ -185,9 +185,6 @@ def measure(tasks: int, workers: int) -> dict[str, float]:
     }
     for name in ("AttemptClaimed", "AttemptReported", "BeatReceived"):
         row[name] = meter.seconds[name] / meter.counts[name] * 1e6
-    begun = time.perf_counter()
-    saved = timed.machine.save()
-    row["save_s"], row["save_mb"] = time.perf_counter() - begun, len(saved) / 1e6
     return {**row, **records(timed.machine, tasks)}
 
 
@@ -245,8 +242,6 @@ def main() -> int:
         "claimed",
         "reported",
         "beat",
-        "save s",
-        "MB",
         "record",
         "adopt",
         "B/record",
@@ -259,7 +254,6 @@ def main() -> int:
         cells += [f"{row['p99_us']:>10.1f}", f"{row['max_ms']:>10.1f}"]
         names = ("AttemptClaimed", "AttemptReported", "BeatReceived")
         cells += [f"{row[name]:>10.1f}" for name in names]
-        cells += [f"{row['save_s']:>10.2f}", f"{row['save_mb']:>10.1f}"]
         cells += [f"{row[name]:>10.1f}" for name in ("record_us", "adopt_us", "record_b")]
         print("".join(cells), end="", flush=True)
         print("" if args.no_memory else f"{memory(tasks, args.workers):>10.0f}", flush=True)
