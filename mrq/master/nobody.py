@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Final
 
 from mrq.errors import UsageError
@@ -15,6 +14,8 @@ _NAMED: Final = 8
 
 def nobody(what: str, name: str, known: Iterable[str]) -> UsageError:
     """The refusal of a name that isn't known, with the nearest that is."""
+    from difflib import get_close_matches
+
     names = sorted(known)
     if len(names) > _NAMED and not get_close_matches(name, names, n=1, cutoff=0.5):
         return UsageError(

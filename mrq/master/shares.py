@@ -17,13 +17,15 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mrq.core.model import WorkerHealth
 from mrq.core.paths import PROBE, probe_path
 from mrq.core.worker_info import WorkerInfo
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 #: A worker has so long to answer: about two beats.
 WAIT_S: Final = 2.0
@@ -102,14 +104,15 @@ class Shares:
         self._master = master
         self._now = now
         self._wait_s = wait_s
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="mrq-shares")
+        self._pool = _threads() if probe is not None else None
         self._lock = threading.Lock()
         self._folders: dict[str, _Folder] = {}
         self._silent: dict[_Boot, float] = {}  #: and when it was asked
 
     def close(self) -> None:
         """Ask nobody any more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def check(self, folder: str) -> Apart | None:
         """Who doesn't share a folder that exists, asked where it isn't known; None where nobody is known not
@@ -200,7 +203,10 @@ class Shares:
 
     def _put(self, workers: Sequence[WorkerInfo], folder: str, nonce: bytes) -> dict[_Boot, bool | None]:
         """Everybody's answer."""
+        from concurrent.futures import wait
+
         assert self._probe is not None
+        assert self._pool is not None
         said: dict[_Boot, bool | None] = {_boot(w): None for w in workers}
         asked = {}
         with contextlib.suppress(RuntimeError):  # closed: nobody answers
@@ -218,6 +224,13 @@ class Shares:
         for each in late:
             each.cancel()
         return said | {asked[each]: each.result() for each in done if not each.cancelled()}
+
+
+def _threads() -> ThreadPoolExecutor:
+    """Without a probe nobody needs them, nor waits for the import."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="mrq-shares")
 
 
 def nearest(output: str) -> str:
