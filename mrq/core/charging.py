@@ -207,8 +207,8 @@ def _ended_as(state: State, worker: Worker, table: TaskTable, index: int) -> str
 
 
 def may_quarantine(state: State, worker: Worker) -> bool:
-    """Never embedded, never the last worker, and never more than a share: a job's bug isn't theirs."""
-    if state.config.embedded or worker.quarantined:
+    """Never the last worker, and never more than a share: a job's bug isn't theirs."""
+    if not state.config.quarantines or worker.quarantined:
         return False
     others = len(state.workers.out - {worker.worker})
     if others == 0:

@@ -246,7 +246,7 @@ def on_drain(state: State, event: e.DrainRequested) -> None:
     if not worker.draining:
         drain(state, worker, "an operator drains it")
         let_go(state, worker)
-    if not worker.quarantined and not state.config.embedded:
+    if not worker.quarantined and state.config.quarantines:
         quarantine(state, worker, "an operator drained it")
     else:
         state.write_worker(worker)
@@ -255,7 +255,7 @@ def on_drain(state: State, event: e.DrainRequested) -> None:
 def on_quarantine(state: State, event: e.QuarantineRequested) -> None:
     """An operator's word is enough: also for the last worker, which is theirs to decide."""
     worker = state.workers.all.get(event.worker)
-    if worker is not None and not worker.quarantined and not state.config.embedded:
+    if worker is not None and not worker.quarantined and state.config.quarantines:
         quarantine(state, worker, "an operator put it there")
 
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 class ReduceStart(enum.Enum):
     """When a job's reduces may be handed out."""
 
-    AFTER_MAPS = "after_maps"  # once every map is completed: the embedded run
+    AFTER_MAPS = "after_maps"  # once every map is completed: where they are read on the maps' own machine
     FIRST_MAPS = "first_maps"  # from the first completed map on, waiting for the rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineConfig:
-    """Times in seconds. The defaults are those of a cluster; `for_embedded()` gives the other set."""
+    """Times in seconds. The defaults are those of a cluster; `for_one_worker()` gives the other set."""
 
-    embedded: bool = False  #: one worker in the master's own process tree: never quarantined
+    quarantines: bool = True  #: False: the only worker is the leader's own, and always takes tasks
     reduce_start: ReduceStart = ReduceStart.FIRST_MAPS
     # Workers.
     suspect_after_s: float = 5.0
@@ -70,13 +70,13 @@ class MachineConfig:
     alone_share: float = 0.5  #: of the workers at most run one task alone; but one always may
 
     @classmethod
-    def for_embedded(cls) -> MachineConfig:
-        """One worker, no server: reduces after maps, and a backup may run beside its primary.
+    def for_one_worker(cls) -> MachineConfig:
+        """One worker beside its leader: reduces after maps, and a backup may run beside its primary.
 
         A backup on the same machine helps against an executor that hangs or was swapped out.
         """
         return cls(
-            embedded=True,
+            quarantines=False,
             reduce_start=ReduceStart.AFTER_MAPS,
             backup_same_worker=True,
             backoff_base_s=0.1,

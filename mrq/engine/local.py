@@ -321,7 +321,7 @@ class LocalLeader:
             shared_root=f"{self._private.folder}/shared",
             keep_s=0.0,
             cut=_cut,
-            config=MachineConfig.for_embedded(),
+            config=MachineConfig.for_one_worker(),
             clock=clock,
             say=lambda text: None,
             dial=None,

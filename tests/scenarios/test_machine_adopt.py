@@ -157,7 +157,7 @@ def same_insides(old: Machine, new: Machine, name: str) -> None:
 @given(steps=STEPS, cut=st.integers(0, 60), embedded=st.booleans())
 @settings(max_examples=250)
 def test_a_successor_knows_what_its_predecessor_had_written(steps, cut, embedded):
-    config = MachineConfig.for_embedded() if embedded else MachineConfig()
+    config = MachineConfig.for_one_worker() if embedded else MachineConfig()
     chaos, now, store = Chaos(), 50.0, Store()
     whole, other = Machine(config, wall=1e9), None
     for i, name in enumerate(JOBS):

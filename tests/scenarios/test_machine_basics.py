@@ -64,7 +64,7 @@ def test_timestamps_are_queued_started_updated_finished():
 
 
 def test_embedded_reduces_start_after_the_maps():
-    s = two_by_one(MachineConfig.for_embedded())
+    s = two_by_one(MachineConfig.for_one_worker())
     s.run("m0", worker="w1")
     assert s.published() == []
     s.run("m1", worker="w1")

@@ -148,7 +148,7 @@ def test_a_full_disk_everywhere_fails_the_job_by_name():
 
 
 def test_embedded_a_full_disk_fails_after_three_tries_in_a_row():
-    s = Script(MachineConfig.for_embedded())
+    s = Script(MachineConfig.for_one_worker())
     s.join("w1")
     s.submit(maps=2)
     attempt(s, "m0", "w1", Status.DISK_FULL)
@@ -359,7 +359,7 @@ def test_at_most_a_share_of_the_running_tasks_has_a_backup():
 
 
 def test_embedded_a_backup_may_run_on_the_same_worker():
-    s = Script(MachineConfig.for_embedded())
+    s = Script(MachineConfig.for_one_worker())
     s.join("w1", maps=4, reduces=4, total=4)
     s.submit(maps=5)
     s.claim("m4", "w1")

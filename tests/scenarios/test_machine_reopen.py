@@ -32,7 +32,7 @@ def again(s: Kept, *missing: str, retry: bool = True, stored: StoredJob | None =
     stored = stored or left(s)
     gone = [s.winner(task) for task in missing]
     s.now += 3.0
-    s.machine = Machine(MachineConfig.for_embedded(), wall=1e9)
+    s.machine = Machine(MachineConfig.for_one_worker(), wall=1e9)
     s.messages.clear()
     s.log.clear()
     s.do(e.JobReopened(stored=stored, worker="w1", boot=BOOT))
@@ -48,7 +48,7 @@ def again(s: Kept, *missing: str, retry: bool = True, stored: StoredJob | None =
 
 def begun(**more: object) -> Kept:
     s = Kept()
-    s.machine = Machine(MachineConfig.for_embedded(), wall=1e9)
+    s.machine = Machine(MachineConfig.for_one_worker(), wall=1e9)
     s.join("w1")
     s.submit(**more)
     return s
@@ -214,7 +214,7 @@ def test_jobs_beside_it_go_on():
     s = begun(maps=2)
     s.run("m0", worker="w1")
     stored = left(s)
-    other = Script(MachineConfig.for_embedded())
+    other = Script(MachineConfig.for_one_worker())
     other.join("w1")
     other.submit("k", maps=2, reducers=0)
     running = other.claim("k/m0", "w1")
@@ -232,7 +232,7 @@ def test_jobs_beside_it_go_on():
 @settings(max_examples=200)
 def test_whatever_happened_before_what_is_complete_stays_so_and_nothing_else_is_charged(steps, cut, gone):
     chaos, now, store = Chaos(), 50.0, Store()
-    whole = Machine(MachineConfig.for_embedded(), wall=1e9)
+    whole = Machine(MachineConfig.for_one_worker(), wall=1e9)
     for i, name in enumerate(JOBS):
         store.specs[name] = spec(name, maps=4, reducers=2, priority=i, skip_bad_records=2 * i)
         store.write(whole, whole.handle(e.JobSubmitted(spec=store.specs[name]), now))
@@ -241,7 +241,7 @@ def test_whatever_happened_before_what_is_complete_stays_so_and_nothing_else_is_
         made = whole.handle(chaos.event(step), now)
         store.write(whole, made)
         chaos.see(made)
-    other = Machine(MachineConfig.for_embedded(), wall=1e9 - 7.0)
+    other = Machine(MachineConfig.for_one_worker(), wall=1e9 - 7.0)
     for name in JOBS:
         stored = replace(store.stored(whole, name), recorded=())
         was = dict(whole.completed(name))

@@ -101,7 +101,7 @@ def test_an_unreachable_link_makes_the_reduce_go_to_another_worker():
 
 
 def test_embedded_a_rerun_map_holds_back_the_queued_reduces():
-    s = mapped(reducers=4, config=MachineConfig.for_embedded())
+    s = mapped(reducers=4, config=MachineConfig.for_one_worker())
     fetch(s, s.claim("r0", "w2"), 1, "not_found")
     assert [s.task(f"r{i}").state for i in range(4)] == [TaskState.IDLE] * 4
     s.run("m1", worker="w1")
@@ -219,7 +219,7 @@ def test_a_queued_reduce_is_put_back_too_for_it_may_have_been_claimed():
 
 
 def test_a_different_digest_before_any_reduce_ran_is_no_rollback():
-    s = Script(MachineConfig.for_embedded())
+    s = Script(MachineConfig.for_one_worker())
     s.join("w1", "w2")
     s.submit(maps=2, reducers=1)
     s.run("m0", worker="w1")
@@ -332,7 +332,7 @@ def test_maps_that_must_run_again_take_a_slot_from_a_waiting_reduce():
 def test_a_reduce_that_holds_the_only_slot_gives_it_to_a_map_that_runs_again(max_running):
     """Reduces that begin after the maps, too, may have to wait for one; a queued map is within the bound on
     running tasks, and yet nobody can take it."""
-    s = Script(MachineConfig(embedded=True, reduce_start=ReduceStart.AFTER_MAPS))
+    s = Script(MachineConfig(quarantines=False, reduce_start=ReduceStart.AFTER_MAPS))
     s.join("w1", maps=1, reduces=1, total=1)
     s.submit(maps=2, reducers=2, max_running=max_running)
     s.run("m0", "m1", worker="w1")

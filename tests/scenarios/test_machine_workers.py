@@ -309,8 +309,8 @@ def test_the_last_worker_is_never_quarantined():
     assert health(s, "w1") is WorkerHealth.ALIVE
 
 
-def test_embedded_nobody_is_quarantined():
-    s = broken_worker(MachineConfig(embedded=True))
+def test_a_leaders_own_worker_is_never_quarantined():
+    s = broken_worker(MachineConfig(quarantines=False))
     assert health(s, "w1") is WorkerHealth.ALIVE
     assert s.do(e.QuarantineRequested(worker="w1")) == []
 

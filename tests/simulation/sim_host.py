@@ -70,7 +70,7 @@ class Host:
                 hints={"memory_bytes": world.plan.memory[worker]},
                 about={"full": ""},
                 beat_interval_s=world.plan.beat_s,
-                address="" if world.plan.config.embedded else f"{self.worker}:1",
+                address="" if world.plan.embedded else f"{self.worker}:1",
             )
         )
         self.alive = True
@@ -201,7 +201,7 @@ class Host:
         """What is kept here has changed: is there room, and are there outputs that others may need?"""
         if self.world.plan.quota[self.number]:
             self.world.at(LOOK_S, self.look)
-        if not self.world.plan.config.embedded and bool(self.outputs) is not self.serving:
+        if not self.world.plan.embedded and bool(self.outputs) is not self.serving:
             self.serving = bool(self.outputs)
             self.world.at(0.0, self.feed, a.ServingChanged(serving=self.serving))
 

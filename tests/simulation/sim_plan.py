@@ -69,6 +69,11 @@ class Plan:
     rolling: bool = False  #: … one after the other, rather than any
     limit_s: float = 1500.0  #: of virtual time: not over by then is a deadlock
 
+    @property
+    def embedded(self) -> bool:
+        """Is it an engine of one process, whose only worker is the leader's own?"""
+        return not self.config.quarantines
+
     def fits(self, spec: JobSpec, worker: int) -> bool:
         """Does a worker have the memory that a job asks for?"""
         return self.memory[worker] == 0 or self.memory[worker] >= spec.memory_bytes
@@ -82,7 +87,7 @@ def draw(seed: int) -> Plan:
     """The plan of a seed."""
     rng = Random(f"plan {seed}")
     embedded = rng.random() < 0.25
-    config = MachineConfig.for_embedded() if embedded else MachineConfig()
+    config = MachineConfig.for_one_worker() if embedded else MachineConfig()
     slots = _slots(rng, embedded)
     workers = 1 if embedded else rng.randint(2, 4)
     count = rng.choice((1, 1, 1, 2, 3))

@@ -66,7 +66,7 @@ class World:
         self.oracle.no_room = self._no_room
         self.store_away = False
         self.leader: Leader | Masters
-        if self.plan.config.embedded:
+        if self.plan.embedded:
             self.leader = Leader(self)
         else:
             self.leader = Masters(self, self.plan.masters)

@@ -137,7 +137,7 @@ def _recovered(
 def _completed(stored: StoredJob) -> dict[AttemptRef, TaskResult]:
     """What is complete by the log. Raises CorruptFileError."""
     now = time.monotonic()
-    machine = Machine(MachineConfig.for_embedded(), wall=time.time() - now)
+    machine = Machine(MachineConfig.for_one_worker(), wall=time.time() - now)
     machine.adopt(stored, now)
     return dict(machine.completed(stored.spec.job))
 
