@@ -113,7 +113,7 @@ class LocalLeader:
         leadership = self._started()
         with self._following(handle):
             notes = leadership.submits.begin(draft)
-        leadership.jobs.taken()
+            leadership.jobs.taken()
         return notes
 
     def follow(self, handle: Handle) -> None:
@@ -249,7 +249,7 @@ class LocalLeader:
 
     @contextlib.contextmanager
     def _following(self, handle: Handle) -> Iterator[None]:
-        """Tell the handle how its job ends, unless that can't be begun."""
+        """Tell the handle how its job ends. Whatever is raised meanwhile, by a signal too, takes it back."""
         with self._lock:
             self._handles[handle.job] = [handle]
         try:
@@ -257,6 +257,8 @@ class LocalLeader:
         except BaseException:
             with self._lock:
                 self._handles.pop(handle.job, None)
+            assert self._leadership is not None
+            self._leadership.jobs.take_back(handle.job)
             raise
 
     # Master and worker.

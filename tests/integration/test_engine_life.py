@@ -20,6 +20,7 @@ from mrq.engine.engine import Engine
 from mrq.engine.local import LocalLeader
 from mrq.errors import DiskFullError, InternalError, Interrupted, MrqError, UsageError
 from mrq.io import disk
+from mrq.master.known_jobs import KnownJobs
 from mrq.master.submits import Submits
 from mrq.servers.memory.log import JobLog
 
@@ -289,6 +290,21 @@ def test_what_ends_a_job_may_fail_without_a_hang(
     handle = engine.start(Words(), text, str(tmp_path / "out"), reducers=2)
     with pytest.raises(mrq.JobFailed, match="/somewhere can't be written"):
         handle.result(WAIT_S)
+
+
+def test_what_interrupts_a_submit_takes_the_job_back(
+    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: KnownJobs) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(KnownJobs, "taken", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.start(Words(), text, str(tmp_path / "out"), reducers=2, split_size="1K")
+    settle(engine)
+    assert kept(engine) == []
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / ".out.mrq").exists()
 
 
 def test_a_closed_engine_refuses(engine: Engine, text: list[str], tmp_path: Path) -> None:

@@ -133,3 +133,15 @@ def test_jobs_pass_mypy_strict_without_a_plugin(tmp_path: Path) -> None:
     lines = [line.split(":", 2)[1] for line in run.stdout.splitlines() if line.startswith("untyped_job.py")]
     assert sorted(set(lines)) == ["10", "12", "15", "7", "8", "9"], run.stdout + run.stderr
     assert not re.search(r"(?m)^typed_job\.py", run.stdout), run.stdout
+
+
+def test_a_client_of_a_cluster_loads_neither_master_nor_worker() -> None:
+    code = (
+        "import sys, mrq\n"
+        "with mrq.connect('redis://127.0.0.1:1/0') as engine:\n"
+        "    assert type(engine).__name__ == 'Engine'\n"
+        "print([m for m in sys.modules if m.startswith(('mrq.master', 'mrq.worker', 'mrq.servers'))])"
+    )
+    env = {**os.environ, "MRQ_AMQP_URL": "amqp://127.0.0.1:1/"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
