@@ -1,1 +1,8 @@
-"""What a program holds: an engine, handles of jobs, results; and who leads it, here or on a cluster."""
+"""The engine that a program holds, and who leads it: a leadership in this process, or a cluster's.
+
+engine   what is asked of an engine, whoever leads it
+local    a leader in this process: the only module that brings master and worker together
+remote   a cluster's leader, reached over the store
+
+Handles of jobs are in `mrq.handle`, results in `mrq.result`.
+"""

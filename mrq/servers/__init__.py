@@ -1,1 +1,1 @@
-"""What stands behind the ports: the servers of a cluster, and their twins in memory."""
+"""The servers of a process of its own, in its memory. A cluster's servers are reached by `mrq.adapters`."""

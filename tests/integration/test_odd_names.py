@@ -1,4 +1,4 @@
-"""Files whose names aren't UTF-8: they go through records, checkpoints, drafts and news, and come back."""
+"""Files whose names aren't UTF-8: they go through records, logs, drafts and news, and come back."""
 
 from __future__ import annotations
 

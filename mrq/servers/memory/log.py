@@ -14,8 +14,8 @@ Appending is a write(2) to a file that only the job's owner has open, so of a pr
 every batch that was answered and at most a torn one after them, which `JobLog.open` cuts off. Nothing is
 synced, so a power cut may cost more of the end, or some of the files that the log names: each frame is
 checked by its sum, all that follows the first bad one is dropped, and what a batch says is complete counts
-only where its files are found whole (`master.recovery`). So a job that is gone on with is never wrong, only
-further back.
+only where its files are found whole (`servers.memory.recovery`). So a job that is gone on with is never
+wrong, only further back.
 
 The log is replayed through the same scripts that applied it (`core.claims`): a batch that stands there
 twice is known by its fence and counts once, a later epoch takes the job over, and a gap ends the replay.

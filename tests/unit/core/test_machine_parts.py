@@ -33,7 +33,7 @@ def test_every_status_has_its_charge_and_a_row_in_the_docs():
 
 
 def test_consumed_is_the_same_in_every_process():
-    # Stored in journals and reported by workers of other versions: never to change.
+    # Stored in logs and records, and reported by workers of other versions: never to change.
     assert (consumed(0, 0), consumed(42, 12345)) == (0x48218226FF3CD4BF, 0x93DFDB0B85539B4A)
 
 
