@@ -15,7 +15,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 from mrq.commit import owner
 from mrq.core import commands as c
@@ -32,20 +33,19 @@ from mrq.master.finishing import JobFinisher
 from mrq.master.job_events import JobEvents
 from mrq.master.known_jobs import KnownJobs
 from mrq.master.leadership_settings import Overtaken, Settings
-from mrq.master.logbook import Logbook
 from mrq.master.loop import Master
 from mrq.master.outbox import found_in
-from mrq.master.requests import RequestHandler
 from mrq.master.shared import SharedRoot
 from mrq.master.shares import Shares
 from mrq.master.submits import Submits
 from mrq.master.views import Views
 from mrq.ports import Batch, StoredJob
 
+if TYPE_CHECKING:
+    from mrq.master.requests import RequestHandler
+
 #: Ends that are told again after a takeover, the latest.
 _TOLD_AGAIN: Final = 200
-#: Between tries of a store that is away.
-_AGAIN_S: Final = 1.0
 
 
 class Leadership:
@@ -154,21 +154,29 @@ class Leadership:
             jobs=self.jobs,
             keeps_failed=self._settings.keeps_failed,
         )
-        self._logs = Logbook(
+
+    @cached_property
+    def requests(self) -> RequestHandler:
+        """Who answers what is asked of this leader. Most engines of one job are asked nothing."""
+        from mrq.master.logbook import Logbook
+        from mrq.master.requests import RequestHandler
+
+        logs = Logbook(
             state=self._backend.state,
             views=self.views,
             archive=self._archive,
             look=self.master.look,
             give=self.master.order,
+            stopping=self.stopping,
         )
-        self.requests = RequestHandler(
+        return RequestHandler(
             master=self.master,
             views=self.views,
             jobs=self.jobs,
             submits=self.submits,
             finisher=self.finisher,
             events=self._events,
-            logs=self._logs,
+            logs=logs,
             shared=self.shared,
         )
 
@@ -300,7 +308,6 @@ class Leadership:
         """Begin to drop the view: take, say, write and publish nothing more. What others may go on with
         stays."""
         self.stopping.set()
-        self._logs.stop()
         self._broker.attach(leader=None)
         self._worker_events.close()
         self.master.halt()

@@ -37,17 +37,14 @@ class Logbook:
         archive: Archive,
         look: Callable[[Callable[[Any], Any]], Any],
         give: Give,
+        stopping: threading.Event,
     ) -> None:
         self._state = state
         self._views = views
         self._archive = archive
         self._look = look
         self._give = give
-        self._stopped = threading.Event()
-
-    def stop(self) -> None:
-        """Wait for no more logs."""
-        self._stopped.set()
+        self._stopping = stopping
 
     def logs(self, job: str, task: object = None) -> list[LogInfo] | None:
         """The log of each attempt that is known, of one task or all, its end only; None for an unknown job.
@@ -116,7 +113,7 @@ class Logbook:
         for _ in range(int(_WAIT_S / _LOOK_S)):
             if all(name in found for name in ordered):
                 break
-            if self._stopped.wait(_LOOK_S):
+            if self._stopping.wait(_LOOK_S):
                 break
             found = dict(self._state.logs(job))
         return found
