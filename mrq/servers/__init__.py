@@ -1,1 +1,1 @@
-"""The servers of a process of its own, in its memory. A cluster's servers are reached by `mrq.adapters`."""
+"""Servers that are held in this process. Those of a cluster are reached through `mrq.adapters`."""
