@@ -53,6 +53,7 @@ def line_chunks(
                 left -= took
                 yield took, start, data
             return
+        source.refuse_other_lines()
         end = piece.start + piece.length
         # A line that begins exactly at the start is ours: the byte before it, a newline, tells.
         at = max(piece.start - 1, 0)
@@ -70,6 +71,7 @@ def line_chunks(
             upto = min(start + len(data), end)
             yield upto - reported, start, data
             reported = upto
+        source.refuse_other_lines()
 
 
 def whole_lines(source: Source, size: int) -> int:

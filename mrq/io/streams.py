@@ -110,6 +110,7 @@ class Source:
 
     def __init__(self, piece: Piece, reading: Reading | None = None) -> None:
         self.path = piece.path
+        self._piece = piece
         self.compression = compression_of(piece.path if piece.path != "-" else piece.open)
         self._fd = -1
         self._file: Any = None
@@ -140,15 +141,31 @@ class Source:
                     )
                 return
             self._fd = os.open(piece.open, os.O_RDONLY | os.O_CLOEXEC)
-            stat = os.fstat(self._fd)
         except OSError as exc:
             raise InputError(f"{piece.path}: can't be read: {exc.strerror or exc}") from exc
-        changed = difference(piece, stat)
-        if changed:
+        try:
+            self._refuse_changed()
+        except BaseException:
             self.close()
-            raise InputError(
-                f"{piece.path}: changed since the job was planned ({changed}); run the job again"
-            )
+            raise
+
+    def _refuse_changed(self) -> None:
+        """Raise InputError where the file isn't what was planned."""
+        try:
+            stat = os.fstat(self._fd)
+        except OSError as exc:
+            raise InputError(f"{self.path}: can't be read: {exc.strerror or exc}") from exc
+        changed = difference(self._piece, stat)
+        if changed:
+            raise _changed(self.path, changed)
+
+    def refuse_other_lines(self) -> None:
+        """Raise InputError where what may still grow was cut and written anew, and is as long again: no line
+        ends any more where the last whole one did. That it is shorter is said elsewhere."""
+        size = self._piece.size
+        tail = self._end(size)[:size] if self._piece.inode else b""
+        if tail and len(tail) == min(size, TAIL_BYTES) and not tail.endswith(b"\n"):
+            raise _changed(self.path, f"no line ends at byte {size} now: it was cut and written anew")
 
     def _look(self, size: int, marks: bool) -> None:
         """Read as what it is. Raises InputError for what isn't text."""
@@ -273,8 +290,14 @@ class Source:
     def __enter__(self) -> Source:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """What changed while it was read is refused as what had changed before: a file that is cut then ends
+        early, and nothing else would tell."""
+        try:
+            if kind is None and self._fd >= 0:
+                self._refuse_changed()
+        finally:
+            self.close()
 
 
 class _Again:
@@ -310,6 +333,10 @@ class _UpToItsEnd:
         elif self._begun.ends is not None and self._begun.ends(self._tail):
             raise InputError(self._begun.refusal(self._path, self._compression))
         return data
+
+
+def _changed(path: str, how: str) -> InputError:
+    return InputError(f"{path}: changed since the job was planned ({how}); run the job again")
 
 
 def difference(piece: Piece, stat: os.stat_result) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gzip
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -159,6 +159,60 @@ def test_a_shorter_or_another_file_is_refused(log: Path, name: str, split_size: 
         read(made)
     (told,) = inputs.changed([piece for split in made.spec.splits for piece in split.pieces])
     assert words in told
+
+
+@pytest.mark.parametrize("split_size", [4, 1000])
+@pytest.mark.parametrize("content", [b"anothr\n" * 3, b"anotherfile\n", b"another one is written on"])
+def test_one_that_was_cut_and_is_as_long_again_is_refused(log: Path, content: bytes, split_size: int) -> None:
+    made = planned(log, split_size=split_size)
+    with open(log, "r+b") as file:  # as logrotate's copytruncate, and whoever goes on to write
+        file.truncate(0)
+        file.write(content)
+    with pytest.raises(InputError, match=r"app\.log: changed since .*no line ends at byte 8 now: it was cut"):
+        read(made)
+
+
+def _cut(file: BinaryIO) -> None:
+    file.truncate(3 << 20)
+
+
+def _regrow(file: BinaryIO) -> None:
+    file.truncate(0)
+    file.write(b"765432\n" * (1 << 20))
+
+
+@pytest.mark.parametrize("form", ["text", "jsonl"])
+@pytest.mark.parametrize(
+    ("change", "as_of_now", "words"),
+    [
+        (_cut, False, "3145728 now"),
+        (_cut, True, "3145728 now: it was cut"),
+        (_regrow, False, "7340032 now"),
+        (_regrow, True, "no line ends at byte 4194304 now: it was cut and written anew"),
+    ],
+)
+def test_what_changes_while_it_is_read_is_refused(
+    tmp_path: Path, form: str, change: Callable[[BinaryIO], None], as_of_now: bool, words: str
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"1234567\n" * (1 << 19))
+    made = planned(path, as_of_now=as_of_now, input_format=form, split_size="64M")
+    blocks = (block for split in made.spec.splits for block in input_format(form).read(split))
+    next(blocks)
+    with open(path, "r+b") as file:
+        change(file)
+    with pytest.raises(InputError, match=rf"log: changed since the job was planned .*{words}"):
+        list(blocks)
+
+
+def test_what_grows_while_it_is_read_is_read_as_of_then(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"1234567\n" * (1 << 19))
+    made = planned(path, split_size="64M")
+    blocks = (block for split in made.spec.splits for block in input_format("text").read(split))
+    found = len(next(blocks))
+    append(path, b"more\n")
+    assert found + sum(map(len, blocks)) == 1 << 19
 
 
 def test_a_file_that_is_gone_is_refused(log: Path) -> None:
