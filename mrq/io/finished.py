@@ -83,6 +83,7 @@ def vouch(
     for means in meanings:
         if not means.pattern:
             known.look(means.root.rstrip("/"))
+            _refuse_folder(known, means)
         for whole in known.all():
             _refuse_missing(whole, means, there)
     return Vouched(files=tuple(made), notes=(*known.notes, *_extra_notes(extras)))
@@ -239,6 +240,17 @@ def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
             return True
         return any(_matches(names[at:], pattern[1:]) for at in range(len(names)))
     return bool(names) and fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
+
+
+def _refuse_folder(known: _Known, means: _Meaning) -> None:
+    """Raise InputError for a folder in the place of a part, where that part was given."""
+    folder = means.root.rstrip("/")
+    whole = known.look(_parent(folder)) if not is_url(folder) else None
+    if whole is not None and folder[len(whole.folder) + 1 :] in whole.files:
+        raise InputError(
+            f"{means.spelled.rstrip('/')}: is a folder, and a part of the result of job "
+            f"{whole.manifest.job} by the {SUCCESS} beside it; {_AGAIN}"
+        )
 
 
 def _refuse_missing(whole: Finished, means: _Meaning, there: Container[str]) -> None:

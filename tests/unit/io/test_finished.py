@@ -118,6 +118,16 @@ def test_a_part_of_another_size_is_refused(given: Any, change: int) -> None:
         planned(*args())
 
 
+def test_a_folder_in_the_place_of_a_part_is_refused(given: Any) -> None:
+    out, args, whole = given
+    (out / "part-00001").unlink()
+    (out / "part-00001").mkdir()
+    words = "part-00001: is (missing|a folder), and a part of the result of job words-1 by the _SUCCESS"
+    if whole or not any("://" in arg for arg in args()):
+        with pytest.raises(InputError, match=words):
+            planned(*args())
+
+
 def test_all_parts_gone_are_missed(tmp_path: Path) -> None:
     out = write(tmp_path / "outs/out")
     (tmp_path / "outs/more.txt").write_text("x\n")
