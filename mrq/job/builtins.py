@@ -126,7 +126,8 @@ class Grouping(BuiltIn):
         raise NotImplementedError
 
     def results(self, key: Any, values: Iterable[Any]) -> Iterable[Any]:
-        return self.reduce(key, iter(values))
+        # Values are kept here, and a generator of the user's may refill what it has yielded.
+        return self.reduce(key, map(carried, values))
 
 
 class _Sum(Folding):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -413,6 +414,32 @@ def test_values_that_a_reduce_changes_are_its_own(tmp_path: Path) -> None:
                 yield len(inner)
 
     assert {value for _, value in Rig(Changed(), tmp_path).whole(lines(NUMBERS)).pairs} == {2}
+
+
+@pytest.mark.parametrize(
+    ("built_in", "want"),
+    [
+        (mrq.collect, [(0, [[0], [1], [2]])]),
+        (mrq.identity, [(0, [0]), (0, [1]), (0, [2])]),
+        (mrq.top(2, key=itemgetter(0)), [(0, [2]), (0, [1])]),
+        (mrq.bottom(2, key=itemgetter(0)), [(0, [0]), (0, [1])]),
+    ],
+)
+def test_what_a_reduce_yields_to_a_built_in_is_as_it_was(built_in: Any, want: Any, tmp_path: Path) -> None:
+    class Refilled(mrq.Job):
+        def map(self, key: int, line: str) -> Iterator[Any]:
+            yield 0, int(line)
+
+        def rows(self, values: Iterator[int]) -> Iterator[list[int]]:
+            row = [0]
+            for row[0] in values:
+                yield row
+            row.clear()
+
+        def reduce(self, key: int, values: Iterator[int]) -> Any:
+            return built_in(key, self.rows(values))
+
+    assert Rig(Refilled(), tmp_path).whole(lines(["0", "1", "2"])).pairs == want
 
 
 @EACH
