@@ -66,6 +66,7 @@ _USE: Final = {
     "builtins.function": "its result: was it meant to be called?",
     "builtins.method": "its result: was it meant to be called?",
     "builtins.type": "its name",
+    "mrq.worker.tasks.values.Values": "list(x)",
     "mrq.job.builtins.BuiltIn": "its results: yield from x(key, values)",
 }
 _KEY_USE: Final = {

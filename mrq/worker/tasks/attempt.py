@@ -67,9 +67,10 @@ class Attempt:
 
     def begin_file(self, path: str) -> None:
         """Tell the job which file the records at hand are of. Raises JobError where it took the name."""
-        if self.job.task is not self._task:
+        task = getattr(self.job, "task", None)
+        if task is not self._task:
             raise JobError(
-                f"self.task was replaced by {shortened(self.job.task, 80)}; task is the engine's name "
+                f"self.task was replaced by {shortened(task, 80)}; task is the engine's name "
                 "(self.task.id, .path, .rng): keep your own under another one"
             )
         self._task.path = path
@@ -192,12 +193,13 @@ class Attempt:
 def counters_of(job: Job) -> dict[str, int]:
     """The user's counts. Raises JobError for a name that isn't str or a count that isn't an int."""
     found: dict[str, int] = {}
-    if not isinstance(job.counters, dict):
+    counters = getattr(job, "counters", None)
+    if not isinstance(counters, dict):
         raise JobError(
-            f"self.counters was replaced by {shortened(job.counters, 80)}; counters is the engine's name "
+            f"self.counters was replaced by {shortened(counters, 80)}; counters is the engine's name "
             '(self.counters["unparsable"] += 1): keep your own under another one'
         )
-    for name, count in job.counters.items():
+    for name, count in counters.items():
         if not isinstance(name, str) or not isinstance(count, int):
             raise JobError(
                 f"self.counters[{name!r}] is {count!r}; names must be str and counts whole numbers: "

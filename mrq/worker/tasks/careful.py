@@ -127,12 +127,12 @@ class Counts:
         self._before = self._now()
 
     def _now(self) -> Any:
-        counters = self._attempt.job.counters
+        counters = getattr(self._attempt.job, "counters", None)
         return dict(counters) if isinstance(counters, dict) else counters
 
     def restore(self) -> None:
         """As before."""
-        counters = self._attempt.job.counters
+        counters = getattr(self._attempt.job, "counters", None)
         if isinstance(counters, dict) and isinstance(self._before, dict):
             counters.clear()
             counters.update(self._before)

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from mrq.core.model import Outcome, Purpose, Status, TaskResult
 from mrq.core.refs import Kind
-from mrq.errors import InputError, MrqError
-from mrq.job.base import Job, defined
+from mrq.errors import InputError, JobError, MrqError
+from mrq.job.base import HOOKS, Job, defined
 from mrq.shuffle.bounded import Quota
 from mrq.worker import folders
 from mrq.worker.order import AttemptOrder
@@ -67,6 +67,7 @@ def _run(attempt: Attempt) -> TaskResult:
     job, cls = attempt.job, type(attempt.job)
     if defined(cls, "setup"):
         _call_alone(attempt, "setup")
+        _refuse_hooks(job)
     try:
         result = _run_task(attempt)
     except BaseException:
@@ -79,6 +80,16 @@ def _run(attempt: Attempt) -> TaskResult:
         # It may have counted.
         result = replace(result, counters=attempt.counters())
     return result
+
+
+def _refuse_hooks(job: Job) -> None:
+    """Raise JobError for a method that setup has given the job and nothing calls: its class has none."""
+    for name in HOOKS:
+        if callable(vars(job).get(name)) and not defined(type(job), name):
+            raise JobError(
+                f"setup assigned self.{name}, and nothing calls that: methods are those of the class; define "
+                f"{name} in {type(job).__name__}, or choose another name"
+            )
 
 
 def _call_alone(attempt: Attempt, name: str) -> None:

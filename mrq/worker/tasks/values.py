@@ -10,7 +10,7 @@ from types import CodeType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mrq.codec.types import shown
-from mrq.errors import DataError
+from mrq.errors import DataError, UsageTypeError
 
 if TYPE_CHECKING:
     from dis import Instruction
@@ -54,7 +54,7 @@ class Values:
         return next(stream)
 
     def __getitem__(self, index: Any) -> Any:
-        raise TypeError(
+        raise UsageTypeError(
             "values is a one-pass stream and can't be indexed; take list(values) if the group fits in memory"
         )
 

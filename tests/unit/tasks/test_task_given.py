@@ -278,6 +278,21 @@ def test_setup_may_return_what_its_base_does(tmp_path: Path) -> None:
     assert Rig(Derived(), tmp_path).whole(b"a b\na c\n").pairs == [("a", 2)]
 
 
+@pytest.mark.parametrize("name", ["teardown", "partition", "combine", "map_split"])
+def test_a_method_that_setup_assigns_and_nothing_calls_is_refused(name: str, tmp_path: Path) -> None:
+    def assigns(self: Any) -> None:
+        setattr(self, name, lambda *arguments: iter([("x", 1)]))
+
+    error = failed(outcome(job(setup=assigns, combine=None), tmp_path))
+    assert f"setup assigned self.{name}, and nothing calls that" in error.message
+    assert ENGINE not in error.frames
+
+
+def test_state_under_the_name_of_a_method_is_the_jobs_own(tmp_path: Path) -> None:
+    made = job(setup=lambda self: vars(self).update(partition={}, map_split=3), combine=None)
+    assert outcome(made, tmp_path, b"line\n").status is Status.DONE
+
+
 # ---- StopIteration ----
 
 
@@ -368,6 +383,10 @@ def lazily(self: Any, key: Any, values: Any) -> Any:
         ({"reduce": mrq.top(1, key=itemgetter(3))}, "subscriptable"),
         ({"setup": lambda self: setattr(self, "task", 3)}, "self.task was replaced by 3"),
         ({"setup": lambda self: setattr(self, "counters", 3)}, "self.counters was replaced by 3"),
+        ({"setup": lambda self: delattr(self, "task")}, "self.task was replaced by None"),
+        ({"setup": lambda self: delattr(self, "counters")}, "self.counters was replaced by None"),
+        ({"reduce": lambda self, key, values: [values]}, "<values: a one-pass stream>; use list(x)"),
+        ({"reduce": lambda self, key, values: [values[0]]}, "can't be indexed"),
     ],
 )
 def test_no_frame_of_the_engine_is_shown(hooks: dict[str, Any], said: str, tmp_path: Path) -> None:
