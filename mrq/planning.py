@@ -283,10 +283,10 @@ def request_of(
     if not isinstance(overwrite, bool):
         raise UsageTypeError(f"overwrite must be True or False, not {overwrite!r}")
     if (inputs is None) == (records is None):
-        raise UsageError("give inputs or records=[…], and not both")
+        raise UsageTypeError("give inputs or records=[…], and not both")
     if records is not None:
         if "input_format" in options:
-            raise UsageError("records=[…] are given to map as they are; leave out `input_format`")
+            raise UsageTypeError("records=[…] are given to map as they are; leave out `input_format`")
         paths: Sequence[str] = [_put_aside(iterable(records, "records", "[line, line]"), folder)]
         _read_as(options, "records")
     elif isinstance(inputs, Result):

@@ -50,7 +50,7 @@ class BuiltIn:
     def __call__(self, *arguments: Any) -> Iterable[Any]:
         """The results of one group: `yield from mrq.top(self.n)(key, values)` in a reduce of one's own."""
         if len(arguments) != 2:
-            raise TypeError(
+            raise UsageTypeError(
                 f"{self!r} is called with a group, as reduce is: {self!r}(key, values); "
                 f"as a whole reduce it is written {self!r} alone"
             )
@@ -361,7 +361,7 @@ class _Top(Grouping):
     def reduce(self, key: Any, values: Iterable[Any]) -> Iterable[Any]:
         if isinstance(self._n, str):
             kind = self.name.partition("(")[0]
-            raise TypeError(
+            raise UsageTypeError(
                 f"{self!r} names a parameter, which only a whole reduce can: write "
                 f"mrq.{kind}(self.{self._n})(key, values)"
             )

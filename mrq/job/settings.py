@@ -140,7 +140,7 @@ class Setting:
 def resolve(cls: type[Job], overrides: Mapping[str, Any] | None = None) -> Settings:
     """The class's keywords under `overrides` (same names; only those that were given).
 
-    Raises UsageError for an unknown name or a value that can't be, naming the nearest.
+    Raises UsageTypeError for an unknown name or a value that can't be, naming the nearest.
     """
     fields: dict[str, Any] = {}
     try:
@@ -149,7 +149,7 @@ def resolve(cls: type[Job], overrides: Mapping[str, Any] | None = None) -> Setti
             setting = setting_of(name)
             fields[setting.field] = setting.checked(value)
     except ValueError as exc:
-        raise UsageError(f"{cls.__name__}: {exc}") from exc
+        raise UsageTypeError(f"{cls.__name__}: {exc}") from exc
     return Settings(**fields)
 
 

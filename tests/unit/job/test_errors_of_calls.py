@@ -57,6 +57,8 @@ CALLS: list[tuple[type[Exception], str, Callable[[], object]]] = [
     (TypeError, "can't begin with an underscore", lambda: subclass({"__annotations__": {"_n": int}})),
     (TypeError, "mrq.top(n) takes how many", lambda: top(None)),
     (TypeError, "key must be a function", lambda: top(3, key=1)),
+    (TypeError, "mrq.sum is called with a group", lambda: mrq.sum([1, 2])),
+    (TypeError, "mrq.top('n') names a parameter", lambda: top("n")(1, [2])),
     (TypeError, "key must be a function", lambda: bottom(3, key="len")),
     (ValueError, "mrq.bottom(0) keeps nothing", lambda: bottom(0)),
     (TypeError, "the name of a profile", lambda: connect(5)),
@@ -64,7 +66,7 @@ CALLS: list[tuple[type[Exception], str, Callable[[], object]]] = [
     (ValueError, "timeout_s must be a time", lambda: connect("redis://nowhere/0", timeout_s="soon")),
     (TypeError, "records is a list", lambda: in_a_test(Words, 5)),
     (
-        UsageError,
+        TypeError,
         "no setting 'memory_bytes'; did you mean 'memory'?",
         lambda: in_a_test(Words, [], memory_bytes=1),
     ),
@@ -102,8 +104,10 @@ STARTS: list[tuple[type[Exception], str, tuple[Any, ...], dict[str, Any]]] = [
     (ValueError, "no file can have this name", (Words, ["a"], "b\0"), {}),
     (ValueError, "no file can have this name", (Words, ["a"], "b\ud800"), {}),
     (JobDefinitionError, "5 is not a job", (5, ["a"]), {}),
-    (UsageError, "no setting 'reducer'; did you mean 'reducers'?", (Words, ["a"]), {"reducer": 1}),
-    (UsageError, "give inputs or records=", (Words,), {}),
+    (TypeError, "memory must be a size of at least 16M, not '1K'", (Words, ["a"]), {"memory": "1K"}),
+    (TypeError, "leave out `input_format`", (Words,), {"records": ["a"], "input_format": "text"}),
+    (TypeError, "no setting 'reducer'; did you mean 'reducers'?", (Words, ["a"]), {"reducer": 1}),
+    (TypeError, "give inputs or records=", (Words,), {}),
 ]
 
 
