@@ -16,9 +16,9 @@ from mrq.core.refs import task_name
 from mrq.core.tasks import Attempt, TaskTable
 from mrq.core.workers import Worker
 
-#: How attempts end in good order: `mrq status` doesn't list them with what went wrong.
 #: Characters of a quarantine's reason, in which a task's error is told: the store has it with every beat.
 _WHY_MAX: Final = 1000
+#: How attempts end in good order: `mrq status` doesn't list them with what went wrong.
 _NO_TROUBLE: Final = frozenset({Status.HANDED_BACK, Status.SUPERSEDED})
 
 

@@ -43,7 +43,7 @@ _LOOK_S: Final = 1.0
 
 
 class Keeper(Protocol):
-    """What the engine does with what the machine decided; called on the loop's thread."""
+    """What a leadership does with what the machine decided; called on the loop's thread."""
 
     def completed(self, spec: JobSpec, event: e.AttemptReported) -> None:
         """A completion was accepted; it isn't persisted yet."""
