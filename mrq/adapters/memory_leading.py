@@ -1,7 +1,8 @@
 """The twins of what masters and clients share: the lease, requests with their answers and news, blobs.
 
 One `MemoryLease`, `MemoryRequests` or `MemoryBlobs` stands for a store's part; all masters and clients of one
-`servers.memory.servers.MemoryServers` share it. `away` makes every call raise OperatorError, as a server that can't be reached.
+`servers.memory.servers.MemoryServers` share it. `away` makes every call raise OperatorError, as a server that
+can't be reached.
 """
 
 from __future__ import annotations
