@@ -227,11 +227,21 @@ class Source:
             data: bytes = os.read(self._fd, n) if self._file is None else self._file.read(n)
         except OSError as exc:
             raise InputError(f"{self.path}: reading failed: {exc.strerror or exc}") from exc
+        if not data and n > 0 and self._at < self._piece.size:
+            raise self._cut()
         self._taken += len(data)
         if self._sum is not None:
             self._sum.add(self._at, data)
         self._at += len(data)
         return data
+
+    def _cut(self) -> InputError:
+        """The error of a file that ends before it should."""
+        if self._fd >= 0:
+            self._refuse_changed()  # which says more
+        return InputError(
+            f"{self.path}: ends at byte {self._at:,}, before {self._piece.size:,}; run the job again"
+        )
 
     def seek(self, offset: int) -> None:
         """Go to a byte of an uncompressed file."""
@@ -267,8 +277,6 @@ class Source:
         while made.at < upto:
             at = self._at
             data = self._raw(min(_STEP, upto - at))
-            if not data:
-                raise InputError(f"{self.path}: ends at byte {at:,}, before {made.end:,}; run the job again")
             if made is not self._sum:
                 made.add(at, data)
         return made

@@ -6,6 +6,8 @@ import bz2
 import gzip
 import json
 import lzma
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,22 @@ class TestCompressed:
         packed = tmp_path / f"t.{suffix}"
         packed.write_bytes(COMPRESS[suffix](b"\0" * 3_000_000))
         assert read("whole", split_of(packed)) == [(f"t.{suffix}", b"\0" * 3_000_000)]
+
+
+@pytest.mark.parametrize("form", ["text", "jsonl", "whole"])
+def test_a_file_by_url_that_ends_early_is_refused(form: str, tmp_path: Path) -> None:
+    """Nothing but its bytes tells that it was cut after it had been opened."""
+    path = tmp_path / "x"
+    path.write_bytes(b"1234567\n" * (1 << 19))
+    split = split_of(path)[0]
+    piece = replace(split.pieces[0], path=f"file://{path}", open=f"file://{path}")
+    ticks = iter([lambda: None, lambda: os.truncate(path, 3 << 20)])
+
+    def tick() -> None:
+        next(ticks, lambda: None)()
+
+    with pytest.raises(InputError, match=r"x: ends at byte 3,145,728, before 4,194,304; run the job again"):
+        list(input_format(form).read(replace(split, pieces=(piece,)), tick=tick))
 
 
 def test_an_empty_file_with_a_compressed_name_is_refused(tmp_path: Path) -> None:
