@@ -96,6 +96,15 @@ class Broker(Protocol):
     `core.events.MessageDied`.
     """
 
+    def attach(self, *, worker: Sink | None = None, leader: Sink | None = None) -> None:
+        """Where deliveries, and messages that died, go: nothing is delivered without a worker's sink, and
+        without a leader's nobody reads the dead letters."""
+        ...
+
+    def tick(self) -> None:
+        """The process's loop is alive. Raises InternalError when a thread of the broker's died of a bug."""
+        ...
+
     def publish(self, messages: Sequence[TaskMessage]) -> None:
         """Publish, confirmed in the background. Raises OperatorError once closed."""
         ...

@@ -274,7 +274,7 @@ class Agent(Following):
             case Release():
                 self._released = True
             case Notify():
-                pass  # its `Watcher` hears the reply, too
+                pass  # `worker.service` hears the reply, too, and says it
             case UploadLog():
                 self._out.append(order)
 

@@ -24,18 +24,6 @@ class Events(Protocol):
         ...
 
 
-class LeaderBroker(Broker, Protocol):
-    """A Broker whose dead letters are read by whoever leads."""
-
-    def attach(self, *, worker: Sink | None = None, leader: Sink | None = None) -> None:
-        """Where messages that died go; with None nobody reads them."""
-        ...
-
-    def tick(self) -> None:
-        """The process's loop is alive."""
-        ...
-
-
 class Backend(Protocol):
     """One process's connections; what is made for a term of leadership is closed with it."""
 
@@ -61,7 +49,7 @@ class Backend(Protocol):
         """A term's own."""
         ...
 
-    def broker(self, notify: Callable[[str | None], None]) -> LeaderBroker:
+    def broker(self, notify: Callable[[str | None], None]) -> Broker:
         """The process's own, made once and kept open; `notify` is told what keeps it from taking messages,
         None once it takes them again. Raises OperatorError."""
         ...

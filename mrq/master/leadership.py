@@ -27,7 +27,7 @@ from mrq.core.model import JobSpec, JobState, Purpose
 from mrq.core.paths import sample_id, shown_id
 from mrq.errors import CorruptFileError, OperatorError, UsageError
 from mrq.master.archive import Archive
-from mrq.master.backend import Backend, LeaderBroker
+from mrq.master.backend import Backend
 from mrq.master.background import Background
 from mrq.master.finishing import JobFinisher
 from mrq.master.job_events import JobEvents
@@ -39,7 +39,7 @@ from mrq.master.shared import SharedRoot
 from mrq.master.shares import Shares
 from mrq.master.submits import Submits
 from mrq.master.views import Views
-from mrq.ports import Batch, StoredJob
+from mrq.ports import Batch, Broker, StoredJob
 
 if TYPE_CHECKING:
     from mrq.master.requests import RequestHandler
@@ -58,7 +58,7 @@ class Leadership:
     def __init__(
         self,
         backend: Backend,
-        broker: LeaderBroker,
+        broker: Broker,
         events: JobEvents,
         settings: Settings,
         *,
@@ -119,7 +119,7 @@ class Leadership:
         return Master(
             machine=self._machine,
             clock=settings.clock,
-            keeper=self,
+            leadership=self,
             owner=settings.owner,
             incarnation=self._incarnation,
             epoch=self.epoch,
@@ -323,18 +323,18 @@ class Leadership:
             threads, name=name, stopping=self.stopping, say=self._settings.say, died=self._settings.died
         )
 
-    # Of the loop (`master.loop.Keeper`).
+    # What the loop calls, on its thread.
 
     def completed(self, spec: JobSpec, event: e.AttemptReported) -> None:
-        """Count it for people; the store has it, with the machine's record."""
+        """A completion was accepted, which isn't persisted yet: count it for people."""
         self.views.completed(event)
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
-        """See `JobFinisher`."""
+        """Publish OUT, on a thread of its own; see `JobFinisher`. Raises MrqError when it can't."""
         self.finisher.commit(spec, command)
 
     def ended(self, spec: JobSpec, state: JobState, error: str | None) -> None:
-        """See `JobFinisher`."""
+        """The job is over; see `JobFinisher`. Called again, by `Master.fail`, from whichever thread died."""
         self.finisher.ended(spec, state, error)
 
     def stepped(self) -> None:

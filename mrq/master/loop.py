@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from mrq.core import commands as c
 from mrq.core import events as e
@@ -34,33 +34,15 @@ from mrq.master.outbox import (
 )
 from mrq.ports import Broker, Clock, Fence, LeaderState, LeaderStore, Order, WriteAnswer
 
+if TYPE_CHECKING:
+    from mrq.master.leadership import Leadership
+
 T = TypeVar("T")
 
 #: The loop looks at the clock at least this often, whatever the machine says.
 _WAIT_S_MAX: Final = 1.0
 #: On a cluster, so often at the fences.
 _LOOK_S: Final = 1.0
-
-
-class Keeper(Protocol):
-    """What a leadership does with what the machine decided; called on the loop's thread."""
-
-    def completed(self, spec: JobSpec, event: e.AttemptReported) -> None:
-        """A completion was accepted; it isn't persisted yet."""
-        ...
-
-    def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
-        """Publish OUT. Runs on a thread of its own; raises MrqError when it can't."""
-        ...
-
-    def ended(self, spec: JobSpec, state: JobState, error: str | None) -> None:
-        """The job is over: tell whoever waits, having called `Master.forget`. Called again, by `fail`,
-        from whichever thread died."""
-        ...
-
-    def stepped(self) -> None:
-        """Called between steps."""
-        ...
 
 
 class Master:
@@ -78,7 +60,7 @@ class Master:
         *,
         machine: Machine,
         clock: Clock,
-        keeper: Keeper,
+        leadership: Leadership,
         owner: str,
         incarnation: int = 1,
         epoch: int = 1,
@@ -92,7 +74,7 @@ class Master:
     ) -> None:
         self._machine = machine
         self._clock = clock
-        self._keeper = keeper
+        self._leadership = leadership
         self._store: LeaderStore
         self._broker: Broker
         self._state = state
@@ -263,7 +245,7 @@ class Master:
             if thread is not threading.current_thread():
                 thread.join()  # it moves files that `ended` lets go of
         for held in list(self._out.jobs.values()):
-            self._keeper.ended(held.spec, JobState.FAILED, said)
+            self._leadership.ended(held.spec, JobState.FAILED, said)
 
     def _wait(self) -> None:
         if not self._inbox:
@@ -294,10 +276,10 @@ class Master:
         self._send(now)
         for fn in later:
             fn()
-        self._keeper.stepped()
+        self._leadership.stepped()
 
     def _note(self, event: object, made: Sequence[c.Command]) -> None:
-        """Tell the keeper of a completion that the machine accepted, before anything goes out."""
+        """Tell the leadership of a completion that the machine accepted, before anything goes out."""
         if not isinstance(event, e.AttemptReported):
             return
         for command in made:
@@ -306,7 +288,7 @@ class Master:
                 and command.state is TaskState.COMPLETED
                 and command.winner == event.attempt
             ):
-                self._keeper.completed(self._out.jobs[event.attempt.task.job].spec, event)
+                self._leadership.completed(self._out.jobs[event.attempt.task.job].spec, event)
 
     # What goes out.
 
@@ -368,7 +350,7 @@ class Master:
             case c.EndJob():
                 held = self._out.jobs.get(said.job)
                 if held is not None:
-                    self._keeper.ended(held.spec, said.state, said.error)
+                    self._leadership.ended(held.spec, said.state, said.error)
             case c.DialWorker():
                 self._dial(said)
             case ForgetJob():
@@ -406,7 +388,7 @@ class Master:
 
         def work() -> None:
             try:
-                self._keeper.commit(spec, command)
+                self._leadership.commit(spec, command)
             except MrqError as exc:
                 self.sink(e.CommitFailed(job=command.job, message=str(exc)))
             except BaseException as exc:

@@ -11,13 +11,14 @@ from typing import Final
 
 from mrq.core.model import JobSpec, JobState
 from mrq.core.paths import shown_id
-from mrq.master.backend import Backend, LeaderBroker
+from mrq.master.backend import Backend
 from mrq.master.dials import DIALS_MAX, Dials
 from mrq.master.job_events import JobEventQueue
 from mrq.master.leadership import Leadership
 from mrq.master.leadership_settings import Settings
 from mrq.master.requests import RequestLoop
 from mrq.master.waits import Waits
+from mrq.ports import Broker
 
 #: How often it is asked why jobs wait.
 _WAITS_S: Final = 2.0
@@ -28,7 +29,7 @@ _HOUSE_S: Final = 600.0
 class Term:
     """Made for one epoch; `start` takes over, `stop` drops the view. Not started twice."""
 
-    def __init__(self, backend: Backend, broker: LeaderBroker, settings: Settings, *, epoch: int) -> None:
+    def __init__(self, backend: Backend, broker: Broker, settings: Settings, *, epoch: int) -> None:
         self._broker = broker
         self._settings = settings
         desk = backend.desk()

@@ -17,24 +17,27 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from mrq import config as bounds
 from mrq.core import agent as a
-from mrq.core.exchange import BeatReply
 from mrq.core.model import Outcome, Slots
 from mrq.core.refs import Kind
 from mrq.errors import InternalError, MrqError
 from mrq.ports import Blobs, Broker, Clock, WorkerStore
 from mrq.worker import logs
 from mrq.worker.attempts import Progress
-from mrq.worker.calls import CallerDied, Calls, DirectCalls, Looked
+from mrq.worker.calls import CallerDied, Calls, Looked
 from mrq.worker.code_cache import CodeCache
 from mrq.worker.debug import DebugSwitch
 from mrq.worker.files import JobFiles
-from mrq.worker.gather import Gathered, Gatherer, GatherFailed, Gathering
+from mrq.worker.gather import Gathered, GatherFailed, Gathering
 from mrq.worker.pool import Pool
 from mrq.worker.starts import Starts
+
+if TYPE_CHECKING:
+    from mrq.worker.dataplane.plane import DataPlane
+    from mrq.worker.service import Service
 
 #: The loop looks at the clock and at the pages at least this often.
 _WAIT_S_MAX: Final = 0.5
@@ -56,22 +59,6 @@ class _Forget:
 @dataclass(frozen=True, slots=True)
 class _Post:
     work: Callable[[], None]
-
-
-class Watcher(Protocol):
-    """Whoever looks after a loop; called on its thread, and must not wait."""
-
-    def ticked(self) -> None:
-        """The loop went round. What this raises ends the loop."""
-        ...
-
-    def heard(self, reply: BeatReply | None) -> None:
-        """A beat was answered, or not."""
-        ...
-
-    def unfit(self, why: str) -> None:
-        """This worker's own folders can't be used, nor made again. Said more than once."""
-        ...
 
 
 #: Events of the inbox that the loop itself handles.
@@ -99,11 +86,11 @@ class AgentLoop:
         code_root: str | None = None,
         pool: Pool | None = None,
         calls: Calls | None = None,
-        gatherer: Gatherer | None = None,
+        gatherer: DataPlane | None = None,
         blobs: Blobs | None = None,
         put_aside: Callable[[str], str | None] | None = None,
         quota: str = "",
-        watcher: Watcher | None = None,
+        watcher: Service | None = None,
         beat_interval_s: float = 1.0,
         config: a.AgentConfig | None = None,
         debug: DebugSwitch | None = None,
@@ -123,7 +110,7 @@ class AgentLoop:
         self._machine = a.Agent(config)
         self._worker, self._boot = config.worker, config.boot
         self._broker = broker
-        self._calls = calls if calls is not None else DirectCalls(store)
+        self._calls = calls if calls is not None else Calls(store)
         self._clock = clock
         self._pool = pool if pool is not None else Pool()
         self._codes = CodeCache(code_root or f"{root}/code", dropped=self._pool.drop)

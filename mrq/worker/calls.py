@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 from mrq.core import agent as a
 from mrq.core.events import AttemptReported
@@ -44,67 +44,34 @@ class Looked:
     error: MrqError | None = None
 
 
-class Calls(Protocol):
-    """All but `attach` and `close` may be called from the loop's thread only, and never wait."""
+class Calls:
+    """Calls made at once, on the loop's own thread: the store answers from memory.
 
-    def attach(self, sink: Sink) -> None:
-        """Where answers go: events of `core.agent`, and Looked."""
-        ...
-
-    def claim(self, requests: Sequence[ClaimRequest]) -> None:
-        """ClaimAnswered or ClaimFailed follows for each."""
-        ...
-
-    def report(self, reports: Sequence[AttemptReported]) -> None:
-        """ReportAnswered or ReportFailed follows for each."""
-        ...
-
-    def beat(self, beat: Beat) -> None:
-        """BeatAnswered or BeatUnanswered follows."""
-        ...
-
-    def look(self, key: str, find: Callable[[], object | None]) -> None:
-        """Run `find`, which reads the store and the disk; Looked follows."""
-        ...
-
-    def errand(self, work: Callable[[], None]) -> None:
-        """Run something slow of which nothing follows."""
-        ...
-
-    def leave(self, worker: str, boot: str) -> None:
-        """Say goodbye, after every beat that was handed over."""
-        ...
-
-    def close(self) -> None:
-        """Send the reports and the goodbye that were handed over, within a bound; drop the rest."""
-        ...
-
-
-class DirectCalls:
-    """Calls made at once, on the loop's own thread: the store answers from memory."""
+    All but `attach` and `close` may be called from the loop's thread only.
+    """
 
     def __init__(self, store: WorkerStore) -> None:
         self._store = store
         self._sink: Sink = _nobody
 
     def attach(self, sink: Sink) -> None:
-        """Where answers go."""
+        """Where answers go: events of `core.agent`, and Looked."""
         self._sink = sink
 
     def claim(self, requests: Sequence[ClaimRequest]) -> None:
-        """Claim."""
+        """ClaimAnswered or ClaimFailed follows for each."""
         _claim(self._store, requests, self._sink)
 
     def report(self, reports: Sequence[AttemptReported]) -> None:
-        """Report."""
+        """ReportAnswered or ReportFailed follows for each."""
         _report(self._store, reports, self._sink)
 
     def beat(self, beat: Beat) -> None:
-        """Beat."""
+        """BeatAnswered or BeatUnanswered follows."""
         _beat(self._store, beat, self._sink)
 
     def look(self, key: str, find: Callable[[], object | None]) -> None:
-        """Look."""
+        """Run `find`, which reads the store and the disk; Looked follows."""
         try:
             looked = Looked(key=key, found=find())
         except MrqError as exc:
@@ -112,20 +79,20 @@ class DirectCalls:
         self._sink(looked)
 
     def errand(self, work: Callable[[], None]) -> None:
-        """Run it."""
+        """Run something slow of which nothing follows."""
         work()
 
     def leave(self, worker: str, boot: str) -> None:
-        """Say goodbye."""
+        """Say goodbye, after every beat that was handed over."""
         with contextlib.suppress(OperatorError):
             self._store.leave(worker, boot)
 
     def close(self) -> None:
-        """Nothing waits."""
+        """Send the reports and the goodbye that were handed over, within a bound; drop the rest."""
 
 
-class ThreadedCalls:
-    """Calls of a store that may be slow or away, so that the loop never waits for it.
+class ThreadedCalls(Calls):
+    """Calls of a store that may be slow or away: none waits for it, so the loop never does.
 
     A thread each for beats, claims, reports, looks and errands: a slow claim delays no beat. A claim may so
     overtake a beat that was made before it and doesn't list it; the store's floor of a claim allows for that
@@ -135,8 +102,7 @@ class ThreadedCalls:
 
     def __init__(self, store: WorkerStore) -> None:
         """`store` is called from several threads."""
-        self._store = store
-        self._sink: Sink = _nobody
+        super().__init__(store)
         self._closing = threading.Event()
         self._claims = _Line[ClaimRequest](
             "mrq-claims", lambda many: _claim(store, many, self._sink), pace_s=_PACE_S
@@ -176,12 +142,8 @@ class ThreadedCalls:
 
     def leave(self, worker: str, boot: str) -> None:
         """Say goodbye."""
-
-        def say() -> None:
-            with contextlib.suppress(OperatorError):
-                self._store.leave(worker, boot)
-
-        self._beats.put([say])
+        leave = super().leave
+        self._beats.put([lambda: leave(worker, boot)])
 
     def close(self) -> None:
         """Send reports and the goodbye; what takes longer than 3 s is given up with its thread."""

@@ -1,17 +1,14 @@
 """What a reduce on a cluster waits for before it starts: every map's region, on this machine.
 
-The embedded run has no gatherer: its map outputs lie where reduces can read them. `worker.dataplane` is the
-one that there is.
+`worker.dataplane` gathers, and tells of it in these words. The embedded run has no gatherer: its map outputs
+lie where reduces can read them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from mrq.core.model import Outcome
-from mrq.core.refs import AttemptRef
 from mrq.worker.order import MapSource
 
 
@@ -39,25 +36,3 @@ class GatherFailed:
 
     token: str
     outcome: Outcome
-
-
-class Gatherer(Protocol):
-    """Gathers for reduces. No call blocks; each may come from the owner's thread only."""
-
-    def attach(self, sink: Callable[[object], None]) -> None:
-        """Tell `sink` (never blocks) of Gathering, and of one Gathered or GatherFailed a token."""
-        ...
-
-    def gather(self, attempt: AttemptRef, maps: int) -> None:
-        """Begin for a reduce attempt: its partition of all maps' outputs, as they appear in the store's
-        locations."""
-        ...
-
-    def cancel(self, token: str) -> None:
-        """The attempt is over, whether it still gathers or has read all: remove what was gathered. Nothing
-        more is told of it; a token that isn't known is passed over."""
-        ...
-
-    def forget(self, job: str) -> None:
-        """The job is over: cancel all that gathers for it and stop following its locations."""
-        ...

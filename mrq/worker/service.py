@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from mrq import health
 from mrq.core import agent as a
@@ -25,18 +25,20 @@ from mrq.core.exchange import BeatReply
 from mrq.core.model import Slots, WorkerHealth
 from mrq.core.orders import Drain, Notify, Order
 from mrq.errors import OperatorError
-from mrq.ports import Blobs, Broker, Clock, Sink, WorkerStore
+from mrq.ports import Blobs, Broker, Clock, WorkerStore
 from mrq.worker import about as telling
 from mrq.worker import folders
 from mrq.worker import room as rooms
 from mrq.worker.agent_loop import AgentLoop
 from mrq.worker.calls import ThreadedCalls
 from mrq.worker.debug import DebugSwitch
-from mrq.worker.gather import Gatherer
 from mrq.worker.hints import Hints
 from mrq.worker.home import Home
 from mrq.worker.pool import Pool
 from mrq.worker.quota import LOOKER, Page
+
+if TYPE_CHECKING:
+    from mrq.worker.dataplane.plane import DataPlane
 
 #: An older boot that hasn't beaten for so long is dead; as the leader has it.
 SILENT_S: Final = 15.0
@@ -58,26 +60,14 @@ EXIT_FAILED: Final = 1
 EXIT_REPLACED: Final = 3
 
 
-class TaskBroker(Broker, Protocol):
-    """A Broker that is told where deliveries go, and that the loop is alive."""
-
-    def attach(self, *, worker: Sink | None = None, leader: Sink | None = None) -> None:
-        """Deliver to this sink."""
-        ...
-
-    def tick(self) -> None:
-        """The loop went round. Raises InternalError when a thread of the broker's died of a bug."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
     """What connects a worker with its cluster; closed by whoever made them."""
 
     store: WorkerStore
     blobs: Blobs
-    broker: TaskBroker
-    gatherer: Gatherer
+    broker: Broker
+    gatherer: DataPlane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,16 +196,16 @@ class Service:
         self._notes = () if line is None else (line,)
         self._say(line if line is not None else "the connection is back")
 
-    # What the loop calls (`agent_loop.Watcher`).
+    # What the loop calls, on its thread: none of it may wait.
 
     def ticked(self) -> None:
-        """The loop went round."""
+        """The loop went round. What this raises ends the loop."""
         self._turns += 1
         self._pulse.tick()
         self._links.broker.tick()
 
     def heard(self, reply: BeatReply | None) -> None:
-        """Say what people would ask about."""
+        """A beat was answered, or not: say what people would ask about."""
         now = self._clock.monotonic()
         if reply is None:
             self._quiet_since = self._quiet_since if self._quiet_since is not None else now
@@ -244,7 +234,8 @@ class Service:
                 self._hear(each.order)
 
     def unfit(self, why: str) -> None:
-        """Leave, by name: whatever starts this worker again gives it folders anew, or the reason why not."""
+        """This worker's own folders can't be used, nor made again, which is told more than once: leave, by
+        name. Whatever starts this worker again gives it folders anew, or the reason why not."""
         if self._leaving:
             return
         self._leaving = f"it can't work in its own folders: {why}"

@@ -6,7 +6,7 @@ They hold their slot and are on the beats, but have no process yet. One thread o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mrq.core import agent as a
 from mrq.core.model import ErrorReport, Outcome, Status
@@ -17,8 +17,11 @@ from mrq.worker.attempts import Attempts, Progress
 from mrq.worker.calls import Calls, Looked
 from mrq.worker.debug import DebugSwitch
 from mrq.worker.files import Found, JobFiles, MissingMaps
-from mrq.worker.gather import Gathered, Gatherer, GatherFailed, Gathering
+from mrq.worker.gather import Gathered, GatherFailed, Gathering
 from mrq.worker.order import MapSource
+
+if TYPE_CHECKING:
+    from mrq.worker.dataplane.plane import DataPlane
 
 #: The phase in beats.
 _SHUFFLING: Final = "shuffling"
@@ -33,7 +36,7 @@ class Starts:
         files: JobFiles,
         calls: Calls,
         attempts: Attempts,
-        gatherer: Gatherer | None,
+        gatherer: DataPlane | None,
         debug: DebugSwitch | None,
         progressed: Callable[[str, Progress], None],
         ended: Callable[[str, Outcome], None],

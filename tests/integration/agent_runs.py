@@ -24,7 +24,6 @@ from mrq.ports import Batch, DropJob, Fence, Kill, Order
 from mrq.worker.agent_loop import AgentLoop
 from mrq.worker.calls import ThreadedCalls
 from mrq.worker.debug import DebugSwitch
-from mrq.worker.gather import Gatherer
 from mrq.worker.pool import Pool
 
 WORKER = "w"
@@ -41,7 +40,7 @@ class AgentRun:
         slots: int = 1,
         debug: DebugSwitch | None = None,
         threaded: bool = False,
-        gatherer: Gatherer | None = None,
+        gatherer: Any = None,
         config: AgentConfig | None = None,
     ) -> None:
         """`threaded`: the store is asked as on a cluster; `config` in place of what the rest says."""

@@ -127,7 +127,7 @@ class Rig:
         self.master = Master(
             machine=Machine(MachineConfig(), wall=0.0),
             clock=self.clock,
-            keeper=self.keeper,
+            leadership=self.keeper,
             owner=owner,
             epoch=epoch,
             state=self.store,

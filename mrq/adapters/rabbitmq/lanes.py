@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pika.exceptions
 
 from mrq.adapters.rabbitmq.window import Cancel, Consume, Window
 
-
-class Thread(Protocol):
-    """What a lane needs of its link."""
-
-    def later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call back after a while."""
-        ...
-
-    def drop(self, why: str) -> None:
-        """Close the connection and make a new one."""
-        ...
+if TYPE_CHECKING:
+    from mrq.adapters.rabbitmq.connection import Link
 
 
-def guard(channel: Any, link: Thread) -> None:
+def guard(channel: Any, link: Link) -> None:
     """Begin anew when RabbitMQ cancels a consumer (queue deleted; consumer timeout, from 4.3) or closes a
     channel (consumer timeout, before): what was delivered is lost, and its attempts live on their beats."""
     channel.add_on_cancel_callback(
@@ -78,7 +69,7 @@ class TaskLane:
         *,
         channel: Any,
         queue: str,
-        link: Thread,
+        link: Link,
         clock: Callable[[], float],
         deliver: Callable[[int, bool, bytes], None],
     ) -> None:

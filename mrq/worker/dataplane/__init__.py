@@ -1,6 +1,6 @@
 """The data plane: a process of its own that serves this worker's map outputs and gathers others'.
 
-    plane       the agent's side: starts it, speaks to it, implements `worker.gather.Gatherer`
+    plane       the agent's side: starts it, speaks to it, gathers for the loop
     follow      the agent's side: follows a job's locations in the store
     process     the process itself: reads what the agent says, runs gathers
     gathering   one reduce's gathering

@@ -76,7 +76,10 @@ class _Attempt:
 
 
 class DataPlane:
-    """A `worker.gather.Gatherer`. Make it, `start` it, give it to the agent's loop; `close` it last."""
+    """Gathers for reduces. Make it, `start` it, give it to the agent's loop; `close` it last.
+
+    What the loop calls doesn't block, and comes from its thread only.
+    """
 
     def __init__(
         self,
@@ -167,11 +170,12 @@ class DataPlane:
         self._notify = notify
 
     def attach(self, sink: Callable[[object], None]) -> None:
-        """Where events go."""
+        """Tell `sink` (never blocks) of Gathering, and of one Gathered or GatherFailed a token."""
         self._sink = sink
 
     def gather(self, attempt: AttemptRef, maps: int) -> None:
-        """Begin for a reduce attempt."""
+        """Begin for a reduce attempt: its partition of all maps' outputs, as they appear in the store's
+        locations."""
         if self._broken is not None:
             self._sink(gather.GatherFailed(token=attempt.token, outcome=_lost(self._broken, started=True)))
             return
@@ -179,11 +183,12 @@ class DataPlane:
         self._post(lambda: self._gather(attempt.token, begun))
 
     def cancel(self, token: str) -> None:
-        """An attempt is over."""
+        """The attempt is over, whether it still gathers or has read all: remove what was gathered. Nothing
+        more is told of it; a token that isn't known is passed over."""
         self._post(lambda: self._cancel(token))
 
     def forget(self, job: str) -> None:
-        """A job is over."""
+        """The job is over: cancel all that gathers for it and stop following its locations."""
         self._post(lambda: self._forget(job))
 
     def close(self) -> None:

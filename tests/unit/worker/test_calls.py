@@ -14,7 +14,7 @@ from mrq.core.model import Beat, Role, Slots, TaskMessage, WorkerHealth
 from mrq.core.refs import Kind, TaskRef
 from mrq.errors import CorruptFileError, OperatorError
 from mrq.worker import calls
-from mrq.worker.calls import CallerDied, DirectCalls, Looked, ThreadedCalls
+from mrq.worker.calls import CallerDied, Calls, Looked, ThreadedCalls
 
 WAIT_S = 5.0
 OBSOLETE = ClaimAnswer(answer=Answer.OBSOLETE)
@@ -175,7 +175,7 @@ def test_a_bug_in_a_call_is_told(asking: ThreadedCalls, told: Told, monkeypatch:
 
 
 def test_inline_calls_answer_at_once(store: Store, told: Told) -> None:
-    direct = DirectCalls(store)  # type: ignore[arg-type]
+    direct = Calls(store)  # type: ignore[arg-type]
     direct.attach(told)
     store.claims.set()
     direct.claim([request("t1")])
