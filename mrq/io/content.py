@@ -20,8 +20,9 @@ class Content(NamedTuple):
     is_marked: bool = False  #: only a byte order mark says it, which an encoding that is named rules out
     ends: Callable[[bytes], bool] | None = None  #: whether it also ends so; None: its beginning is enough
 
-    def refusal(self, path: str, inside: str | None = None) -> str:
-        """The sentence for people; `inside` is the compression that it was found in."""
+    def refusal(self, path: str, inside: str | None = None, encodings: bool = True) -> str:
+        """The sentence for people; `inside` is the compression that it was found in, `encodings` whether one
+        may be named."""
         import shlex
 
         if self.mend.startswith("`"):
@@ -36,7 +37,9 @@ class Content(NamedTuple):
         what = f"{self.what} in {inside}" if inside else self.what
         also = ' (or name an encoding, such as `encoding="latin-1"`, to take its bytes as they are)'
         shown = "standard input" if path == "-" else path
-        return f"{shown}: this is {what}, not lines of text: {how}{also if self.is_marked else ''}"
+        return (
+            f"{shown}: this is {what}, not lines of text: {how}{also if self.is_marked and encodings else ''}"
+        )
 
 
 def look(head: bytes, marks: bool = True) -> Content | None:

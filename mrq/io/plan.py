@@ -105,7 +105,7 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
     total = sum(file.size for file in files)
     splits = cutting.plan(files, draft.split_bytes, least=draft.split_bytes_min)
     if found_here and input_format(spec.input_format).lines:
-        reading = Reading(lines=True, marks=spec.refuses_marks)
+        reading = _reading(spec)
         unseen = {given.open for given in draft.inputs if given.size is not None}
         files = tuple(vetting.of_text(files, splits, reading, unseen))
         finding = replace(finding, files=files)
@@ -144,11 +144,15 @@ def _vouched(draft: Draft, finding: Finding) -> Finding:
     return replace(finding, files=found.files, notes=found.notes)
 
 
+def _reading(spec: JobSpec) -> Reading:
+    """How what lines are wanted of is looked at."""
+    return Reading(lines=True, marks=spec.refuses_marks, encodings=spec.input_format == "text")
+
+
 def _of_now(draft: Draft, finding: Finding) -> Finding:
     """With each file that is still written cut at its last whole line. Raises InputError."""
     unseen = {given.open for given in draft.inputs if given.size is not None}
-    reading = Reading(lines=True, marks=draft.spec.refuses_marks)
-    files, notes = vetting.as_of_now(finding.files, reading, unseen)
+    files, notes = vetting.as_of_now(finding.files, _reading(draft.spec), unseen)
     return replace(finding, files=tuple(files), notes=(*finding.notes, *notes))
 
 

@@ -74,8 +74,9 @@ class PieceSum:
 class Reading:
     """How a split's pieces are read: what is looked at before bytes are believed, and what is summed up."""
 
-    def __init__(self, *, lines: bool = False, marks: bool = True) -> None:
+    def __init__(self, *, lines: bool = False, marks: bool = True, encodings: bool = True) -> None:
         self.lines = lines  #: the format takes text: what is none is refused, or decompressed
+        self.encodings = encodings  #: an encoding may be named for it
         self.marks = marks  #: byte order marks count: no encoding was named
         self._sums: dict[tuple[str, int], PieceSum] = {}
 
@@ -121,7 +122,7 @@ class Source:
         self._read: Callable[[int], bytes] = self._raw
         try:
             if reading is not None and reading.lines and piece.start == 0:
-                self._look(piece.size, reading.marks)
+                self._look(piece.size, reading)
             elif self.compression is not None:
                 self._read = Decompressing(self.compression, self._raw, piece.path).read
         except BaseException:
@@ -167,13 +168,13 @@ class Source:
         if tail and len(tail) == min(size, TAIL_BYTES) and not tail.endswith(b"\n"):
             raise _changed(self.path, f"no line ends at byte {size} now: it was cut and written anew")
 
-    def _look(self, size: int, marks: bool) -> None:
+    def _look(self, size: int, reading: Reading) -> None:
         """Read as what it is. Raises InputError for what isn't text."""
         from mrq.io import content  # here, for what plans a job mostly opens nothing
 
         named, self.compression = self.compression, None
         head = self._beginning()
-        found = content.look(head, marks)
+        found = content.look(head, reading.marks)
         if found is None and named is not None:  # cut or damaged: the decoder says how
             found = content.Content(f"{named} data", compression=named)
         for _ in range(_NESTED_MAX):
@@ -182,7 +183,7 @@ class Source:
             self._read = Decompressing(found.compression, self._read, self.path).read
             self.compression = found.compression
             head = self._beginning()
-            found = content.look(head, marks)
+            found = content.look(head, reading.marks)
         if found is None:
             return
         if found.compression is not None:
@@ -191,7 +192,7 @@ class Source:
                 "decompress it first"
             )
         if found.ends is None:
-            raise InputError(found.refusal(self.path, self.compression))
+            raise InputError(found.refusal(self.path, self.compression, reading.encodings))
         if self.compression is not None:
             self._read = _UpToItsEnd(self._read, found, self.path, self.compression).read
         elif found.ends(self._end(size)):

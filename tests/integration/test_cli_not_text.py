@@ -50,6 +50,7 @@ def test_it_is_refused_however_lines_are_read(shell, body, settings):
     ran = shell.submit("job.py", "good.txt", "bad.txt", "-o", "out")
     assert ran.code == 1, ran.err
     assert "bad.txt: this is UTF-16 text" in ran.err
+    assert ("--encoding latin-1" in ran.err) == ("jsonl" not in settings)  # which would be refused itself
     assert not (shell.folder / "out").exists()
 
 

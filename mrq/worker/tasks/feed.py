@@ -58,8 +58,10 @@ class Feed:
         self._block: RecordBlock | None = None
         self._left: Iterator[Any] = iter(())  # offsets of the block that weren't handed out yet
         self._whole = False  # the block itself is the record
-        lines = input_format(attempt.spec.input_format).lines
-        self._reading = Reading(lines=lines, marks=attempt.spec.refuses_marks)
+        form = input_format(attempt.spec.input_format)
+        self._reading = Reading(
+            lines=form.lines, marks=attempt.spec.refuses_marks, encodings=form.name == "text"
+        )
         self.records = 0
         self.bytes = 0
 

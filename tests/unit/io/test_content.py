@@ -271,6 +271,16 @@ def test_an_encoding_that_is_named_rules_byte_order_marks_out(
         planned(str(path))
 
 
+@pytest.mark.parametrize("form", ["text", "jsonl"])
+def test_an_encoding_is_advised_where_one_may_be_named(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(REFUSED["utf-16-le"][0])
+    for more in ({"split_size": 100}, {"as_of_now": True}):
+        with pytest.raises(InputError, match="iconv") as found:
+            planned(str(path), input_format=form, **more)
+        assert ("name an encoding" in str(found.value)) == (form == "text")
+
+
 def _importable(cls: type[mrq.Job]) -> type[mrq.Job]:
     """A class as its module's own, for the loader."""
     globals()[cls.__name__] = cls
