@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Final
 
 from mrq.adapters.grpc import options
@@ -36,10 +37,6 @@ from mrq.adapters.grpc.watchdog import Watchdog
 
 import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
 
-#: A body comes with its call; so long takes a network in trouble.
-BODY_S: Final = 5.0
-#: A chunk of 1 MiB is taken within this, or its reader resumes later.
-TAKEN_S: Final = 60.0
 #: Threads that refuse.
 _DOOR_THREADS: Final = 4
 
@@ -49,6 +46,17 @@ _DENIED: Final = "this data plane wants the cluster key with every call; is `key
 _REPLAYED: Final = "this very call was made before"
 _BUSY: Final = "busy: as many calls as may be are under way"
 _BUSY_PEER: Final = "busy: as many calls as one peer may make are under way"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What calls may hold."""
+
+    #: At once, each a thread; what is above is told "busy". A thread costs a call that waits, for its body or
+    #: until a chunk is taken, next to nothing.
+    calls_max: int = 64
+    body_s: float = 5.0  #: a body comes with its call; so long takes a network in trouble
+    taken_s: float = 60.0  #: a chunk of 1 MiB is taken within this, or its reader resumes later
 
 
 class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
@@ -62,9 +70,7 @@ class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
         who: str,
         open_methods: frozenset[str],
         elsewhere: frozenset[str],
-        calls_max: int,
-        body_s: float = BODY_S,
-        taken_s: float = TAKEN_S,
+        bounds: Bounds,
     ) -> None:
         """`who` listens here, as people read it. What methods `elsewhere` do doesn't show how this server
         is."""
@@ -73,10 +79,9 @@ class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
         self._vitals = vitals
         self._who = who
         self._open = open_methods
-        self._calls_max = calls_max
-        self._peer_max = max(1, calls_max // 2)
-        self._body_s, self._taken_s = body_s, taken_s
-        self._watchdog = Watchdog(min(body_s, taken_s))
+        self._bounds = bounds
+        self._peer_max = max(1, bounds.calls_max // 2)
+        self._watchdog = Watchdog(min(bounds.body_s, bounds.taken_s))
         self._door = ThreadPoolExecutor(_DOOR_THREADS, thread_name_prefix="mrq-door")
         self._lock = threading.Lock()
         self._calls = 0
@@ -100,7 +105,7 @@ class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
         if handler is None:
             return None
         with self._lock:
-            if self._calls >= self._calls_max:
+            if self._calls >= self._bounds.calls_max:
                 return self._turn_away(grpc.StatusCode.RESOURCE_EXHAUSTED, _BUSY)
             self._calls += 1
         if handler.request_streaming:
@@ -178,7 +183,7 @@ class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
         """A method with a stream of requests: each must come as soon as a body."""
 
         def coming(requests: Iterator[Any], context: Any) -> Iterator[Any]:
-            with self._watchdog.over(context, self._body_s) as watched:
+            with self._watchdog.over(context, self._bounds.body_s) as watched:
                 while True:
                     watched.waits()
                     request = next(requests, None)
@@ -224,7 +229,7 @@ class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
 
     def _body(self, requests: Iterator[bytes], context: Any, ticket: Ticket) -> bytes:
         """The body that was signed. Aborts where it is another; the call is ended where none comes."""
-        with self._watchdog.over(context, self._body_s) as watched:
+        with self._watchdog.over(context, self._bounds.body_s) as watched:
             watched.waits()
             raw = next(requests, None)
         if raw is None:
@@ -237,7 +242,7 @@ class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
 
     def _taken(self, answers: Iterator[Any], context: Any) -> Iterator[Any]:
         """Answers, each of which must be taken in time."""
-        with self._watchdog.over(context, self._taken_s) as watched:
+        with self._watchdog.over(context, self._bounds.taken_s) as watched:
             while True:
                 with self._vitals.working():
                     answer = next(answers, _END)

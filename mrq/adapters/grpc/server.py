@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mrq.adapters.grpc import options, vitals
 from mrq.adapters.grpc.auth import PROTOCOL, Verifier, proof
-from mrq.adapters.grpc.guard import BODY_S, TAKEN_S, Guard
+from mrq.adapters.grpc.guard import Bounds, Guard
 from mrq.adapters.grpc.outputs import Asked, JobOutputs, Outputs
 from mrq.adapters.grpc.own import Own
 from mrq.core.paths import probe_path
@@ -25,10 +25,7 @@ from grpc_reflection.v1alpha import reflection
 
 from mrq.proto import files_pb2 as pb
 
-#: Calls at once, each with a thread; what is above is told "busy". A thread costs a call that waits, for its
-#: body or until a chunk is taken, next to nothing.
-_CALLS_MAX: Final = 64
-#: Of them, those that read from the disk at once, and how long another waits for its turn: that is a disk
+#: Calls that read from the disk at once, and how long another waits for its turn: that is a disk
 #: that hangs.
 _READS_MAX: Final = 8
 _READ_WAIT_S: Final = 30.0
@@ -37,6 +34,7 @@ _NONCE: Final = (16, 64)
 #: many threads, and no more.
 _LOOKS_MAX: Final = 2
 _LOOK_WAIT_S: Final = 0.5
+_BOUNDS: Final = Bounds()
 
 
 class FileServer:
@@ -52,16 +50,13 @@ class FileServer:
         bind: str = "127.0.0.1:0",
         key: bytes | None = None,
         insecure: bool = False,
-        calls_max: int = _CALLS_MAX,
-        body_s: float = BODY_S,
-        taken_s: float = TAKEN_S,
+        bounds: Bounds = _BOUNDS,
     ) -> None:
         """Bind. Raises UsageError for an address beyond this host without a key, unless `insecure`, and
-        OperatorError where it can't be bound. A call's body must come within `body_s`, and each chunk be
-        taken within `taken_s`."""
+        OperatorError where it can't be bound."""
         host = check_bind(bind, key, insecure)
         self._outputs = Outputs(root)
-        self._pool = ThreadPoolExecutor(calls_max, thread_name_prefix="mrq-serve")
+        self._pool = ThreadPoolExecutor(bounds.calls_max, thread_name_prefix="mrq-serve")
         self._vitals = vitals.Vitals()
         self._guard = Guard(
             Verifier(key, (worker, boot)),
@@ -69,9 +64,7 @@ class FileServer:
             who=f"{worker} (boot {boot})",
             open_methods=frozenset((vitals.CHECK,)),
             elsewhere=frozenset((options.DIAL, options.SEES)),
-            calls_max=calls_max,
-            body_s=body_s,
-            taken_s=taken_s,
+            bounds=bounds,
         )
         self._server = grpc.server(
             self._pool,

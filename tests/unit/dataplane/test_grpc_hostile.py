@@ -23,6 +23,7 @@ from mrq.adapters.grpc import auth, options, own, vitals
 from mrq.adapters.grpc import server as server_module
 from mrq.adapters.grpc.auth import PROTOCOL, Refusal, Ticket, Verifier, sign
 from mrq.adapters.grpc.client import GrpcPeers, dial_back
+from mrq.adapters.grpc.guard import Bounds
 from mrq.adapters.grpc.server import FileServer
 from mrq.core.model import MapLocation
 from mrq.errors import OperatorError, PeerUnreachableError
@@ -42,7 +43,11 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(root: Path) -> Iterator[FileServer]:
     made = FileServer(
-        root=str(root), worker="w1", boot="b1", key=KEY, calls_max=CALLS, body_s=0.5, taken_s=0.5
+        root=str(root),
+        worker="w1",
+        boot="b1",
+        key=KEY,
+        bounds=Bounds(calls_max=CALLS, body_s=0.5, taken_s=0.5),
     )
     made.start()
     yield made

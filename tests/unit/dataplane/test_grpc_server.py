@@ -24,6 +24,7 @@ from outputs_rig import JOB, output, path_of
 from mrq.adapters.grpc import options, vitals
 from mrq.adapters.grpc.auth import sign
 from mrq.adapters.grpc.client import GrpcPeers, dial_back, sees
+from mrq.adapters.grpc.guard import Bounds
 from mrq.adapters.grpc.server import FileServer
 from mrq.core.model import MapLocation
 from mrq.core.paths import probe_path
@@ -350,7 +351,7 @@ def test_a_server_without_the_key_proves_nothing(root: Path) -> None:
 
 def test_busy_is_waited_for(root: Path) -> None:
     location = output(root, sizes=(20 << 20,))
-    server = FileServer(root=str(root), worker="w1", boot="b1", calls_max=1)
+    server = FileServer(root=str(root), worker="w1", boot="b1", bounds=Bounds(calls_max=1))
     server.start()
     slow = GrpcPeers(lambda w, b: server.address, retry_s=())
     quick = GrpcPeers(lambda w, b: server.address, retry_s=())
