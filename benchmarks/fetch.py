@@ -39,6 +39,7 @@ from mrq.ports import Batch, Fence
 from mrq.shuffle.block import Frame
 from mrq.shuffle.mapfile import MapFileWriter, MapHeader
 from mrq.worker import gather
+from mrq.worker.dataplane.messages import Hello
 from mrq.worker.dataplane.plane import DataPlane
 
 JOB = "bench"
@@ -164,9 +165,8 @@ class Rig:
         self.folder = folder
         self.planes = []
         for worker in ("w1", "w2"):
-            plane = DataPlane(
-                root=str(folder / worker), worker=worker, boot=worker, store=self.store, key=KEY
-            )
+            hello = Hello(root=str(folder / worker), worker=worker, boot=worker, key=KEY)
+            plane = DataPlane(hello=hello, store=self.store)
             plane.attach(self._hear)
             slots = Slots(map=1, reduce=1, total=1)
             self.store.beat(Beat(worker=worker, boot=worker, seq=1, slots=slots, address=plane.start()))

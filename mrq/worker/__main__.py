@@ -20,6 +20,8 @@ from mrq.errors import UsageError
 from mrq.worker.home import Home, ended_beside, sweep_dead
 
 if TYPE_CHECKING:
+    from mrq.adapters.rabbitmq import RabbitBroker
+    from mrq.core.model import Slots
     from mrq.profile import Profile
 
 
@@ -59,15 +61,15 @@ def _run(profile: Profile, say: Callable[[str], None]) -> int:
 
 def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]) -> int:
     """Connect, and work until the end."""
-    from mrq.adapters import rabbitmq, redis
+    from mrq.adapters import redis
     from mrq.adapters.memory import SystemClock
-    from mrq.io import disk
-    from mrq.worker import about, debug, hints, quota
+    from mrq.worker import about, debug, hints
+    from mrq.worker.dataplane.messages import Hello
     from mrq.worker.dataplane.plane import DataPlane
     from mrq.worker.service import Links, Service, Settings, wait_for_silence
 
     switch = debug.parse(os.environ)
-    amqp, state = profile.services()
+    _, state = profile.services()
     found = hints.find(home.path, memory=profile.memory_limit)
     slots = hints.slots(found, maps=profile.map_slots, reduces=profile.reduce_slots)
     clock = SystemClock()
@@ -77,34 +79,23 @@ def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]
         store = redis.RedisWorkerStore(connection)
         stack.callback(store.close)
         wait_for_silence(store, home, worker, wait_s=profile.timeout_s, clock=clock, say=say)
-        page = ""
-        if profile.disk_quota is not None:
-            with disk.naming(home.path):
-                page = quota.create(home.path, profile.disk_quota, slots)
-        plane = DataPlane(
+        page = _quota_page(profile, home, slots)
+        hello = Hello(
             root=home.path,
             worker=worker,
             boot=home.boot,
-            store=store,
             bind=profile.listen,
             key=profile.secret_key(),
             insecure=profile.insecure,
             quota=page,
-            log=say,
         )
+        plane = DataPlane(hello=hello, store=store, log=say)
         address = advertised(profile.advertise, plane.start())
         stack.callback(plane.close)
         if plane.pid is not None:
             home.note_child(plane.pid)
         notify: list[Callable[[str | None], None]] = [lambda line: say(line) if line else None]
-        broker = rabbitmq.connect(
-            amqp.full(),
-            keys=rabbitmq.Keys(current=profile.key_id, secrets=profile.keys),
-            prefix=profile.prefix,
-            timeout_s=profile.timeout_s,
-            notify=lambda line: notify[-1](line),
-            name=f"mrq worker {worker}",
-        )
+        broker = _broker(profile, worker, lambda line: notify[-1](line))
         stack.callback(broker.close)
         blobs = redis.RedisBlobs(connection, bytes_max=profile.blob_bytes_max)
         service = Service(
@@ -137,6 +128,32 @@ def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]
         code = service.run()
         say("ended")
         return code
+
+
+def _quota_page(profile: Profile, home: Home, slots: Slots) -> str:
+    """The path of the page of the disk's quota, made anew; "" without a quota. Raises OperatorError."""
+    from mrq.io import disk
+    from mrq.worker import quota
+
+    if profile.disk_quota is None:
+        return ""
+    with disk.naming(home.path):
+        return quota.create(home.path, profile.disk_quota, slots)
+
+
+def _broker(profile: Profile, worker: str, notify: Callable[[str | None], None]) -> RabbitBroker:
+    """Connects to RabbitMQ. Raises OperatorError."""
+    from mrq.adapters import rabbitmq
+
+    amqp, _ = profile.services()
+    return rabbitmq.connect(
+        amqp.full(),
+        keys=rabbitmq.Keys(current=profile.key_id, secrets=profile.keys),
+        prefix=profile.prefix,
+        timeout_s=profile.timeout_s,
+        notify=notify,
+        name=f"mrq worker {worker}",
+    )
 
 
 def advertised(advertise: str | None, bound: str) -> str:

@@ -29,6 +29,7 @@ from mrq.shuffle.gathered import GatheredFile
 from mrq.shuffle.mapfile import MapFile, MapFileWriter, MapHeader
 from mrq.worker import gather
 from mrq.worker.dataplane import plane as plane_module
+from mrq.worker.dataplane.messages import Hello
 from mrq.worker.dataplane.plane import DataPlane
 from mrq.worker.order import MapSource
 
@@ -88,21 +89,19 @@ class Cluster:
         return Fence(incarnation=1, epoch=1, owner="o", seq=self.seq)
 
     def start(self, worker: str, **changes: Any) -> DataPlane:
-        arguments: dict[str, Any] = {
+        said: dict[str, Any] = {
             "root": str(self.root(worker)),
             "worker": worker,
             "boot": f"{worker}b",
-            "store": self.store,
             "key": KEY,
-            "log": self.said.append,
             **changes,
         }
-        plane = DataPlane(**arguments)
+        plane = DataPlane(hello=Hello(**said), store=self.store, log=self.said.append)
         self.inboxes[worker] = Inbox()
         plane.attach(self.inboxes[worker])
         address = plane.start()
         self.planes[worker] = plane
-        boot = arguments["boot"]
+        boot = said["boot"]
         self.store.beat(Beat(worker=worker, boot=boot, seq=1, slots=SLOTS, address=address))
         return plane
 
@@ -348,15 +347,14 @@ def test_leftovers_of_an_earlier_life_are_swept(cluster: Cluster) -> None:
 
 
 def test_what_cant_be_bound_is_said_at_start(cluster: Cluster) -> None:
-    address = cluster.start("w1")._hello["bind"]
+    address = cluster.start("w1")._hello.bind
     for bind, key, error, words in (
         (address, KEY, OperatorError, "can't listen"),
         ("0.0.0.0:0", None, UsageError, "without a cluster key"),
         ("nonsense", KEY, UsageError, "HOST:PORT"),
     ):
-        plane = DataPlane(
-            root=str(cluster.root("w2")), worker="w2", boot="b", store=cluster.store, bind=bind, key=key
-        )
+        hello = Hello(root=str(cluster.root("w2")), worker="w2", boot="b", bind=bind, key=key)
+        plane = DataPlane(hello=hello, store=cluster.store)
         with pytest.raises(error, match=words):
             plane.start()
         plane.close()
@@ -367,8 +365,9 @@ def test_it_dies_with_its_parent_even_when_it_is_stopped(tmp_path: Path) -> None
         f"""
         import sys, time
         from mrq.adapters.memory import MemoryStore
+        from mrq.worker.dataplane.messages import Hello
         from mrq.worker.dataplane.plane import DataPlane
-        plane = DataPlane(root={str(tmp_path)!r}, worker="w", boot="b", store=MemoryStore())
+        plane = DataPlane(hello=Hello(root={str(tmp_path)!r}, worker="w", boot="b"), store=MemoryStore())
         plane.start()
         print(plane.pid, flush=True)
         time.sleep(60)
@@ -430,7 +429,7 @@ def test_calls_that_are_half_open_hold_up_no_reduce(cluster: Cluster) -> None:
     cluster.start("w1")
     cluster.start("w2")
     cluster.hide("w1")
-    address = cluster.planes["w1"]._hello["bind"]
+    address = cluster.planes["w1"]._hello.bind
     over = threading.Event()
 
     def never() -> Iterator[bytes]:
@@ -454,7 +453,7 @@ def test_calls_that_are_half_open_hold_up_no_reduce(cluster: Cluster) -> None:
 
 def test_workers_that_are_started_again_on_each_others_ports_lose_no_fetch(cluster: Cluster) -> None:
     cluster.start("reader")
-    ports = {worker: cluster.start(worker)._hello["bind"] for worker in ("w1", "w2")}
+    ports = {worker: cluster.start(worker)._hello.bind for worker in ("w1", "w2")}
     done = 0
     for life in range(3):
         for worker in ports:

@@ -7,14 +7,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from typing import Final, NoReturn
 
 from mrq.adapters.grpc import FileServer, GrpcPeers
 from mrq.errors import MrqError
 from mrq.worker import lifeline, protocol
 from mrq.worker.dataplane import messages
-from mrq.worker.dataplane.process import Addresses, Process
+from mrq.worker.dataplane.process import Addresses, Pipe, Process
 from mrq.worker.quota import DATA_PLANE, Page
 
 #: A thread that has bytes to pass on must not wait 5 ms for one that computes.
@@ -39,39 +38,38 @@ def _serve(read: int, write: int, life: int, by_prctl: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's to decide about
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    hello = protocol.read_frame(read)
-    if hello is None:
+    pipe = Pipe(read, write)
+    message = pipe.read()
+    if message is None:
         return
+    hello = messages.read_hello(message)
     addresses = Addresses()
     try:
         server = FileServer(
-            root=hello["root"],
-            worker=hello["worker"],
-            boot=hello["boot"],
-            sentinel=hello["sentinel"],
-            bind=hello["bind"],
-            key=hello["key"],
-            insecure=hello["insecure"],
+            root=hello.root,
+            worker=hello.worker,
+            boot=hello.boot,
+            sentinel=hello.sentinel,
+            bind=hello.bind,
+            key=hello.key,
+            insecure=hello.insecure,
         )
     except MrqError as exc:
         refused = {"op": messages.REFUSED, "error": type(exc).__name__, "message": str(exc)}
         protocol.write_frame(write, refused)
         return
     server.start()
-    mistaken: list[Callable[[str, str], None]] = []
-    peers = GrpcPeers(addresses.of, key=hello["key"], mistaken=lambda worker, boot: mistaken[0](worker, boot))
+    peers = GrpcPeers(addresses.of, key=hello.key, mistaken=pipe.mistaken)
     process = Process(
-        read=read,
-        write=write,
-        root=hello["root"],
-        worker=hello["worker"],
+        pipe=pipe,
+        root=hello.root,
+        worker=hello.worker,
         server=server,
         peers=peers,
         addresses=addresses,
-        quota=Page(hello["quota"], DATA_PLANE).share(maps=False) if hello["quota"] else None,
+        quota=Page(hello.quota, DATA_PLANE).share(maps=False) if hello.quota else None,
         tidy=peers.tidy,
     )
-    mistaken.append(process.mistaken)
     gc.freeze()  # what was imported: a full collection would take 15 ms more, and hold up every stream
     process.serve()
 

@@ -7,7 +7,7 @@ import os
 import select
 import subprocess
 import time
-from typing import Any, Final
+from typing import Final
 
 from mrq import errors
 from mrq.errors import MrqError, OperatorError
@@ -30,11 +30,11 @@ _ENVIRONMENT: Final = {
 }
 
 
-def spawn(hello: dict[str, Any]) -> Child:
+def spawn(hello: messages.Hello) -> Child:
     """Start one; returns before it is ready. Raises OSError."""
     child = start(_MODULE, {**_ENVIRONMENT, **os.environ}, stdout=subprocess.DEVNULL, stderr=None)
     try:
-        protocol.write_frame(child.write, {"op": messages.HELLO, **hello})
+        protocol.write_frame(child.write, messages.hello(hello))
     except BaseException:
         end(child)
         raise

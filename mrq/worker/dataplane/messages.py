@@ -15,6 +15,7 @@ From it: `ready` (address) or `refused` (error, message) once, then
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from mrq.core import wire
@@ -39,6 +40,30 @@ MISTAKEN: Final = "mistaken"
 _LOCATIONS_MAX: Final = 5000
 
 Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """Who a data plane is, what it serves and where."""
+
+    root: str  #: the worker's folder, its own under lock
+    worker: str
+    boot: str
+    bind: str = "127.0.0.1:0"  #: beyond this host it needs a key, unless `insecure`
+    key: bytes | None = field(default=None, repr=False)
+    insecure: bool = False
+    quota: str = ""  #: the path of the page of the disk's quota, if there is one
+    sentinel: str = ""  #: what the file `sentinel` in the root holds
+
+
+def hello(said: Hello) -> Message:
+    """The first frame."""
+    return {"op": HELLO, **asdict(said)}
+
+
+def read_hello(message: Message) -> Hello:
+    """Raises KeyError, TypeError for what isn't one."""
+    return Hello(**{name: message[name] for name in Hello.__dataclass_fields__})
 
 
 def locations(

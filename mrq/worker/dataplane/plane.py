@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from mrq.core import paths
 from mrq.core.model import ErrorReport, MapLocation, Outcome, Status
@@ -83,31 +83,15 @@ class DataPlane:
 
     def __init__(
         self,
-        *,
-        root: str,
-        worker: str,
-        boot: str,
+        hello: messages.Hello,
         store: WorkerStore,
-        bind: str = "127.0.0.1:0",
-        key: bytes | None = None,
-        insecure: bool = False,
-        quota: str = "",
         log: Callable[[str], None] = _say,
     ) -> None:
-        """`root` is the worker's folder, its own under lock. `bind` beyond this host needs a key, unless
-        `insecure`. `quota` is the path of the page of the disk's quota, if there is one."""
+        """`hello` is for the process; the sentinel in it is written by `start`."""
         self._log = log
-        self._root = root
+        self._root = hello.root
         self._store = store
-        self._hello: dict[str, Any] = {
-            "root": root,
-            "worker": worker,
-            "boot": boot,
-            "bind": bind,
-            "key": key,
-            "insecure": insecure,
-            "quota": quota,
-        }
+        self._hello = hello
         self._sink: Callable[[object], None] = lambda event: None
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake_fd = -1
@@ -140,7 +124,7 @@ class DataPlane:
         """
         with disk.naming(self._root):
             os.makedirs(self._root, mode=0o700, exist_ok=True)
-        self._hello["sentinel"] = write_sentinel(self._root)
+        self._hello = replace(self._hello, sentinel=write_sentinel(self._root))
         self._sweep()
         try:
             child = spawn(self._hello)
@@ -151,7 +135,7 @@ class DataPlane:
         except BaseException:
             end(child)
             raise
-        self._hello["bind"] = address  # the same one for those that follow
+        self._hello = replace(self._hello, bind=address)  # the same one for those that follow
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._woken)
         self._adopt(child)

@@ -36,6 +36,28 @@ class Server(Protocol):
         ...
 
 
+class Pipe:
+    """To and from the agent. One thread reads; `tell` may come from any."""
+
+    def __init__(self, read: int, write: int) -> None:
+        self._read = read
+        self._write = write
+        self._writing = threading.Lock()
+
+    def read(self) -> messages.Message | None:
+        """The next message; None at the end. Raises ProtocolError, OSError."""
+        return protocol.read_frame(self._read)
+
+    def tell(self, message: messages.Message) -> None:
+        """Say something to the agent, if it is there: else `read` ends too."""
+        with self._writing, contextlib.suppress(BrokenPipeError):
+            protocol.write_frame(self._write, message)
+
+    def mistaken(self, worker: str, boot: str) -> None:
+        """Somebody else listens at a peer's address: ask again for it."""
+        self.tell({"op": messages.MISTAKEN, "worker": worker, "boot": boot})
+
+
 class Addresses:
     """Where peers listen, as the agent has told. Thread-safe."""
 
@@ -57,8 +79,7 @@ class Process:
     def __init__(
         self,
         *,
-        read: int,
-        write: int,
+        pipe: Pipe,
         root: str,
         worker: str,
         server: Server,
@@ -70,9 +91,7 @@ class Process:
         """`tidy` is called now and then: what peers no longer need is let go of."""
         self._tidy = tidy
         self._quota = quota
-        self._read = read
-        self._write = write
-        self._writing = threading.Lock()
+        self._pipe = pipe
         self._root = root
         self._server = server
         self._peers = peers
@@ -84,28 +103,20 @@ class Process:
 
     def serve(self) -> None:
         """Until the pipe ends. Raises ProtocolError, OSError when the agent is gone or isn't one."""
-        self._tell({"op": messages.READY, "address": self._server.address})
+        self._pipe.tell({"op": messages.READY, "address": self._server.address})
         threading.Thread(target=self._say_how_it_is, name="mrq-alive", daemon=True).start()
         while True:
-            message = protocol.read_frame(self._read)
+            message = self._pipe.read()
             if message is None:
                 return
             self._hear(message)
 
-    def mistaken(self, worker: str, boot: str) -> None:
-        """Somebody else listens at a peer's address: ask again for it. From any thread."""
-        self._tell({"op": messages.MISTAKEN, "worker": worker, "boot": boot})
-
     def _say_how_it_is(self) -> None:
         """Again and again, as long as this process lives: silence tells, too."""
         while True:
-            self._tell({"op": messages.ALIVE, "trouble": self._server.check()})
+            self._pipe.tell({"op": messages.ALIVE, "trouble": self._server.check()})
             self._tidy()
             time.sleep(_ALIVE_S)
-
-    def _tell(self, message: messages.Message) -> None:
-        with self._writing, contextlib.suppress(BrokenPipeError):  # then `serve` ends too
-            protocol.write_frame(self._write, message)
 
     def _hear(self, message: messages.Message) -> None:
         match message["op"]:
@@ -145,7 +156,7 @@ class Process:
             peers=self._peers,
             places=self._places,
             budget=self._budget,
-            tell=self._tell,
+            tell=self._pipe.tell,
             quota=self._quota,
         )
         self._gatherings[token] = job, gathering
