@@ -275,11 +275,12 @@ class LocalLeader:
     def _start(self) -> Leadership:
         from mrq.adapters.memory import SystemClock
         from mrq.adapters.memory_leading import MemoryBlobs
+        from mrq.core.agent_words import AgentConfig
         from mrq.master.leadership import Leadership
         from mrq.servers.memory.kept import KeptStore
         from mrq.servers.memory.servers import MemoryServers
         from mrq.worker import debug
-        from mrq.worker.agent_loop import AgentLoop
+        from mrq.worker.agent_loop import AgentLoop, Links, Storage
 
         clock, blobs = SystemClock(), MemoryBlobs()
         self._store = KeptStore(
@@ -293,18 +294,19 @@ class LocalLeader:
         leadership = Leadership(servers, servers.broker(), self, self._settings(clock), epoch=1)
         broker = servers.broker()
         self._agent = AgentLoop(
-            worker=_WORKER,
-            boot=self._boot,
-            slots=Slots(map=self.executors, reduce=self.executors, total=self.executors),
-            broker=broker,
-            store=self._store,
+            config=AgentConfig(
+                worker=_WORKER,
+                boot=self._boot,
+                slots=Slots(map=self.executors, reduce=self.executors, total=self.executors),
+                beat_interval_s=config.EMBEDDED_BEAT_INTERVAL_S,
+            ),
+            links=Links(broker=broker, store=self._store, threaded=False),
+            storage=Storage(
+                root=self._private.root, code_root=f"{self._private.path}/code", makes_folders=False
+            ),
             clock=clock,
-            root=self._private.root,
-            code_root=f"{self._private.path}/code",
             pool=self._pool,
-            beat_interval_s=config.EMBEDDED_BEAT_INTERVAL_S,
             debug=debug.parse(os.environ),
-            makes_folders=False,
             crashed=leadership.master.fail,
         )
         broker.attach(worker=self._agent.sink)

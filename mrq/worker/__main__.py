@@ -64,9 +64,10 @@ def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]
     from mrq.adapters import redis
     from mrq.adapters.memory import SystemClock
     from mrq.worker import about, debug, hints
+    from mrq.worker.agent_loop import Links
     from mrq.worker.dataplane.messages import Hello
     from mrq.worker.dataplane.plane import DataPlane
-    from mrq.worker.service import Links, Service, Settings, wait_for_silence
+    from mrq.worker.service import Service, Settings, wait_for_silence
 
     switch = debug.parse(os.environ)
     _, state = profile.services()

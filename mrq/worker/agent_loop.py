@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Final
 
 from mrq import config as bounds
 from mrq.core import agent as a
-from mrq.core.model import Outcome, Slots
+from mrq.core.model import Outcome
 from mrq.core.refs import Kind
 from mrq.errors import InternalError, MrqError
 from mrq.ports import Blobs, Broker, Clock, WorkerStore
 from mrq.worker import logs
 from mrq.worker.attempts import Progress
-from mrq.worker.calls import CallerDied, Calls, Looked
+from mrq.worker.calls import CallerDied, Calls, Looked, ThreadedCalls
 from mrq.worker.code_cache import CodeCache
 from mrq.worker.debug import DebugSwitch
 from mrq.worker.files import JobFiles
@@ -65,62 +65,64 @@ class _Post:
 _OURS: Final = (_Forget, _Post, Looked, Gathering, Gathered, GatherFailed, CallerDied)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """What connects a worker with its cluster; closed by whoever made them, the broker by the loop."""
+
+    broker: Broker
+    store: WorkerStore
+    threaded: bool = True  #: the store may be slow or away; False: it answers at once, on the loop's thread
+    #: For logs, on order; where there are blobs, those of attempts that went well stay while their job runs.
+    blobs: Blobs | None = None
+    gatherer: DataPlane | None = None  #: None: reduces read map outputs where they lie
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """Where a worker keeps its files."""
+
+    root: str  #: the folder of all temporary data (`config.temp_root`)
+    code_root: str | None = None  #: of its own for jobs' code, removed at the end; None: in `root`
+    #: Moves a folder out of the way and says where to: it is then deleted as an errand. None: at once.
+    put_aside: Callable[[str], str | None] | None = None
+    quota: str = ""  #: the path of the page of the disk's quota (`worker.quota`), "" without one
+    #: False: a job's folder is its engine's to make, and a job without one is over.
+    makes_folders: bool = True
+
+
 class AgentLoop:
     """One worker. Make it, give `sink` to the adapters, `run` it on a thread of its own, `stop` it.
 
-    `root` is the folder of all temporary data (`config.temp_root`), `code_root` one of its own for jobs' code
-    (default: in `root`), removed at the end. `crashed` is called, on the loop's
-    thread, if the loop dies of a bug: whoever waits for its work must be told.
+    `crashed` is called, on the loop's thread, if the loop dies of a bug: whoever waits for its work must be
+    told.
     """
 
     def __init__(
         self,
         *,
-        worker: str,
-        boot: str,
-        slots: Slots,
-        broker: Broker,
-        store: WorkerStore,
+        config: a.AgentConfig,
+        links: Links,
+        storage: Storage,
         clock: Clock,
-        root: str,
-        code_root: str | None = None,
         pool: Pool | None = None,
-        calls: Calls | None = None,
-        gatherer: DataPlane | None = None,
-        blobs: Blobs | None = None,
-        put_aside: Callable[[str], str | None] | None = None,
-        quota: str = "",
         watcher: Service | None = None,
-        beat_interval_s: float = 1.0,
-        config: a.AgentConfig | None = None,
         debug: DebugSwitch | None = None,
-        makes_folders: bool = True,
         crashed: Callable[[BaseException], None] | None = None,
     ) -> None:
-        """`config` replaces worker, boot, slots and beat interval where more of it is to be set. `calls` say
-        how the store is asked: by default at once, on the loop's thread. With a `gatherer` reduces gather
-        their sources before they get an executor; without one map outputs are read where they lie. With
-        `blobs` logs are put there on order, and also those of attempts that went well stay while their job
-        runs. `put_aside` moves a folder out of the way and says where to: it is then deleted as an errand.
-        `quota` is the path of the page of the disk's quota (`worker.quota`), "" without one.
-        Without `makes_folders` a job's folder is its engine's to make: a job without one is over."""
-        config = config or a.AgentConfig(
-            worker=worker, boot=boot, slots=slots, beat_interval_s=beat_interval_s
-        )
         self._machine = a.Agent(config)
-        self._worker, self._boot = config.worker, config.boot
-        self._broker = broker
-        self._calls = calls if calls is not None else Calls(store)
+        self._config = config
+        self._links = links
+        self._calls = ThreadedCalls(links.store) if links.threaded else Calls(links.store)
         self._clock = clock
         self._pool = pool if pool is not None else Pool()
-        self._codes = CodeCache(code_root or f"{root}/code", dropped=self._pool.drop)
-        self._store, self._blobs, self._put_aside = store, blobs, put_aside
-        remove = None if put_aside is None else self._remove
-        self._files = JobFiles(root=root, store=store, codes=self._codes, remove=remove, makes=makes_folders)
+        self._codes = CodeCache(storage.code_root or f"{storage.root}/code", dropped=self._pool.drop)
+        self._put_aside = storage.put_aside
+        remove, makes = None if storage.put_aside is None else self._remove, storage.makes_folders
+        self._files = JobFiles(
+            root=storage.root, store=links.store, codes=self._codes, remove=remove, makes=makes
+        )
         self._pool.limit = config.slots.total
-        self._slots = config.slots
         self._outputs: set[str] = set()  #: jobs whose map outputs may be here, for others to fetch
-        self._serves = gatherer is not None
         self._watcher = watcher
         self._crashed = crashed
         self._refill_at: float | None = None
@@ -138,23 +140,23 @@ class AgentLoop:
             progressed=self._progressed,
             ended=self._ended,
             now=clock.monotonic,
-            keep_logs=blobs is not None,
-            quota=quota,
+            keep_logs=links.blobs is not None,
+            quota=storage.quota,
             mend=self._mend,
         )
         self._starts = Starts(
             files=self._files,
             calls=self._calls,
             attempts=self._attempts,
-            gatherer=gatherer,
+            gatherer=links.gatherer,
             debug=debug,
             progressed=self._progressed,
             ended=self._ended,
         )
         # Answers that are given on the loop's own thread needn't wake it.
-        self._calls.attach(self._inbox.append if calls is None else self.sink)
-        if gatherer is not None:
-            gatherer.attach(self.sink)
+        self._calls.attach(self.sink if links.threaded else self._inbox.append)
+        if links.gatherer is not None:
+            links.gatherer.attach(self.sink)
         self._watch_at = 0.0
         self._rest_s = 0.0
         self._any_ended = False  #: since the loop last rested
@@ -331,11 +333,11 @@ class AgentLoop:
                 case a.Recall(token=token):
                     self._attempts.recall(token)
                 case a.Ack(delivery=delivery):
-                    self._broker.ack(delivery)
+                    self._links.broker.ack(delivery)
                 case a.GiveBack(delivery=delivery):
-                    self._broker.give_back(delivery)
+                    self._links.broker.give_back(delivery)
                 case a.SetCredit(kind=kind, credit=credit):
-                    self._broker.set_credit(kind, credit)
+                    self._links.broker.set_credit(kind, credit)
                 case a.SendBeat(beat=beat):
                     self._calls.beat(beat)
                 case a.DropJob(job=job):
@@ -343,7 +345,7 @@ class AgentLoop:
                 case a.UploadLog(job=job, log=log):
                     self._upload(job, log)
                 case a.Leave():
-                    self._calls.leave(self._worker, self._boot)
+                    self._calls.leave(self._config.worker, self._config.boot)
         if claims:
             self._calls.claim([claim.request for claim in claims])
         if reports:
@@ -386,7 +388,7 @@ class AgentLoop:
             self._outputs.add(job)
         else:
             self._outputs.discard(job)
-        if self._serves and before != bool(self._outputs):
+        if self._links.gatherer is not None and before != bool(self._outputs):
             self._inbox.append(a.ServingChanged(serving=bool(self._outputs)))
 
     def _remove(self, folder: str) -> None:
@@ -397,7 +399,7 @@ class AgentLoop:
 
     def _upload(self, job: str, name: str) -> None:
         """Put an attempt's log where whoever asks can read it, and say so."""
-        path, store, blobs = self._files.log_path(job, name), self._store, self._blobs
+        path, store, blobs = self._files.log_path(job, name), self._links.store, self._links.blobs
         if path is None or blobs is None:
             return
 
@@ -415,9 +417,9 @@ class AgentLoop:
     def _refill(self, now: float) -> None:
         """Replace executors that ended, once it is calm; while nothing runs also those that stay with a code
         that no job may ask for again."""
-        wanted = self._slots.total
+        wanted = self._config.slots.total
         if not len(self._attempts):
-            wanted += min(len(self._pool) - self._pool.blank, self._slots.total)
+            wanted += min(len(self._pool) - self._pool.blank, self._config.slots.total)
         if self._machine.draining or len(self._pool) >= wanted:
             self._refill_at = None
         elif self._refill_at is None:
@@ -432,7 +434,7 @@ class AgentLoop:
         self._calls.close()
         self._codes.close()
         with contextlib.suppress(MrqError):
-            self._broker.close()
+            self._links.broker.close()
         with self._lock:
             self._selector.close()
             if self._wake_fd >= 0:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mrq import health
 from mrq.core import agent as a
@@ -25,20 +25,16 @@ from mrq.core.exchange import BeatReply
 from mrq.core.model import Slots, WorkerHealth
 from mrq.core.orders import Drain, Notify, Order
 from mrq.errors import OperatorError
-from mrq.ports import Blobs, Broker, Clock, WorkerStore
+from mrq.ports import Clock, WorkerStore
 from mrq.worker import about as telling
 from mrq.worker import folders
 from mrq.worker import room as rooms
-from mrq.worker.agent_loop import AgentLoop
-from mrq.worker.calls import ThreadedCalls
+from mrq.worker.agent_loop import AgentLoop, Links, Storage
 from mrq.worker.debug import DebugSwitch
 from mrq.worker.hints import Hints
 from mrq.worker.home import Home
 from mrq.worker.pool import Pool
 from mrq.worker.quota import LOOKER, Page
-
-if TYPE_CHECKING:
-    from mrq.worker.dataplane.plane import DataPlane
 
 #: An older boot that hasn't beaten for so long is dead; as the leader has it.
 SILENT_S: Final = 15.0
@@ -58,16 +54,6 @@ EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
 #: Another boot has taken over this worker's id.
 EXIT_REPLACED: Final = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Links:
-    """What connects a worker with its cluster; closed by whoever made them."""
-
-    store: WorkerStore
-    blobs: Blobs
-    broker: Broker
-    gatherer: DataPlane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,20 +123,6 @@ class Service:
         self._said_orders: set[int] = set()
         self._over = threading.Event()
         self.loop = AgentLoop(
-            worker=settings.worker,
-            boot=home.boot,
-            slots=settings.slots,
-            broker=links.broker,
-            store=links.store,
-            clock=clock,
-            root=home.path,
-            pool=Pool(started=home.note_child),
-            calls=ThreadedCalls(links.store),
-            gatherer=links.gatherer,
-            blobs=links.blobs,
-            put_aside=home.put_aside,
-            quota=settings.quota_path,
-            watcher=self,
             config=a.AgentConfig(
                 worker=settings.worker,
                 boot=home.boot,
@@ -162,6 +134,11 @@ class Service:
                 serve_s_max=settings.drain_timeout_s,
                 handover_after_s=settings.handover_after_s,
             ),
+            links=links,
+            storage=Storage(root=home.path, put_aside=home.put_aside, quota=settings.quota_path),
+            clock=clock,
+            pool=Pool(started=home.note_child),
+            watcher=self,
             debug=settings.debug,
         )
 

@@ -21,8 +21,7 @@ from mrq.core.model import JobSpec, JobState, Outcome, Piece, Role, Slots, Split
 from mrq.core.refs import Kind, TaskRef
 from mrq.job import bundle
 from mrq.ports import Batch, DropJob, Fence, Kill, Order
-from mrq.worker.agent_loop import AgentLoop
-from mrq.worker.calls import ThreadedCalls
+from mrq.worker.agent_loop import AgentLoop, Links, Storage
 from mrq.worker.debug import DebugSwitch
 from mrq.worker.pool import Pool
 
@@ -53,18 +52,17 @@ class AgentRun:
         self.broker = MemoryBroker()
         self.pool = Pool()
         self.loop = AgentLoop(
-            worker=WORKER,
-            boot=BOOT,
-            slots=Slots(map=slots, reduce=slots, total=slots),
-            broker=self.broker,
-            store=self.store,
+            config=config
+            or AgentConfig(
+                worker=WORKER,
+                boot=BOOT,
+                slots=Slots(map=slots, reduce=slots, total=slots),
+                beat_interval_s=0.05,
+            ),
+            links=Links(broker=self.broker, store=self.store, threaded=threaded, gatherer=gatherer),
+            storage=Storage(root=str(self.root)),
             clock=SystemClock(),
-            root=str(self.root),
             pool=self.pool,
-            calls=ThreadedCalls(self.store) if threaded else None,
-            gatherer=gatherer,
-            beat_interval_s=0.05,
-            config=config,
             debug=debug,
         )
         self.broker.attach(worker=self.loop.sink)

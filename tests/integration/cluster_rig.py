@@ -26,8 +26,7 @@ from mrq.master.service import MasterService, ServiceConfig
 from mrq.master.shares import Probe
 from mrq.ports import StoredJob, WriteAnswer
 from mrq.servers.memory.servers import MemoryServers
-from mrq.worker.agent_loop import AgentLoop
-from mrq.worker.calls import ThreadedCalls
+from mrq.worker.agent_loop import AgentLoop, Links, Storage
 from mrq.worker.pool import Pool
 from mrq.worker.tasks.sampler import boundaries
 
@@ -140,15 +139,6 @@ class Cluster:
         pool, broker, store = Pool(), MemoryBroker(self.servers.queues), self.servers.store
         pool.prewarm(slots)
         loop = AgentLoop(
-            worker=name,
-            boot=os.urandom(4).hex(),
-            slots=Slots(map=slots, reduce=slots, total=slots),
-            broker=broker,
-            store=store,
-            clock=SystemClock(),
-            root=str(self.folder / "tmp"),
-            pool=pool,
-            calls=ThreadedCalls(store),
             config=AgentConfig(
                 worker=name,
                 boot=os.urandom(4).hex(),
@@ -156,6 +146,10 @@ class Cluster:
                 beat_interval_s=0.2,
                 **about,
             ),
+            links=Links(broker=broker, store=store),
+            storage=Storage(root=str(self.folder / "tmp")),
+            clock=SystemClock(),
+            pool=pool,
         )
         broker.attach(worker=loop.sink)
         store.attach(nudge=loop.nudge)

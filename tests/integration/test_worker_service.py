@@ -37,9 +37,10 @@ from mrq.errors import OperatorError
 from mrq.job import bundle
 from mrq.ports import Batch, DropJob, Fence, Order, UploadLog
 from mrq.worker import room, service
+from mrq.worker.agent_loop import Links
 from mrq.worker.hints import Hints
 from mrq.worker.home import Home
-from mrq.worker.service import EXIT_DONE, EXIT_REPLACED, Links, Service, Settings, wait_for_silence
+from mrq.worker.service import EXIT_DONE, EXIT_REPLACED, Service, Settings, wait_for_silence
 
 WORKER = "w"
 
