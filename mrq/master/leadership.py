@@ -34,7 +34,7 @@ from mrq.master.job_events import JobEvents
 from mrq.master.known_jobs import KnownJobs
 from mrq.master.leadership_settings import Overtaken, Settings
 from mrq.master.loop import Master
-from mrq.master.outbox import found_in
+from mrq.master.outbox import Outbox, found_in
 from mrq.master.shared import SharedRoot
 from mrq.master.shares import Shares
 from mrq.master.submits import Submits
@@ -72,13 +72,14 @@ class Leadership:
         self._broker = broker
         self._events = events
         self._settings = settings
+        self._dial = dial
         self._ticked = ticked
         self._epoch_s = settings.clock.time() - settings.clock.monotonic()
         store_id = self._find_store()
         self.background = self.background_work(settings.background, "mrq-background")
         self.shared = SharedRoot(settings.shared_root)
         self._machine = Machine(settings.config, wall=self._epoch_s)
-        self.master = self._loop(store_id, dial or self._take_at_its_word)
+        self.master = self._loop(store_id)
         self.shares = Shares(
             settings.probe,
             workers=lambda: self.master.look(lambda machine: machine.workers()),
@@ -114,21 +115,22 @@ class Leadership:
             raise Overtaken(f"epoch {there} came after {self.epoch}", epoch=there)
         return store_id
 
-    def _loop(self, store_id: str, dial: Callable[[c.DialWorker], None]) -> Master:
+    def _loop(self, store_id: str) -> Master:
         settings = self._settings
-        return Master(
-            machine=self._machine,
-            clock=settings.clock,
-            leadership=self,
+        out = Outbox(
+            self._machine,
             owner=settings.owner,
-            incarnation=self._incarnation,
             epoch=self.epoch,
-            state=self._backend.state,
+            incarnation=self._incarnation,
             store_id=store_id,
             put_back=lambda job: self.submits.put_back(job),
-            acting=lambda: not self.stopping.is_set() and settings.acting(),
-            fenced=self._was_fenced,
-            dial=dial,
+        )
+        return Master(
+            machine=self._machine,
+            out=out,
+            state=self._backend.state,
+            leadership=self,
+            clock=settings.clock,
             say=settings.say,
         )
 
@@ -342,12 +344,21 @@ class Leadership:
         self._ticked()
         self._events.mark_dirty()
 
-    def _was_fenced(self) -> None:
+    def acting(self) -> bool:
+        """Asked before every write: may this leadership write and publish at this moment?"""
+        return not self.stopping.is_set() and self._settings.acting()
+
+    def was_fenced(self) -> None:
+        """A later leader is there. Called once; nothing goes out any more."""
         if not self.stopping.is_set():  # what an older term of this master is told isn't news
             self._settings.fenced()
 
-    def _take_at_its_word(self, asked: c.DialWorker) -> None:
-        self.master.sink(e.WorkerReachable(worker=asked.worker, boot=asked.boot))
+    def dial(self, asked: c.DialWorker) -> None:
+        """Begin to dial a worker, or take it at its word; the verdict comes to the loop's sink."""
+        if self._dial is not None:
+            self._dial(asked)
+        else:
+            self.master.sink(e.WorkerReachable(worker=asked.worker, boot=asked.boot))
 
     def _goes_on(self, job: str) -> bool:
         return self.submits.is_planned(job) or self.views.active(job) is not None

@@ -41,36 +41,27 @@ T = TypeVar("T")
 
 #: The loop looks at the clock at least this often, whatever the machine says.
 _WAIT_S_MAX: Final = 1.0
-#: On a cluster, so often at the fences.
+#: So often at the fences.
 _LOOK_S: Final = 1.0
 
 
 class Master:
     """The leader of one engine or cluster. Make it, give `sink` to the adapters, `start` it, `stop` it.
 
-    On a cluster it is made for one term of leadership, with the store's `state`, its id and `put_back` for a
-    store that loses its data (see `Outbox`), and `acting`, which is asked before every write. A term ends by
-    `stop`, or by itself when a later leader has fenced it: `fenced` is called once, on the loop's thread, and
-    nothing goes out any more. `dial` begins to dial a worker; the verdict comes to `sink`. `say` is told what
-    people should see.
+    It is made for one leadership, which it asks and tells on its own thread, with the store's `state` for a
+    store that loses its data. It ends by `stop`, or by itself when a later leader has fenced it. `say` is
+    told what people should see.
     """
 
     def __init__(
         self,
         *,
         machine: Machine,
-        clock: Clock,
+        out: Outbox,
+        state: LeaderState,
         leadership: Leadership,
-        owner: str,
-        incarnation: int = 1,
-        epoch: int = 1,
-        state: LeaderState | None = None,
-        store_id: str = "",
-        put_back: Callable[[str], None] = lambda job: None,
-        acting: Callable[[], bool] = lambda: True,
-        fenced: Callable[[], None] = lambda: None,
-        dial: Callable[[c.DialWorker], None] = lambda command: None,
-        say: Callable[[str], None] = lambda text: None,
+        clock: Clock,
+        say: Callable[[str], None],
     ) -> None:
         self._machine = machine
         self._clock = clock
@@ -78,23 +69,12 @@ class Master:
         self._store: LeaderStore
         self._broker: Broker
         self._state = state
-        self._acting = acting
-        self._fenced = fenced
-        self._dial = dial
         self._say = say
-        self._out = Outbox(
-            machine,
-            owner=owner,
-            epoch=epoch,
-            incarnation=incarnation,
-            store_id=store_id,
-            put_back=put_back,
-        )
-        self._watched = state is not None  #: the fences are read, every second
-        self._look_at = 0.0
+        self._out = out
+        self._look_at = 0.0  #: at the fences
         self._send_at = 0.0  #: not before: something was away
         self._away = ""  #: what was said of it
-        self._epoch = epoch  #: to lead under; the outbox takes it over when it can
+        self._epoch = out.epoch  #: to lead under; the outbox takes it over when it can
         self._lost = False  #: the view is to be written back
         self._inbox: deque[object] = deque()
         self._wake = threading.Event()
@@ -133,7 +113,7 @@ class Master:
         fence = self._out.fence()
         held = Held(spec, code, fence if epoch is None else replace(fence, epoch=epoch))
         answer = self._store.begin(spec, code, held.fence)
-        if answer is WriteAnswer.FENCED or (answer is WriteAnswer.NO_STORE and self._state is not None):
+        if answer in (WriteAnswer.FENCED, WriteAnswer.NO_STORE):
             raise OperatorError(f"job {spec.job} can't be taken now ({answer.value}); submit it again")
         if answer not in (WriteAnswer.WRITTEN, WriteAnswer.ALREADY):
             raise InternalError(f"the store refused job {spec.job}: {answer.value}")
@@ -294,14 +274,14 @@ class Master:
 
     def _send(self, now: float) -> None:
         """All that was decided. What is away is tried again, what is lost is restored."""
-        due = self._watched and now >= self._look_at
-        if now < self._send_at or (self._out.empty and not due) or not self._acting():
+        due = now >= self._look_at
+        if now < self._send_at or (self._out.empty and not due) or not self._leadership.acting():
             if not self._out.empty:
                 self._send_at = max(self._send_at, now + AGAIN_S)
             return
         try:
             self._catch_up(due, now)
-            self._out.send(self._store, self._state, self._acting, self._do)
+            self._out.send(self._store, self._state, self._leadership.acting, self._do)
             if not self._out.empty:
                 self._send_at = now + AGAIN_S  # the lease ran out on the way
             if self._away:
@@ -316,11 +296,11 @@ class Master:
             self._lost, self._send_at = True, now + AGAIN_S
         except Fenced:
             self._stopping = True
-            self._fenced()
+            self._leadership.was_fenced()
 
     def _catch_up(self, due: bool, now: float) -> None:
         """Look whether the store still is what it was, and see to it."""
-        if self._watched and not self._lost:
+        if not self._lost:
             if self._epoch != self._out.epoch:
                 self._out.lead_again(self._store, self._epoch)
             elif due and not self._out.asking:
@@ -331,7 +311,6 @@ class Master:
 
     def _restore(self) -> None:
         """Write the view into a store that lost some of it."""
-        assert self._state is not None
         _, incarnation, _ = self._state.identity()
         self._say("the store has lost what was written to it: writing it back; what ran begins again")
         with self._lock:
@@ -352,7 +331,7 @@ class Master:
                 if held is not None:
                     self._leadership.ended(held.spec, said.state, said.error)
             case c.DialWorker():
-                self._dial(said)
+                self._leadership.dial(said)
             case ForgetJob():
                 self._store.forget(said.job)
             case Signal():

@@ -30,7 +30,7 @@ from mrq.core.orders import Drain, Numbered
 from mrq.core.refs import AttemptRef, Kind
 from mrq.errors import OperatorError
 from mrq.master.loop import Master
-from mrq.master.outbox import found_in
+from mrq.master.outbox import Outbox, found_in
 
 SLOTS = Slots(map=4, reduce=2, total=6)
 
@@ -82,19 +82,29 @@ class Store(MemoryStore):
         self._claims.jobs[job]["fence"][3] -= 1
 
 
-class Keeper:
-    def __init__(self) -> None:
-        self.ends: list[tuple[str, JobState, str | None]] = []
-        self.commits: list[str] = []
+class Leads:
+    """What a master asks and tells; the rig has it."""
+
+    def __init__(self, rig: Rig, owner: str) -> None:
+        self.rig, self.owner = rig, owner
+
+    def acting(self) -> bool:
+        return self.rig.may
+
+    def was_fenced(self) -> None:
+        self.rig.fenced.append(self.owner)
+
+    def dial(self, asked: c.DialWorker) -> None:
+        self.rig.dialled.append(asked)
 
     def completed(self, spec: JobSpec, event: e.AttemptReported) -> None:
         """The store has it."""
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
-        self.commits.append(spec.job)
+        self.rig.commits.append(spec.job)
 
     def ended(self, spec: JobSpec, state: JobState, error: str | None) -> None:
-        self.ends.append((spec.job, state, error))
+        self.rig.ends.append((spec.job, state, error))
 
     def stepped(self) -> None:
         """Nobody waits for steps."""
@@ -108,7 +118,8 @@ class Rig:
         self.store = Store()
         self.broker = MemoryBroker()
         self.inbox: list[Any] = []
-        self.keeper = Keeper()
+        self.ends: list[tuple[str, JobState, str | None]] = []
+        self.commits: list[str] = []
         self.said: list[str] = []
         self.fenced: list[str] = []
         self.may = True
@@ -124,16 +135,13 @@ class Rig:
     def lead(self, epoch: int) -> None:
         """A master of its own for this epoch, that takes over what is there."""
         owner = f"o{epoch}"
+        machine = Machine(MachineConfig(), wall=0.0)
         self.master = Master(
-            machine=Machine(MachineConfig(), wall=0.0),
-            clock=self.clock,
-            leadership=self.keeper,
-            owner=owner,
-            epoch=epoch,
+            machine=machine,
+            out=Outbox(machine, owner=owner, epoch=epoch, incarnation=1),
             state=self.store,
-            acting=lambda: self.may,
-            fenced=lambda: self.fenced.append(owner),
-            dial=self.dialled.append,
+            leadership=Leads(self, owner),
+            clock=self.clock,
             say=self.said.append,
         )
         master = self.master
@@ -255,7 +263,7 @@ def test_a_leader_that_is_fenced_writes_and_publishes_nothing_more_and_says_so()
     r.done(messages[0], attempt)
     assert r.fenced == ["o1"]
     assert old._stopping
-    assert r.keeper.ends == []
+    assert r.ends == []
     fence = r.store.fence("j")
     assert fence is not None
     assert fence.epoch == 9
@@ -326,7 +334,7 @@ def test_a_store_that_came_back_without_its_last_batch_is_written_back() -> None
     assert fence is not None
     assert fence.incarnation == 2
     assert r.states() == [TaskState.COMPLETED, TaskState.QUEUED]
-    assert r.keeper.ends == []
+    assert r.ends == []
 
 
 def test_a_restoring_leader_whose_store_goes_away_goes_on_where_it_was() -> None:
