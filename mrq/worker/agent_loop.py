@@ -133,16 +133,12 @@ class AgentLoop:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._woken)
         self._attempts = self._pool.attempts(
-            post=self.post,
+            loop=self,
             slots=config.slots,
             selector=self._selector,
-            began=lambda token: self._inbox.append(a.AttemptStarted(token=token)),
-            progressed=self._progressed,
-            ended=self._ended,
             now=clock.monotonic,
             keep_logs=links.blobs is not None,
             quota=storage.quota,
-            mend=self._mend,
         )
         self._starts = Starts(
             files=self._files,
@@ -150,8 +146,7 @@ class AgentLoop:
             attempts=self._attempts,
             gatherer=links.gatherer,
             debug=debug,
-            progressed=self._progressed,
-            ended=self._ended,
+            loop=self,
         )
         # Answers that are given on the loop's own thread needn't wake it.
         self._calls.attach(self.sink if links.threaded else self._inbox.append)
@@ -229,6 +224,38 @@ class AgentLoop:
             deadline_s + _STOP_SLACK_S
         ):
             self._pool.kill_all()  # the loop is held up, by a disk say: at least nothing runs on
+
+    # What `attempts` and `starts` call, on the loop's thread.
+
+    def began(self, token: str) -> None:
+        """User code has begun."""
+        self._inbox.append(a.AttemptStarted(token=token))
+
+    def ended(self, token: str, outcome: Outcome) -> None:
+        """An attempt that was started is over."""
+        self._starts.over(token)
+        self._any_ended = True
+        self._inbox.append(a.AttemptEnded(token=token, outcome=outcome))
+
+    def progressed(self, token: str, progress: Progress) -> None:
+        """How far an attempt is."""
+        self._inbox.append(
+            a.AttemptProgressed(
+                token=token,
+                fraction=progress.fraction,
+                phase=progress.phase,
+                records=progress.records,
+                bytes=progress.bytes,
+                at=progress.at,
+            )
+        )
+
+    def mend(self, job: str) -> str | None:
+        """Make a job's folders again; why that can't be, which isn't a job's affair: this worker's then."""
+        why = self._files.mend(job)
+        if why is not None and self._watcher is not None:
+            self._watcher.unfit(why)
+        return why
 
     # The loop.
 
@@ -350,30 +377,6 @@ class AgentLoop:
             self._calls.claim([claim.request for claim in claims])
         if reports:
             self._calls.report([report.report for report in reports])
-
-    def _ended(self, token: str, outcome: Outcome) -> None:
-        self._starts.over(token)
-        self._any_ended = True
-        self._inbox.append(a.AttemptEnded(token=token, outcome=outcome))
-
-    def _progressed(self, token: str, progress: Progress) -> None:
-        self._inbox.append(
-            a.AttemptProgressed(
-                token=token,
-                fraction=progress.fraction,
-                phase=progress.phase,
-                records=progress.records,
-                bytes=progress.bytes,
-                at=progress.at,
-            )
-        )
-
-    def _mend(self, job: str) -> str | None:
-        """Make a job's folders again; why that can't be, which isn't a job's affair: this worker's then."""
-        why = self._files.mend(job)
-        if why is not None and self._watcher is not None:
-            self._watcher.unfit(why)
-        return why
 
     def _drop(self, job: str) -> None:
         self._starts.forget(job)

@@ -4,9 +4,9 @@ An executor runs its attempts one after another. Where more are started than the
 others of the same code, in the executor's pipe, so that it goes on without asking. One that hasn't begun can
 be recalled, and if the executor dies another takes it over: nothing of it has happened.
 
-One thread owns it, through a selector. Each attempt that `start` takes ends in exactly one call of `ended`,
-whatever its executor does: the pipe tells outcomes, the pidfd tells deaths (the user's own children may hold
-the pipe), the progress page tells silence.
+One thread owns it, through a selector. Each attempt that `start` takes ends in exactly one call of its loop's
+`ended`, whatever its executor does: the pipe tells outcomes, the pidfd tells deaths (the user's own children
+may hold the pipe), the progress page tells silence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import signal
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mrq.core import wire
 from mrq.core.model import ErrorReport, JobSpec, Outcome, Slots, Status
@@ -30,6 +30,9 @@ from mrq.worker import exits, folders, logs, page, protocol, scratch
 from mrq.worker.debug import Fault
 from mrq.worker.order import AttemptOrder
 from mrq.worker.pool import Executor, Pool
+
+if TYPE_CHECKING:
+    from mrq.worker.agent_loop import AgentLoop
 
 #: Between asking a silent executor for its stack and killing it.
 _STACK_WAIT_S: Final = 0.3
@@ -88,34 +91,27 @@ class Progress:
 
 
 class Attempts:
-    """Everything that runs on this worker. Callbacks are called on the owner's thread."""
+    """Everything that runs on this worker, for its loop, on whose thread all happens."""
 
     def __init__(
         self,
         *,
         pool: Pool,
+        loop: AgentLoop,
         slots: Slots,
         selector: selectors.BaseSelector,
-        began: Callable[[str], None],
-        progressed: Callable[[str, Progress], None],
-        ended: Callable[[str, Outcome], None],
         now: Callable[[], float],
         keep_logs: bool = False,
         quota: str = "",
-        mend: Callable[[str], str | None] = lambda job: None,
     ) -> None:
         """`keep_logs`: also those of attempts that went well, until `forget`. `quota` is the path of the page
-        of the disk's quota (`worker.quota`), if there is one. `mend` makes a job's folders again; why it
-        couldn't."""
-        self._mend = mend
+        of the disk's quota (`worker.quota`), if there is one."""
+        self._loop = loop
         self._quota = quota
         self._now = now
         self._kept = logs.Kept() if keep_logs else None
         self._pool = pool
         self._selector = selector
-        self._began = began
-        self._progressed = progressed
-        self._ended = ended
         self._slots = slots
         self._running: dict[str, _Running] = {}  #: by token
         self._lines: list[_Line] = []
@@ -152,7 +148,7 @@ class Attempts:
         try:
             return self._scratches.make(order)
         except OSError as exc:
-            if exc.errno in _FULL or self._mend(order.spec.job) is not None:
+            if exc.errno in _FULL or self._loop.mend(order.spec.job) is not None:
                 raise
         return self._scratches.make(order)
 
@@ -229,7 +225,7 @@ class Attempts:
                     self._send(line, {"op": protocol.RECALL, "token": token})
                     del self._running[token]
                     running.view.release()
-                    self._ended(token, Outcome(status=status, started=False))
+                    self._loop.ended(token, Outcome(status=status, started=False))
                     return True
         return False
 
@@ -245,7 +241,7 @@ class Attempts:
             position = tuple(running.view)
             if position != running.position:
                 running.position, running.moved_at = position, now
-                self._progressed(running.order.attempt.token, _progress(running.order, position))
+                self._loop.progressed(running.order.attempt.token, _progress(running.order, position))
             logs.cap(running.order.log_path)
             line.executor.sample_rss()
             due = min(due, self._watch_silence(line, running, now))
@@ -357,7 +353,7 @@ class Attempts:
             case protocol.STARTED:
                 self._bad_starts = 0
                 running.began, running.moved_at = True, self._now()
-                self._began(token)
+                self._loop.began(token)
             case protocol.OUTCOME:
                 try:
                     outcome = wire.from_wire(Outcome, message["outcome"])
@@ -460,11 +456,11 @@ class Attempts:
             scratch.clean(order, keep_log=keep_log)
         if outcome.status is not Status.DONE:
             scratch.remove_output(order)
-        self._ended(order.attempt.token, outcome)
+        self._loop.ended(order.attempt.token, outcome)
 
     def mended(self, job: str, outcome: Outcome) -> Outcome:
         """Make a job's folders again, which failed an attempt; its outcome says so where that can't be."""
-        why = self._mend(job)
+        why = self._loop.mend(job)
         if why is None or outcome.error is None:
             return outcome
         said = outcome.error.message
@@ -483,7 +479,7 @@ class Attempts:
         if folder and not full:
             path = exc.filename or order.scratch
             said = f"{path}, of this worker's own folders, can't be made: {exc.strerror}"
-            self._ended(order.attempt.token, self.mended(order.spec.job, folders.outcome(said)))
+            self._loop.ended(order.attempt.token, self.mended(order.spec.job, folders.outcome(said)))
             return
         if full:
             message = str(disk.named(exc, order.scratch))
@@ -493,7 +489,7 @@ class Attempts:
         started = False if full else self.bad_start()
         status = Status.DISK_FULL if full else Status.LOST
         scratch.clean(order, keep_log=False)
-        self._ended(order.attempt.token, Outcome(status=status, error=error, started=started))
+        self._loop.ended(order.attempt.token, Outcome(status=status, error=error, started=started))
 
 
 def _progress(order: AttemptOrder, position: tuple[int, ...]) -> Progress:

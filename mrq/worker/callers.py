@@ -21,10 +21,8 @@ from mrq.worker.tasks.runner import run_attempt
 
 if TYPE_CHECKING:
     from mrq.job.base import Job
+    from mrq.worker.agent_loop import AgentLoop
     from mrq.worker.debug import Fault
-
-#: Does something on the loop's thread. From any thread.
-Post = Callable[[Callable[[], None]], None]
 
 
 class CallersPool(Pool):
@@ -36,15 +34,15 @@ class CallersPool(Pool):
         self._fresh = fresh
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._attempts: CallersAttempts
-        self._post: Post
+        self._loop: AgentLoop
 
     def prewarm(self, count: int) -> None:
         """There is nothing to start."""
 
-    def attempts(self, *, post: Post, **parts: Any) -> CallersAttempts:
+    def attempts(self, *, loop: AgentLoop, **parts: Any) -> CallersAttempts:
         """See `Pool`."""
-        self._post = post
-        self._attempts = CallersAttempts(self._waiting.put, pool=self, **parts)
+        self._loop = loop
+        self._attempts = CallersAttempts(self._waiting.put, pool=self, loop=loop, **parts)
         return self._attempts
 
     def end(self) -> None:
@@ -58,11 +56,11 @@ class CallersPool(Pool):
             if not waiting.wanted:
                 continue
             order, raised = waiting.order, list[BaseException]()
-            self._post(lambda waiting=waiting: self._attempts.begin(waiting))  # type: ignore[misc]
+            self._loop.post(lambda waiting=waiting: self._attempts.begin(waiting))  # type: ignore[misc]
             outcome = run_attempt(
                 order, self._fresh(order), page.open_page(order.page_path), raised=raised.append
             )
-            self._post(lambda waiting=waiting, outcome=outcome: self._attempts.end(waiting, outcome))  # type: ignore[misc]
+            self._loop.post(lambda waiting=waiting, outcome=outcome: self._attempts.end(waiting, outcome))  # type: ignore[misc]
             for exc in raised:
                 if order.careful or not order.spec.skip_bad_records or not isinstance(exc, Exception):
                     raise exc
@@ -107,7 +105,7 @@ class CallersAttempts(Attempts):
 
     def begin(self, waiting: _Waiting) -> None:
         """It is being worked on."""
-        self._began(waiting.order.attempt.token)
+        self._loop.began(waiting.order.attempt.token)
 
     def end(self, waiting: _Waiting, outcome: Outcome) -> None:
         """It is over."""
@@ -118,7 +116,7 @@ class CallersAttempts(Attempts):
         scratch.clean(waiting.order, keep_log=False)
         if outcome.status is not Status.DONE:
             scratch.remove_output(waiting.order)
-        self._ended(token, outcome)
+        self._loop.ended(token, outcome)
 
     def kill(self, token: str) -> None:
         """What hasn't begun doesn't; what runs can't be stopped from outside, and isn't heard any more."""

@@ -22,6 +22,7 @@ from mrq.worker import protocol, spawn
 from mrq.worker.exits import Exit
 
 if TYPE_CHECKING:
+    from mrq.worker.agent_loop import AgentLoop
     from mrq.worker.attempts import Attempts
 
 _STDERR_BYTES_MAX: Final = 4096
@@ -175,11 +176,11 @@ class Pool:
         with self._lock:
             return sum(1 for executor in self._idle if executor.code is None)
 
-    def attempts(self, *, post: Callable[[Callable[[], None]], None], **parts: Any) -> Attempts:
-        """What runs attempts here, for an agent's loop, of which `post` does something on its thread."""
+    def attempts(self, *, loop: AgentLoop, **parts: Any) -> Attempts:
+        """What runs attempts here, for an agent's loop."""
         from mrq.worker.attempts import Attempts
 
-        return Attempts(pool=self, **parts)
+        return Attempts(pool=self, loop=loop, **parts)
 
     def prewarm(self, count: int) -> None:
         """Start blank executors until there are `count` in all. Never raises: `take` will."""

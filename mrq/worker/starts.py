@@ -5,7 +5,6 @@ They hold their slot and are on the beats, but have no process yet. One thread o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from mrq.core import agent as a
@@ -21,6 +20,7 @@ from mrq.worker.gather import Gathered, GatherFailed, Gathering
 from mrq.worker.order import MapSource
 
 if TYPE_CHECKING:
+    from mrq.worker.agent_loop import AgentLoop
     from mrq.worker.dataplane.plane import DataPlane
 
 #: The phase in beats.
@@ -28,7 +28,8 @@ _SHUFFLING: Final = "shuffling"
 
 
 class Starts:
-    """Takes each Start to an executor or to an end; exactly one `ended` follows, here or from `attempts`."""
+    """Takes each Start to an executor or to an end; exactly one call of the loop's `ended` follows,
+    here or from `attempts`."""
 
     def __init__(
         self,
@@ -38,8 +39,7 @@ class Starts:
         attempts: Attempts,
         gatherer: DataPlane | None,
         debug: DebugSwitch | None,
-        progressed: Callable[[str, Progress], None],
-        ended: Callable[[str, Outcome], None],
+        loop: AgentLoop,
     ) -> None:
         """Without a gatherer reduces read map outputs where they lie."""
         self._files = files
@@ -47,8 +47,7 @@ class Starts:
         self._attempts = attempts
         self._gatherer = gatherer
         self._debug = debug
-        self._progressed = progressed
-        self._ended = ended
+        self._loop = loop
         self._tasks = 0  #: that reached an executor, for MRQ_DEBUG
         self._looking: dict[str, dict[str, a.Start]] = {}  #: by job, then token
         self._gathering: dict[str, a.Start] = {}  #: by token
@@ -185,7 +184,7 @@ class Starts:
 
     def _end(self, token: str, outcome: Outcome) -> None:
         self.over(token)
-        self._ended(token, outcome)
+        self._loop.ended(token, outcome)
 
     def _show(self, token: str, fraction: float, fetched: int) -> None:
-        self._progressed(token, Progress(fraction=fraction, phase=_SHUFFLING, records=0, bytes=fetched))
+        self._loop.progressed(token, Progress(fraction=fraction, phase=_SHUFFLING, records=0, bytes=fetched))
