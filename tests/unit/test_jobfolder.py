@@ -66,6 +66,19 @@ def test_a_damaged_spec_is_named(folder: JobFolder) -> None:
         folder.kept()
 
 
+def test_no_flipped_bit_of_a_spec_is_believed(folder: JobFolder) -> None:
+    folder.keep(Kept(spec=SPEC, sampled_for=replace(SPEC, job="count-2", code="\udcff")))
+    path = Path(folder.path, "spec")
+    data = path.read_bytes()
+    assert folder.kept().target.job == "count-2"
+    for bit in range(len(data) * 8):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises((CorruptFileError, UsageError)):  # it may read as of version 2, which is refused
+            refuse_other(folder.kept(), folder.path)
+
+
 def test_a_root_that_others_could_read_is_closed(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir(mode=0o755)

@@ -20,6 +20,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mrq.codec.checksum import crc32
 from mrq.core import paths, wire
 from mrq.core.model import JobSpec
 from mrq.errors import CorruptFileError, InputError, OperatorError, UsageError
@@ -221,6 +222,8 @@ def read_kept(path: str) -> Kept:
     """What is in a job's folder, locked or not, of this version or the one before. Raises InputError or
     CorruptFileError."""
     data = _unpack(_read(f"{path}/spec"), f"{path}/spec")
+    if data["v"] == _VERSION and data.pop("crc32", None) != crc32(wire.pack(data)):
+        raise CorruptFileError(f"{path}/spec is damaged: its checksum is another; submit the job anew")
     after = data.get("sampled_for")
     return Kept(
         spec=wire.from_wire(JobSpec, data.get("spec")),
@@ -240,10 +243,10 @@ def refuse_other(kept: Kept, path: str) -> None:
 
 
 def _packed(kept: Kept) -> bytes:
-    data = {"v": _VERSION, "spec": wire.to_wire(kept.spec)}
+    data: dict[str, Any] = {"v": _VERSION, "spec": wire.to_wire(kept.spec)}
     if kept.sampled_for is not None:
         data["sampled_for"] = wire.to_wire(kept.sampled_for)
-    return wire.pack(data)
+    return wire.pack({**data, "crc32": crc32(wire.pack(data))})
 
 
 def _read(path: str) -> bytes:
