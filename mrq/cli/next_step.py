@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mrq.errors import InternalError, Interrupted, UsageError
+from mrq.errors import CorruptFileError, InternalError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from mrq.core.model import ErrorReport
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 #: Errors of the machine, of an attempt's report.
 _MACHINE: Final = frozenset({"DiskFullError", "OperatorError", "PeerUnreachableError"})
 #: Of what the job's code gave or did, found by mrq: the same code does the same again.
-_CODE: Final = frozenset({"DataError", "JobError", "JobDefinitionError", "UsageError"})
+_CODE: Final = frozenset(
+    {"DataError", "JobError", "JobDefinitionError", "UsageError", "UsageTypeError", "UsageValueError"}
+)
 #: Of an input that is there and can't be read now; it may be once permissions or a disk are mended.
 _UNREADABLE: Final = ("can't be read: ", "reading failed: ")
 _SUBMIT: Final = "Mend the job's code and submit it again: a retry runs the code as it was."
@@ -27,6 +29,8 @@ def next_step(exc: BaseException, report: ErrorReport | None, job: str | None) -
     if isinstance(exc, InternalError):
         return "This is a bug in mrq. Please report it with the lines above."
     if job is None or isinstance(exc, UsageError | Interrupted):
+        return None
+    if report is None and isinstance(exc, CorruptFileError):  # of what was kept of the job
         return None
     go_on = f"go on from what is done, with the same code and inputs: mrq retry {job}"
     if report is None and "is nondeterministic" in str(exc):

@@ -11,7 +11,15 @@ from mrq.cli.signals import Stopped
 from mrq.cli.summary import counter_lines, summary_lines
 from mrq.client import JobFailed, Summary
 from mrq.core.model import ErrorReport
-from mrq.errors import DiskFullError, InputError, InternalError, Interrupted, OutputError, UsageError
+from mrq.errors import (
+    CorruptFileError,
+    DiskFullError,
+    InputError,
+    InternalError,
+    Interrupted,
+    OutputError,
+    UsageError,
+)
 
 
 def printed(exc, **more):
@@ -229,6 +237,7 @@ def _report(kind, message="", **more):
         (_report("InputError", "a: reading failed: Input/output error"), True, "Once it can be read"),
         (_report("DataError", "a value of type set can't be carried"), False, "Mend the job's code"),
         (_report("JobError", "self.counters was replaced"), False, "Mend the job's code"),
+        (_report("UsageTypeError", "values is a one-pass stream"), False, "Mend the job's code"),
         (_report("JobError", "too many", path="a"), True, "mrq retry j-1 --skip-bad-records N"),
         (_report("ValueError", "x", path="a"), True, "mrq retry j-1 --skip-bad-records N"),
         (
@@ -256,6 +265,11 @@ def test_a_job_that_isnt_deterministic_isnt_gone_on_with():
     failed = JobFailed("the job is nondeterministic: m-00001 and other maps came out differently", job="j-1")
     assert "Mend the job's code" in printed(failed, job="j-1")
     assert "mrq retry" not in printed(failed, job="j-1")
+
+
+def test_what_is_damaged_of_a_kept_job_isnt_gone_on_with():
+    text = printed(CorruptFileError("job j-1 can't go on: the code kept isn't what was submitted"), job="j-1")
+    assert "mrq retry" not in text
 
 
 def test_bad_records_are_counted_and_not_their_files():
