@@ -49,9 +49,19 @@ def half_done(cluster: ClusterRun, name: str) -> str:
 
 
 def masters(cluster: ClusterRun) -> tuple[str, str]:
-    """The one that leads, and the one that stands by and has never led."""
+    """The one that leads, and the one that stands by and has never led, once it has seen who leads."""
     living = [name for name, each in cluster.processes.items() if name[0] == "m" and each.poll() is None]
     leader, standby = sorted(living, key=lambda name: "leading, epoch" not in cluster.log(name))
+    # One that has never seen the lease takes an empty store's at once, as the first master of a cluster does.
+    # Each second that its loop turns it looks at the lease, and touches its pulse.
+    pulse, turns = cluster.folder / standby / "health", set[int]()
+
+    def has_looked() -> bool:
+        if pulse.exists():
+            turns.add(pulse.stat().st_mtime_ns)
+        return len(turns) > 3
+
+    cluster.until(has_looked)
     return leader, standby
 
 
