@@ -180,6 +180,8 @@ class LocalLeader:
             leadership.close()
             for job in self._store.kept():
                 self._give_up(leadership, job, remove=remove)
+        for job in list(self._handles):  # whatever kept its end from being told: nobody waits for ever
+            self._finish(job, Interrupted(f"job {job} was interrupted"))
 
     # What the leadership tells.
 

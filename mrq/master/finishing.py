@@ -20,7 +20,7 @@ from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, JobState, Limits, Purpose, TaskResult
 from mrq.core.paths import shown_id
 from mrq.core.refs import Kind, TaskRef
-from mrq.errors import InternalError, MrqError, OperatorError
+from mrq.errors import DiskFullError, InternalError, MrqError, OperatorError
 from mrq.io.idle import summarize
 from mrq.master.background import Background
 from mrq.master.job_events import JobEvents
@@ -178,6 +178,10 @@ class JobFinisher:
             try:
                 self._submits.go_on(sample, samples)
                 break
+            except DiskFullError:  # of an engine that keeps its jobs itself: waiting makes no room
+                self._abandon(self._submits.sampled_for(sample), keep=False)
+                self._forget(sample.job, drop_files=True)
+                raise
             except OperatorError:
                 if self._background.stopping.wait(_AGAIN_S) or not self._submits.is_kept(sample):
                     raise

@@ -22,7 +22,7 @@ _BY_USER: Final = "cancelled by the user"
 
 
 class KnownJobs:
-    """One leadership's. From any thread but the loop's."""
+    """One leadership's, for any thread; `taken` and `cancel` wait for the loop, so not for the loop's own."""
 
     def __init__(self, master: Master, views: Views, archive: Archive, stopping: threading.Event) -> None:
         self.archive = archive

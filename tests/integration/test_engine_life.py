@@ -22,6 +22,7 @@ from mrq.errors import DiskFullError, InternalError, Interrupted, MrqError, Usag
 from mrq.io import disk
 from mrq.master.known_jobs import KnownJobs
 from mrq.master.submits import Submits
+from mrq.servers.memory.jobfolder import JobFolder, Kept
 from mrq.servers.memory.log import JobLog
 
 WAIT_S = 30.0
@@ -290,6 +291,27 @@ def test_what_ends_a_job_may_fail_without_a_hang(
     handle = engine.start(Words(), text, str(tmp_path / "out"), reducers=2)
     with pytest.raises(mrq.JobFailed, match="/somewhere can't be written"):
         handle.result(WAIT_S)
+
+
+def test_a_disk_that_is_full_between_the_samples_and_the_job_ends_it_by_name(
+    engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = JobFolder.create
+
+    def full(root: str, kept: Kept, code: bytes) -> JobFolder:
+        if kept.spec.boundaries:
+            raise DiskFullError(f"the disk of {root} is full")
+        return create(root, kept, code)
+
+    monkeypatch.setattr(JobFolder, "create", full)
+    handle = engine.start(Ordered(), text, str(tmp_path / "out"), reducers=2)
+    with pytest.raises(DiskFullError, match=r"the disk of .* is full"):
+        handle.result(WAIT_S)
+    settle(engine)
+    assert held(engine) == [0] * 10
+    assert kept(engine) == []
+    assert not (tmp_path / ".out.mrq").exists()
+    assert len(list(engine.run(Words(), text, str(tmp_path / "other"), reducers=2))) == 3
 
 
 def test_what_interrupts_a_submit_takes_the_job_back(
