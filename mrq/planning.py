@@ -28,7 +28,7 @@ from mrq.io.disk import working_folder
 from mrq.io.formats import InputFormat, input_format, output_format
 from mrq.io.plan import Draft, DraftInput, Plan, complete
 from mrq.job import arguments, bundle, check, load, parameters, source
-from mrq.job.base import Job, defined
+from mrq.job.base import Job, defined, parameter_values
 from mrq.job.settings import Settings
 from mrq.result import Result
 
@@ -248,7 +248,7 @@ def _job_of(request: Request) -> tuple[type[Job], dict[str, Any], load.LoadedJob
         return loaded.cls, {}, loaded
     if isinstance(ref, Job):
         cls = type(ref)
-        return cls, parameters.of(ref), load.from_class(cls)
+        return cls, parameter_values(ref), load.from_class(cls)
     if not (isinstance(ref, type) and issubclass(ref, Job)):
         raise JobDefinitionError(
             f"{ref!r} is not a job: give a class that derives from mrq.Job, an instance of one, "

@@ -10,11 +10,11 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from mrq.errors import JobDefinitionError, UsageError
 from mrq.job import source
-from mrq.job.base import HOOKS, Job
+from mrq.job.base import HOOKS, METHODS, Job
 from mrq.job.builtins import BuiltIn, bottom, top
 from mrq.job.class_body import (
     Bodies,
@@ -29,18 +29,6 @@ from mrq.job.class_body import (
 )
 from mrq.job.setting_checks import nearest
 
-#: How a method begins that is written instead of what the body computes.
-_METHODS: Final[Mapping[str, str]] = {
-    "map": "def map(self, key, value):",
-    "map_split": "def map_split(self, records):",
-    "map_block": "def map_block(self, block):",
-    "combine": "def combine(self, key, values):",
-    "reduce": "def reduce(self, key, values):",
-    "partition": "def partition(self, key, n):",
-    "setup": "def setup(self):",
-    "teardown": "def teardown(self):",
-}
-
 
 def check(job: type[Job]) -> None:
     """Raise JobDefinitionError where a built-in names no parameter, or a default is there for good."""
@@ -49,7 +37,7 @@ def check(job: type[Job]) -> None:
         named, declared = reduce.parameter, job.__mrq_parameters__
         if named is not None and named not in declared:
             raise JobDefinitionError(
-                f"{_at(job)}reduce = {reduce!r}: {job.__name__} has no parameter {named!r}"
+                f"{source.at_class(job)}reduce = {reduce!r}: {job.__name__} has no parameter {named!r}"
                 f"{nearest(named, declared)}"
             )
     if job.__mrq_parameters__:
@@ -80,7 +68,7 @@ class _Check:
     def run(self) -> None:
         for body in self._bodies.values():
             self._check_built_ins(body)
-        for hook in _METHODS:
+        for hook in METHODS:
             provider = self._bodies.get(provider_of(self._job, hook) or Job)
             if provider is not None:
                 for made in provider.bound.get(hook, ()):
@@ -100,8 +88,14 @@ class _Check:
     def _check_made(self, body: Body, name: str, made: Made) -> None:
         for use in made.uses:
             self._refuse(body, name, made, use)
-        if made.chosen_by is not None:
-            self._refuse_choice(body, name, made, made.chosen_by)
+        choice = made.chosen_by
+        if choice is not None:
+            raise JobDefinitionError(
+                f"{source.place(body.file, made.statement.lineno)}: {name} is chosen by the default of the "
+                f"parameter {choice.parameter}{_through(choice)}, whatever {choice.parameter} is given: the "
+                f"body of a class runs once; write `{METHODS.get(name, 'def …(self):')}`, which asks for "
+                f"self.{choice.parameter}"
+            )
 
     def _check_read(self) -> None:
         """Refuse `limit = 2 * width` in the body where a method reads `self.limit`."""
@@ -118,7 +112,7 @@ class _Check:
                         kept.add(node.attr)  # setup makes its own
         for name, where in read.items():
             provider = self._bodies.get(provider_of(self._job, name) or Job)
-            if provider is None or name in kept or name in _METHODS or name not in provider.origin:
+            if provider is None or name in kept or name in METHODS or name not in provider.origin:
                 continue
             for made in provider.bound[name]:
                 if isinstance(made.statement, Function):
@@ -134,13 +128,14 @@ class _Check:
             has = f"the {use.parameter} of its module, and not the parameter {use.parameter}"
         whatever = f"{_through(use)}, whatever {use.parameter} is given"
         if isinstance(made.statement, Function):
+            decorators = [node for each in made.statement.decorator_list for node in evaluated(each)]
+            how = "in a decorator" if use.node in decorators else "as a default argument"
             raise JobDefinitionError(
-                f"{where}: {name} takes {has} {_default_or_decorator(made.statement, use)}{whatever}; "
-                f"use self.{use.parameter} inside instead"
+                f"{where}: {name} takes {has} {how}{whatever}; use self.{use.parameter} inside instead"
             )
         text = source.line_text(body.file, made.statement.lineno)
         if made.value is not None:
-            text = f"{name} = {source.segment_of_file(body.file, made.value)}"
+            text = f"{name} = {source.segment(body.file, made.value)}"
         raise JobDefinitionError(
             f"{where}: `{text}` has {has}{whatever}: the body of a class runs once; "
             f"write {self._instead(body, name, made, use)}"
@@ -148,25 +143,18 @@ class _Check:
 
     def _instead(self, body: Body, name: str, made: Made, use: Use) -> str:
         """What to write for what the body of the class makes."""
-        if name not in _METHODS:
+        if name not in METHODS:
             return f"`mrq.top(self.{use.parameter})(key, values)`, or bottom, in reduce where it is used"
         call = made.in_method
         if call is None or not isinstance(inspect.getattr_static(self._job, name), BuiltIn):
-            return f"`{_METHODS[name]}`, which computes it from self.{use.parameter}"
+            return f"`{METHODS[name]}`, which computes it from self.{use.parameter}"
         if not isinstance(call, ast.Call):
-            return f"`{_METHODS[name]} return ({ast.unparse(call)})(key, values)`"
+            return f"`{METHODS[name]} return ({ast.unparse(call)})(key, values)`"
         alone = len(call.args) == len(made.uses) == 1 and ast.unparse(call.args[0]) == f"self.{use.parameter}"
         if alone and meant(call.func, body.owner) in (top, bottom):
-            return f"`reduce = {_named(call, use.parameter)}`"
-        return f"`{_METHODS[name]} return {ast.unparse(call)}(key, values)`"
-
-    def _refuse_choice(self, body: Body, name: str, made: Made, use: Use) -> None:
-        where = source.place(body.file, made.statement.lineno)
-        raise JobDefinitionError(
-            f"{where}: {name} is chosen by the default of the parameter {use.parameter}{_through(use)}, "
-            f"whatever {use.parameter} is given: the body of a class runs once; write "
-            f"`{_METHODS.get(name, 'def …(self):')}`, which asks for self.{use.parameter}"
-        )
+            rest = "".join(f", {k.arg}={ast.unparse(k.value)}" for k in call.keywords)
+            return f'`reduce = {ast.unparse(call.func)}("{use.parameter}"{rest})`'
+        return f"`{METHODS[name]} return {ast.unparse(call)}(key, values)`"
 
     def _refuse_read(self, body: Body, name: str, made: Made, where: str) -> None:
         parameter = body.origin[name]
@@ -203,19 +191,3 @@ def _through(use: Use) -> str:
     """` (m is made from it)`, where the source doesn't name the parameter itself."""
     name = ast.unparse(use.node)
     return "" if name.rpartition(".")[2] == use.parameter else f" ({name} is made from it)"
-
-
-def _default_or_decorator(method: Function, use: Use) -> str:
-    decorators = [node for decorator in method.decorator_list for node in evaluated(decorator)]
-    return "in a decorator" if any(node is use.node for node in decorators) else "as a default argument"
-
-
-def _named(call: ast.Call, name: str) -> str:
-    """`mrq.top("n")` for `mrq.top(n)`."""
-    rest = "".join(f", {k.arg}={ast.unparse(k.value)}" for k in call.keywords)
-    return f'{ast.unparse(call.func)}("{name}"{rest})'
-
-
-def _at(job: type[Job]) -> str:
-    where = source.place_of_class(job)
-    return f"{where}: " if where else ""

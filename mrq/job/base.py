@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard, dataclass_transform
 
 from mrq.job.context import Task
 
@@ -19,18 +19,22 @@ if TYPE_CHECKING:
 
     from mrq.job.settings import Keywords
 
+#: Methods that the engine looks for -> the line that each should begin with.
+METHODS: Final = {
+    "map": "def map(self, key, value):",
+    "map_split": "def map_split(self, records):",
+    "map_block": "def map_block(self, block):",
+    "combine": "def combine(self, key, values):",
+    "reduce": "def reduce(self, key, values):",
+    "partition": "def partition(self, key, n):",
+    "setup": "def setup(self):",
+    "teardown": "def teardown(self):",
+}
+#: Those of which a job has one, to map with.
+MAPS: Final = ("map", "map_split", "map_block")
+
 #: Methods and built-ins that the engine looks for.
-HOOKS: Final = (
-    "map",
-    "map_split",
-    "map_block",
-    "combine",
-    "reduce",
-    "partition",
-    "setup",
-    "teardown",
-    "stages",
-)
+HOOKS: Final = (*METHODS, "stages")
 
 #: Names that can't be parameters.
 RESERVED: Final = frozenset((*HOOKS, "task", "counters"))
@@ -121,6 +125,11 @@ class Job:
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={getattr(self, name)!r}" for name in type(self).__mrq_parameters__)
         return f"{type(self).__name__}({given})"
+
+
+def is_job(value: object) -> TypeGuard[type[Job]]:
+    """Whether it is a class that derives from `Job`."""
+    return isinstance(value, type) and issubclass(value, Job) and value is not Job
 
 
 def defined(cls: type[Job], hook: str) -> bool:

@@ -6,36 +6,17 @@ import ast
 import builtins
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from mrq.core.model import cannot_skip
 from mrq.errors import JobDefinitionError
 from mrq.job import arguments, dropped, source
-from mrq.job.base import HOOKS, Job, defined
+from mrq.job.base import MAPS, METHODS, Job, defined, is_job
 from mrq.job.builtins import BuiltIn
 from mrq.job.settings import Settings, resolve
 
-#: Hook -> the line that it should begin with; its parameters are counted from here.
-_SIGNATURES: Final[Mapping[str, tuple[int, str]]] = {
-    "map": (2, "def map(self, key, value):"),
-    "map_split": (1, "def map_split(self, records):"),
-    "map_block": (1, "def map_block(self, block):"),
-    "combine": (2, "def combine(self, key, values):"),
-    "reduce": (2, "def reduce(self, key, values):"),
-    "partition": (2, "def partition(self, key, n):"),
-    "setup": (0, "def setup(self):"),
-    "teardown": (0, "def teardown(self):"),
-}
-_MAPS: Final = ("map", "map_split", "map_block")
-
-#: What users of other systems call our hooks, told only where a hook is missing.
-_ELSEWHERE: Final[Mapping[str, str]] = {
-    "mapper": "map",
-    "Map": "map",
-    "flat_map": "map",
-    "map_fn": "map",
-    "do_map": "map",
-}
+#: What users of other systems call our map, told only where it is missing.
+_ELSEWHERE: Final = ("mapper", "Map", "flat_map", "map_fn", "do_map")
 
 
 def check(cls: object, overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -47,32 +28,32 @@ def check(cls: object, overrides: Mapping[str, Any] | None = None) -> Settings:
     settings = resolve(job, overrides)
     if "__init__" in _own_names(job) or "__new__" in _own_names(job):
         raise JobDefinitionError(
-            f"{_where(job)}{job.__name__} defines __init__, but executors make the instances; annotate "
-            "parameters on the class (name: int = 3) and do the rest in `def setup(self):`"
+            f"{source.at_class(job)}{job.__name__} defines __init__, but executors make the instances; "
+            "annotate parameters on the class (name: int = 3) and do the rest in `def setup(self):`"
         )
     if inspect.isabstract(job):
         missing = ", ".join(sorted(getattr(job, "__abstractmethods__", ())))
         raise JobDefinitionError(
-            f"{_where(job)}{job.__name__} is abstract ({missing} isn't defined); "
+            f"{source.at_class(job)}{job.__name__} is abstract ({missing} isn't defined); "
             "name a class that derives from it"
         )
     if defined(job, "stages"):
         raise JobDefinitionError(
-            f"{_where(job)}{job.__name__} defines stages, which come in a later version of mrq; "
+            f"{source.at_class(job)}{job.__name__} defines stages, which come in a later version of mrq; "
             "until then run one job after the other"
         )
     _check_map(job)
     _check_reduce(job, settings)
-    for hook, (wanted, line) in _SIGNATURES.items():
+    for hook, line in METHODS.items():
         if defined(job, hook) and not isinstance(getattr(job, hook), BuiltIn):
-            _check_method(job, hook, wanted, line)
+            _check_method(job, hook, line)
     for hook in ("combine", "reduce"):
         if defined(job, hook):
             _check_no_key(job, hook)
     dropped.check(job)
     arguments.check(job)
     if settings.skip_bad_records and defined(job, "map_split"):
-        raise JobDefinitionError(_at(getattr(job, "map_split", None)) + cannot_skip(job.__name__))
+        raise JobDefinitionError(source.at(getattr(job, "map_split", None)) + cannot_skip(job.__name__))
     return settings
 
 
@@ -82,22 +63,15 @@ def has_reduce(cls: type[Job]) -> bool:
 
 
 def _a_job(cls: object) -> type[Job]:
-    if _is_job_class(cls):
+    if is_job(cls):
         return cls
     if isinstance(cls, Job):
         raise JobDefinitionError(f"{cls!r} is an instance; the class {type(cls).__name__} is needed here")
     what = getattr(cls, "__name__", None) or repr(cls)
     if cls is Job:
         raise JobDefinitionError("mrq.Job is the base: subclass it and define map")
-    raise JobDefinitionError(f"{what} is not a job: write `class {_identifier(what)}(mrq.Job):`")
-
-
-def _is_job_class(cls: object) -> TypeGuard[type[Job]]:
-    return isinstance(cls, type) and issubclass(cls, Job) and cls is not Job
-
-
-def _identifier(name: str) -> str:
-    return name if name.isidentifier() else "MyJob"
+    name = what if what.isidentifier() else "MyJob"
+    raise JobDefinitionError(f"{what} is not a job: write `class {name}(mrq.Job):`")
 
 
 def _own_names(job: type[Job]) -> set[str]:
@@ -105,47 +79,38 @@ def _own_names(job: type[Job]) -> set[str]:
     return {name for base in job.__mro__ if base not in (Job, object) for name in vars(base)}
 
 
-def _where(job: type[Job]) -> str:
-    where = source.place_of_class(job)
-    return f"{where}: " if where else ""
-
-
-def _at(hook: Any) -> str:
-    where = source.place_of(hook)
-    return f"{where}: " if where else ""
-
-
 # ---- which hooks there are ----
 
 
 def _check_map(job: type[Job]) -> None:
-    maps = [hook for hook in _MAPS if defined(job, hook)]
+    maps = [hook for hook in MAPS if defined(job, hook)]
     if len(maps) > 1:
         raise JobDefinitionError(
-            f"{_where(job)}{job.__name__} defines {' and '.join(maps)}; keep one of them"
+            f"{source.at_class(job)}{job.__name__} defines {' and '.join(maps)}; keep one of them"
         )
     if not maps:
         advice = "define `def map(self, key, line):` that yields (key, value) pairs"
-        for name, ours in _ELSEWHERE.items():
+        for name in _ELSEWHERE:
             if callable(getattr(job, name, None)):
-                advice = f"rename {name} to {ours}"
-        raise JobDefinitionError(f"{_where(job)}{job.__name__} has no map; {advice}")
+                advice = f"rename {name} to map"
+        raise JobDefinitionError(f"{source.at_class(job)}{job.__name__} has no map; {advice}")
     hook = getattr(job, maps[0])
     if isinstance(hook, BuiltIn):
         raise JobDefinitionError(
-            f"{_where(job)}{job.__name__}.{maps[0]} is a built-in reducer; {maps[0]} must be a method"
+            f"{source.at_class(job)}{job.__name__}.{maps[0]} is a built-in reducer; {maps[0]} must be "
+            "a method"
         )
 
 
 def _check_reduce(job: type[Job], settings: Settings) -> None:
-    name, where = job.__name__, _where(job)
+    name, where = job.__name__, source.at_class(job)
     combine = getattr(job, "combine", None)
     if not defined(job, "reduce"):
         for hook in ("combine", "partition"):
             if defined(job, hook):
                 raise JobDefinitionError(
-                    f"{_at(getattr(job, hook))}{name} has {hook} and no reduce, so nothing would call it; "
-                    f"add a reduce or remove {hook}"
+                    f"{source.at(getattr(job, hook))}{name} has {hook} and no reduce, so nothing would "
+                    f"call it; add a reduce or remove {hook}"
                 )
         for setting, given in (('order="total"', settings.order), ("sort_values", settings.sort_values)):
             if given:
@@ -157,8 +122,8 @@ def _check_reduce(job: type[Job], settings: Settings) -> None:
     _check_built_in(job)
     if combine is not None and isinstance(getattr(job, "reduce", None), BuiltIn):
         raise JobDefinitionError(
-            f"{_at(combine) or where}{name} has a combine beside a built-in reduce, which brings its own; "
-            "remove combine"
+            f"{source.at(combine) or where}{name} has a combine beside a built-in reduce, which brings its "
+            "own; remove combine"
         )
     if isinstance(combine, BuiltIn):
         raise JobDefinitionError(
@@ -167,7 +132,7 @@ def _check_reduce(job: type[Job], settings: Settings) -> None:
         )
     if settings.order == "total" and defined(job, "partition"):
         raise JobDefinitionError(
-            f'{_at(getattr(job, "partition", None))}{name} has partition and order="total", which '
+            f'{source.at(getattr(job, "partition", None))}{name} has partition and order="total", which '
             "partitions by ranges of keys; keep one of them"
         )
 
@@ -182,22 +147,22 @@ def _check_built_in(job: type[Job]) -> None:
         if getattr(builtins, name, None) is value:
             ours = f"mrq.{name}" if name in ("sum", "min", "max") else "a method or a built-in of mrq"
             raise JobDefinitionError(
-                f"{_where(job)}{hook} = {name} is Python's own {name}; write {hook} = {ours}"
+                f"{source.at_class(job)}{hook} = {name} is Python's own {name}; write {hook} = {ours}"
             )
         if getattr(value, "__module__", "").startswith("mrq."):
             raise JobDefinitionError(
-                f"{_where(job)}{hook} = mrq.{name} must be called, such as {hook} = mrq.{name}(10)"
+                f"{source.at_class(job)}{hook} = mrq.{name} must be called, such as {hook} = mrq.{name}(10)"
             )
 
 
 # ---- each method ----
 
 
-def _check_method(job: type[Job], hook: str, wanted: int, line: str) -> None:
-    static = inspect.getattr_static(job, hook)
-    where, called = _at(static), f"{job.__name__}.{hook}"
+def _check_method(job: type[Job], hook: str, line: str) -> None:
+    static, wanted = inspect.getattr_static(job, hook), line.count(",")  # parameters after self
+    where, called = source.at(static), f"{job.__name__}.{hook}"
     if not callable(getattr(job, hook)) or isinstance(static, property):
-        raise JobDefinitionError(f"{where or _where(job)}{called} must be a method: `{line}`")
+        raise JobDefinitionError(f"{where or source.at_class(job)}{called} must be a method: `{line}`")
     function = source.function_of(static)
     if function is not None and (
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
@@ -223,7 +188,7 @@ def _check_no_key(job: type[Job], hook: str) -> None:
     function = source.function_of(static)
     if function is None:
         return
-    tree = source.tree_of(function)
+    tree, file = source.tree_of(function), function.__code__.co_filename
     arguments = [] if tree is None else [*tree.args.posonlyargs, *tree.args.args]
     place = 0 if isinstance(static, staticmethod) else 1
     if tree is None or len(arguments) <= place:
@@ -233,8 +198,8 @@ def _check_no_key(job: type[Job], hook: str) -> None:
         first = made.elts[0] if made.elts else None
         if not isinstance(first, ast.Name) or first.id != key or len(made.elts) < 2:
             continue
-        rest = ", ".join(source.segment(function, x) for x in made.elts[1:])
-        where = source.place(function.__code__.co_filename, made.lineno)
+        rest = ", ".join(source.segment(file, x) for x in made.elts[1:])
+        where = source.place(file, made.lineno)
         wrong = f"{key}, {rest}"
         if verb == "yield":
             right, both = f"yield {rest}", f"yield [{key}, {rest}]"
@@ -263,6 +228,3 @@ def _made(tree: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[ast.Tu
             for item in items:
                 if isinstance(item, ast.Tuple):
                     yield item, "return"
-
-
-assert set(_SIGNATURES) | {"stages"} == set(HOOKS)

@@ -56,7 +56,16 @@ class Task:
     def log(self) -> logging.Logger:
         """A logger whose lines go into the attempt's log, from INFO up unless the job sets another level."""
         if self._log is None:
-            self._log = _logger()
+            import logging
+
+            self._log = logging.getLogger("mrq.task")
+            if not self._log.hasHandlers():  # else the user's code has configured logging, and that wins
+                # Resolves sys.stderr, which the executor captures, at every line: attempts have one each.
+                handler = logging._StderrHandler()  # type: ignore[attr-defined]
+                handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+                self._log.addHandler(handler)
+                self._log.setLevel(logging.INFO)
+                self._log.propagate = False
         return self._log
 
     def __repr__(self) -> str:
@@ -73,18 +82,3 @@ def bind(job: Job, task: Task) -> None:
 
         if isinstance(reduce, BuiltIn):
             vars(job)["reduce"] = reduce.bound(vars(job))
-
-
-def _logger() -> logging.Logger:
-    """`mrq.task`, writing to stderr, which the executor captures per attempt."""
-    import logging
-
-    logger = logging.getLogger("mrq.task")
-    if not logger.hasHandlers():  # else the user's code has configured logging, and that wins
-        # Resolves sys.stderr at every line: the executor exchanges it between attempts.
-        handler = logging._StderrHandler()  # type: ignore[attr-defined]
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-    return logger

@@ -9,17 +9,14 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator, Mapping
-from types import CellType, FunctionType
+from contextlib import suppress
+from types import FunctionType
 from typing import Final
 
 from mrq.errors import JobDefinitionError
 from mrq.job import source
-from mrq.job.base import Job, defined
+from mrq.job.base import MAPS, Job, defined
 
-#: Methods whose results count, as a generator's or as a list.
-_MAKE: Final = ("map", "map_split", "map_block", "combine", "reduce")
-#: Methods that are called for what they do.
-_DO: Final = ("setup", "teardown")
 #: Names of other systems for our methods, which nothing would call -> what to write.
 _ELSEWHERE: Final[Mapping[str, str]] = {
     "reducer": "rename it to reduce",
@@ -45,41 +42,35 @@ _INSTEAD: Final[Mapping[str, str]] = {
 
 def check(job: type[Job]) -> None:
     """Raise JobDefinitionError for what would be dropped, or never called, with its line."""
-    for hook in _MAKE:
-        function = source.function_of(inspect.getattr_static(job, hook, None))
+    for hook in (*MAPS, "combine", "reduce"):  # whose results count, as a generator's or as a list
+        function = _function(job, hook)
         if function is not None and defined(job, hook):
             for each in (function, *_decorated(hook, function)):
                 _check_returns(hook, each)
-    for hook in _DO:
-        function = source.function_of(inspect.getattr_static(job, hook, None))
+    for hook in ("setup", "teardown"):  # which are called for what they do
+        function = _function(job, hook)
         if function is not None and defined(job, hook):
             _check_alone(hook, function)
-    partition = source.function_of(inspect.getattr_static(job, "partition", None))
+    partition = _function(job, "partition")
     if partition is not None and inspect.isgeneratorfunction(partition):
         raise JobDefinitionError(
-            f"{_at(partition)}partition yields; it must return an int from 0 to n-1: write `return …`"
+            f"{source.at(partition)}partition yields; it must return an int from 0 to n-1: write `return …`"
         )
     _check_never_called(job)
 
 
-def _at(function: FunctionType) -> str:
-    return f"{source.place_of(function)}: " if source.place_of(function) else ""
+def _function(job: type[Job], name: str) -> FunctionType | None:
+    """The Python function that is the method of that name, as it is written."""
+    return source.function_of(inspect.getattr_static(job, name, None))
 
 
 def _decorated(hook: str, function: FunctionType) -> Iterator[FunctionType]:
     """The method of that name that a decorator without functools.wraps calls."""
     for cell in function.__closure__ or ():
-        inner = cell.cell_contents if _is_filled(cell) else None
-        if isinstance(inner, FunctionType) and inner.__name__ == hook:
-            yield inner
-
-
-def _is_filled(cell: CellType) -> bool:
-    try:
-        _ = cell.cell_contents
-    except ValueError:  # of a name that isn't bound yet
-        return False
-    return True
+        with suppress(ValueError):  # of a name that isn't bound yet
+            inner = cell.cell_contents
+            if isinstance(inner, FunctionType) and inner.__name__ == hook:
+                yield inner
 
 
 def _check_returns(hook: str, function: FunctionType) -> None:
@@ -91,11 +82,11 @@ def _check_returns(hook: str, function: FunctionType) -> None:
         if not isinstance(node, ast.Return) or not _gives(node.value):
             continue
         assert node.value is not None
-        text = source.segment(function, node.value)
-        where = source.place(function.__code__.co_filename, node.lineno)
+        file = function.__code__.co_filename
+        text = _short(source.segment(file, node.value))
         raise JobDefinitionError(
-            f"{where}: `return {_short(text)}`: {hook} yields, so Python drops what it returns; "
-            f"write {_yielded(hook, node.value, _short(text))} and a bare `return` after it"
+            f"{source.place(file, node.lineno)}: `return {text}`: {hook} yields, so Python drops what it "
+            f"returns; write {_yielded(hook, node.value, text)} and a bare `return` after it"
         )
 
 
@@ -123,40 +114,30 @@ def _yielded(hook: str, value: ast.expr, text: str) -> str:
 
 def _check_alone(hook: str, function: FunctionType) -> None:
     """Refuse a setup or teardown that yields, which would never run, or that returns something."""
+    tree, file = source.tree_of(function), function.__code__.co_filename
     if inspect.isgeneratorfunction(function):
-        tree = source.tree_of(function)
         made = [n for n in source.inside(tree) if isinstance(n, ast.Yield | ast.YieldFrom)] if tree else []
-        file = function.__code__.co_filename
-        where = f"{source.place(file, made[0].lineno)}: " if made else _at(function)
+        where = f"{source.place(file, made[0].lineno)}: " if made else source.at(function)
         raise JobDefinitionError(
             f"{where}{hook} yields, so Python makes a generator of it, and nothing in it would run; "
             f"{_INSTEAD[hook]}"
         )
-    tree = source.tree_of(function)
     for node in source.inside(tree) if tree is not None else ():
         if not isinstance(node, ast.Return) or not isinstance(node.value, _DISPLAYS):
             continue
         if not _gives(node.value):
             continue
-        where = source.place(function.__code__.co_filename, node.lineno)
-        text = _short(source.segment(function, node.value))
+        text = _short(source.segment(file, node.value))
         raise JobDefinitionError(
-            f"{where}: `return {text}`: nothing takes what {hook} returns; {_INSTEAD[hook]}"
+            f"{source.place(file, node.lineno)}: `return {text}`: nothing takes what {hook} returns; "
+            f"{_INSTEAD[hook]}"
         )
 
 
 #: What is plainly something; of a call or a name only the run shows whether it is None.
 _DISPLAYS: Final = (
-    ast.List,
-    ast.Tuple,
-    ast.Dict,
-    ast.Set,
-    ast.ListComp,
-    ast.SetComp,
-    ast.DictComp,
-    ast.GeneratorExp,
-    ast.Constant,
-    ast.JoinedStr,
+    *(ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+    *(ast.Constant, ast.JoinedStr),
 )
 
 
@@ -164,21 +145,18 @@ def _check_never_called(job: type[Job]) -> None:
     """Refuse methods under the names of other systems, unless the job's own code names them."""
     if "__post_init__" in {name for base in job.__mro__ for name in vars(base)}:
         raise JobDefinitionError(
-            f"{_at_attribute(job, '__post_init__')}{job.__name__} defines __post_init__, which nothing "
-            "calls: a job isn't a dataclass; do that in `def setup(self):`, which each attempt calls first"
+            f"{source.at(_function(job, '__post_init__'))}{job.__name__} defines __post_init__, which "
+            "nothing calls: a job isn't a dataclass; do that in `def setup(self):`, which each attempt calls "
+            "first"
         )
     for name, advice in _ELSEWHERE.items():
-        function = source.function_of(inspect.getattr_static(job, name, None))
+        function = _function(job, name)
         if function is None or _is_named(job, name):
             continue
         raise JobDefinitionError(
-            f"{_at(function)}{job.__name__}.{name} is no method of mrq's, so nothing would call it; {advice}"
+            f"{source.at(function)}{job.__name__}.{name} is no method of mrq's, so nothing would call it; "
+            f"{advice}"
         )
-
-
-def _at_attribute(job: type[Job], name: str) -> str:
-    function = source.function_of(inspect.getattr_static(job, name, None))
-    return _at(function) if function is not None else ""
 
 
 def _is_named(job: type[Job], name: str) -> bool:

@@ -13,15 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Final, TypeGuard
+from typing import Final
 
 from mrq.errors import JobDefinitionError
 from mrq.job import imports, source
-from mrq.job.base import Job, defined
+from mrq.job.base import MAPS, Job, defined, is_job
 from mrq.job.bundle import importing
 from mrq.job.setting_checks import nearest
 
-_MAPS: Final = ("map", "map_split", "map_block")
 #: In a module that `load_job` imported: the checksum of its source then.
 _LOADED: Final = "__mrq_loaded__"
 
@@ -216,7 +215,8 @@ def _forget_outdated(local: Mapping[str, str]) -> None:
         known = sys.modules.get(name)
         if known is None:
             continue
-        if _path_of(known) != os.path.realpath(path):
+        file = getattr(known, "__file__", None)
+        if not file or os.path.realpath(file) != os.path.realpath(path):
             _forget(name)
         elif _LOADED in vars(known):
             ours[name] = vars(known)[_LOADED] != _stamp(path)
@@ -229,11 +229,6 @@ def _stamp(path: str) -> int:
     """Of a source file's content."""
     with open(path, "rb") as f:
         return zlib.crc32(f.read())
-
-
-def _path_of(module: ModuleType) -> str:
-    file = getattr(module, "__file__", None)
-    return os.path.realpath(file) if file else ""
 
 
 def _forget(name: str) -> None:
@@ -262,7 +257,7 @@ def _choose(module: ModuleType, file: str, name: str) -> type[Job]:
     own: dict[str, type[Job]] = {
         key: value
         for key, value in vars(module).items()
-        if _is_job(value) and value.__module__ == module.__name__ and value.__qualname__ == key
+        if is_job(value) and value.__module__ == module.__name__ and value.__qualname__ == key
     }
     if name:
         return _named(module, name, shown, own)
@@ -285,7 +280,7 @@ def _to_run(own: dict[str, type[Job]]) -> dict[str, type[Job]]:
     the file derive from, and those without a map; all of them if none is left."""
     bases = {base for cls in own.values() for base in cls.__mro__[1:]}
     made = {name: cls for name, cls in own.items() if not inspect.isabstract(cls)} or own
-    able = {name: cls for name, cls in made.items() if any(defined(cls, hook) for hook in _MAPS)} or made
+    able = {name: cls for name, cls in made.items() if any(defined(cls, hook) for hook in MAPS)} or made
     return {name: cls for name, cls in able.items() if cls not in bases} or able
 
 
@@ -295,12 +290,8 @@ def _named(module: ModuleType, name: str, shown: str, own: dict[str, type[Job]])
         found = getattr(found, part, None)
     if found is None:
         raise JobDefinitionError(f"{shown} has no class {name}{nearest(name, own)}")
-    if not _is_job(found):
+    if not is_job(found):
         raise JobDefinitionError(
             f"{name} in {shown} is not a job: it must derive from mrq.Job (class {name}(mrq.Job):)"
         )
     return found
-
-
-def _is_job(value: object) -> TypeGuard[type[Job]]:
-    return isinstance(value, type) and issubclass(value, Job) and value is not Job

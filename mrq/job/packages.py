@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 import io
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 
 from mrq.errors import JobDefinitionError
-from mrq.job import source
+from mrq.job import imports, source
 
 
 def required(code: bytes) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -38,9 +37,7 @@ def _imported(code: bytes) -> set[str]:
                     found.update(_top_levels(ast.parse(archive.read(name))))
     except (zipfile.BadZipFile, SyntaxError, ValueError) as exc:
         raise JobDefinitionError(f"the job's code can't be read back from its bundle: {exc}") from exc
-    return {
-        name for name in found if name not in own and name not in sys.stdlib_module_names and name != "mrq"
-    }
+    return {name for name in found if name not in own and not imports.is_python_s_or_ours(name)}
 
 
 def _top_levels(node: ast.AST) -> Iterator[str]:

@@ -7,6 +7,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any, Final
 
@@ -48,21 +49,11 @@ def convert(cls: type[Job], assignments: Sequence[str] | Mapping[str, str]) -> d
     return converted
 
 
-def of(job: Job) -> dict[str, Any]:
-    """An instance's parameters by name, as they are."""
-    return parameter_values(job)
-
-
 def values(cls: type[Job], given: Mapping[str, Any]) -> dict[str, Any]:
     """Every parameter of the job made with `given`: carried values, defaults included.
 
     Raises UsageError, with what to add where one is missing.
     """
-    return validate(instantiate(cls, given))
-
-
-def instantiate(cls: type[Job], given: Mapping[str, Any]) -> Job:
-    """The job made with `given`. Raises UsageError, with what to add where one is missing."""
     missing = [
         p.name for p in cls.__mrq_parameters__.values() if p.default is REQUIRED and p.name not in given
     ]
@@ -71,9 +62,10 @@ def instantiate(cls: type[Job], given: Mapping[str, Any]) -> Job:
         kinds = ", ".join(f"{name}: {show(hint_of(cls.__mrq_parameters__[name]))}" for name in missing)
         raise UsageError(f"{cls.__name__} needs {kinds}; write `{cls.__name__}({call})`")
     try:
-        return cls(**given)
+        made = cls(**given)
     except TypeError as exc:
         raise UsageError(str(exc)) from exc
+    return validate(made)
 
 
 def validate(job: Job) -> dict[str, Any]:
@@ -135,7 +127,9 @@ def _from_text(hint: Any, text: str) -> Any:
         return simple(text)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
-        return _json_or_text(text)
+        with suppress(ValueError):
+            return json.loads(text)
+        return text
     if origin is typing.Literal:
         for choice in args:
             if str(choice) == text:
@@ -203,25 +197,14 @@ def _json(text: str) -> Any:
         raise ValueError(f"not JSON: {text!r}") from None
 
 
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def _number(kind: Callable[[str], Any], what: str) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is no {what}") from None
 
-
-def _int(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no whole number") from None
-
-
-def _float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no number") from None
+    return convert
 
 
 def _bool(text: str) -> bool:
@@ -231,16 +214,12 @@ def _bool(text: str) -> bool:
     raise ValueError(f"true or false, not {text!r}")
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
 _SIMPLE: Final[Mapping[type, Callable[[str], Any]]] = {
-    int: _int,
-    float: _float,
+    int: _number(int, "whole number"),
+    float: _number(float, "number"),
     bool: _bool,
     str: str,
-    bytes: _bytes,
+    bytes: lambda text: text.encode("utf-8", "surrogateescape"),
 }
 
 # ---- values given in Python ----

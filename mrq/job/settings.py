@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from mrq.config import MEMORY_BYTES_MIN
@@ -90,19 +91,25 @@ class Kind(enum.Enum):
     PATHS = "PATH"  #: may be given more than once, and each counts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: all that every side needs to know of it."""
+    """One setting: all that every side needs to know of it. The first five are the columns of `SETTINGS`."""
 
     name: str  #: of the class keyword and of the argument of a run
-    field: str  #: of `Settings`
-    check: Callable[[Any], Any]  #: the value that counts; raises ValueError saying what is wanted
     kind: Kind
+    check: Callable[[Any], Any]  #: the value that counts; raises ValueError saying what is wanted
     default: str  #: as docs and help say it
     help: str
+    _: KW_ONLY
+    stored: str = ""  #: the field of `Settings`, where it isn't called as the setting is
     flag: str | None = ""  #: None: there is none; "": made of the name
     short: str | None = None
     value: str = ""  #: what its value is called, where the kind doesn't say it well
+
+    @property
+    def field(self) -> str:
+        """The field of `Settings`."""
+        return self.stored or self.name
 
     @property
     def long(self) -> str | None:
@@ -112,13 +119,11 @@ class Setting:
     @property
     def word_for_none(self) -> str | None:
         """What None is called where only text can be said; None: it can't be said there."""
-        return next((word for word in ("auto", "none", "hashed") if self._is_none(word)), None)
-
-    def _is_none(self, word: str) -> bool:
-        try:
-            return self.check(word) is None
-        except ValueError:
-            return False
+        for word in ("auto", "none", "hashed"):
+            with suppress(ValueError):
+                if self.check(word) is None:
+                    return word
+        return None
 
     def checked(self, value: Any) -> Any:
         """The value that counts. Raises ValueError with a whole sentence, the same on every side."""
@@ -129,11 +134,8 @@ class Setting:
 
     def typed(self, text: str) -> Any:
         """The value that the text of a flag means, as Python would have it; not checked."""
-        if self.kind is Kind.COUNT:
-            try:
-                return int(text)
-            except ValueError:
-                return text
+        with suppress(ValueError):
+            return int(text) if self.kind is Kind.COUNT else text
         return text
 
 
@@ -193,202 +195,56 @@ def _refuse_both_orders(given: Mapping[str, Any]) -> None:
         raise ValueError('total_order=True and order="total" are the same; give one')
 
 
-_ROWS: Final = (
-    Setting(
-        name="reducers",
-        field="reducers",
-        check=checks.optional("auto", checks.partitions),
-        kind=Kind.COUNT,
-        default="by the input's size",
-        help="partitions, and parts of the result; 1 to 10,000",
-        short="-R",
-    ),
-    Setting(
-        name="sort_values",
-        field="sort_values",
-        check=checks.boolean,
-        kind=Kind.SWITCH,
-        default="False",
-        help="values of a group come in order",
-    ),
-    Setting(
-        name="order",
-        field="order",
-        check=checks.word("total", none="hashed"),
-        kind=Kind.WORD,
-        default="hashed",
-        help="total: the parts, one after another, are in order of keys; or hashed",
-        value="ORDER",
-    ),
-    # The same for people who run mypy, which takes a class keyword `order` for the one of dataclasses.
-    Setting(
-        name="total_order",
-        field="order",
-        check=checks.total_order,
-        kind=Kind.SWITCH,
-        default="False",
-        help='the same as order="total"',
-        flag=None,
-    ),
-    Setting(
-        name="inputs",
-        field="inputs",
-        check=checks.later,
-        kind=Kind.WORD,
-        default="none",
-        help="named inputs",
-        flag=None,
-    ),
-    Setting(
-        name="input_format",
-        field="input_format",
-        check=checks.word(*checks.INPUT_FORMATS),
-        kind=Kind.WORD,
-        default="text",
-        help="text, whole, jsonl or records",
-        value="FORMAT",
-    ),
-    Setting(
-        name="output_format",
-        field="output_format",
-        check=checks.word(*checks.OUTPUT_FORMATS),
-        kind=Kind.WORD,
-        default="text",
-        help="text, lines, jsonl or records",
-        value="FORMAT",
-    ),
-    Setting(
-        name="compression",
-        field="compression",
-        check=checks.word(*checks.COMPRESSIONS, none="none"),
-        kind=Kind.WORD,
-        default="none",
-        help="compress the parts: gz, bz2, xz or zst; or none",
-        flag="--compress",
-        value="KIND",
-    ),
-    Setting(
-        name="encoding",
-        field="encoding",
-        check=checks.optional("none", checks.encoding),
-        kind=Kind.WORD,
-        default="utf-8",
-        help="of text inputs, such as latin-1; none gives map bytes",
-        value="NAME",
-    ),
-    Setting(
-        name="memory",
-        field="memory_bytes",
-        check=checks.optional("auto", checks.size(MEMORY_BYTES_MIN)),
-        kind=Kind.SIZE,
-        default="512M",
-        help="budget of one executor, at least 16M",
-    ),
-    Setting(
-        name="split_size",
-        field="split_bytes",
-        check=checks.optional("auto", checks.size(1)),
-        kind=Kind.SIZE,
-        default="by the input's size",
-        help="input of one map task, such as 64M",
-    ),
-    Setting(
-        name="all_files",
-        field="all_files",
-        check=checks.boolean,
-        kind=Kind.SWITCH,
-        default="False",
-        help="read hidden files too: names that begin with _ or .",
-    ),
-    Setting(
-        name="allow_empty",
-        field="allow_empty",
-        check=checks.boolean,
-        kind=Kind.SWITCH,
-        default="False",
-        help="make an empty result where no file is in the inputs",
-    ),
-    Setting(
-        name="as_of_now",
-        field="as_of_now",
-        check=checks.boolean,
-        kind=Kind.SWITCH,
-        default="False",
-        help="read files that are still written, up to their last whole line of now",
-    ),
-    Setting(
-        name="max_failures",
-        field="max_failures",
-        check=checks.optional("auto", checks.whole(1)),
-        kind=Kind.COUNT,
-        default="1; 4 on a cluster",
-        help="failures of one task that fail the job",
-    ),
-    Setting(
-        name="max_losses",
-        field="max_losses",
-        check=checks.whole(1),
-        kind=Kind.COUNT,
-        default="3",
-        help="deaths of executors under one task that fail the job",
-    ),
-    Setting(
-        name="max_worker_losses",
-        field="max_worker_losses",
-        check=checks.whole(1),
-        kind=Kind.COUNT,
-        default="10",
-        help="on a cluster: deaths of whole workers under one task that fail the job",
-    ),
-    Setting(
-        name="skip_bad_records",
-        field="skip_bad_records",
-        check=checks.whole(0),
-        kind=Kind.COUNT,
-        default="0",
-        help="leave out up to N records at which the job raises",
-    ),
-    Setting(
-        name="progress_timeout",
-        field="progress_timeout_s",
-        check=checks.optional("auto", checks.seconds),
-        kind=Kind.TIME,
-        default="600s",
-        help="silence that ends an attempt",
-    ),
-    Setting(
-        name="backups",
-        field="backups",
-        check=checks.boolean,
-        kind=Kind.SWITCH,
-        default="True",
-        help="run a second attempt beside a slow one",
-    ),
-    Setting(
-        name="priority",
-        field="priority",
-        check=checks.whole(-1000, 1000),
-        kind=Kind.COUNT,
-        default="0",
-        help="on a cluster: higher ones first, -1000 to 1000",
-    ),
-    Setting(
-        name="max_running",
-        field="max_running",
-        check=checks.optional("none", checks.whole(1)),
-        kind=Kind.COUNT,
-        default="none",
-        help="on a cluster: tasks of this job at once, at most",
-    ),
-    Setting(
-        name="ship",
-        field="ship",
-        check=checks.paths,
-        kind=Kind.PATHS,
-        default="none",
-        help="send a file or folder too that no import statement names; may be repeated",
-    ),
-)
-
-#: Every setting by its name.
-SETTINGS: Final[Mapping[str, Setting]] = {row.name: row for row in _ROWS}
+#: Every setting by its name, in the order in which help has them.
+SETTINGS: Final[Mapping[str, Setting]] = {
+    row.name: row
+    for row in (
+        Setting("reducers", Kind.COUNT, checks.optional("auto", checks.partitions), "by the input's size",
+                "partitions, and parts of the result; 1 to 10,000", short="-R"),
+        Setting("sort_values", Kind.SWITCH, checks.boolean, "False",
+                "values of a group come in order"),
+        Setting("order", Kind.WORD, checks.word("total", none="hashed"), "hashed",
+                "total: the parts, one after another, are in order of keys; or hashed", value="ORDER"),
+        # The same for people who run mypy, which takes a class keyword `order` for the one of dataclasses.
+        Setting("total_order", Kind.SWITCH, checks.total_order, "False",
+                'the same as order="total"', stored="order", flag=None),
+        Setting("inputs", Kind.WORD, checks.later, "none",
+                "named inputs", flag=None),
+        Setting("input_format", Kind.WORD, checks.word(*checks.INPUT_FORMATS), "text",
+                "text, whole, jsonl or records", value="FORMAT"),
+        Setting("output_format", Kind.WORD, checks.word(*checks.OUTPUT_FORMATS), "text",
+                "text, lines, jsonl or records", value="FORMAT"),
+        Setting("compression", Kind.WORD, checks.word(*checks.COMPRESSIONS, none="none"), "none",
+                "compress the parts: gz, bz2, xz or zst; or none", flag="--compress", value="KIND"),
+        Setting("encoding", Kind.WORD, checks.optional("none", checks.encoding), "utf-8",
+                "of text inputs, such as latin-1; none gives map bytes", value="NAME"),
+        Setting("memory", Kind.SIZE, checks.optional("auto", checks.size(MEMORY_BYTES_MIN)), "512M",
+                "budget of one executor, at least 16M", stored="memory_bytes"),
+        Setting("split_size", Kind.SIZE, checks.optional("auto", checks.size(1)), "by the input's size",
+                "input of one map task, such as 64M", stored="split_bytes"),
+        Setting("all_files", Kind.SWITCH, checks.boolean, "False",
+                "read hidden files too: names that begin with _ or ."),
+        Setting("allow_empty", Kind.SWITCH, checks.boolean, "False",
+                "make an empty result where no file is in the inputs"),
+        Setting("as_of_now", Kind.SWITCH, checks.boolean, "False",
+                "read files that are still written, up to their last whole line of now"),
+        Setting("max_failures", Kind.COUNT, checks.optional("auto", checks.whole(1)), "1; 4 on a cluster",
+                "failures of one task that fail the job"),
+        Setting("max_losses", Kind.COUNT, checks.whole(1), "3",
+                "deaths of executors under one task that fail the job"),
+        Setting("max_worker_losses", Kind.COUNT, checks.whole(1), "10",
+                "on a cluster: deaths of whole workers under one task that fail the job"),
+        Setting("skip_bad_records", Kind.COUNT, checks.whole(0), "0",
+                "leave out up to N records at which the job raises"),
+        Setting("progress_timeout", Kind.TIME, checks.optional("auto", checks.seconds), "600s",
+                "silence that ends an attempt", stored="progress_timeout_s"),
+        Setting("backups", Kind.SWITCH, checks.boolean, "True",
+                "run a second attempt beside a slow one"),
+        Setting("priority", Kind.COUNT, checks.whole(-1000, 1000), "0",
+                "on a cluster: higher ones first, -1000 to 1000"),
+        Setting("max_running", Kind.COUNT, checks.optional("none", checks.whole(1)), "none",
+                "on a cluster: tasks of this job at once, at most"),
+        Setting("ship", Kind.PATHS, checks.paths, "none",
+                "send a file or folder too that no import statement names; may be repeated"),
+    )
+}  # fmt: skip

@@ -45,12 +45,10 @@ def function_of(hook: Any) -> FunctionType | None:
     return hook if isinstance(hook, FunctionType) else None
 
 
-def place_of(hook: Any) -> str:
-    """`file:line` of a method's `def`, or "" where there is no source."""
+def at(hook: Any) -> str:
+    """`file:line: ` of a method's `def`, for a message to begin with; "" where there is no source."""
     function = function_of(hook)
-    if function is None:
-        return ""
-    return place(function.__code__.co_filename, def_line(function))
+    return f"{place(function.__code__.co_filename, def_line(function))}: " if function is not None else ""
 
 
 def def_line(function: FunctionType) -> int:
@@ -98,10 +96,10 @@ def class_of(cls: type) -> tuple[str, ast.ClassDef] | None:
     return (str(file), found[0]) if found else None
 
 
-def place_of_class(cls: type) -> str:
-    """`file:line` of a class, or "" where there is no source."""
+def at_class(cls: type) -> str:
+    """`file:line: ` of a class, for a message to begin with; "" where there is no source."""
     found = class_of(cls)
-    return place(found[0], found[1].lineno) if found is not None else ""
+    return f"{place(found[0], found[1].lineno)}: " if found is not None else ""
 
 
 def tree_of_file(file: str) -> ast.Module | None:
@@ -127,12 +125,7 @@ def inside(tree: ast.AST) -> Iterator[ast.AST]:
         yield from inside(node)
 
 
-def segment(function: FunctionType, node: ast.expr) -> str:
-    """The source text of an expression, on one line."""
-    return segment_of_file(function.__code__.co_filename, node)
-
-
-def segment_of_file(file: str, node: ast.expr) -> str:
+def segment(file: str, node: ast.expr) -> str:
     """The source text of an expression in a file, on one line."""
     text = ast.get_source_segment("".join(linecache.getlines(file)), node)
     return " ".join((text if text is not None else ast.unparse(node)).split())

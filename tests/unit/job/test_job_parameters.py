@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mrq.codec.types import carried
 from mrq.errors import UsageError
 from mrq.job import parameters
-from mrq.job.base import Job
+from mrq.job.base import Job, parameter_values
 
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]
@@ -146,7 +146,7 @@ def test_missing_required_parameters_name_the_flag() -> None:
     ):
         parameters.values(Needy, {})
     assert parameters.values(Needy, {"pattern": "x", "count": 2}) == {"pattern": "x", "count": 2}
-    assert parameters.of(Needy(pattern="x", count=2)) == {"pattern": "x", "count": 2}
+    assert parameter_values(Needy(pattern="x", count=2)) == {"pattern": "x", "count": 2}
 
 
 class Color(enum.IntEnum):
