@@ -15,7 +15,8 @@ from typing import Any
 
 from mrq.core.splits import plan
 from mrq.io import inputs
-from mrq.io.formats import input_format, output_format
+from mrq.io.formats import input_format
+from mrq.io.output import output_format
 
 
 def best(work: Callable[[], int], rounds: int = 3) -> float:

@@ -25,7 +25,8 @@ from mrq.core.paths import is_url
 from mrq.core.splits import SETUP_BYTES_MIN, SPLIT_BYTES_MIN, InputFile
 from mrq.errors import JobDefinitionError, UsageError, UsageTypeError, UsageValueError
 from mrq.io.disk import working_folder
-from mrq.io.formats import InputFormat, input_format, output_format
+from mrq.io.formats import InputFormat, input_format
+from mrq.io.output import output_format
 from mrq.io.plan import Draft, DraftInput, Plan, complete
 from mrq.job import arguments, bundle, check, load, parameters, source
 from mrq.job.base import Job, defined, parameter_values

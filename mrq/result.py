@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from mrq.core.model import ErrorReport, JobSpec, StagedFile
 from mrq.core.summary import Summary, map_results
 from mrq.errors import JobError, OutputError, UsageError
-from mrq.io.formats import output_format
 from mrq.io.idle import summarize
+from mrq.io.output import output_format
 
 if TYPE_CHECKING:
     from mrq.core.ending import JobEnd

@@ -22,7 +22,7 @@ from mrq.core.model import JobSpec
 from mrq.engine.engine import Engine
 from mrq.engine.local import LocalLeader
 from mrq.errors import MrqError, UsageError, UsageTypeError
-from mrq.io.formats import output_format
+from mrq.io.output import output_format
 from mrq.io.plan import Draft, DraftInput
 from mrq.io.temporary import PrivateFolder
 from mrq.job import bundle

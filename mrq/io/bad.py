@@ -35,16 +35,15 @@ class BadRecords:
     def __init__(self, folder: str, stem: str) -> None:
         self._folder = folder
         self._stem = stem
-        self._eyes: PartWriter | None = None
-        self._records: PartWriter | None = None
+        self._writers: dict[str, PartWriter] = {}  #: by suffix
 
     def add(self, *, path: str, offset: int | None, key: Any, value: Any, error: ErrorReport) -> None:
         """Keep one; a value that can't be carried as JSON, in bytes. Raises DiskFullError, OutputError."""
-        if self._eyes is None or self._records is None:
-            base = os.path.join(self._folder, self._stem)
+        if not self._writers:
             # One line of JSON in each record's value: a `lines` part.
-            self._eyes = output_format("lines").open(base + ".jsonl")
-            self._records = output_format("records").open(base + ".records")
+            for suffix, form in ((".jsonl", "lines"), (".records", "records")):
+                path_made = os.path.join(self._folder, self._stem + suffix)
+                self._writers[suffix] = output_format(form).open(path_made)
         row = {
             "path": path,
             "offset": offset,
@@ -54,27 +53,21 @@ class BadRecords:
             "message": error.message,
             "traceback": error.frames,
         }
-        self._eyes.write([None], [json.dumps(row)])
+        self._writers[".jsonl"].write([None], [json.dumps(row)])
         try:
             encode_column([value])
         except DataError:  # such as a lone surrogate, which JSON's escapes can say
             value = _as_json(value)
-        self._records.write([key], [value])
+        self._writers[".records"].write([key], [value])
 
     def close(self) -> list[tuple[str, PartInfo]]:
         """(file name, what it holds) of the files made, on the disk now; none without bad records."""
-        if self._eyes is None or self._records is None:
-            return []
-        return [
-            (self._stem + ".jsonl", self._eyes.close()),
-            (self._stem + ".records", self._records.close()),
-        ]
+        return [(self._stem + suffix, writer.close()) for suffix, writer in self._writers.items()]
 
     def discard(self) -> None:
         """Remove what was written."""
-        for writer in (self._eyes, self._records):
-            if writer is not None:
-                writer.discard()
+        for writer in self._writers.values():
+            writer.discard()
 
 
 def _as_json(value: Any) -> bytes:

@@ -8,12 +8,11 @@ only: no time, no file name.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from mrq.errors import InputError, UsageError
 
 SUFFIXES: Final = {".gz": "gz", ".bz2": "bz2", ".xz": "xz", ".zst": "zst"}
-NAMES: Final = ("gz", "bz2", "xz", "zst")
 #: Compressed bytes looked at in one step. Small, so that what they may grow to stays bounded.
 _STEP: Final = 32 << 10
 
@@ -30,37 +29,35 @@ class Compressor(Protocol):
     def flush(self) -> bytes: ...
 
 
-def compressor(name: str) -> Compressor:
-    """A fresh compressor. Raises UsageError for an unknown name or a missing package."""
+class Codec(NamedTuple):
+    """What a library has for one compression; it is imported when this is asked for."""
+
+    compressor: Callable[[], Compressor]  #: makes a fresh one
+    decoder: Callable[[], Any]  #: makes one in the shape of bz2's and lzma's
+    errors: tuple[type[Exception], ...]  #: what a decoder raises for damaged data
+
+
+def codec(name: str) -> Codec:
+    """Raises UsageError for an unknown name or a missing package."""
     if name == "gz":
         import zlib
 
-        return zlib.compressobj(6, zlib.DEFLATED, 31)
+        return Codec(lambda: zlib.compressobj(6, zlib.DEFLATED, 31), _Gz, (zlib.error,))
     if name == "bz2":
         import bz2
 
-        return bz2.BZ2Compressor(9)
+        return Codec(lambda: bz2.BZ2Compressor(9), bz2.BZ2Decompressor, (OSError, ValueError))
     if name == "xz":
         import lzma
 
-        return lzma.LZMACompressor(preset=6)
-    if name == "zst":
-        made: Compressor = _zstandard().ZstdCompressor(level=3).compressobj()
-        return made
-    raise UsageError(f"unknown compression {name!r}; there are {', '.join(NAMES)}")
-
-
-def _zstandard() -> Any:
+        return Codec(lambda: lzma.LZMACompressor(preset=6), lzma.LZMADecompressor, (lzma.LZMAError,))
+    if name != "zst":
+        raise UsageError(f"unknown compression {name!r}; there are {', '.join(SUFFIXES.values())}")
     try:
         import zstandard
     except ImportError as exc:
         raise UsageError(".zst files need the zstandard package: pip install 'mrq-mapreduce[zstd]'") from exc
-    return zstandard
-
-
-def check(name: str) -> None:
-    """Raise UsageError unless the compression can be read and written here."""
-    compressor(name)
+    return Codec(lambda: zstandard.ZstdCompressor(level=3).compressobj(), _Zst, (zstandard.ZstdError,))
 
 
 class Decompressing:
@@ -76,8 +73,7 @@ class Decompressing:
         self._path = path
         self._input = b""
         self._engine: Any = None
-        self._make = _decoder_maker(name)
-        self._errors = _decoder_errors(name)
+        self._codec = codec(name)
         self._ended = False
         self._members = 0
         self._out = b""
@@ -111,7 +107,7 @@ class Decompressing:
                 )
         try:
             found: bytes = self._engine.decompress(data, n)
-        except self._errors as exc:
+        except self._codec.errors as exc:
             why = ""
             if self._members > 1:
                 why = f"; what follows the end of its {self._name} data is damaged, or doesn't belong to it"
@@ -144,7 +140,7 @@ class Decompressing:
             if self._input:
                 break
         self._members += 1
-        self._engine = self._make()
+        self._engine = self._codec.decoder()
         return True
 
 
@@ -168,13 +164,9 @@ class _Gz:
         self.needs_input = not self._zlib.unconsumed_tail and len(found) < n
         return found
 
-    @property
-    def eof(self) -> bool:
-        return self._zlib.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._zlib.unused_data
+    def __getattr__(self, name: str) -> Any:
+        """`eof` and `unused_data` are zlib's own."""
+        return getattr(self._zlib, name)
 
 
 class _Zst:
@@ -183,47 +175,14 @@ class _Zst:
     needs_input = True
 
     def __init__(self) -> None:
-        self._zst = _zstandard().ZstdDecompressor().decompressobj()
+        import zstandard
+
+        self._zst = zstandard.ZstdDecompressor().decompressobj()
 
     def decompress(self, data: bytes, n: int) -> bytes:
         found: bytes = self._zst.decompress(data)
         return found
 
-    @property
-    def eof(self) -> bool:
-        return bool(self._zst.eof)
-
-    @property
-    def unused_data(self) -> bytes:
-        unused: bytes = self._zst.unused_data
-        return unused
-
-
-def _decoder_maker(name: str) -> Callable[[], Any]:
-    if name == "gz":
-        return _Gz
-    if name == "bz2":
-        import bz2
-
-        return bz2.BZ2Decompressor
-    if name == "xz":
-        import lzma
-
-        return lzma.LZMADecompressor
-    if name == "zst":
-        return _Zst
-    raise UsageError(f"unknown compression {name!r}; there are {', '.join(NAMES)}")
-
-
-def _decoder_errors(name: str) -> tuple[type[Exception], ...]:
-    if name == "gz":
-        import zlib
-
-        return (zlib.error,)
-    if name == "xz":
-        import lzma
-
-        return (lzma.LZMAError,)
-    if name == "zst":
-        return (_zstandard().ZstdError,)
-    return (OSError, ValueError)
+    def __getattr__(self, name: str) -> Any:
+        """`eof` and `unused_data` are zstandard's own."""
+        return getattr(self._zst, name)

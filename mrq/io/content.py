@@ -69,18 +69,14 @@ def _fits(magic: bytes, head: bytes) -> bool:
     return True
 
 
-def _ends_as_parquet(tail: bytes) -> bool:
+def _footer(*magics: bytes) -> Callable[[bytes], bool]:
     """Before the magic is the length of a footer: as text, those four would be half a gigabyte or more."""
-    return tail[-4:] in (b"PAR1", b"PARE") and int.from_bytes(tail[-8:-4], "little") < 0x09000000
+    return lambda tail: tail[-4:] in magics and int.from_bytes(tail[-8:-4], "little") < 0x09000000
 
 
 def _ends_as_orc(tail: bytes) -> bool:
     """A postscript: protobuf's field 8000, a string of 3 bytes, then the postscript's own length."""
     return tail[-8:-1] == b"\x82\xf4\x03\x03ORC"
-
-
-def _ends_as_feather(tail: bytes) -> bool:
-    return tail[-4:] == b"FEA1" and int.from_bytes(tail[-8:-4], "little") < 0x09000000
 
 
 def _csv(of: str, table: str) -> str:
@@ -90,20 +86,18 @@ def _csv(of: str, table: str) -> str:
 
 
 _ARROW: Final = _csv("feather", "f.read_table(sys.argv[1])")
-_UTF16: Final = Content(
-    "UTF-16 text with a byte order mark",
-    mend="convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW",
-    is_marked=True,
-)
-_UTF32: Final = Content(
-    "UTF-32 text with a byte order mark",
-    mend="convert it: iconv -f UTF-32 -t UTF-8 FILE > NEW",
-    is_marked=True,
+_UTF16, _UTF32 = (
+    Content(
+        f"{name} text with a byte order mark",
+        mend=f"convert it: iconv -f {name} -t UTF-8 FILE > NEW",
+        is_marked=True,
+    )
+    for name in ("UTF-16", "UTF-32")
 )
 _TAR: Final = Content("a tar archive", mend="unpack it: tar -xOf FILE > NEW")
 _ZIP: Final = Content("a zip archive", mend="unpack it: unzip -p FILE > NEW")
 _PARQUET: Final = Content(
-    "a Parquet file", mend=_csv("parquet", "f.read_table(sys.argv[1])"), ends=_ends_as_parquet
+    "a Parquet file", mend=_csv("parquet", "f.read_table(sys.argv[1])"), ends=_footer(b"PAR1", b"PARE")
 )
 _ZST: Final = Content("zst data", compression="zst")
 
@@ -122,7 +116,7 @@ _TABLE: Final[tuple[tuple[bytes, Content], ...]] = (
     (b"PAR1", _PARQUET),
     (b"PARE", _PARQUET),
     (b"ARROW1\0\0", Content("an Arrow file", mend=_ARROW)),
-    (b"FEA1", Content("a Feather file", mend=_ARROW, ends=_ends_as_feather)),
+    (b"FEA1", Content("a Feather file", mend=_ARROW, ends=_footer(b"FEA1"))),
     (
         b"\xff\xff\xff\xff",
         Content("an Arrow stream", mend=_csv("ipc", 'f.open_stream(open(sys.argv[1], "rb")).read_all()')),

@@ -19,13 +19,13 @@ from mrq.core.pathmap import MAGIC
 from mrq.core.paths import is_url
 from mrq.core.splits import InputFile
 from mrq.errors import CorruptFileError, InputError
+from mrq.io.inputs import few
 from mrq.io.streams import filesystem
 
 #: What every manifest of ours begins with.
 _BEGINNING: Final = b'{"mrq_manifest": '
 #: A larger one would say of more than a million parts.
 _MANIFEST_BYTES_MAX: Final = 256 << 20
-_NAMED: Final = 3
 _AGAIN: Final = (
     "copy it again, or run the job again that made it; to read what is there as it is, move its _SUCCESS away"
 )
@@ -270,8 +270,7 @@ def _refuse_missing(whole: Finished, means: _Meaning, there: Container[str]) -> 
 
 def _extra_notes(extras: dict[str, list[str]]) -> Iterator[str]:
     for paths in extras.values():
-        more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
         yield (
-            f"{', '.join(paths[:_NAMED])}{more}: read too, though the {SUCCESS} of that folder doesn't name "
+            f"{few(paths)}: read too, though the {SUCCESS} of that folder doesn't name "
             f"{'it' if len(paths) == 1 else 'them'}"
         )

@@ -7,9 +7,10 @@ same on every machine. A file that two arguments name counts once, at its first 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from operator import itemgetter
+from typing import Any, BinaryIO, Final
 
 from mrq.core.model import Piece
 from mrq.core.pathmap import MAGIC
@@ -21,11 +22,8 @@ from mrq.io.compression import compression_of
 from mrq.io.search import MARKS, Found, Search, identity, is_hidden
 from mrq.io.streams import difference, filesystem
 
-
-@dataclass(frozen=True, slots=True)
-class _Output:
-    path: str  #: absolute, links resolved
-    shown: str  #: as the user spelled it
+#: Paths that a sentence names.
+_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +36,6 @@ class Finding:
     hidden_folders: int = 0  #: with all that is in them
     results: tuple[str, ...] = ()  #: folders of which all was taken, and that have a `_SUCCESS`
     notes: tuple[str, ...] = ()  #: what the user may want to know, one sentence each
-
-
-def find(args: Sequence[str], **options: Any) -> list[InputFile]:
-    """The files of `find_all`, whose options these are."""
-    return list(find_all(args, **options).files)
 
 
 def find_all(
@@ -68,9 +61,17 @@ def find_all(
     base = os.getcwd() if cwd is None else os.path.abspath(cwd)
     if not args:
         raise InputError("no input was given; name files, directories, globs, URLs, or - for standard input")
-    target = None
-    if out is not None and not is_url(out):
-        target = _Output(os.path.realpath(os.path.join(base, out)), shown or out)
+    target = os.path.realpath(os.path.join(base, out)) if out is not None and not is_url(out) else None
+
+    def entered(name: str, path: str) -> None:
+        """Of each folder that is taken whole: the output mustn't lie in it."""
+        real = os.path.realpath(path) if target is not None else ""
+        if target is not None and (target == real or target.startswith(real.rstrip("/") + "/")):
+            raise InputError(
+                f"the output {shown or out} lies inside the input directory {name}, and would be its own "
+                "input in the next run; write it elsewhere"
+            )
+
     files: dict[object, InputFile] = {}
     left_out: dict[str, bool] = {}
     results: dict[str, None] = {}
@@ -85,8 +86,8 @@ def find_all(
             for file in _remote(arg, splittable, hidden, left_out):
                 files.setdefault(file.open, file)
         else:
-            search = Search(arg, path, hidden=hidden, entered=_refusing_inside(target))
-            for _, key, file in sorted(_local(arg, search, base, splittable), key=_order):
+            search = Search(arg, path, hidden=hidden, entered=entered)
+            for _, key, file in sorted(_local(arg, search, base, splittable), key=itemgetter(0)):
                 files.setdefault(key, file)
             left_out |= search.left_out
             results |= dict.fromkeys(search.results)
@@ -103,10 +104,6 @@ def _counts(left_out: Mapping[str, bool]) -> tuple[int, int]:
     """(files, folders) of what was left out, by path: is it a folder?"""
     folders = sum(left_out.values())
     return len(left_out) - folders, folders
-
-
-def _order(found: tuple[tuple[str, str], object, InputFile]) -> tuple[str, str]:
-    return found[0]
 
 
 def files_of(arg: str, path: str, *, hidden: bool = False) -> Iterator[InputFile]:
@@ -127,6 +124,12 @@ def is_there(arg: str, path: str, *, hidden: bool = False) -> bool:
         return next(search.run(), None) is not None or search.matched
     except InputError:
         return True  # something that can't be read
+
+
+def few(paths: Sequence[str]) -> str:
+    """`a, b, c and 7 more`: the first of some paths."""
+    more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+    return f"{', '.join(paths[:_NAMED])}{more}"
 
 
 def hidden_note(files: int, folders: int) -> str:
@@ -229,27 +232,12 @@ def _file(found: Found, splittable: bool) -> InputFile:
     )
 
 
-def _refusing_inside(target: _Output | None) -> Callable[[str, str], None]:
-    """What `Search` asks of each folder that is taken whole: the output mustn't lie in it."""
-
-    def entered(name: str, path: str) -> None:
-        if target is None:
-            return
-        real = os.path.realpath(path)
-        if target.path == real or target.path.startswith(real.rstrip("/") + "/"):
-            raise InputError(
-                f"the output {target.shown} lies inside the input directory {name}, and would be its own "
-                "input in the next run; write it elsewhere"
-            )
-
-    return entered
-
-
 def _remote(url: str, splittable: bool, hidden: bool, left_out: dict[str, bool]) -> Iterator[InputFile]:
     """Files at a URL: one, a tree, or what a pattern matches; `left_out` is told of hidden ones."""
     fs, path = filesystem(url)
     try:
-        details = _here(path, hidden, left_out) if "file" in _protocols(fs) else _there(fs, path)
+        here = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+        details = _here(path, hidden, left_out) if here else _there(fs, path)
     except FileNotFoundError as exc:
         raise InputError(f"{url}: no such file") from exc
     except InputError as exc:
@@ -288,11 +276,6 @@ def _is_mark(name: str, details: Mapping[str, Any]) -> bool:
     return last in MARKS and f"{folder}/{MARKS[0]}" in details
 
 
-def _protocols(fs: Any) -> tuple[str, ...]:
-    protocol = fs.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
-
-
 def _here(path: str, hidden: bool, left_out: dict[str, bool]) -> dict[str, Any]:
     """Files of this machine, links followed as everywhere: name -> details. Raises as `Search`."""
     search = Search(path, path, hidden=hidden)
@@ -305,19 +288,10 @@ def _here(path: str, hidden: bool, left_out: dict[str, bool]) -> dict[str, Any]:
 
 def _there(fs: Any, path: str) -> dict[str, Any]:
     """Files that a driver finds: name -> details. What there is by this very name is no pattern."""
-    found: dict[str, Any]
-    if not MAGIC.isdisjoint(path) and not _has(fs, path):
-        found = fs.glob(path, detail=True)
-    elif fs.isdir(path):
-        found = fs.find(path, detail=True)
-    else:
-        found = {path: fs.info(path)}
-    return found
-
-
-def _has(fs: Any, path: str) -> bool:
-    try:
-        fs.info(path)
-    except Exception:  # noqa: BLE001 drivers say in many ways that there is no such name
-        return False
-    return True
+    if not MAGIC.isdisjoint(path):
+        try:
+            fs.info(path)
+        except Exception:  # noqa: BLE001 drivers say in many ways that there is no such name
+            found: dict[str, Any] = fs.glob(path, detail=True)
+            return found
+    return fs.find(path, detail=True) if fs.isdir(path) else {path: fs.info(path)}

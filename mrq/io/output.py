@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 from mrq.codec.checksum import crc32
 from mrq.core.model import Piece, StagedFile
 from mrq.errors import CorruptFileError, DataError, InputError, InternalError, UsageError
-from mrq.io import compression as codecs
 from mrq.io import disk, render
+from mrq.io.compression import codec
 from mrq.io.streams import Reading
 
 #: Keys and values of a batch as the bytes to write.
@@ -36,12 +36,10 @@ class PartInfo(NamedTuple):
 class PartWriter:
     """Writes one new file; `write` any number of times, then `close` or `discard`."""
 
-    def __init__(
-        self, path: str, encode: Callable[[Sequence[Any], Sequence[Any]], bytes], compress: str | None
-    ):
+    def __init__(self, path: str, encode: Encoder, compress: str | None) -> None:
         self.path = path
         self._encode = encode
-        self._compressor = None if compress is None else codecs.compressor(compress)
+        self._compressor = None if compress is None else codec(compress).compressor()
         self._records = 0
         self._bytes = 0
         self._crc = 0
@@ -171,7 +169,7 @@ def output_format(name: str, compression: str | None = None) -> OutputFormat:
     if name not in OUTPUT_NAMES:
         raise UsageError(f"unknown output format {name!r}; there are {', '.join(OUTPUT_NAMES)}")
     if compression is not None:
-        codecs.check(compression)
+        codec(compression)
     return OutputFormat(name=name, compression=compression)
 
 
@@ -290,11 +288,6 @@ def _read_text(piece: Piece, reading: Reading) -> Iterator[tuple[Any, Any]]:
         yield key, value if tab else None
 
 
-def _read_plain(piece: Piece, reading: Reading) -> Iterator[tuple[Any, Any]]:
-    for line in _lines_of(piece, reading):
-        yield None, line
-
-
 def _read_jsonl(piece: Piece, reading: Reading) -> Iterator[tuple[Any, Any]]:
     for line in _lines_of(piece, reading):
         try:
@@ -311,4 +304,9 @@ def _read_records(piece: Piece, reading: Reading) -> Iterator[tuple[Any, Any]]:
         yield from zip(*block.columns(), strict=True)
 
 
-_READERS: Final = {"text": _read_text, "lines": _read_plain, "jsonl": _read_jsonl, "records": _read_records}
+_READERS: Final[dict[str, Callable[[Piece, Reading], Iterator[tuple[Any, Any]]]]] = {
+    "text": _read_text,
+    "lines": lambda piece, reading: ((None, line) for line in _lines_of(piece, reading)),
+    "jsonl": _read_jsonl,
+    "records": _read_records,
+}

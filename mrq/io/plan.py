@@ -20,7 +20,7 @@ from mrq.errors import InputError, NoInputFiles
 from mrq.io import vetting
 from mrq.io.compression import compression_of
 from mrq.io.formats import input_format
-from mrq.io.inputs import Finding, find_all, hidden_note
+from mrq.io.inputs import Finding, few, find_all, hidden_note
 from mrq.io.seen import Seen
 from mrq.io.streams import Reading
 
@@ -29,8 +29,6 @@ from mrq.io.streams import Reading
 _SAMPLED_SPLITS_MIN: Final = 32
 _SAMPLED_SPLITS_MAX: Final = 1024
 _SAMPLED_BYTES: Final = 256 << 10
-#: Paths that a note names.
-_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,18 +93,19 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
     """
     spec = draft.spec
     found_here = finding is None
+    reading = Reading(lines=True, marks=spec.refuses_marks, encodings=spec.input_format == "text")
+    unseen = {given.open for given in draft.inputs if given.size is not None}
     if finding is None:
         finding = _vouched(draft, _find(draft))
         if draft.as_of_now:
-            finding = _of_now(draft, finding)
+            now, notes = vetting.as_of_now(finding.files, reading, unseen)
+            finding = replace(finding, files=tuple(now), notes=(*finding.notes, *notes))
     files = finding.files
     if found_here and not (files or draft.allow_empty or any(map(_is_result, draft.inputs))):
         raise NoInputFiles(_nothing(draft, finding))
     total = sum(file.size for file in files)
     splits = cutting.plan(files, draft.split_bytes, least=draft.split_bytes_min)
     if found_here and input_format(spec.input_format).lines:
-        reading = _reading(spec)
-        unseen = {given.open for given in draft.inputs if given.size is not None}
         files = tuple(vetting.of_text(files, splits, reading, unseen))
         finding = replace(finding, files=files)
         splits = cutting.plan(files, draft.split_bytes, least=draft.split_bytes_min)
@@ -124,8 +123,19 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
 
 def _find(draft: Draft) -> Finding:
     """Every file that the job reads. Raises InputError."""
+    found = Finding(files=())
     # Folders that only the client sees, without a file in them, are no inputs any more.
-    found = _look(draft) if draft.inputs or not draft.spec.inputs else Finding(files=())
+    if draft.inputs or not draft.spec.inputs:
+        found = find_all(
+            [given.spelled for given in draft.inputs],
+            cwd=draft.cwd,
+            opens=[given.open for given in draft.inputs],
+            out=draft.spec.output_open,
+            shown=draft.spec.output,
+            splittable=draft.splittable,
+            known=_known(draft),
+            hidden=draft.all_files,
+        )
     return replace(
         found,
         hidden_files=found.hidden_files + draft.hidden_files,
@@ -144,18 +154,6 @@ def _vouched(draft: Draft, finding: Finding) -> Finding:
     return replace(finding, files=found.files, notes=found.notes)
 
 
-def _reading(spec: JobSpec) -> Reading:
-    """How what lines are wanted of is looked at."""
-    return Reading(lines=True, marks=spec.refuses_marks, encodings=spec.input_format == "text")
-
-
-def _of_now(draft: Draft, finding: Finding) -> Finding:
-    """With each file that is still written cut at its last whole line. Raises InputError."""
-    unseen = {given.open for given in draft.inputs if given.size is not None}
-    files, notes = vetting.as_of_now(finding.files, _reading(draft.spec), unseen)
-    return replace(finding, files=tuple(files), notes=(*finding.notes, *notes))
-
-
 def _notes(draft: Draft, finding: Finding) -> Iterator[str]:
     """What the user may want to know of the inputs, one sentence each."""
     yield from finding.notes
@@ -171,11 +169,7 @@ def whole_note(paths: Sequence[str]) -> str:
     """That these files are read each by one map, whatever their size."""
     if len(paths) == 1:
         return f"{paths[0]} is read as one split: it can't be cut"
-    more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
-    return (
-        f"{len(paths):,} files can't be cut, so each is read by one map whatever its size: "
-        f"{', '.join(paths[:_NAMED])}{more}"
-    )
+    return f"{len(paths):,} files can't be cut, so each is read by one map whatever its size: {few(paths)}"
 
 
 def _is_result(given: DraftInput) -> bool:
@@ -186,25 +180,10 @@ def _is_result(given: DraftInput) -> bool:
 def _nothing(draft: Draft, finding: Finding) -> str:
     """That there is nothing to do, and what would do something."""
     hidden = hidden_note(finding.hidden_files, finding.hidden_folders)
-    named = list(draft.spec.inputs)
-    shown = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else "")
     return (
-        f"there is no file in {shown}, so nothing was run and OUT is as it was"
+        f"there is no file in {few(draft.spec.inputs)}, so nothing was run and OUT is as it was"
         + (f"; {hidden}" if hidden else "")
         + "; `allow_empty=True` makes an empty result of that"
-    )
-
-
-def _look(draft: Draft) -> Finding:
-    return find_all(
-        [given.spelled for given in draft.inputs],
-        cwd=draft.cwd,
-        opens=[given.open for given in draft.inputs],
-        out=draft.spec.output_open,
-        shown=draft.spec.output,
-        splittable=draft.splittable,
-        known=_known(draft),
-        hidden=draft.all_files,
     )
 
 
@@ -222,18 +201,16 @@ def _known(draft: Draft) -> dict[int, InputFile]:
                 or (draft.splittable and compression_of(given.spelled) is None),
             )
         elif given.spelled == "-" and given.open:
-            known[index] = _standard_input(given.open)
+            try:
+                stat = os.stat(given.open)
+            except OSError as exc:
+                raise InputError(
+                    f"standard input was put aside in {given.open}, which can't be read: {exc.strerror}"
+                ) from exc
+            known[index] = InputFile(
+                path="-", open=given.open, size=stat.st_size, mtime_ns=stat.st_mtime_ns, splittable=True
+            )
     return known
-
-
-def _standard_input(path: str) -> InputFile:
-    try:
-        stat = os.stat(path)
-    except OSError as exc:
-        raise InputError(
-            f"standard input was put aside in {path}, which can't be read: {exc.strerror}"
-        ) from exc
-    return InputFile(path="-", open=path, size=stat.st_size, mtime_ns=stat.st_mtime_ns, splittable=True)
 
 
 def _sample(spec: JobSpec, files: Sequence[InputFile]) -> JobSpec:
@@ -254,7 +231,6 @@ def _sample(spec: JobSpec, files: Sequence[InputFile]) -> JobSpec:
         output=None,
         output_open=None,
         staging=None,
-        skip_bad_records=spec.skip_bad_records,
     )
 
 

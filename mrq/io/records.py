@@ -85,7 +85,7 @@ class Container:
         """Put the last block, the index and the trailer."""
         if self._keys:
             self._block()
-        index = _little(self._offsets)
+        index = struct.pack(f"<{len(self._offsets)}Q", *self._offsets)
         trailer = _TRAILER.pack(self._at, len(self._offsets), zlib.crc32(index), _END_MAGIC)
         self._put(_BLOCK.pack(_END_MARK, 0, 0, 0) + index + trailer)
 
@@ -100,11 +100,6 @@ def cost(value: Any) -> int:
     if kind is dict:
         return 8 + sum(map(cost, value)) + sum(map(cost, value.values()))
     return value.bit_length() // 8 if kind is int else 8
-
-
-def _little(offsets: array[int]) -> bytes:
-    """The array as little-endian bytes on any machine."""
-    return struct.pack(f"<{len(offsets)}Q", *offsets)
 
 
 class Block(NamedTuple):
@@ -135,7 +130,15 @@ def read_piece(
     """
     with Source(piece, reading) as source:
         head = source.read(len(_HEADER))
-        _check_header(head, piece.path)
+        if head[:4] != _HEADER[:4]:
+            raise InputError(
+                f"{piece.path}: not a file of the records format (it begins with {head[:4]!r}); "
+                "choose another `input_format`"
+            )
+        if head != _HEADER:
+            raise InputError(
+                f"{piece.path}: records of version {head[4:5]!r}; this mrq reads version {VERSION}"
+            )
         if source.compression is not None:
             left = piece.length
             for _, block in _blocks(source, len(_HEADER), None, piece.path, tick):
@@ -157,16 +160,6 @@ def read_piece(
             upto = stop if number == len(mine) - 1 else offset + size
             yield upto - at, block
             at = upto
-
-
-def _check_header(head: bytes, path: str) -> None:
-    if head[:4] != _HEADER[:4]:
-        raise InputError(
-            f"{path}: not a file of the records format (it begins with {head[:4]!r}); "
-            "choose another `input_format`"
-        )
-    if head != _HEADER:
-        raise InputError(f"{path}: records of version {head[4:5]!r}; this mrq reads version {VERSION}")
 
 
 def _index(source: Source, piece: Piece) -> tuple[list[int], int]:

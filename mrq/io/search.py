@@ -15,9 +15,11 @@ import errno
 import os
 import re
 import stat as stats
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from heapq import heappop, heappush
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from mrq.core.pathmap import MAGIC, split_pattern
@@ -87,7 +89,6 @@ class Search:
         self.results: list[str] = []
         folder, pattern = split_pattern(arg)
         self._parts = _parts(pattern)
-        self._tests = [_test(part) for part in self._parts]
         self._spelled = [_matcher(part) for part in arg.split("/") if part.startswith(HIDDEN)]
         self._whole_tree = "**" in arg.split("/")
         self._start = (folder.rstrip("/") + "/" if folder.strip("/") else folder), pattern
@@ -101,19 +102,18 @@ class Search:
         real: set[object] = set()
         while self._heap:
             each = heappop(self._heap)
-            if each.kind == _FILE:
-                found = _found(each)
-                key = identity(found.path, found.stat)
-                if key not in real:
-                    real.add(key)
-                    yield found
-                continue
-            stat = _stat(_name(each), each.path)
+            name = _name(each)
+            stat = _stat(name, each.path)
             here = (stat.st_dev, stat.st_ino, each.left)
-            if here in self._seen:
+            some: Iterable[Found]
+            if each.kind == _FILE:
+                some = (Found(name, each.path, stat, (each.match, each.below)),)
+            elif here in self._seen:
                 continue
-            self._seen.add(here)
-            for found in self._walk(each) if each.kind == _TREE else self._match(each):
+            else:
+                self._seen.add(here)
+                some = self._walk(each) if each.kind == _TREE else self._match(each)
+            for found in some:
                 key = identity(found.path, found.stat)
                 if key not in real:
                     real.add(key)
@@ -156,7 +156,7 @@ class Search:
         elif MAGIC.isdisjoint(part):
             self._literal(folder, part, last=last)
         else:
-            test = self._tests[folder.left]
+            test = _matcher(part)
             entries = _listed(_name(folder), folder.path)
             for entry in entries:
                 if test(entry.name) is None or not (last or _is_folder(entry)):
@@ -220,23 +220,15 @@ class Search:
                 continue
             stat = _stat(prefix + entry.name, entry.path, entry)
             through = folder.through_link or entry.is_symlink()
-            below = f"{folder.below}{entry.name}"
+            below, depth = f"{folder.below}{entry.name}", folder.depth + 1
             if stats.S_ISDIR(stat.st_mode):
                 if (stat.st_dev, stat.st_ino, _ALL) not in self._seen:
-                    heappush(
-                        self._heap,
-                        Candidate(
-                            through, folder.depth + 1, _TREE, folder.match, below + "\0", entry.path, _ALL
-                        ),
-                    )
-            elif not stats.S_ISREG(stat.st_mode):
-                continue
-            elif through:
-                heappush(
-                    self._heap,
-                    Candidate(through, folder.depth + 1, _FILE, folder.match, below, entry.path, _ALL),
-                )
-            else:
+                    inner = Candidate(through, depth, _TREE, folder.match, below + "\0", entry.path, _ALL)
+                    heappush(self._heap, inner)
+            elif stats.S_ISREG(stat.st_mode) and through:
+                file = Candidate(through, depth, _FILE, folder.match, below, entry.path, _ALL)
+                heappush(self._heap, file)
+            elif stats.S_ISREG(stat.st_mode):
                 yield Found(prefix + entry.name, entry.path, stat, (folder.match, below))
 
     def _shown(
@@ -277,11 +269,6 @@ def identity(path: str, stat: os.stat_result) -> tuple[int, int, str]:
     return stat.st_dev, stat.st_ino, os.path.realpath(path) if stat.st_nlink > 1 else ""
 
 
-def _found(each: Candidate) -> Found:
-    name = _name(each)
-    return Found(name, each.path, _stat(name, each.path), (each.match, each.below))
-
-
 def _name(each: Candidate) -> str:
     """As the user would spell it."""
     if not each.below:
@@ -301,13 +288,9 @@ def _listed(name: str, path: str) -> list[os.DirEntry[str]]:
     """A folder's entries in order of names. Raises InputError."""
     try:
         with os.scandir(path) as listing:
-            return sorted(listing, key=_entry_name)
+            return sorted(listing, key=attrgetter("name"))
     except OSError as exc:
         raise InputError(f"{name or '.'}: the directory can't be read: {exc.strerror}") from exc
-
-
-def _entry_name(entry: os.DirEntry[str]) -> str:
-    return entry.name
 
 
 def _is_result(entries: Sequence[os.DirEntry[str]]) -> bool:
@@ -344,15 +327,8 @@ def _parts(pattern: str) -> list[str]:
     return [*parts, ""] if pattern.endswith("/") else parts
 
 
+@lru_cache
 def _matcher(part: str) -> Callable[[str], re.Match[str] | None]:
     from fnmatch import translate
 
     return re.compile(translate(part)).match
-
-
-def _test(part: str) -> Callable[[str], re.Match[str] | None]:
-    return _matcher(part) if not MAGIC.isdisjoint(part) and part != "**" else _nothing
-
-
-def _nothing(name: str) -> None:
-    return None

@@ -27,6 +27,9 @@ TAIL_BYTES: Final = 16
 #: Bytes of a step where bytes are only summed up.
 _STEP: Final = 1 << 20
 
+#: Gives up to so many bytes; b"" only at the end.
+Read = Callable[[int], bytes]
+
 
 def filesystem(url: str) -> tuple[Any, str]:
     """(fsspec file system, path on it) of a URL. Raises InputError naming the package to install."""
@@ -118,9 +121,9 @@ class Source:
         self._taken = 0  # raw bytes read
         self._at = 0  # where raw bytes are read next
         self._sum = reading.begin(piece) if reading is not None else None
-        self._open(piece)
-        self._read: Callable[[int], bytes] = self._raw
+        self._read: Read = self._raw
         try:
+            self._open(piece)
             if reading is not None and reading.lines and piece.start == 0:
                 self._look(piece.size, reading)
             elif self.compression is not None:
@@ -136,19 +139,12 @@ class Source:
                 self._file = fs.open(path, "rb")
                 size = getattr(self._file, "size", None)
                 if size is not None and size != piece.size:
-                    raise InputError(
-                        f"{piece.path}: changed since the job was planned ({piece.size} bytes then, "
-                        f"{size} now); run the job again"
-                    )
+                    raise _changed(piece.path, f"{piece.size} bytes then, {size} now")
                 return
             self._fd = os.open(piece.open, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as exc:
             raise InputError(f"{piece.path}: can't be read: {exc.strerror or exc}") from exc
-        try:
-            self._refuse_changed()
-        except BaseException:
-            self.close()
-            raise
+        self._refuse_changed()
 
     def _refuse_changed(self) -> None:
         """Raise InputError where the file isn't what was planned."""
@@ -194,7 +190,7 @@ class Source:
         if found.ends is None:
             raise InputError(found.refusal(self.path, self.compression, reading.encodings))
         if self.compression is not None:
-            self._read = _UpToItsEnd(self._read, found, self.path, self.compression).read
+            self._read = _up_to_its_end(self._read, found, self.path, self.compression)
         elif found.ends(self._end(size)):
             raise InputError(found.refusal(self.path))
 
@@ -206,7 +202,7 @@ class Source:
             except OSError as exc:
                 raise InputError(f"{self.path}: reading failed: {exc.strerror or exc}") from exc
         head = self.read(HEAD_BYTES)
-        self._read = _Again(head, self._read).read
+        self._read = _again(head, self._read)
         return head
 
     def _end(self, size: int) -> bytes:
@@ -309,39 +305,33 @@ class Source:
             self.close()
 
 
-class _Again:
+def _again(head: bytes, read: Read) -> Read:
     """Gives what was looked at once more, before what follows."""
 
-    def __init__(self, head: bytes, read: Callable[[int], bytes]) -> None:
-        self._head = head
-        self._next = read
-
-    def read(self, n: int) -> bytes:
-        """Up to `n` bytes."""
-        if not self._head:
-            return self._next(n)
-        found, self._head = self._head[:n], self._head[n:]
+    def reading(n: int) -> bytes:
+        nonlocal head
+        if not head:
+            return read(n)
+        found, head = head[:n], head[n:]
         return found
 
+    return reading
 
-class _UpToItsEnd:
-    """Passes on what begins as something else than text, and refuses it if it also ends so."""
 
-    def __init__(self, read: Callable[[int], bytes], begun: Content, path: str, compression: str) -> None:
-        self._next = read
-        self._begun = begun
-        self._path = path
-        self._compression = compression
-        self._tail = b""
+def _up_to_its_end(read: Read, begun: Content, path: str, compression: str) -> Read:
+    """Passes on what begins as something else than text, and raises InputError if it also ends so."""
+    tail = b""
 
-    def read(self, n: int) -> bytes:
-        """Up to `n` bytes. Raises InputError at the end."""
-        data = self._next(n)
+    def reading(n: int) -> bytes:
+        nonlocal tail
+        data = read(n)
         if data:
-            self._tail = (self._tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
-        elif self._begun.ends is not None and self._begun.ends(self._tail):
-            raise InputError(self._begun.refusal(self._path, self._compression))
+            tail = (tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
+        elif begun.ends is not None and begun.ends(tail):
+            raise InputError(begun.refusal(path, compression))
         return data
+
+    return reading
 
 
 def _changed(path: str, how: str) -> InputError:

@@ -45,12 +45,8 @@ class PrivateFolder:
     @property
     def path(self) -> str:
         """The folder, locked and private. Raises DiskFullError or OutputError."""
-        with self._making:
-            return self._made()
-
-    def _made(self) -> str:
-        if self._lock_fd < 0:
-            with disk.naming(self.folder):
+        with self._making, disk.naming(self.folder):
+            if self._lock_fd < 0:
                 make_root(self.root)
                 os.makedirs(self.folder, mode=0o700)
                 self._lock_fd = os.open(f"{self.folder}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -42,10 +42,13 @@ def of_text(
         for piece in split.pieces
         if piece.length < piece.size and piece.start == 0 and piece.open not in unseen
     }
-    return [
-        replace(file, splittable=False) if file.open in cut and _compression(file, reading) else file
-        for file in files
-    ]
+    made = []
+    for file in files:
+        if file.open in cut:
+            with Source(_whole(file), reading) as source:
+                file = replace(file, splittable=file.splittable and source.compression is None)
+        made.append(file)
+    return made
 
 
 def as_of_now(
@@ -86,22 +89,14 @@ def _of_now(file: InputFile, reading: Reading) -> InputFile:
 
 def _left_out(files: Sequence[InputFile]) -> Iterator[str]:
     """What is said of lines that have no end yet."""
-    unended = [file for file in files if file.unended]
-    for some, what in (
-        (
-            [file for file in unended if not file.size],
-            "its only line has no end yet, so nothing of it is read",
-        ),
-        ([file for file in unended if file.size], "its last line has no end yet, and is left out"),
+    for only, what in (
+        (True, "its only line has no end yet, so nothing of it is read"),
+        (False, "its last line has no end yet, and is left out"),
     ):
+        some = [file for file in files if file.unended and only == (not file.size)]
         if some:
             more = f" (as of {len(some) - 1:,} more)" if len(some) > 1 else ""
             yield f"{some[0].path}: {what}{more}"
-
-
-def _compression(file: InputFile, reading: Reading) -> str | None:
-    with Source(_whole(file), reading) as source:
-        return source.compression
 
 
 def _whole(file: InputFile) -> Piece:

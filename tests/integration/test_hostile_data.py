@@ -8,7 +8,7 @@ import math
 import pytest
 from cli_runs import Runs
 
-from mrq.io.formats import output_format
+from mrq.io.output import output_format
 
 #: Lines are Python expressions of pairs; what they stand for goes through the whole engine.
 JOBS = """

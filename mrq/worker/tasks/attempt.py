@@ -13,7 +13,7 @@ from typing import Any, Final
 from mrq.core.model import ErrorReport, StagedFile, TaskResult
 from mrq.core.paths import staged_folder
 from mrq.errors import JobError, OutputError
-from mrq.io.formats import OutputFormat, PartInfo, PartWriter, output_format, part_name
+from mrq.io.output import OutputFormat, PartInfo, PartWriter, output_format, part_name
 from mrq.job.base import Job
 from mrq.job.context import Task, bind
 from mrq.shuffle.bounded import Quota

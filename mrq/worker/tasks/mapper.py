@@ -8,7 +8,7 @@ from typing import Any
 from mrq.codec.types import ATOMS, carried_other
 from mrq.core.model import TaskResult
 from mrq.errors import DataError
-from mrq.io.formats import PartWriter
+from mrq.io.output import PartWriter
 from mrq.job.base import Pair, defined
 from mrq.job.builtins import BuiltIn, Folding, Grouping, WrongValue
 from mrq.shuffle.block import BLOCK_RECORDS

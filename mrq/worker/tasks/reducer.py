@@ -13,7 +13,7 @@ from mrq.core.digest import consumed
 from mrq.core.model import FetchFailure, TaskResult
 from mrq.core.refs import AttemptRef
 from mrq.errors import CorruptFileError, DataError
-from mrq.io.formats import PartWriter
+from mrq.io.output import PartWriter
 from mrq.job.base import Pair
 from mrq.job.builtins import BuiltIn, Folding, Grouping, identity
 from mrq.shuffle.aggregate import Aggregator

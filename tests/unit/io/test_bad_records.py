@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mrq.core.model import ErrorReport
 from mrq.io.bad import BadRecords
-from mrq.io.formats import output_format
+from mrq.io.output import output_format
 
 
 def test_kept_for_eyes_and_for_reading_in_again(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ import mrq
 from mrq.core.model import Piece, Split
 from mrq.errors import InputError
 from mrq.io.content import look
-from mrq.io.formats import input_format, output_format
+from mrq.io.formats import input_format
+from mrq.io.output import output_format
 from mrq.io.streams import TAIL_BYTES, Reading
 from mrq.planning import Plan, Request, plan
 

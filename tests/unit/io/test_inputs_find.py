@@ -27,7 +27,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def names(*args: str, cwd: Path, **more: object) -> list[str]:
-    return [f.path for f in inputs.find(args, cwd=str(cwd), **more)]  # type: ignore[arg-type]
+    return [f.path for f in inputs.find_all(args, cwd=str(cwd), **more).files]  # type: ignore[arg-type]
 
 
 def test_a_directory_gives_all_below_but_hidden_names(tree: Path) -> None:
@@ -67,13 +67,13 @@ def test_twice_is_once_at_its_first_place(tree: Path) -> None:
 
 
 def test_what_is_known_of_a_file(tree: Path) -> None:
-    a, gz = inputs.find(["a.txt", "x.gz"], cwd=str(tree))
+    a, gz = inputs.find_all(["a.txt", "x.gz"], cwd=str(tree)).files
     stat = (tree / "a.txt").stat()
     assert a == InputFile(
         path="a.txt", open=str(tree / "a.txt"), size=stat.st_size, mtime_ns=stat.st_mtime_ns, splittable=True
     )
     assert not gz.splittable
-    assert not inputs.find(["a.txt"], cwd=str(tree), splittable=False)[0].splittable
+    assert not inputs.find_all(["a.txt"], cwd=str(tree), splittable=False).files[0].splittable
 
 
 def test_circles_of_links_end(tree: Path) -> None:
@@ -153,7 +153,7 @@ class Full(io.BytesIO):
 
 
 def test_changed_says_what_changed(tree: Path) -> None:
-    files = inputs.find(["a.txt", "b.txt", "c.log", "x.gz"], cwd=str(tree))
+    files = inputs.find_all(["a.txt", "b.txt", "c.log", "x.gz"], cwd=str(tree)).files
     pieces = [p for s in plan(files, 2) for p in s.pieces]
     assert inputs.changed(pieces) == []
     (tree / "a.txt").write_text("longer than before")
@@ -182,7 +182,7 @@ def test_a_file_at_a_url_is_read_and_cut(tree: Path) -> None:
     from mrq.io.formats import input_format
 
     (tree / "long.txt").write_bytes(b"".join(b"%d\r\n" % i for i in range(10_000)))
-    files = inputs.find([f"file://{tree}/long.txt"], cwd="/")
+    files = inputs.find_all([f"file://{tree}/long.txt"], cwd="/").files
     splits = plan(files, 7000)
     assert len(splits) > 5
     values = [v for s in splits for b in input_format("text").read(s) for v in b.values]
@@ -201,12 +201,12 @@ def test_the_missing_driver_package_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
     with pytest.raises(InputError, match=r"s3://bucket/key: Install s3fs.*pip install s3fs"):
-        inputs.find(["s3://bucket/key"])
+        inputs.find_all(["s3://bucket/key"])
 
 
 def test_many_files_are_found_quickly(tmp_path: Path) -> None:
     for i in range(5000):
         (tmp_path / f"{i:05d}").touch()
     began = time.process_time()
-    assert len(inputs.find([str(tmp_path)])) == 5000
+    assert len(inputs.find_all([str(tmp_path)]).files) == 5000
     assert time.process_time() - began < 3

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from mrq.core.model import Piece, Split
 from mrq.errors import CorruptFileError, InputError
-from mrq.io.formats import input_format, output_format
+from mrq.io.formats import input_format
+from mrq.io.output import output_format
 
 
 def split_of(*paths: Path, parts: int = 1) -> list[Split]:

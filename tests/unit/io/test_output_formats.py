@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mrq.errors import DataError, DiskFullError, InternalError, OutputError, UsageError
 from mrq.io import disk
-from mrq.io.formats import output_format, part_name
+from mrq.io.output import output_format, part_name
 
 INF, NAN = float("inf"), float("nan")
 

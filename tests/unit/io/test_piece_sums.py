@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from mrq.core.checked import Checked
 from mrq.core.model import Piece, Split, TaskResult
 from mrq.io import blocks, lines
-from mrq.io.formats import input_format, output_format
+from mrq.io.formats import input_format
 from mrq.io.inputs import changed
+from mrq.io.output import output_format
 from mrq.io.streams import Reading, Source
 
 

@@ -122,7 +122,7 @@ def test_without_links_all_is_as_glob_has_it(
             except (InputError, FileNotFoundError, NotADirectoryError):
                 expected = None
             try:
-                found: list[str] | None = [file.path for file in inputs.find([arg])]
+                found: list[str] | None = [file.path for file in inputs.find_all([arg]).files]
             except InputError:
                 found = None
             assert found == expected, arg
@@ -141,7 +141,7 @@ def file(path: Path) -> None:
 
 
 def found(*args: str, cwd: Path, **more: bool) -> list[str]:
-    return [each.path for each in inputs.find(args, cwd=str(cwd), **more)]
+    return [each.path for each in inputs.find_all(args, cwd=str(cwd), **more).files]
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def test_out_behind_a_link_is_inside_too(tmp_path: Path) -> None:
     file(tmp_path / "in/f.txt")
     link(tmp_path / "in/sub/up", "../..")
     with pytest.raises(InputError, match="out lies inside the input directory in/sub/up"):
-        inputs.find(["in"], cwd=str(tmp_path), out="out")
+        inputs.find_all(["in"], cwd=str(tmp_path), out="out")
 
 
 def test_hidden_files_are_counted_and_can_be_taken(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_hidden_files_are_counted_and_can_be_taken(tmp_path: Path) -> None:
         assert found(arg, cwd=tmp_path, hidden=True) == everything
     url = f"file://{tmp_path}/in"
     assert inputs.find_all([f"{url}/*.txt"]).hidden_files == 2
-    assert len(inputs.find([url], hidden=True)) == 8
+    assert len(inputs.find_all([url], hidden=True).files) == 8
 
 
 def test_a_pattern_of_hidden_files_only_says_so(tmp_path: Path) -> None:

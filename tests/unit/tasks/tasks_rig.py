@@ -11,7 +11,7 @@ from typing import Any
 import mrq
 from mrq.core.model import JobSpec, Outcome, Piece, Purpose, Split, Status, TaskResult
 from mrq.core.refs import AttemptRef, Kind, TaskRef
-from mrq.io.formats import output_format
+from mrq.io.output import output_format
 from mrq.job.base import Job, defined
 from mrq.worker import page as pages
 from mrq.worker.order import AttemptOrder, MapSource

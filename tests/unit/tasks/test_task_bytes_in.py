@@ -14,7 +14,7 @@ import mrq
 from mrq.core.model import TaskResult
 from mrq.core.refs import Kind
 from mrq.core.splits import InputFile, plan
-from mrq.io.formats import output_format
+from mrq.io.output import output_format
 
 
 class Keep(mrq.Job):

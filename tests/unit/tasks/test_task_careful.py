@@ -14,7 +14,7 @@ from tasks_rig import ENGINE, Rig, done
 import mrq
 from mrq.core.model import Purpose, Status, TaskResult
 from mrq.core.refs import Kind
-from mrq.io.formats import output_format
+from mrq.io.output import output_format
 from mrq.worker.order import MapSource
 
 

@@ -14,7 +14,7 @@ from tasks_rig import Rig
 import mrq
 from mrq.core.model import Split, Status
 from mrq.core.refs import Kind
-from mrq.io.formats import output_format
+from mrq.io.output import output_format
 from mrq.worker import page as pages
 from mrq.worker.attempts import _progress
 
