@@ -104,6 +104,7 @@ class Job:
         "spec",
         "started_at",
         "state",
+        "strict_order",
         "submitted_at",
         "sums",
         "takers",
@@ -144,8 +145,9 @@ class Job:
         self.slowest: dict[Kind, tuple[float, int]] = dict.fromkeys(Kind, (0.0, -1))
         self.durations = {kind: Durations() for kind in Kind}
         self.needs = spec.needs
+        self.strict_order = False  #: see `model.TaskMessage`
         self.limits = NO_LIMITS  #: what a retry has set anew; `spec` has it
-        #: Maps that came out differently since a retry gave them other memory: once each, that is expected.
+        #: Maps that came out differently, as was expected of them: once each.
         self.excused: set[int] = set()
         #: Who may claim its tasks, at so many changes of the workers: kept by `core.fitting`.
         self.takers: dict[Kind, tuple[Worker, ...] | None] = {}
@@ -159,8 +161,11 @@ class Job:
         self.takers_at = -1
 
     def excuses(self, index: int) -> bool:
-        """Whether a map may have come out differently because a retry gave it other memory; once a map."""
-        if self.limits.memory_bytes is None or index in self.excused:
+        """Whether a map may have come out differently because a retry gave it other memory, or because it
+        leaves out bad records now; once a map."""
+        trouble = self.maps.trouble.get(index)
+        careful = trouble is not None and trouble.careful
+        if (self.limits.memory_bytes is None and not careful) or index in self.excused:
             return False
         self.excused.add(index)
         return True

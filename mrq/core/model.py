@@ -240,10 +240,15 @@ class TaskMessage:
     role_number: int  #: an attempt is live while this is its task's number for the role
     publish_id: str  #: one per physical publish
     not_worker: str | None = None  #: a worker that must not take it (backups, exclusions)
-    careful: bool = False  #: skip_bad_records: an earlier attempt failed, so drop bad records in place
+    #: An earlier attempt failed, or made what can't be used: look at each record's pairs while it is at hand,
+    #: and with skip_bad_records drop bad records in place.
+    careful: bool = False
     needs: Needs = Needs()  #: a worker that lacks some of it mustn't take it
     skip_bad_records: int | None = None  #: another bound than the spec's, after a retry
     alone: bool = False  #: it was lost with others: its worker runs nothing else beside it
+    #: A reduce met a value that sort_values can't order: now each such value counts, also where it is alone
+    #: with its key.
+    strict_order: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,11 +307,11 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchFailure:
-    """A map output that a reducer couldn't read."""
+    """A map output that a reducer couldn't read; or use: then the map is to look at each of its pairs."""
 
     map_index: int
     generation: int
-    reason: str  #: "not_found", "corrupt" or "unreachable"
+    reason: str  #: "not_found", "corrupt" or "unreachable"; "unordered": it has values that can't be sorted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

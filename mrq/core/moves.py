@@ -29,6 +29,7 @@ def message(
         needs=job.needs,
         skip_bad_records=job.limits.skip_bad_records,
         alone=flight.alone,
+        strict_order=job.strict_order,
     )
 
 

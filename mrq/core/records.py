@@ -111,7 +111,8 @@ def job_record(state: State, job: Job) -> bytes:
     plain = [getattr(job, name) if name else False for name in _PLAIN]
     plain[:_TIMES] = [at and at + shift for at in plain[:_TIMES]]
     errors = [wire.to_wire(error) for error in job.errors]
-    return wire.pack([VERSION, wire.VERSION, shift, plain, errors, wire.to_wire(job.limits)])
+    limits = wire.to_wire(job.limits)
+    return wire.pack([VERSION, wire.VERSION, shift, plain, errors, limits, job.strict_order])
 
 
 def _before(at: float, updated: float) -> int | None:
@@ -163,6 +164,7 @@ def _take_job(state: State, job: Job, stored: StoredJob) -> None:
         raise ValueError(f"they are of version {version}.{wire_version}, not {VERSION}.{wire.VERSION}")
     if later:  # an earlier mrq had none
         job.limit(wire.from_wire(Limits, later[0]))
+        job.strict_order = later[1:] == [True]
     shift = state.shift + state.wall
     job.state, job.error = stored.state, stored.error
     for at, (name, value) in enumerate(zip(_PLAIN, plain, strict=True)):

@@ -43,6 +43,7 @@ def fetch_failed(state: State, job: Job, reducer: int, failures: Iterable[FetchF
     """A reducer couldn't read some outputs. Returns why the job fails, if it does."""
     maps = job.maps
     lost: list[int] = []
+    strict = job.strict_order
     for failure in failures:
         index = failure.map_index
         if not 0 <= index < len(maps) or maps.state[index] != COMPLETED or index in lost:
@@ -54,15 +55,33 @@ def fetch_failed(state: State, job: Job, reducer: int, failures: Iterable[FetchF
         trouble = maps.troubled(index)
         trouble.fetch_reruns += 1
         trouble.unreachable, trouble.unreachable_all = None, 0
+        if failure.reason == "unordered":
+            trouble.careful = True
+            strict = True
         if trouble.fetch_reruns > state.config.map_reruns_max:
-            return (
-                f"the output of {task_name(Kind.MAP, index)} couldn't be fetched ({failure.reason}), "
-                f"and running the map again {state.config.map_reruns_max} times didn't help; look at the "
-                f"disk and the network of worker {job.boots[maps.boot[index]][0]}"
-            )
+            return _no_use(job, index, failure.reason, state.config.map_reruns_max)
         lost.append(index)
-    lose_maps(state, job, lost, f"its output couldn't be fetched by {task_name(Kind.REDUCE, reducer)}")
+    lose_maps(state, job, lost, f"its output couldn't be used by {task_name(Kind.REDUCE, reducer)}")
+    if strict != job.strict_order:
+        # What is left out mustn't depend on which reduce came first.
+        job.strict_order = strict
+        state.write_job(job)
+        roll_back(state, job, "a value can't be ordered: each is to be looked at")
     return None
+
+
+def _no_use(job: Job, index: int, reason: str, times: int) -> str:
+    """Why a job fails by a map whose output can't be used, however often it is made."""
+    name = task_name(Kind.MAP, index)
+    if reason == "unordered":
+        return (
+            f"{name} gave values that sort_values can't order, and none when it ran again to say of which "
+            f"record, {times} times: the job is nondeterministic"
+        )
+    return (
+        f"the output of {name} couldn't be fetched ({reason}), and running the map again {times} times "
+        f"didn't help; look at the disk and the network of worker {job.boots[job.maps.boot[index]][0]}"
+    )
 
 
 def _give_up_on(state: State, job: Job, index: int, reducer: int) -> bool:

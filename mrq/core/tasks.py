@@ -97,7 +97,7 @@ class Trouble:
     disk_full: int = 0  #: in a row without progress of the job
     disk_full_all: int = 0
     disk_full_mark: int = -1  #: completions of the job at the last one
-    careful: bool = False  #: skip_bad_records
+    careful: bool = False  #: looks at each record; it failed with skip_bad_records, or is to name a record
     fetch_reruns: int = 0  #: of a map
     unreachable: list[int] | None = None  #: distinct reducers that couldn't reach this map's output
     unreachable_all: int = 0

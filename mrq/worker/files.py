@@ -193,6 +193,7 @@ class JobFiles:
             log_path=paths.log_path(self._root, attempt),
             page_path=f"{scratch}/page",
             careful=message.careful,
+            strict_order=message.strict_order,
             alone=message.alone,
         )
         return order, job.code

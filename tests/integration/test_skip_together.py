@@ -50,6 +50,11 @@ KINDS = {
         MAP + PARTITION + "    reduce = mrq.identity\n",
         ["zzz 1", "w1 {1}"],
     ),
+    "no order": (
+        ", sort_values=True",
+        MAP + PARTITION + "    reduce = mrq.collect\n",
+        ["w1 {}", "w2 [1]", "w3 float('nan')"],
+    ),
     "map-only": (", output_format='jsonl'", MAP, ["unkeyed 1", "w1 {1}", "w1 1/0"]),
 }
 
@@ -100,6 +105,21 @@ def test_only_what_is_bad_is_left_out_in_two_attempts(shell, kind):
     assert f"{len(bad)} record" in ran.err
     attempts = [mark.name for mark in shell.marks.iterdir()]
     assert max(int(name.rsplit(".", 1)[1]) for name in attempts) <= 2
+
+
+def test_a_retry_leaves_out_what_cannot_be_sorted(shell):
+    head = "import mrq\nclass J(mrq.Job, sort_values=True):\n"
+    shell.write("j.py", head + MAP + "    reduce = mrq.identity\n")
+    shell.write("in.txt", "a 2\nb 1\nb {}\na 1\n")
+    failed = shell.submit("j.py", "in.txt", "-o", "out")
+    assert failed.code == 1
+    assert "sort_values can't order the values of the key 'b'" in failed.err
+    assert "record  'b {}'" in failed.err
+    assert "where   in.txt at byte 8" in failed.err
+    job = failed.err.split("mrq retry ")[1].split()[0]
+    ran = shell.run("retry", job, "--skip-bad-records", "1")
+    assert ran.code == 0, ran.err
+    assert shell.result()["part-00000"] == b"a\t1\na\t2\nb\t1\n"
 
 
 def test_map_split_with_the_setting_is_refused_at_submit(shell):

@@ -20,7 +20,7 @@ from mrq.core.claims import task_key
 from mrq.core.exchange import Fence, StoredJob, StoredWorker
 from mrq.core.info import JobInfo, StageInfo, TaskInfo
 from mrq.core.machine import Machine, MachineConfig
-from mrq.core.model import Beat, JobSpec, JobState, Role, TaskState, WorkerHealth
+from mrq.core.model import Beat, JobSpec, JobState, Role, Status, TaskState, WorkerHealth
 from mrq.core.refs import Kind, TaskRef
 from mrq.core.tasks import Trouble
 from mrq.errors import CorruptFileError
@@ -321,6 +321,19 @@ def test_takeover_a_backup_that_was_offered_and_never_claimed_is_taken_back():
     assert flight.backup_number in (0, 2)  # taken back, and perhaps offered anew
     s.done(late)
     assert s.is_("m7", TaskState.COMPLETED)
+
+
+def test_takeover_each_value_that_cannot_be_ordered_still_counts():
+    s = Kept()
+    s.join("w1")
+    s.submit(maps=1, reducers=1, skip_bad_records=1)
+    s.run("m0", worker="w1")
+    s.fail(s.claim("r0", "w1"), Status.FETCH_FAILED, fetch=[(0, 1, "unordered")])
+    cut(s, s.store)
+    m0 = s.claim("m0", "w1")
+    assert (m0.message.careful, m0.message.strict_order) == (True, True)
+    s.done(m0, digest=7)
+    assert s.claim("r0", "w1").message.strict_order
 
 
 def test_takeover_charges_are_kept_and_forgiven_ones_stay_forgiven():

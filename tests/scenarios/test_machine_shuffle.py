@@ -93,6 +93,51 @@ def test_after_four_reruns_for_failed_fetches_the_job_fails_by_name():
     assert s.error().startswith("the output of m-00001 couldn't be fetched (corrupt)")
 
 
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_a_map_with_values_that_cannot_be_sorted_runs_again_carefully_and_every_reduce_with_it(allowed):
+    s = mapped(reducers=4, skip_bad_records=allowed)
+    s.run("r0", worker="w3")
+    running = s.claim("r1", "w3")
+    fetch(s, s.claim("r2", "w2"), 1, "unordered")
+    assert withdrawn(s) == [1]
+    assert s.published() == ["m1", "r0", "r1", "r2", "r3"]
+    assert s.killed() == [running.attempt.token]
+    claim = s.claim("m1", "w2")
+    assert (claim.message.careful, claim.message.strict_order) == (True, True)
+    if not allowed:
+        s.fail(claim)
+        assert (s.task("m1").failures, s.state()) == (1, JobState.RUNNING)
+        return
+    s.done(claim, digest=7)
+    s.advance(40)
+    for name in ("r0", "r1", "r2", "r3"):
+        claim = s.claim(name, "w3")
+        assert (claim.message.careful, claim.message.strict_order) == (False, True)
+        s.done(claim)
+    assert s.state() is JobState.COMMITTING
+
+
+def test_maps_that_leave_out_records_now_dont_make_a_job_nondeterministic():
+    s = mapped(maps=9, reducers=1, skip_bad_records=9)
+    for index in range(9):
+        fetch(s, s.claim("r0", "w2"), index, "unordered")
+        s.done(s.claim(f"m{index}", "w3"), digest=700 + index)
+        s.advance(40)
+    s.run("r0", worker="w2")
+    assert s.state() is JobState.COMMITTING
+
+
+def test_a_map_that_gives_such_values_only_now_and_then_fails_the_job_by_name():
+    s = mapped(reducers=1)
+    for _ in range(5):
+        fetch(s, s.claim("r0", "w2"), 1, "unordered")
+        if s.state() is JobState.FAILED:
+            break
+        s.run("m1", worker="w1")
+        s.advance(40)
+    assert s.error().startswith("m-00001 gave values that sort_values can't order, and none when it ran")
+
+
 def test_an_unreachable_link_makes_the_reduce_go_to_another_worker():
     s = mapped(reducers=6)
     fetch(s, s.claim("r0", "w2"), 1, "unreachable")

@@ -12,17 +12,20 @@ from typing import Any, Final
 
 from mrq.core.model import ErrorReport, StagedFile, TaskResult
 from mrq.core.paths import staged_folder
-from mrq.errors import JobError, OutputError
+from mrq.errors import CorruptFileError, JobError, OperatorError, OutputError
 from mrq.io.output import OutputFormat, PartInfo, PartWriter, output_format, part_name
 from mrq.job.base import Job
 from mrq.job.context import Task, bind
 from mrq.shuffle.bounded import Quota
+from mrq.worker import folders
 from mrq.worker import page as pages
 from mrq.worker.order import AttemptOrder
-from mrq.worker.tasks.failure import Record, report, shortened
+from mrq.worker.tasks.failure import FetchFailed, Record, disk_full, report, shortened
 
 #: Blocks between two collections of the youngest garbage, while automatic collection is off.
 _COLLECT_EVERY: Final = 8
+#: Errors of disks, and of what lies on them, whatever record or group is at hand.
+_NO_RECORDS: Final = (FetchFailed, OperatorError, CorruptFileError)
 
 
 class Attempt:
@@ -132,10 +135,16 @@ class Attempt:
         )
 
     def skip(self, record: Record, exc: BaseException) -> None:
-        """Leave out a bad record, or raise JobError when it is one too many."""
+        """Leave out a bad record. Raises JobError when it is one too many; the error itself where none may be
+        left out, and where it isn't the record's."""
+        if isinstance(exc, _NO_RECORDS) or disk_full(exc) or folders.lost(self.order, exc) is not None:
+            raise exc
         self.bad_records += 1
         self.doing = None
         allowed = self.spec.skip_bad_records
+        if not allowed:
+            self.at = lambda: record
+            raise exc
         if self.bad_records > allowed:
             self.at = lambda: record
             raise JobError(

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mrq.codec.columns import encode_column
+from mrq.codec.order import sort_key
 from mrq.codec.types import carried, carried_key
 from mrq.core.model import Purpose
 from mrq.errors import DataError
 from mrq.job.base import defined
-from mrq.job.builtins import BuiltIn, WrongValue
+from mrq.job.builtins import BuiltIn, Folding, WrongValue
 from mrq.shuffle.partition import Partition, by_function
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.failure import shortened
@@ -44,6 +45,7 @@ def look_of(attempt: Attempt) -> Look:
         return written
     partition = users_partition(attempt)
     built_in = reduce if isinstance(reduce, BuiltIn) else None
+    ordered = attempt.order.strict_order and sorts_yielded(attempt)
 
     def sent(found: Iterable[Any]) -> list[Pair]:
         pairs = _carried(found)
@@ -53,9 +55,36 @@ def look_of(attempt: Attempt) -> Look:
         if built_in is not None:
             for key, value in pairs:
                 _look_at(attempt, built_in, key, value)
+        if ordered:
+            for key, value in pairs:
+                check_order(key, value)
         return pairs
 
     return sent
+
+
+def sorts_yielded(attempt: Attempt) -> bool:
+    """Whether what sort_values puts in order is what the map yields: no combine of the user's made it."""
+    reduce = getattr(attempt.job, "reduce", None)
+    if not attempt.spec.sort_values or isinstance(reduce, Folding):
+        return False
+    return isinstance(reduce, BuiltIn) or not defined(type(attempt.job), "combine")
+
+
+def check_order(key: Any, value: Any) -> None:
+    """Raise DataError for a value that sort_values can't put in order with the others of its key."""
+    if type(value) is float and value != value:
+        raise DataError(
+            f"NaN among the values of the key {shortened(key, 200)} has no place in the order that "
+            "sort_values wants; leave it out in map, or yield None for it"
+        )
+    try:
+        sort_key(value)
+    except DataError as exc:
+        raise DataError(
+            f"sort_values can't order the values of the key {shortened(key, 200)}: each must be of a type "
+            f"that keys may have, but {exc}"
+        ) from exc
 
 
 def users_partition(attempt: Attempt) -> Partition | None:

@@ -59,11 +59,12 @@ class Record:
 
 
 class FetchFailed(MrqError):
-    """Map outputs couldn't be read: not this attempt's fault."""
+    """Map outputs couldn't be read, or used: not this attempt's fault."""
 
-    def __init__(self, failures: list[FetchFailure]) -> None:
+    def __init__(self, failures: list[FetchFailure], error: ErrorReport | None = None) -> None:
         super().__init__(f"{len(failures)} map outputs can't be read")
         self.failures = tuple(failures)
+        self.error = error
 
 
 def report(exc: BaseException, record: str | None = None, at: Record | None = None) -> ErrorReport:
@@ -152,7 +153,7 @@ def method_at_fault(job: type, kind: Kind, message: str) -> str:
 
     found = _METHOD.match(message)
     names: Sequence[str] = [found[1]] if found is not None else ()
-    if not names and ("can't be" in message or message.startswith("mrq.")):
+    if not names and ("can't be" in message or message.startswith(("mrq.", "sort_values", "NaN among"))):
         names = _ANSWERS[kind]
     for name in names:
         function = source.function_of(getattr(job, name, None))

@@ -167,10 +167,15 @@ class Feed:
         self._attempt.skip(Record(path=path, offset=offset, key=offset, value=line), error)
 
     def _run_split(self) -> None:
-        """map_split reads all records as one iterator of (key, value)."""
-        function = self._attempt.job.map_split  # type: ignore[attr-defined]
-        found = called(function, "map_split", self._stream())
-        self._sink.consume(iter(given(found, "map_split")))
+        """map_split reads all records as one iterator of (key, value). In a careful attempt each pair is
+        looked at while the record that was read last is at hand."""
+        attempt = self._attempt
+        found = called(attempt.job.map_split, "map_split", self._stream())  # type: ignore[attr-defined]
+        pairs = iter(given(found, "map_split"))
+        if attempt.order.careful:
+            look = look_of(attempt)
+            pairs = chain.from_iterable(look((pair,)) for pair in pairs)
+        self._sink.consume(pairs)
 
     def _stream(self) -> Iterator[Pair]:
         for block in self._blocks():

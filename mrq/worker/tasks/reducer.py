@@ -7,7 +7,7 @@ from itertools import islice, repeat
 from operator import ne
 from typing import Any, Final
 
-from mrq.codec.order import same, sort_columns
+from mrq.codec.order import same
 from mrq.codec.types import ATOMS, NoneType, carried, carried_key, carried_other
 from mrq.core.digest import consumed
 from mrq.core.model import FetchFailure, TaskResult
@@ -18,17 +18,17 @@ from mrq.job.base import Pair
 from mrq.job.builtins import BuiltIn, Folding, Grouping, identity
 from mrq.shuffle.aggregate import Aggregator
 from mrq.shuffle.block import Block
-from mrq.shuffle.budget import column_cost, cost
+from mrq.shuffle.budget import column_cost
 from mrq.shuffle.gathered import GatheredFile
 from mrq.shuffle.grouping import groups
 from mrq.shuffle.mapfile import NOTHING, MapFile, Region
 from mrq.shuffle.merge import merge
-from mrq.shuffle.runs import Run, RunWriter
 from mrq.worker import page as pages
 from mrq.worker.order import MapSource
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.careful import Counts
-from mrq.worker.tasks.failure import FetchFailed, Record, group_named, shortened
+from mrq.worker.tasks.failure import FetchFailed, Record, group_named
+from mrq.worker.tasks.sorter import ValueSorter
 from mrq.worker.tasks.values import Groups, returning
 
 _DIGEST_BITS: Final = 64
@@ -128,6 +128,15 @@ class Source:
         self.block_cost = region.block_cost
         self.is_sorted = region.is_sorted
 
+    def pairs(self) -> Iterator[tuple[Any, Any]]:
+        """Its pairs, one by one. Raises FetchFailed."""
+        for block in self.blocks():
+            yield from zip(*block, strict=True)
+
+    def failed(self, reason: str) -> FetchFailure:
+        """That this output can't be used."""
+        return _failure(self._source, reason)
+
     def blocks(self) -> Iterator[Block]:
         """Its pairs, block by block. Raises FetchFailed."""
         page = self._page
@@ -138,9 +147,9 @@ class Source:
                 page[pages.BYTES] += share * len(keys)
                 yield keys, values
         except CorruptFileError as exc:
-            raise FetchFailed([_failure(self._source, "corrupt")]) from exc
+            raise FetchFailed([self.failed("corrupt")]) from exc
         except _GONE as exc:
-            raise FetchFailed([_failure(self._source, "not_found")]) from exc
+            raise FetchFailed([self.failed("not_found")]) from exc
 
 
 class Output:
@@ -213,10 +222,11 @@ def _reduce(attempt: Attempt, reduce: Any, regions: list[Source], out: Output) -
     stream: Iterator[tuple[Any, Iterable[Any]]] = groups(merged)
     function = reduce.reduce if isinstance(reduce, BuiltIn) else attempt.job.reduce  # type: ignore[attr-defined]
     attempt.at = None
+    sorter = ValueSorter(attempt, memory, regions) if spec.sort_values else None
     if order.careful:
-        return _reduce_careful(attempt, returning(function, "reduce"), stream, out, memory)
-    if spec.sort_values:
-        stream = _with_sorted_values(groups(merged), memory=memory, attempt=attempt)
+        return _reduce_careful(attempt, returning(function, "reduce"), stream, out, sorter)
+    if sorter is not None:
+        stream = sorter.arranged(groups(merged))
     if isinstance(reduce, Grouping):
         return _built_in_groups(attempt, function, stream, out)
     return _reduce_groups(attempt, returning(function, "reduce"), stream, out)
@@ -339,7 +349,7 @@ def _reduce_careful(
     function: Callable[..., Iterable[Any]],
     stream: Iterable[tuple[Any, Iterable[Any]]],
     out: Output,
-    memory: int,
+    sorter: ValueSorter | None,
 ) -> int:
     """Group by group: output is held until the group is through; a bad one leaves none."""
     from mrq.codec.columns import encode_column
@@ -353,8 +363,8 @@ def _reduce_careful(
         before = Counts(attempt)
         try:
             arranged: Iterable[Any] = _keeping(source, kept)
-            if attempt.spec.sort_values:
-                arranged = _sorted_values(key, group, arranged, memory, attempt)
+            if sorter is not None:
+                arranged = sorter.of(key, group, arranged)
             given = function(key, opened.open(arranged))
             results = [carried_result(key, value) for value in given]
             keys, values = [result[0] for result in results], [result[1] for result in results]
@@ -381,82 +391,3 @@ def _keeping(group: Iterable[Any], kept: list[Any]) -> Iterator[Any]:
         if len(kept) < _BAD_VALUES_MAX:
             kept.append(carried(value))
         yield value
-
-
-def _with_sorted_values(
-    stream: Iterable[tuple[Any, list[Any] | Iterator[Any]]], *, memory: int, attempt: Attempt
-) -> Iterator[tuple[Any, Iterable[Any]]]:
-    """Each group with its values in the order of keys; those that don't fit are sorted on disk."""
-    for key, group in stream:
-        try:
-            found = _sorted_values(key, group, group, memory, attempt)
-        except DataError:
-            attempt.doing = group_named(key)
-            raise
-        yield key, found
-
-
-def _sorted_values(
-    key: Any, group: Any, values: Iterable[Any], memory: int, attempt: Attempt
-) -> Iterable[Any]:
-    """The values of one group in the order of keys; `group` is a list where it lies in memory."""
-    if type(group) is not list:
-        return _sorted_on_disk(key, values, memory, attempt)
-    return list(values) if len(group) == 1 else _ordered(key, list(values))
-
-
-def _ordered(key: Any, values: list[Any]) -> list[Any]:
-    types = set(map(type, values))
-    if float in types and any(value != value for value in values):
-        raise DataError(
-            f"NaN among the values of the key {shortened(key, 200)} has no place in the order that "
-            "sort_values wants; leave it out in map, or yield None for it"
-        )
-    try:
-        return sort_columns(values, None)[0]
-    except DataError as exc:
-        raise DataError(
-            f"sort_values can't order the values of the key {shortened(key, 200)}: they must be of types "
-            f"that keys may have, where {exc}"
-        ) from exc
-
-
-def _sorted_on_disk(key: Any, group: Iterable[Any], memory: int, attempt: Attempt) -> Iterator[Any]:
-    """A group over several blocks: sorted in pieces, merged."""
-    scratch = attempt.order.scratch
-    runs: list[Run] = []
-    held: list[Any] = []
-    weight = 0
-    source = iter(group)
-    while chunk := list(islice(source, _BATCH_RECORDS)):
-        held += chunk
-        weight += cost(chunk, ())
-        if weight > memory // 2:
-            runs.append(_run(attempt, len(runs), _ordered(key, held)))
-            held, weight = [], 0
-            attempt.tick()
-    if not runs:
-        yield from _ordered(key, held)
-        return
-    if held:
-        runs.append(_run(attempt, len(runs), _ordered(key, held)))
-        held = []
-    import os
-
-    merged = merge(runs, memory=memory // 2, scratch=scratch, tick=attempt.tick, quota=attempt.quota)
-    for values, _ in merged:
-        yield from values
-    for run in runs:
-        os.unlink(run.path)
-
-
-def _run(attempt: Attempt, number: int, values: list[Any]) -> Run:
-    """One piece of a group's values."""
-    path = f"{attempt.order.scratch}/values-{attempt.page[pages.TICKS]}-{number}"
-    writer = RunWriter(path, quota=attempt.quota)
-    try:
-        writer.write(values, [None] * len(values))
-        return writer.close()
-    except BaseException:
-        writer.abort()
-        raise

@@ -44,7 +44,7 @@ def run_attempt(
         why = folders.lost(order, None)
         if why is not None:  # not the map's output: what was gathered of it
             return folders.outcome(why)
-        return Outcome(status=Status.FETCH_FAILED, fetch_failures=exc.failures)
+        return Outcome(status=Status.FETCH_FAILED, fetch_failures=exc.failures, error=exc.error)
     except BaseException as exc:  # noqa: BLE001 SystemExit and KeyboardInterrupt of user code too
         raised(exc)
         outcome = _failed(attempt, exc)

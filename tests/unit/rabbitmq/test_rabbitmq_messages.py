@@ -71,7 +71,7 @@ def test_what_was_encoded_is_read(message: TaskMessage) -> None:
 
 
 def test_the_format_is_as_documented() -> None:
-    payload = msgpack.packb(["j", "m", 3, 1, "primary", 1, "p1", None, False, [0, []], None, False])
+    payload = msgpack.packb(["j", "m", 3, 1, "primary", 1, "p1", None, False, [0, []], None, False, False])
     assert OURS.encode(task(), QUEUE) == signed(payload)
 
 

@@ -234,25 +234,134 @@ def test_a_combine_that_raises_is_left_to_the_reduce(tmp_path: Path) -> None:
     assert bad(rig, done(reducing), ".records") == [("b", ["x", 3])]
 
 
-@pytest.mark.parametrize("memory", [64 << 20, 30_000])
-@pytest.mark.parametrize("reduce", [mrq.identity, mrq.collect, lambda self, key, values: list(values)])
-def test_a_group_that_sort_values_cannot_order_is_left_out(reduce: Any, memory: int, tmp_path: Path) -> None:
-    def many(self: Any, key: int, line: str) -> Iterator[Any]:
-        for word in ("a", "b", "c"):
-            for n in range(500):
-                yield word, [n] if word == "b" and n == 400 else n
+def many(self: Any, key: int, line: str) -> Iterator[Any]:
+    for word in ("a", "b", "c"):
+        for n in range(500):
+            yield word, [n] if word == "b" and n == 400 and line == "bad" else n
 
-    job = type("Sorts", (mrq.Job,), {"map": many, "reduce": reduce})()
+
+def listed(self: Any, key: str, values: Iterator[Any]) -> list[Any]:
+    return list(values)
+
+
+@pytest.mark.parametrize("memory", [64 << 20, 30_000])
+def test_a_group_that_cannot_be_sorted_after_a_combine_is_left_out(memory: int, tmp_path: Path) -> None:
+    job = type("Sorts", (mrq.Job,), {"map": many, "combine": listed, "reduce": listed})()
     settings = {"skip_bad_records": 1, "sort_values": True}
     rig = Rig(job, tmp_path, memory=memory, settings=settings)
-    order = rig.map_order(42, b"x\n")
+    order = rig.map_order(42, b"bad\n")
     outcome = rig.run(order)
     ordinary = rig.run(rig.order(Kind.REDUCE, 0, sources=sources(outcome, order)))
+    assert ordinary.status is Status.FAILED
     assert ordinary.error is not None
     assert ordinary.error.record == "the group of the key 'b'"
     found = rig.run(rig.order(Kind.REDUCE, 0, sources=sources(outcome, order), careful=True))
     assert {key for key, _ in rig.part(done(found))} == {"a", "c"}
     assert bad(rig, done(found), ".records") == [("b", [*range(400), [400], *range(401, 500)])]
+
+
+@pytest.mark.parametrize("careful", [False, True])
+@pytest.mark.parametrize("memory", [64 << 20, 30_000])
+@pytest.mark.parametrize("reduce", [mrq.identity, mrq.collect, mrq.top(9, key=str), listed])
+def test_a_map_whose_values_cannot_be_sorted_is_sent_back(
+    reduce: Any, memory: int, careful: bool, tmp_path: Path
+) -> None:
+    job = type("Sorts", (mrq.Job,), {"map": many, "reduce": reduce})()
+    settings = {"skip_bad_records": 1 if careful else 0, "sort_values": True}
+    rig = Rig(job, tmp_path, memory=memory, settings=settings)
+    found = []
+    for index, data in enumerate((b"x\n", b"x\nbad\n", b"x\n")):
+        order = rig.map_order(index, data)
+        found.append(MapSource(map_index=index, digest=done(rig.run(order)).digest, path=order.output_path))
+    sent = rig.run(rig.order(Kind.REDUCE, 0, sources=tuple(found), careful=careful))
+    assert sent.status is Status.FETCH_FAILED
+    assert [(f.map_index, f.reason) for f in sent.fetch_failures] == [(1, "unordered")]
+    assert sent.error is not None
+    assert "sort_values can't order the values of the key 'b'" in sent.error.message
+    again = rig.run(rig.map_order(1, b"x\nbad\n", careful=True, strict_order=True))
+    if careful:
+        assert bad(rig, done(again), ".records") == [(2, "bad")]
+        return
+    assert again.error is not None
+    assert "sort_values can't order the values of the key 'b'" in again.error.message
+    assert (again.error.offset, again.error.record) == (2, "'bad'")
+    assert "many" in again.error.frames
+
+
+def test_all_maps_with_such_values_are_sent_back_at_once_where_they_are_left_out(tmp_path: Path) -> None:
+    def each(self: Any, key: int, line: str) -> Iterator[Any]:
+        yield line, None
+        yield line, {} if line in "bd" else float("nan") if line == "e" else 1
+
+    job = type("Sorts", (mrq.Job,), {"map": each, "reduce": listed})()
+    for allowed, wanted in ((0, [0]), (9, [0, 2, 3])):
+        settings = {"skip_bad_records": allowed, "sort_values": True}
+        rig = Rig(job, tmp_path / str(allowed), settings=settings)
+        rig.folder.mkdir()
+        found = []
+        for index, data in enumerate((b"a\nb\n", b"c\n", b"d\n", b"e\n")):
+            order = rig.map_order(index, data)
+            found.append(
+                MapSource(map_index=index, digest=done(rig.run(order)).digest, path=order.output_path)
+            )
+        sent = rig.run(rig.order(Kind.REDUCE, 0, sources=tuple(found)))
+        assert [f.map_index for f in sent.fetch_failures] == wanted
+
+
+@pytest.mark.parametrize("value", [{}, [1], ("x", []), float("nan")])
+def test_a_value_alone_with_its_key_needs_no_order_unless_another_has_none(
+    value: Any, tmp_path: Path
+) -> None:
+    def each(self: Any, key: int, line: str) -> Iterator[Any]:
+        yield line, value
+
+    job = type("Sorts", (mrq.Job,), {"map": each, "reduce": mrq.identity})()
+    rig = Rig(job, tmp_path, settings={"sort_values": True, "skip_bad_records": 1})
+    order = rig.map_order(42, b"a\nb\n", careful=True)
+    given = sources(rig.run(order), order)
+    for careful in (False, True):
+        found = rig.run(rig.order(Kind.REDUCE, 0, sources=given, careful=careful))
+        assert repr(rig.part(done(found))) == repr([("a", value), ("b", value)])
+    strict = rig.run(rig.order(Kind.REDUCE, 0, sources=given, strict_order=True))
+    assert [f.reason for f in strict.fetch_failures] == ["unordered"]
+    again = rig.run(rig.map_order(42, b"a\n", careful=True, strict_order=True))
+    assert bad(rig, done(again), ".records") == [(0, "a")]
+
+
+class Reads(mrq.Job, sort_values=True):
+    reduce = mrq.collect
+
+    def map_split(self, records: Iterator[tuple[int, str]]) -> Iterator[Any]:
+        for _, line in records:
+            yield "k", {} if line == "bad" else line
+
+
+def test_a_careful_map_split_names_the_record_that_it_read_last(tmp_path: Path) -> None:
+    rig = Rig(Reads(), tmp_path, settings={"sort_values": True})
+    outcome = rig.run(rig.map_order(42, b"x\nbad\ny\n", careful=True, strict_order=True))
+    assert outcome.error is not None
+    assert (outcome.error.offset, outcome.error.record) == (2, "'bad'")
+    assert done(rig.run(rig.map_order(42, b"x\ny\n", careful=True, strict_order=True))).records_emitted == 2
+
+
+def test_a_careful_reduce_leaves_out_no_group_for_a_file_that_is_gone(tmp_path: Path) -> None:
+    """The blocks of a large group are read while it is reduced."""
+
+    class Counts(Numbers):
+        def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
+            return (("k", n) for n in range(30_000))
+
+        def reduce(self, key: str, values: Iterator[int]) -> Iterator[int]:
+            next(values)
+            with open(order.output_path, "r+b") as file:
+                file.truncate(file.seek(0, 2) // 2)
+            yield 1 + sum(1 for _ in values)
+
+    rig = Rig(Counts(), tmp_path, settings={"skip_bad_records": 1})
+    order = rig.map_order(42, b"x\n")
+    given = sources(rig.run(order), order)
+    outcome = rig.run(rig.order(Kind.REDUCE, 0, sources=given, careful=True))
+    assert [(f.map_index, f.reason) for f in outcome.fetch_failures] == [(42, "corrupt")]
 
 
 @pytest.mark.parametrize("job_format", ["text", "lines", "jsonl"])
