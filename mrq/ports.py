@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mrq.core.commands import GiveOrder
 from mrq.core.events import AttemptReported
@@ -32,6 +32,9 @@ from mrq.core.exchange import (
 from mrq.core.model import Beat, JobSpec, JobState, MapLocation, TaskMessage
 from mrq.core.orders import Drain, DropJob, Kill, Notify, Numbered, Offer, Order, Release, UploadLog
 from mrq.core.refs import Kind
+
+if TYPE_CHECKING:
+    from mrq.shuffle.mapfile import Region
 
 __all__ = [
     "Answer",
@@ -60,7 +63,6 @@ __all__ = [
     "Offer",
     "Order",
     "PeerClient",
-    "RegionInfo",
     "Release",
     "ReportAnswer",
     "Sink",
@@ -342,18 +344,6 @@ class WorkerStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegionInfo:
-    """One map output's share for one partition."""
-
-    length: int
-    records: int
-    crc32: int
-    cost: int  #: in memory, as the job's budget counts it
-    block_cost: int  #: of its dearest block
-    is_sorted: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Dialled:
     """Who listens at an address."""
 
@@ -369,9 +359,9 @@ class PeerClient(Protocol):
     Calls wait: for a peer that is busy, and a few times for one that can't be reached.
     """
 
-    def sizes(self, job: str, partition: int, outputs: Sequence[MapLocation]) -> list[RegionInfo | None]:
-        """What each output's region is; None where no such output is found: gone, damaged, or with another
-        digest. Raises PeerUnreachableError, with nothing of any output."""
+    def sizes(self, job: str, partition: int, outputs: Sequence[MapLocation]) -> list[Region | None]:
+        """What each output's region is, wherever it lies there; None where no such output is found: gone,
+        damaged, or with another digest. Raises PeerUnreachableError, with nothing of any output."""
         ...
 
     def fetch(

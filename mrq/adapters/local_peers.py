@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from mrq.core.model import MapLocation
 from mrq.core.paths import job_folder
 from mrq.errors import CorruptFileError
-from mrq.ports import Dialled, RegionInfo
-from mrq.shuffle.mapfile import MapFile
+from mrq.ports import Dialled
+from mrq.shuffle.mapfile import MapFile, Region
 
 __all__ = ["LocalPeers"]
 
@@ -19,7 +19,7 @@ class LocalPeers:
     def __init__(self, root: str) -> None:
         self._root = root
 
-    def sizes(self, job: str, partition: int, outputs: Sequence[MapLocation]) -> list[RegionInfo | None]:
+    def sizes(self, job: str, partition: int, outputs: Sequence[MapLocation]) -> list[Region | None]:
         """Each output's region, by its index entry."""
         return [self._size(job, partition, output) for output in outputs]
 
@@ -48,20 +48,12 @@ class LocalPeers:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _size(self, job: str, partition: int, output: MapLocation) -> RegionInfo | None:
+    def _size(self, job: str, partition: int, output: MapLocation) -> Region | None:
         try:
             with self._open(job, output) as file:
-                region = file.entry(partition)
+                return file.entry(partition)
         except CorruptFileError:
             return None
-        return RegionInfo(
-            length=region.length,
-            records=region.records,
-            crc32=region.crc32,
-            cost=region.cost,
-            block_cost=region.block_cost,
-            is_sorted=region.is_sorted,
-        )
 
     def _open(self, job: str, output: MapLocation) -> MapFile:
         """The file of exactly this attempt and digest. Raises CorruptFileError."""

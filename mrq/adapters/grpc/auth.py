@@ -25,8 +25,9 @@ import hmac
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from mrq.ports import Dialled
 
 #: What workers say to each other, and masters to them. Grows when a call of the one before would be misread.
 PROTOCOL: Final = 2
@@ -52,15 +53,10 @@ def digest(key: bytes, *parts: bytes) -> bytes:
     return hmac.new(key, b"\0".join(parts), hashlib.sha256).digest()
 
 
-def proof(key: bytes, nonce: bytes, *, worker: str, boot: str, root: str, sentinel: str) -> bytes:
+def proof(key: bytes, nonce: bytes, who: Dialled) -> bytes:
     """What only who has the key can answer to a nonce, with what it tells of itself."""
-    told = (worker.encode(), boot.encode(), os.fsencode(root), sentinel.encode())
+    told = (who.worker.encode(), who.boot.encode(), os.fsencode(who.root), who.sentinel.encode())
     return digest(key, b"mrq-dial-1", nonce.hex().encode(), *told)
-
-
-def body_digest(body: bytes) -> bytes:
-    """What a signature covers of a body."""
-    return hashlib.sha256(body).digest()
 
 
 def addressee(to: Peer | None) -> bytes:
@@ -72,7 +68,7 @@ def sign(
     key: bytes | None, method: str, body: bytes, *, to: Peer | None = None, challenge: bytes = b""
 ) -> Metadata:
     """Metadata of one call."""
-    fresh = (challenge or bytes(_RANDOM)) + os.urandom(_RANDOM) + body_digest(body)
+    fresh = (challenge or bytes(_RANDOM)) + os.urandom(_RANDOM) + hashlib.sha256(body).digest()
     mac = _mac(key or b"", method, addressee(to), fresh)
     return ((PROTOCOL_KEY, str(PROTOCOL)), (TO_KEY, addressee(to)), (AUTH_KEY, fresh + mac))
 
@@ -91,13 +87,6 @@ class Refusal(enum.Enum):
     REPLAYED = "replayed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
-    """A call that may be served."""
-
-    body: bytes  #: the SHA-256 of its body
-
-
 class Verifier:
     """Looks at calls' metadata for one server. Thread-safe."""
 
@@ -114,8 +103,8 @@ class Verifier:
         """What a call has to carry."""
         return self._challenge
 
-    def check(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Ticket | Refusal:
-        """May a call be served? A nonce that was admitted isn't again."""
+    def check(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> bytes | Refusal:
+        """The SHA-256 of the body of a call that may be served. A nonce that was admitted isn't again."""
         found = dict(metadata)
         if found.get(PROTOCOL_KEY) != str(PROTOCOL):
             return Refusal.PROTOCOL
@@ -128,7 +117,7 @@ class Verifier:
         if to not in (b"", self._me):
             return Refusal.ADDRESSEE
         refusal = self._admit(fresh[:_RANDOM], fresh[_RANDOM : 2 * _RANDOM])
-        return refusal if refusal is not None else Ticket(body=fresh[2 * _RANDOM :])
+        return refusal or fresh[2 * _RANDOM :]
 
     def _admit(self, challenge: bytes, nonce: bytes) -> Refusal | None:
         with self._lock:

@@ -36,7 +36,8 @@ from mrq.adapters.grpc.line import LEARNS_MAX, Line, refused_for
 from mrq.adapters.grpc.watchdog import Watchdog
 from mrq.core.model import MapLocation
 from mrq.errors import CorruptFileError, OperatorError, PeerUnreachableError
-from mrq.ports import Dialled, RegionInfo
+from mrq.ports import Dialled
+from mrq.shuffle.mapfile import Region
 
 import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
 
@@ -86,19 +87,19 @@ class GrpcPeers:
     ) -> None:
         """`address_of` gives the address of a worker's boot, None while it isn't known. `mistaken` is told
         of a boot that isn't who listens at its address: that may have changed where addresses come from."""
-        self._mistaken = mistaken
+        self.mistaken = mistaken
         self._idle_s = idle_s
         self._address_of = address_of
         self._key = key
-        self._retry_s = retry_s
+        self.retry_s = retry_s
         self._watchdog = Watchdog(watchdog_s)
         self._lines: dict[Peer, Line] = {}
         self._lock = threading.Lock()
-        self._closed = threading.Event()
+        self.closed = threading.Event()
 
-    def sizes(self, job: str, partition: int, outputs: Sequence[MapLocation]) -> list[RegionInfo | None]:
+    def sizes(self, job: str, partition: int, outputs: Sequence[MapLocation]) -> list[Region | None]:
         """Each output's region; a call for each peer and 2,000 outputs."""
-        found: dict[int, RegionInfo | None] = {}
+        found: dict[int, Region | None] = {}
         by_peer: dict[tuple[str, str], list[int]] = {}
         for at, output in enumerate(outputs):
             by_peer.setdefault((output.worker, output.boot), []).append(at)
@@ -150,7 +151,7 @@ class GrpcPeers:
 
     def close(self) -> None:
         """Close all lines; what is under way raises PeerUnreachableError."""
-        self._closed.set()
+        self.closed.set()
         self._watchdog.close()
         with self._lock:
             lines = list(self._lines.values())
@@ -176,11 +177,6 @@ class GrpcPeers:
         for line in closed:
             line.close()
         return left
-
-    def isnt_there(self, peer: Peer) -> None:
-        """Somebody else answered for a peer."""
-        self.hang_up(peer)
-        self._mistaken(*peer)
 
     # One call.
 
@@ -230,7 +226,7 @@ class GrpcPeers:
             self.hang_up(peer)
             raise _Unknown(f"where it listens isn't known: its boot {peer[1]} is over, or the store was lost")
         with self._lock:
-            if self._closed.is_set():
+            if self.closed.is_set():
                 raise PeerUnreachableError(f"{_named(peer)}: this data plane is closing")
             line, old = self._lines.get(peer), None
             if line is None or line.address != address:
@@ -250,15 +246,6 @@ class GrpcPeers:
                 line.calls -= 1
                 line.used_at = time.monotonic()
         self.tidy()
-
-    def wait(self, seconds: float) -> bool:
-        """Sleep; False when it was closed meanwhile."""
-        return not self._closed.wait(seconds)
-
-    @property
-    def waits_s(self) -> Sequence[tuple[float, float]]:
-        """Between tries."""
-        return self._retry_s
 
 
 class _Unknown(grpc.RpcError):  # type: ignore[misc]
@@ -297,22 +284,23 @@ class _Tries:
                 self._wait(wait, exc)
                 return
         if code in _SOMEBODY_ELSE:
-            self._peers.isnt_there(self._peer)
+            self._peers.hang_up(self._peer)
+            self._peers.mistaken(*self._peer)
             first, self._mistaken = not self._mistaken, True
             if first:
                 return  # on a new line at once
         elif code is grpc.StatusCode.UNAVAILABLE and self._failed:
             self._peers.hang_up(self._peer)  # the next one resolves its name anew
         again = code in _AGAIN or code is grpc.StatusCode.FAILED_PRECONDITION
-        if again and self._failed < len(self._peers.waits_s):
-            wait = random.uniform(*self._peers.waits_s[self._failed])
+        if again and self._failed < len(self._peers.retry_s):
+            wait = random.uniform(*self._peers.retry_s[self._failed])
             self._failed += 1
             self._wait(wait, exc)
             return
         raise PeerUnreachableError(f"{_named(self._peer)} can't be read from: {refused_for(exc)}") from exc
 
     def _wait(self, seconds: float, exc: Any) -> None:
-        if not self._peers.wait(seconds):
+        if self._peers.closed.wait(seconds):
             raise PeerUnreachableError(f"{_named(self._peer)}: this data plane is closing") from exc
 
 
@@ -389,15 +377,7 @@ def _dialled(key: bytes | None, nonce: bytes, reply: Any) -> Dialled | None:
     found = Dialled(
         worker=reply.worker, boot=reply.boot, root=os.fsdecode(reply.root), sentinel=reply.sentinel
     )
-    wanted = proof(
-        key or b"",
-        nonce,
-        worker=found.worker,
-        boot=found.boot,
-        root=found.root,
-        sentinel=found.sentinel,
-    )
-    return found if hmac.compare_digest(reply.proof, wanted) else None
+    return found if hmac.compare_digest(reply.proof, proof(key or b"", nonce, found)) else None
 
 
 def _output(location: MapLocation) -> Any:
@@ -411,10 +391,12 @@ def _output(location: MapLocation) -> Any:
     )
 
 
-def _info(region: Any) -> RegionInfo | None:
+def _info(region: Any) -> Region | None:
     if not region.found:
         return None
-    return RegionInfo(
+    return Region(
+        path="",
+        offset=0,
         length=region.length,
         records=region.records,
         crc32=region.crc32,

@@ -12,26 +12,18 @@ Only health's Check is served beside this (`vitals`).
 from __future__ import annotations
 
 import functools
+import hashlib
 import hmac
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mrq.adapters.grpc import options
-from mrq.adapters.grpc.auth import (
-    AUTH_KEY,
-    CHALLENGE_KEY,
-    PROTOCOL,
-    PROTOCOL_KEY,
-    Refusal,
-    Ticket,
-    Verifier,
-    body_digest,
-)
+from mrq.adapters.grpc.auth import AUTH_KEY, CHALLENGE_KEY, PROTOCOL, PROTOCOL_KEY, Refusal, Verifier
 from mrq.adapters.grpc.vitals import Vitals
 from mrq.adapters.grpc.watchdog import Watchdog
 
@@ -108,35 +100,26 @@ class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
             if self._calls >= self._bounds.calls_max:
                 return self._turn_away(grpc.StatusCode.RESOURCE_EXHAUSTED, _BUSY)
             self._calls += 1
-        if handler.request_streaming:
-            return self._streaming(handler)
-        return self._single(handler, method, found)
+        return self._let_in(handler, method, found)
 
     # Turned away.
 
     def _refuse(self, refusal: Refusal, metadata: Any) -> Any:
+        code, more = grpc.StatusCode.UNAUTHENTICATED, []
         match refusal:
             case Refusal.PROTOCOL if any(name == AUTH_KEY for name, _ in metadata):
                 its = next((value for name, value in metadata if name == PROTOCOL_KEY), "1")
-                return self._turn_away(
-                    grpc.StatusCode.UNAUTHENTICATED,
+                why = (
                     f"worker {self._who} speaks protocol {PROTOCOL} between workers, and the caller {its}: "
-                    "install the same version of mrq on both",
+                    "install the same version of mrq on both"
                 )
             case Refusal.STALE:
-                return self._turn_away(
-                    grpc.StatusCode.UNAUTHENTICATED,
-                    "call again with this challenge",
-                    (CHALLENGE_KEY, self._verifier.challenge),
-                )
+                why, more = "call again with this challenge", [(CHALLENGE_KEY, self._verifier.challenge)]
             case Refusal.ADDRESSEE:
-                return self._turn_away(
-                    grpc.StatusCode.FAILED_PRECONDITION, f"worker {self._who} listens here"
-                )
-            case Refusal.REPLAYED:
-                return self._turn_away(grpc.StatusCode.UNAUTHENTICATED, _REPLAYED)
+                code, why = grpc.StatusCode.FAILED_PRECONDITION, f"worker {self._who} listens here"
             case _:
-                return self._turn_away(grpc.StatusCode.UNAUTHENTICATED, _DENIED)
+                why = _REPLAYED if refusal is Refusal.REPLAYED else _DENIED
+        return self._turn_away(code, why, *more)
 
     def _turn_away(self, code: Any, why: str, *more: tuple[str, bytes]) -> Any:
         """A handler that refuses without waiting for a body."""
@@ -150,64 +133,33 @@ class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
 
     # Let in.
 
-    def _single(self, handler: Any, method: str, ticket: Ticket) -> Any:
-        """A method with one request, which is awaited here, and not before."""
-        parse = handler.request_deserializer or bytes
-        behavior = handler.unary_stream if handler.response_streaming else handler.unary_unary
-        working = nullcontext if method in self._elsewhere else self._vitals.working
-
-        def request_of(requests: Iterator[bytes], context: Any) -> Any:
-            raw = self._body(requests, context, ticket)
-            try:
-                return parse(raw)
-            except Exception:  # noqa: BLE001 protobuf's DecodeError isn't the only one that parsers raise
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{method}: the request can't be parsed")
+    def _let_in(self, handler: Any, method: str, signed: bytes) -> Any:
+        """The handler, with what is asked awaited here, and not before: a body, or a stream of requests."""
+        streams = handler.response_streaming
+        working: Callable[[], AbstractContextManager[None]] = nullcontext
+        if handler.request_streaming:
+            behavior = handler.stream_stream if streams else handler.stream_unary
+            asked, parse = self._coming, handler.request_deserializer
+        else:
+            behavior = handler.unary_stream if streams else handler.unary_unary
+            asked = functools.partial(self._request, handler.request_deserializer or bytes, method, signed)
+            parse, working = None, working if method in self._elsewhere else self._vitals.working
 
         @functools.wraps(behavior)  # grpc reads attributes of it
-        def answer(requests: Iterator[bytes], context: Any) -> Any:
+        def answer(requests: Iterator[Any], context: Any) -> Any:
             with self._held(context):
-                request = request_of(requests, context)
+                request = asked(requests, context)
                 with working():
                     return behavior(request, context)
 
         @functools.wraps(behavior)
-        def stream(requests: Iterator[bytes], context: Any) -> Iterator[Any]:
-            with self._held(context):
-                yield from self._taken(behavior(request_of(requests, context), context), context)
-
-        if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(stream, None, handler.response_serializer)
-        return grpc.stream_unary_rpc_method_handler(answer, None, handler.response_serializer)
-
-    def _streaming(self, handler: Any) -> Any:
-        """A method with a stream of requests: each must come as soon as a body."""
-
-        def coming(requests: Iterator[Any], context: Any) -> Iterator[Any]:
-            with self._watchdog.over(context, self._bounds.body_s) as watched:
-                while True:
-                    watched.waits()
-                    request = next(requests, None)
-                    watched.rests()
-                    if request is None:
-                        return
-                    yield request
-
-        behavior = handler.stream_stream if handler.response_streaming else handler.stream_unary
-
-        @functools.wraps(behavior)
-        def answer(requests: Iterator[Any], context: Any) -> Any:
-            with self._held(context):
-                return behavior(coming(requests, context), context)
-
-        @functools.wraps(behavior)
         def stream(requests: Iterator[Any], context: Any) -> Iterator[Any]:
             with self._held(context):
-                yield from self._taken(behavior(coming(requests, context), context), context)
+                yield from self._taken(behavior(asked(requests, context), context), context)
 
-        parse, show = handler.request_deserializer, handler.response_serializer
-        if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(stream, parse, show)
-        return grpc.stream_unary_rpc_method_handler(answer, parse, show)
+        if streams:
+            return grpc.stream_stream_rpc_method_handler(stream, parse, handler.response_serializer)
+        return grpc.stream_unary_rpc_method_handler(answer, parse, handler.response_serializer)
 
     @contextmanager
     def _held(self, context: Any) -> Iterator[None]:
@@ -227,18 +179,40 @@ class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
                 if not self._peers[host]:
                     del self._peers[host]
 
-    def _body(self, requests: Iterator[bytes], context: Any, ticket: Ticket) -> bytes:
-        """The body that was signed. Aborts where it is another; the call is ended where none comes."""
+    def _request(
+        self,
+        parse: Callable[[bytes], Any],
+        method: str,
+        signed: bytes,
+        requests: Iterator[bytes],
+        context: Any,
+    ) -> Any:
+        """What is in the body that was signed. Aborts where it is another; the call is ended
+        where none comes."""
         with self._watchdog.over(context, self._bounds.body_s) as watched:
             watched.waits()
             raw = next(requests, None)
         if raw is None:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a call has one request, of half a MiB at most")
         assert raw is not None
-        if not hmac.compare_digest(body_digest(raw), ticket.body):
+        if not hmac.compare_digest(hashlib.sha256(raw).digest(), signed):
             context.set_trailing_metadata(((PROTOCOL_KEY, str(PROTOCOL)),))
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "the body isn't the one that was signed")
-        return raw
+        try:
+            return parse(raw)
+        except Exception:  # noqa: BLE001 protobuf's DecodeError isn't the only one that parsers raise
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{method}: the request can't be parsed")
+
+    def _coming(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
+        """A stream of requests: each must come as soon as a body."""
+        with self._watchdog.over(context, self._bounds.body_s) as watched:
+            while True:
+                watched.waits()
+                request = next(requests, None)
+                watched.rests()
+                if request is None:
+                    return
+                yield request
 
     def _taken(self, answers: Iterator[Any], context: Any) -> Iterator[Any]:
         """Answers, each of which must be taken in time."""

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 from mrq.adapters.grpc import options, vitals
@@ -18,6 +18,7 @@ from mrq.adapters.grpc.own import Own
 from mrq.core.paths import probe_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import CorruptFileError, OperatorError, UsageError
+from mrq.ports import Dialled
 from mrq.shuffle.block import read_exactly
 
 import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
@@ -66,14 +67,11 @@ class FileServer:
             elsewhere=frozenset((options.DIAL, options.SEES)),
             bounds=bounds,
         )
-        self._server = grpc.server(
-            self._pool,
-            interceptors=(self._guard,),
-            options=options.SERVER,
-        )
-        me = _Identity(worker=worker, boot=boot, root=root, sentinel=sentinel, key=key or b"")
+        self._server = grpc.server(self._pool, interceptors=(self._guard,), options=options.SERVER)
+        me = Dialled(worker=worker, boot=boot, root=root, sentinel=sentinel)
         self._health = vitals.Health("", options.SERVICE)
-        self._server.add_generic_rpc_handlers((_files(self._outputs, me), self._health))
+        files = _Service(self._outputs, me, key or b"").handlers()
+        self._server.add_generic_rpc_handlers((files, self._health))
         names = (options.SERVICE, vitals.SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self._own: Own | None = None
@@ -130,43 +128,15 @@ def check_bind(bind: str, key: bytes | None, insecure: bool) -> str:
     return host
 
 
-class _Identity:
-    """What Dial and Sees tell."""
-
-    def __init__(self, *, worker: str, boot: str, root: str, sentinel: str, key: bytes) -> None:
-        self._worker, self._boot, self._root, self._sentinel = worker, boot, root, sentinel
-        self._key = key
-        self._looks = threading.Semaphore(_LOOKS_MAX)
-
-    def dial(self, request: Any, context: Any) -> Any:
-        _check_nonce(request.nonce, context)
-        answer = proof(
-            self._key,
-            request.nonce,
-            worker=self._worker,
-            boot=self._boot,
-            root=self._root,
-            sentinel=self._sentinel,
-        )
-        return pb.DialReply(
-            proof=answer,
-            worker=self._worker,
-            boot=self._boot,
-            root=os.fsencode(self._root),
-            sentinel=self._sentinel,
-            protocol=PROTOCOL,
-        )
-
-    def sees(self, request: Any, context: Any) -> Any:
-        _check_nonce(request.nonce, context)
-        if not request.folder.startswith(b"/") or b"\0" in request.folder:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a folder is an absolute path")
-        if not self._looks.acquire(timeout=_LOOK_WAIT_S):
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "earlier looks still wait for a disk")
-        try:
-            return pb.SeesReply(seen=os.path.lexists(probe_path(os.fsdecode(request.folder), request.nonce)))
-        finally:
-            self._looks.release()
+@contextmanager
+def _turn(turns: threading.Semaphore, wait_s: float, context: Any, busy: str) -> Iterator[None]:
+    """A turn at a disk. Aborts where none comes."""
+    if not turns.acquire(timeout=wait_s):
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, busy)
+    try:
+        yield
+    finally:
+        turns.release()
 
 
 def _check_nonce(nonce: bytes, context: Any) -> None:
@@ -175,48 +145,52 @@ def _check_nonce(nonce: bytes, context: Any) -> None:
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a nonce has {least} to {most} bytes")
 
 
-def _files(outputs: Outputs, me: _Identity) -> Any:
-    """Handlers that the generated code would make, but that Fetch's chunks are sent as they are."""
-    serve = _Service(outputs)
-    return grpc.method_handlers_generic_handler(
-        options.SERVICE,
-        {
-            "Sizes": grpc.unary_unary_rpc_method_handler(
-                serve.sizes,
-                request_deserializer=pb.SizesRequest.FromString,
-                response_serializer=pb.SizesReply.SerializeToString,
-            ),
-            "Fetch": grpc.unary_stream_rpc_method_handler(
-                serve.fetch, request_deserializer=pb.FetchRequest.FromString, response_serializer=None
-            ),
-            "Dial": grpc.unary_unary_rpc_method_handler(
-                me.dial,
-                request_deserializer=pb.DialRequest.FromString,
-                response_serializer=pb.DialReply.SerializeToString,
-            ),
-            "Sees": grpc.unary_unary_rpc_method_handler(
-                me.sees,
-                request_deserializer=pb.SeesRequest.FromString,
-                response_serializer=pb.SeesReply.SerializeToString,
-            ),
-        },
-    )
-
-
 class _Service:
-    def __init__(self, outputs: Outputs) -> None:
+    """What the server answers."""
+
+    def __init__(self, outputs: Outputs, me: Dialled, key: bytes) -> None:
         self._outputs = outputs
+        self._me = me
+        self._key = key
+        self._looks = threading.Semaphore(_LOOKS_MAX)
         self._reads = threading.Semaphore(_READS_MAX)
 
-    @contextmanager
-    def _reading(self, context: Any) -> Iterator[None]:
-        """A turn at the disk. Aborts as busy where none comes."""
-        if not self._reads.acquire(timeout=_READ_WAIT_S):
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy: the disk here doesn't answer")
-        try:
-            yield
-        finally:
-            self._reads.release()
+    def handlers(self) -> Any:
+        """What the generated code would make, but that Fetch's chunks are sent as they are."""
+
+        def unary(behavior: Any, request: Any, reply: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(behavior, request.FromString, reply.SerializeToString)
+
+        return grpc.method_handlers_generic_handler(
+            options.SERVICE,
+            {
+                "Sizes": unary(self.sizes, pb.SizesRequest, pb.SizesReply),
+                "Fetch": grpc.unary_stream_rpc_method_handler(self.fetch, pb.FetchRequest.FromString),
+                "Dial": unary(self.dial, pb.DialRequest, pb.DialReply),
+                "Sees": unary(self.sees, pb.SeesRequest, pb.SeesReply),
+            },
+        )
+
+    def dial(self, request: Any, context: Any) -> Any:
+        _check_nonce(request.nonce, context)
+        return pb.DialReply(
+            proof=proof(self._key, request.nonce, self._me),
+            worker=self._me.worker,
+            boot=self._me.boot,
+            root=os.fsencode(self._me.root),
+            sentinel=self._me.sentinel,
+            protocol=PROTOCOL,
+        )
+
+    def sees(self, request: Any, context: Any) -> Any:
+        _check_nonce(request.nonce, context)
+        if not request.folder.startswith(b"/") or b"\0" in request.folder:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a folder is an absolute path")
+        with _turn(self._looks, _LOOK_WAIT_S, context, "earlier looks still wait for a disk"):
+            return pb.SeesReply(seen=os.path.lexists(probe_path(os.fsdecode(request.folder), request.nonce)))
+
+    def _reading(self, context: Any) -> AbstractContextManager[None]:
+        return _turn(self._reads, _READ_WAIT_S, context, "busy: the disk here doesn't answer")
 
     def sizes(self, request: Any, context: Any) -> Any:
         try:

@@ -7,9 +7,10 @@ probes.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
@@ -70,9 +71,10 @@ class Health(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._queued = 0  #: probes that wait for a thread
         self._waiting: dict[int, Any] = {}  #: contexts of those that wait for their body, oldest first
         self._serial = 0
-        check = self._check
+        check: Any = functools.partial(self._check)
+        check.experimental_thread_pool = self._pool  # it runs on threads of its own
         self._handler = grpc.stream_unary_rpc_method_handler(
-            _on(self._pool, check),
+            check,
             request_deserializer=health_pb2.HealthCheckRequest.FromString,
             response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
         )
@@ -124,16 +126,6 @@ class Health(grpc.GenericRpcHandler):  # type: ignore[misc]
             context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service here")
         status = health_pb2.HealthCheckResponse.ServingStatus
         return health_pb2.HealthCheckResponse(status=status.Value("SERVING" if serving else "NOT_SERVING"))
-
-
-def _on(pool: ThreadPoolExecutor, behavior: Callable[[Iterator[Any], Any], Any]) -> Any:
-    """A behavior that runs on threads of its own."""
-
-    def run(requests: Iterator[Any], context: Any) -> Any:
-        return behavior(requests, context)
-
-    run.experimental_thread_pool = pool  # type: ignore[attr-defined]
-    return run
 
 
 assert options.SERVER  # see the import

@@ -11,9 +11,9 @@ from typing import Final, NoReturn
 
 from mrq.adapters.grpc import FileServer, GrpcPeers
 from mrq.errors import MrqError
-from mrq.worker import lifeline, protocol
+from mrq.worker import lifeline
 from mrq.worker.dataplane import messages
-from mrq.worker.dataplane.process import Addresses, Pipe, Process
+from mrq.worker.dataplane.process import Pipe, Process
 from mrq.worker.quota import DATA_PLANE, Page
 
 #: A thread that has bytes to pass on must not wait 5 ms for one that computes.
@@ -39,11 +39,10 @@ def _serve(read: int, write: int, life: int, by_prctl: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's to decide about
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     pipe = Pipe(read, write)
-    message = pipe.read()
-    if message is None:
+    hello = pipe.read()
+    if not isinstance(hello, messages.Hello):
         return
-    hello = messages.read_hello(message)
-    addresses = Addresses()
+    addresses: dict[tuple[str, str], str] = {}
     try:
         server = FileServer(
             root=hello.root,
@@ -55,21 +54,29 @@ def _serve(read: int, write: int, life: int, by_prctl: int) -> None:
             insecure=hello.insecure,
         )
     except MrqError as exc:
-        refused = {"op": messages.REFUSED, "error": type(exc).__name__, "message": str(exc)}
-        protocol.write_frame(write, refused)
+        pipe.tell(messages.Refused(error=type(exc).__name__, message=str(exc)))
         return
     server.start()
-    peers = GrpcPeers(addresses.of, key=hello.key, mistaken=pipe.mistaken)
+    peers = GrpcPeers(
+        lambda *peer: addresses.get(peer),
+        key=hello.key,
+        mistaken=lambda worker, boot: pipe.tell(messages.Mistaken(worker=worker, boot=boot)),
+    )
+
+    def check() -> str:
+        peers.tidy()
+        return server.check()
+
     process = Process(
         pipe=pipe,
         root=hello.root,
         worker=hello.worker,
-        server=server,
+        check=check,
         peers=peers,
         addresses=addresses,
         quota=Page(hello.quota, DATA_PLANE).share(maps=False) if hello.quota else None,
-        tidy=peers.tidy,
     )
+    pipe.tell(messages.Ready(address=server.address))
     gc.freeze()  # what was imported: a full collection would take 15 ms more, and hold up every stream
     process.serve()
 

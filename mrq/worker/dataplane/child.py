@@ -34,7 +34,7 @@ def spawn(hello: messages.Hello) -> Child:
     """Start one; returns before it is ready. Raises OSError."""
     child = start(_MODULE, {**_ENVIRONMENT, **os.environ}, stdout=subprocess.DEVNULL, stderr=None)
     try:
-        protocol.write_frame(child.write, messages.hello(hello))
+        protocol.write_frame(child.write, messages.frame(hello))
     except BaseException:
         end(child)
         raise
@@ -61,15 +61,17 @@ def first_word(child: Child, timeout_s: float) -> str:
         data = protocol.read_available(child.read)
         if data is None:
             raise OperatorError("the data plane ended before it was ready; what it said is above")
-        for message in reader.feed(data):
-            if message["op"] == messages.READY:
-                return str(message["address"])
-            raise refusal(message)
+        for frame in reader.feed(data):
+            match messages.read(frame):
+                case messages.Ready(address=address):
+                    return address
+                case messages.Refused() as refused:
+                    raise refusal(refused)
     raise OperatorError(f"the data plane wasn't ready after {timeout_s:g} s")
 
 
-def refusal(message: messages.Message) -> MrqError:
+def refusal(refused: messages.Refused) -> MrqError:
     """Why it doesn't serve."""
-    kind = getattr(errors, str(message.get("error")), OperatorError)
-    made: MrqError = (kind if issubclass(kind, MrqError) else OperatorError)(str(message.get("message")))
+    kind = getattr(errors, refused.error, OperatorError)
+    made: MrqError = (kind if issubclass(kind, MrqError) else OperatorError)(refused.message)
     return made

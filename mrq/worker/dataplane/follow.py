@@ -6,14 +6,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Final
 
 from mrq.core.model import MapLocation
-from mrq.core.refs import AttemptRef
 from mrq.errors import OperatorError
 from mrq.ports import WorkerStore
+from mrq.worker.dataplane.messages import Located
 
 _WAIT_S: Final = 1.0
 #: After news the next is read so much later: short maps end by the hundred.
@@ -23,16 +23,6 @@ _PACE_S: Final = 0.02
 _READ_AGAIN_S: Final = 15.0
 #: Between two questions where a peer listens that wasn't known.
 _ASK_AGAIN_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Located:
-    """What is new of a job."""
-
-    job: str
-    found: list[MapLocation]
-    gone: list[AttemptRef]  #: before `found`
-    peers: list[tuple[str, str, str]]  #: worker, boot, address
 
 
 class Follower:
@@ -89,7 +79,7 @@ class Follower:
                 self._log(f"reading where job {self._job}'s map outputs are: {type(exc).__name__}: {exc}")
                 self._stopped.wait(10 * _WAIT_S)
                 continue
-            new.peers.extend(self._peers(new.found, now))
+            new = replace(new, peers=self._peers(new.found, now))
             if new.found or new.gone:
                 heard_at = now
             if (new.found or new.gone or new.peers) and not self._stopped.is_set():
@@ -138,9 +128,9 @@ class Follower:
                     gone.append(old.attempt)
                 if new is not None:
                     found.append(new)
-        return Located(job=self._job, found=found, gone=gone, peers=[])
+        return Located(job=self._job, found=tuple(found), gone=tuple(gone))
 
-    def _peers(self, found: list[MapLocation], now: float) -> list[tuple[str, str, str]]:
+    def _peers(self, found: Iterable[MapLocation], now: float) -> tuple[tuple[str, str, str], ...]:
         """Addresses that weren't known: of new peers at once, of others again after a while."""
         ask = {(location.worker, location.boot) for location in found} - self._addresses.keys()
         ask -= self._unknown
@@ -163,4 +153,4 @@ class Follower:
                 self._unknown.discard(peer)
                 self._addresses[peer] = address
                 told.append((*peer, address))
-        return told
+        return tuple(told)

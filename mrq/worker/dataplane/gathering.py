@@ -20,7 +20,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Final
 from zlib import crc32
@@ -29,12 +29,11 @@ from mrq.core.model import ErrorReport, FetchFailure, MapLocation, Outcome, Stat
 from mrq.core.refs import AttemptRef
 from mrq.errors import CorruptFileError, DiskFullError, PeerUnreachableError
 from mrq.io import disk
-from mrq.ports import PeerClient, RegionInfo
+from mrq.ports import PeerClient
 from mrq.shuffle.bounded import Quota
 from mrq.shuffle.gathered import GatheredWriter, remove
 from mrq.shuffle.mapfile import MapHeader, Region
-from mrq.worker import folders
-from mrq.worker.dataplane import messages
+from mrq.worker import folders, gather
 from mrq.worker.dataplane.landing import Landing
 from mrq.worker.dataplane.places import Places
 from mrq.worker.order import MapSource
@@ -57,7 +56,7 @@ _TRIES: Final = 2
 _PROGRESS_S: Final = 0.3
 
 Peer = tuple[str, str]
-_Sized = tuple[MapLocation, RegionInfo]
+_Sized = tuple[MapLocation, Region]
 
 
 class Budget:
@@ -82,30 +81,26 @@ class Budget:
                 self._freed.notify_all()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What is to be gathered."""
-
-    attempt: AttemptRef
-    maps: int
-    path: str  #: of the file that it makes, if it needs one
-
-
 class Gathering:
-    """See above. `tell` takes the messages of `messages`, from any thread."""
+    """See above: of `maps` outputs, into the file at `path`, if it needs one. `tell` takes what
+    `worker.gather` has, from any thread."""
 
     def __init__(
         self,
-        wanted: Wanted,
+        attempt: AttemptRef,
+        maps: int,
+        path: str,
         *,
         peers: PeerClient,
         places: Places,
         budget: Budget,
-        tell: Callable[[messages.Message], None],
+        tell: Callable[[object], None],
         quota: Quota | None = None,
     ) -> None:
         self._quota = quota
-        self._want = wanted
+        self._attempt = attempt
+        self._maps = maps
+        self._path = path
         self._peers = peers
         self._places = places
         self._budget = budget
@@ -159,7 +154,7 @@ class Gathering:
         with self._lock:
             self._over = True
             self._close_if_idle()
-            remove(self._want.path)
+            remove(self._path)
 
     # Below, `_lock` is held by whoever calls, unless it says otherwise.
 
@@ -173,7 +168,7 @@ class Gathering:
         self._here[location.map_index] = MapSource(
             map_index=location.map_index,
             digest=location.digest,
-            path=self._want.path,
+            path=self._path,
             partition=location.map_index,
             generation=location.attempt.generation,
         )
@@ -205,7 +200,7 @@ class Gathering:
         free = self._free_peers()
         if self._over or not free:
             return None
-        peer = min(free, key=lambda p: (self._calls[p], crc32(f"{self._want.attempt.token} {p[0]}".encode())))
+        peer = min(free, key=lambda p: (self._calls[p], crc32(f"{self._attempt.token} {p[0]}".encode())))
         self._calls[peer] += 1
         if self._batches.get(peer):
             batch = self._batches[peer].popleft()
@@ -267,7 +262,7 @@ class Gathering:
                 self._visited.discard(peer)
 
     def _sizes(self, peer: Peer, locations: list[MapLocation]) -> list[list[_Sized]]:
-        task = self._want.attempt.task
+        task = self._attempt.task
         local = self._places.readable(task.job, task.index, peer, locations)
         with self._lock:
             for location, path, length in local:
@@ -291,7 +286,7 @@ class Gathering:
 
     def _fetch(self, batch: Sequence[_Sized]) -> None:
         """Regions of one peer, in one stream that is resumed as long as it goes on."""
-        task = self._want.attempt.task
+        task = self._attempt.task
         with self._lock:
             batch = [pair for pair in batch if self._is_wanted(pair[0])]
         if not batch:
@@ -329,7 +324,7 @@ class Gathering:
                     continue
                 key = location.map_index, location.digest
                 if place < len(landing.sound) and landing.sound[place]:
-                    self._landed[key] = _region(self._want.path, offset, info)
+                    self._landed[key] = replace(info, path=self._path, offset=offset)
                     self._bytes += info.length
                     self._arrive(location)
                     continue
@@ -345,8 +340,8 @@ class Gathering:
     def _open(self) -> GatheredWriter:
         with self._lock:
             if self._writer is None:
-                os.makedirs(os.path.dirname(self._want.path), mode=0o700, exist_ok=True)
-                self._writer = GatheredWriter(self._want.path, self._quota)
+                os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+                self._writer = GatheredWriter(self._path, self._quota)
                 if self._over:
                     self._writer.unlink()
             return self._writer
@@ -359,44 +354,31 @@ class Gathering:
             if self._over or here == self._told or (now - self._told_at < _PROGRESS_S and not rests):
                 return
             self._told_at, self._told = now, here
-            fraction, count = here / max(1, self._want.maps), self._bytes
-        self._tell(
-            {
-                "op": messages.GATHERING,
-                "token": self._want.attempt.token,
-                "fraction": fraction,
-                "bytes": count,
-            }
-        )
+            fraction, count = here / max(1, self._maps), self._bytes
+        self._tell(gather.Gathering(token=self._attempt.token, fraction=fraction, bytes=count))
 
     # The end.
 
     def _finish_if_complete(self) -> None:
         with self._lock:
-            if self._over or len(self._here) < self._want.maps:
+            if self._over or len(self._here) < self._maps:
                 return
             self._over = True
-            sources = [self._here[index] for index in range(self._want.maps)]
-            writer = self._writer
+            token = self._attempt.token
+            sources = tuple(self._here[index] for index in range(self._maps))
+            end: object = gather.Gathered(token=token, sources=sources)
             gathered = [
-                (self._landed[source.map_index, source.digest], source.digest)
-                if source.partition is not None
-                else None
-                for source in sources
+                None if each.partition is None else (self._landed[each.map_index, each.digest], each.digest)
+                for each in sources
             ]
-            outcome: Outcome | None = None
             try:
-                if writer is not None:
-                    header = MapHeader(attempt=self._want.attempt, code="")
-                    writer.finish(header, gathered)
+                if self._writer is not None:
+                    self._writer.finish(MapHeader(attempt=self._attempt, code=""), gathered)
             except Exception as exc:  # noqa: BLE001
                 self._unlink()
-                outcome = _broken_off(exc, self._want.path)
+                end = gather.GatherFailed(token=token, outcome=_broken_off(exc, self._path))
             self._close_if_idle()
-        if outcome is None:
-            self._tell(messages.gathered(self._want.attempt.token, sources))
-        else:
-            self._tell(messages.failed(self._want.attempt.token, outcome))
+        self._tell(end)
 
     def _unreachable(self, peer: Peer, why: str) -> None:
         with self._lock:
@@ -425,7 +407,7 @@ class Gathering:
             error=ErrorReport(type="FetchFailed", message=message),
             started=False,
         )
-        self._tell(messages.failed(self._want.attempt.token, outcome))
+        self._tell(gather.GatherFailed(token=self._attempt.token, outcome=outcome))
 
     def _break_off(self, exc: BaseException) -> None:
         with self._lock:
@@ -433,7 +415,8 @@ class Gathering:
                 return
             self._over = True
             self._unlink()
-        self._tell(messages.failed(self._want.attempt.token, _broken_off(exc, self._want.path)))
+        outcome = _broken_off(exc, self._path)
+        self._tell(gather.GatherFailed(token=self._attempt.token, outcome=outcome))
 
 
 def _broken_off(exc: BaseException, path: str) -> Outcome:
@@ -465,16 +448,3 @@ def _together(pairs: Sequence[_Sized]) -> Iterator[list[_Sized]]:
         size += length
     if batch:
         yield batch
-
-
-def _region(path: str, offset: int, info: RegionInfo) -> Region:
-    return Region(
-        path=path,
-        offset=offset,
-        length=info.length,
-        records=info.records,
-        crc32=info.crc32,
-        cost=info.cost,
-        block_cost=info.block_cost,
-        is_sorted=info.is_sorted,
-    )

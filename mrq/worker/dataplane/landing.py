@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from mrq.codec.checksum import crc32
 from mrq.errors import CorruptFileError
-from mrq.ports import RegionInfo
+from mrq.shuffle.mapfile import Region
 
 
 class Landing:
     """Checks a stream of regions as it comes."""
 
-    def __init__(self, infos: Sequence[RegionInfo]) -> None:
+    def __init__(self, infos: Sequence[Region]) -> None:
         self._infos = infos
         self._crc = 0
         self._in_region = 0  # bytes of the current region

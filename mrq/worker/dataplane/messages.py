@@ -1,45 +1,22 @@
-"""What agent and data plane say to each other, in the frames of `worker.protocol`.
+"""What agent and data plane say to each other: a dataclass each, in the frames of `worker.protocol`.
 
-To it: `hello` once (who it is and what it binds), then
-    locations   job, found (locations), gone (attempts), peers (worker, boot, address)
-    gather      attempt, maps
-    cancel      token, job; forget: job
-From it: `ready` (address) or `refused` (error, message) once, then
-    alive       trouble: every two seconds; what is wrong with its serving, "" for nothing
-    mistaken    worker, boot: that isn't who listens at its address
-    gathering   token, fraction, bytes
-    gathered    token, sources
-    failed      token, outcome
+To it: `Hello` once, then `Located`, `Gather`, `Cancel` and `Forget`. From it: `Ready` or `Refused` once, then
+`Alive`, `Mistaken`, and what `worker.gather` has: `Gathering`, and one `Gathered` or `GatherFailed` a token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mrq.core import wire
-from mrq.core.model import MapLocation, Outcome
+from mrq.core.model import MapLocation
 from mrq.core.refs import AttemptRef
-from mrq.worker.order import MapSource
-
-HELLO: Final = "hello"
-LOCATIONS: Final = "locations"
-GATHER: Final = "gather"
-CANCEL: Final = "cancel"
-FORGET: Final = "forget"
-READY: Final = "ready"
-REFUSED: Final = "refused"
-GATHERING: Final = "gathering"
-GATHERED: Final = "gathered"
-FAILED: Final = "failed"
-ALIVE: Final = "alive"
-MISTAKEN: Final = "mistaken"
+from mrq.worker import protocol
+from mrq.worker.gather import Gathered, GatherFailed, Gathering
 
 #: Locations in one frame.
 _LOCATIONS_MAX: Final = 5000
-
-Message = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,65 +33,92 @@ class Hello:
     sentinel: str = ""  #: what the file `sentinel` in the root holds
 
 
-def hello(said: Hello) -> Message:
-    """The first frame."""
-    return {"op": HELLO, **asdict(said)}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """What is new of a job's map outputs."""
+
+    job: str
+    found: tuple[MapLocation, ...] = ()
+    gone: tuple[AttemptRef, ...] = ()  #: before `found`
+    peers: tuple[tuple[str, str, str], ...] = ()  #: worker, boot, address
+
+    def in_frames(self) -> list[Located]:
+        """The same, cut so that each goes into a frame; what is gone comes first."""
+        starts = range(0, len(self.found), _LOCATIONS_MAX)
+        cut = [Located(job=self.job, found=self.found[at : at + _LOCATIONS_MAX]) for at in starts]
+        return [replace(self, found=()), *cut] if self.gone or self.peers else cut
 
 
-def read_hello(message: Message) -> Hello:
-    """Raises KeyError, TypeError for what isn't one."""
-    return Hello(**{name: message[name] for name in Hello.__dataclass_fields__})
-
-
-def locations(
-    job: str, found: list[MapLocation], gone: list[AttemptRef], peers: Iterable[tuple[str, str, str]]
-) -> list[Message]:
-    """Frames that tell of locations, what is gone first."""
-    first: Message = {
-        "op": LOCATIONS,
-        "job": job,
-        "found": [],
-        "gone": [wire.to_wire(attempt) for attempt in gone],
-        "peers": [list(peer) for peer in peers],
-    }
-    rest: list[Message] = []
-    for at in range(0, len(found), _LOCATIONS_MAX):
-        some = [wire.to_wire(location) for location in found[at : at + _LOCATIONS_MAX]]
-        rest.append({"op": LOCATIONS, "job": job, "found": some, "gone": [], "peers": []})
-    return [first, *rest] if first["gone"] or first["peers"] else rest
-
-
-def read_locations(
-    message: Message,
-) -> tuple[list[MapLocation], list[AttemptRef], list[tuple[str, str, str]]]:
-    """What such a frame holds. Raises CorruptFileError, KeyError, ValueError."""
-    return (
-        [wire.from_wire(MapLocation, data) for data in message["found"]],
-        [wire.from_wire(AttemptRef, data) for data in message["gone"]],
-        [(worker, boot, address) for worker, boot, address in message["peers"]],
-    )
-
-
-def gather(attempt: AttemptRef, maps: int) -> Message:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gather:
     """Begin for a reduce attempt: its own partition of so many outputs."""
-    return {"op": GATHER, "attempt": wire.to_wire(attempt), "maps": maps}
+
+    attempt: AttemptRef
+    maps: int
 
 
-def gathered(token: str, sources: Iterable[MapSource]) -> Message:
-    """All is here."""
-    return {"op": GATHERED, "token": token, "sources": [wire.to_wire(source) for source in sources]}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """An attempt is over: what was gathered for it goes."""
+
+    token: str
+    job: str
 
 
-def read_sources(message: Message) -> tuple[MapSource, ...]:
-    """The sources of a `gathered`. Raises CorruptFileError, KeyError."""
-    return tuple(wire.from_wire(MapSource, data) for data in message["sources"])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forget:
+    """A job is over."""
+
+    job: str
 
 
-def failed(token: str, outcome: Outcome) -> Message:
-    """It ends before it began."""
-    return {"op": FAILED, "token": token, "outcome": wire.to_wire(outcome)}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """It serves, at an address."""
+
+    address: str
 
 
-def read_outcome(message: Message) -> Outcome:
-    """The outcome of a `failed`. Raises CorruptFileError, KeyError."""
-    return wire.from_wire(Outcome, message["outcome"])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """It doesn't serve."""
+
+    error: str  #: the name of a class of `mrq.errors`
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alive:
+    """Said every two seconds."""
+
+    trouble: str  #: what is wrong with its serving, "" for nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistaken:
+    """A boot of a worker isn't who listens at its address."""
+
+    worker: str
+    boot: str
+
+
+_KINDS: Final[dict[str, type[object]]] = {
+    kind.__name__: kind
+    for kind in (
+        *(Hello, Located, Gather, Cancel, Forget),
+        *(Ready, Refused, Alive, Mistaken, Gathering, Gathered, GatherFailed),
+    )
+}
+
+
+def frame(message: object) -> dict[str, Any]:
+    """A message as a frame."""
+    return {"op": type(message).__name__, "fields": wire.to_wire(message)}
+
+
+def read(found: dict[str, Any]) -> object:
+    """The message in a frame. Raises ProtocolError, CorruptFileError, KeyError for what isn't one."""
+    kind = _KINDS.get(found["op"])
+    if kind is None:
+        raise protocol.ProtocolError(f"agent and data plane don't say {found['op']!r}")
+    return wire.from_wire(kind, found["fields"])

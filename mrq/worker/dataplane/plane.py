@@ -30,7 +30,8 @@ from mrq.shuffle.gathered import remove
 from mrq.worker import gather, protocol
 from mrq.worker.dataplane import messages
 from mrq.worker.dataplane.child import end, first_word, refusal, spawn
-from mrq.worker.dataplane.follow import Follower, Located
+from mrq.worker.dataplane.follow import Follower
+from mrq.worker.dataplane.messages import Located
 from mrq.worker.dataplane.places import write_sentinel
 from mrq.worker.spawn import Child
 
@@ -70,7 +71,7 @@ class _Job:
 @dataclass(slots=True)
 class _Attempt:
     job: str
-    message: messages.Message
+    message: messages.Gather
     over: bool = False  #: gathered: its file may be read
     deaths: int = 0
 
@@ -125,7 +126,9 @@ class DataPlane:
         with disk.naming(self._root):
             os.makedirs(self._root, mode=0o700, exist_ok=True)
         self._hello = replace(self._hello, sentinel=write_sentinel(self._root))
-        self._sweep()
+        with contextlib.suppress(OSError):  # what an earlier life of this worker gathered
+            for entry in os.scandir(f"{self._root}/jobs"):
+                shutil.rmtree(f"{entry.path}/gathered", ignore_errors=True)
         try:
             child = spawn(self._hello)
         except OSError as exc:
@@ -163,7 +166,7 @@ class DataPlane:
         if self._broken is not None:
             self._sink(gather.GatherFailed(token=attempt.token, outcome=_lost(self._broken, started=True)))
             return
-        begun = _Attempt(attempt.task.job, messages.gather(attempt, maps))
+        begun = _Attempt(attempt.task.job, messages.Gather(attempt=attempt, maps=maps))
         self._post(lambda: self._gather(attempt.token, begun))
 
     def cancel(self, token: str) -> None:
@@ -222,19 +225,18 @@ class DataPlane:
     def _gather(self, token: str, attempt: _Attempt) -> None:
         name = attempt.job
         self._attempts[token] = attempt
-        job = self._jobs.get(name)
-        if job is None:
+        if name not in self._jobs:
             follower = Follower(
                 name, self._store, lambda new: self._post(lambda: self._located(new)), self._log
             )
-            job = self._jobs[name] = _Job(follower)
-        job.follower.resume()
+            self._jobs[name] = _Job(follower)
+        self._jobs[name].follower.resume()
         self._send(attempt.message)
 
     def _cancel(self, token: str) -> None:
         attempt = self._attempts.pop(token, None)
         if attempt is not None:
-            self._send({"op": messages.CANCEL, "token": token, "job": attempt.job})
+            self._send(messages.Cancel(token=token, job=attempt.job))
             if self._writer is None:
                 self._remove(attempt.job, token)
             self._pause(attempt.job)
@@ -245,7 +247,7 @@ class DataPlane:
             job.follower.stop()
         for token in [token for token, attempt in self._attempts.items() if attempt.job == name]:
             self._cancel(token)
-        self._send({"op": messages.FORGET, "job": name})
+        self._send(messages.Forget(job=name))
 
     def _located(self, new: Located) -> None:
         job = self._jobs.get(new.job)
@@ -255,7 +257,7 @@ class DataPlane:
             job.known.pop(attempt.task.index, None)
         job.known.update((location.map_index, location) for location in new.found)
         job.peers.update(((worker, boot), address) for worker, boot, address in new.peers)
-        for message in messages.locations(new.job, new.found, new.gone, new.peers):
+        for message in new.in_frames():
             self._send(message)
 
     def _pause(self, name: str) -> None:
@@ -287,36 +289,29 @@ class DataPlane:
 
     # What the process says.
 
-    def _hear(self, message: messages.Message) -> None:
+    def _hear(self, message: object) -> None:
         self._silent = 0
-        if message["op"] == messages.READY:
-            return
-        if message["op"] == messages.ALIVE:
-            self._say_trouble(str(message["trouble"]))
-            return
-        if message["op"] == messages.MISTAKEN:
-            peer = str(message["worker"]), str(message["boot"])
-            for job in self._jobs.values():
-                job.follower.ask_again(peer)
-            return
-        if message["op"] == messages.REFUSED:
-            raise refusal(message)
-        token = message["token"]
-        attempt = self._attempts.get(token)
-        if attempt is None or attempt.over:
-            return  # cancelled meanwhile
-        match message["op"]:
-            case messages.GATHERING:
-                fraction, count = float(message["fraction"]), int(message["bytes"])
-                self._sink(gather.Gathering(token=token, fraction=fraction, bytes=count))
-            case messages.GATHERED:
-                attempt.over, self._lost = True, 0
-                sources = messages.read_sources(message)
-                self._sink(gather.Gathered(token=token, sources=sources))
-                self._pause(attempt.job)
-            case messages.FAILED:
-                self._fail(token, messages.read_outcome(message))
-            case other:
+        match message:
+            case messages.Alive(trouble=trouble):
+                self._say_trouble(trouble)
+            case messages.Mistaken(worker=worker, boot=boot):
+                for job in self._jobs.values():
+                    job.follower.ask_again((worker, boot))
+            case messages.Refused():
+                raise refusal(message)
+            case gather.Gathering() | gather.Gathered() | gather.GatherFailed():
+                attempt = self._attempts.get(message.token)
+                if attempt is None or attempt.over:
+                    return  # cancelled meanwhile
+                if isinstance(message, gather.GatherFailed):
+                    self._fail(message.token, message.outcome)
+                    return
+                if isinstance(message, gather.Gathered):
+                    attempt.over, self._lost = True, 0
+                self._sink(message)
+                if attempt.over:
+                    self._pause(attempt.job)
+            case other if not isinstance(other, messages.Ready):
                 raise protocol.ProtocolError(f"an agent doesn't know {other!r}")
 
     def _fail(self, token: str, outcome: Outcome) -> None:
@@ -337,10 +332,10 @@ class DataPlane:
         self._selector.register(child.read, selectors.EVENT_READ, self._readable)
         self._selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._died("it ended"))
 
-    def _send(self, message: messages.Message) -> None:
+    def _send(self, message: object) -> None:
         """To the process, if there is one: the next is told everything."""
         if self._writer is not None:
-            self._writer.send(message)
+            self._writer.send(messages.frame(message))
             self._want_write()
 
     def _want_write(self) -> None:
@@ -364,8 +359,8 @@ class DataPlane:
             if data is None:
                 self._died("it closed its pipe")
                 return
-            for message in self._reader.feed(data):
-                self._hear(message)
+            for frame in self._reader.feed(data):
+                self._hear(messages.read(frame))
         except (MrqError, KeyError, TypeError, ValueError) as exc:
             self._died(f"{type(exc).__name__}: {exc}")
 
@@ -398,8 +393,8 @@ class DataPlane:
             return
         self._adopt(child)
         for name, job in self._jobs.items():
-            peers = [(worker, boot, address) for (worker, boot), address in job.peers.items()]
-            for message in messages.locations(name, list(job.known.values()), [], peers):
+            peers = tuple((*peer, address) for peer, address in job.peers.items())
+            for message in Located(job=name, found=tuple(job.known.values()), peers=peers).in_frames():
                 self._send(message)
         for attempt in self._attempts.values():
             if not attempt.over:
@@ -426,9 +421,3 @@ class DataPlane:
 
     def _remove(self, job: str, token: str) -> None:
         remove(paths.gathered_path(self._root, job, token))
-
-    def _sweep(self) -> None:
-        """What an earlier life of this worker gathered."""
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(f"{self._root}/jobs"):
-                shutil.rmtree(f"{entry.path}/gathered", ignore_errors=True)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import cast
 
 import pytest
 
 from mrq.core.model import MapLocation
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
+from mrq.worker import protocol
 from mrq.worker.dataplane import follow, messages
-from mrq.worker.dataplane.follow import Follower, Located
+from mrq.worker.dataplane.follow import Follower
+from mrq.worker.dataplane.messages import Located
 
 JOB = "job-1"
 
@@ -175,11 +177,15 @@ def test_paused_it_asks_nothing(rig: Rig) -> None:
 
 
 def test_many_locations_go_in_several_frames() -> None:
-    found = [location(i) for i in range(12_000)]
-    gone = [location(5).attempt]
-    frames = messages.locations(JOB, found, gone, [("w1", "b", "a:1")])
+    peers = (("w1", "b", "a:1"),)
+    found, gone = tuple(location(i) for i in range(12_000)), (location(5).attempt,)
+    frames = [
+        protocol.encode(messages.frame(each))
+        for each in Located(job=JOB, found=found, gone=gone, peers=peers).in_frames()
+    ]
     assert len(frames) == 4
-    read: list[Any] = [messages.read_locations(frame) for frame in frames]
-    assert read[0] == ([], gone, [("w1", "b", "a:1")])
-    assert [one for some, _, _ in read[1:] for one in some] == found
-    assert messages.locations(JOB, [], [], []) == []
+    read = [cast(Located, messages.read(frame)) for frame in protocol.FrameReader().feed(b"".join(frames))]
+    assert read[0] == Located(job=JOB, gone=gone, peers=peers)
+    assert [one for some in read[1:] for one in some.found] == list(found)
+    assert not any(some.gone or some.peers for some in read[1:])
+    assert Located(job=JOB).in_frames() == []

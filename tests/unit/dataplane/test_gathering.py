@@ -17,11 +17,11 @@ from mrq.core.model import FetchFailure, MapLocation, Status
 from mrq.core.paths import gathered_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import CorruptFileError, DiskFullError, PeerUnreachableError
-from mrq.ports import Dialled, RegionInfo
+from mrq.ports import Dialled
 from mrq.shuffle.gathered import GatheredFile, GatheredWriter
-from mrq.shuffle.mapfile import MapFile
-from mrq.worker.dataplane import messages
-from mrq.worker.dataplane.gathering import Budget, Gathering, Wanted
+from mrq.shuffle.mapfile import MapFile, Region
+from mrq.worker import gather
+from mrq.worker.dataplane.gathering import Budget, Gathering
 from mrq.worker.dataplane.places import Places, write_sentinel
 from mrq.worker.order import MapSource
 
@@ -45,7 +45,7 @@ class Peers:
             raise PeerUnreachableError(f"worker {worker} can't be read from: it is dead")
         return self._local[worker]
 
-    def sizes(self, job: str, partition: int, outputs: Sequence[MapLocation]) -> list[RegionInfo | None]:
+    def sizes(self, job: str, partition: int, outputs: Sequence[MapLocation]) -> list[Region | None]:
         self.sized.append(len(outputs))
         return self._of(outputs[0].worker).sizes(job, partition, outputs)
 
@@ -82,42 +82,42 @@ class Rig:
         for root in self.roots.values():
             root.mkdir()
         self.peers = Peers(self.roots)
-        self.told: list[messages.Message] = []
+        self.told: list[Any] = []
         self._more = threading.Condition()
         self.places = Places(root=str(self.roots["here"]), worker="here", peers=self.peers)
         self.path = Path(gathered_path(str(self.roots["here"]), JOB, TOKEN))
         self.threads = threading.active_count()
 
-    def tell(self, message: messages.Message) -> None:
+    def tell(self, message: object) -> None:
         with self._more:
             self.told.append(message)
             self._more.notify_all()
 
     def gather(self, maps: int, partition: int = 0, budget: Budget | None = None) -> Gathering:
         attempt = AttemptRef(TaskRef(JOB, 0, Kind.REDUCE, partition), 1, 1, TOKEN)
-        wanted = Wanted(attempt=attempt, maps=maps, path=str(self.path))
         return Gathering(
-            wanted, peers=self.peers, places=self.places, budget=budget or Budget(), tell=self.tell
-        )
+            attempt, maps, str(self.path),
+            peers=self.peers, places=self.places, budget=budget or Budget(), tell=self.tell,
+        )  # fmt: skip
 
-    def end(self) -> messages.Message:
+    def end(self) -> Any:
         """The last word."""
         with self._more:
             over = self._more.wait_for(
-                lambda: self.told and self.told[-1]["op"] != messages.GATHERING, timeout=20
+                lambda: self.told and not isinstance(self.told[-1], gather.Gathering), timeout=20
             )
         assert over, self.told
         return self.told[-1]
 
     def sources(self) -> tuple[MapSource, ...]:
         message = self.end()
-        assert message["op"] == messages.GATHERED, message
-        return messages.read_sources(message)
+        assert isinstance(message, gather.Gathered), message
+        return message.sources
 
     def failures(self) -> list[FetchFailure]:
         message = self.end()
-        assert message["op"] == messages.FAILED, message
-        outcome = messages.read_outcome(message)
+        assert isinstance(message, gather.GatherFailed), message
+        outcome = message.outcome
         assert outcome.status is Status.FETCH_FAILED
         assert not outcome.started
         self.nothing_left()
@@ -355,7 +355,7 @@ def test_a_withdrawal_after_it_was_fetched_drops_it_too(rig: Rig) -> None:
     gathering.locate([], [old[0].attempt])
     gathering.locate(old[1:], [])
     rig.settle()
-    assert all(message["op"] == messages.GATHERING for message in rig.told)
+    assert all(isinstance(message, gather.Gathering) for message in rig.told)
     new = rig.output(0, "w3", generation=3, salt="x")
     gathering.locate([new], [])
     same(rig, [new, old[1]])
@@ -417,7 +417,7 @@ def test_cancelled_in_the_middle_it_leaves_nothing(rig: Rig) -> None:
     gathering.locate(locations, [])
     rig.peers.gate.set()
     rig.nothing_left()
-    assert not [message for message in rig.told if message["op"] != messages.GATHERING]
+    assert not [message for message in rig.told if not isinstance(message, gather.Gathering)]
 
 
 def test_a_full_disk_is_said_by_name(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,7 +426,7 @@ def test_a_full_disk_is_said_by_name(rig: Rig, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(GatheredWriter, "write", full)
     rig.gather(1).locate([rig.output(0)], [])
-    outcome = messages.read_outcome(rig.end())
+    outcome = rig.end().outcome
     assert (outcome.status, outcome.started) == (Status.DISK_FULL, False)
     assert outcome.error is not None
     assert "no space left" in outcome.error.message
@@ -439,7 +439,7 @@ def test_a_bug_ends_the_attempt_and_says_so(rig: Rig, capfd: pytest.CaptureFixtu
 
     rig.peers.dial = broken  # type: ignore[method-assign]
     rig.gather(1).locate([rig.output(0)], [])
-    outcome = messages.read_outcome(rig.end())
+    outcome = rig.end().outcome
     assert outcome.status is Status.LOST
     assert outcome.error is not None
     assert "a bug" in outcome.error.message
@@ -505,9 +505,9 @@ def test_progress_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         gathering.locate([location], [])
         rig.settle()
     same(rig, locations)
-    shown = [m["fraction"] for m in rig.told if m["op"] == messages.GATHERING]
+    shown = [m.fraction for m in rig.told if isinstance(m, gather.Gathering)]
     assert shown == [0.25, 0.5, 0.75, 1.0]
-    assert rig.told[-2]["bytes"] > 0
+    assert rig.told[-2].bytes > 0
 
 
 def test_a_gathering_that_waits_for_maps_has_told_how_far_it_is(
@@ -519,7 +519,7 @@ def test_a_gathering_that_waits_for_maps_has_told_how_far_it_is(
     for location in [rig.output(0, "here"), *(rig.output(i) for i in range(1, 3))]:
         gathering.locate([location], [])
         rig.settle()
-    assert [m["fraction"] for m in rig.told] == [0.25, 0.5, 0.75]
+    assert [m.fraction for m in rig.told] == [0.25, 0.5, 0.75]
     gathering.cancel()
 
 
