@@ -114,7 +114,11 @@ class Job:
 
     def __init__(self, /, *given: Any, **parameters: Any) -> None:
         if given:
-            _refuse_positional(type(self), given)
+            from mrq.errors import UsageTypeError
+
+            name, names = type(self).__name__, list(type(self).__mrq_parameters__)[: len(given)]
+            how = f"write {name}({', '.join(f'{each}=…' for each in names)})" if names else "it has none"
+            raise UsageTypeError(f"{name} takes its parameters by name: {how}")
         declared = type(self).__mrq_parameters__
         if not declared.keys() >= parameters.keys() or len(parameters) < len(declared):
             _fill_in(type(self), parameters)
@@ -142,15 +146,6 @@ def parameter_values(job: Job) -> dict[str, Any]:
     return {name: getattr(job, name) for name in type(job).__mrq_parameters__}
 
 
-def _refuse_positional(cls: type[Job], given: tuple[Any, ...]) -> None:
-    """Raise UsageTypeError, with the call as it should be."""
-    from mrq.errors import UsageTypeError
-
-    names = list(cls.__mrq_parameters__)[: len(given)]
-    how = f"write {cls.__name__}({', '.join(f'{name}=…' for name in names)})" if names else "it has none"
-    raise UsageTypeError(f"{cls.__name__} takes its parameters by name: {how}")
-
-
 def _fill_in(cls: type[Job], parameters: dict[str, Any]) -> None:
     """Add defaults, copied where they can change; raise UsageTypeError for unknown and missing names."""
     declared = cls.__mrq_parameters__
@@ -168,20 +163,18 @@ def _fill_in(cls: type[Job], parameters: dict[str, Any]) -> None:
         raise UsageTypeError(f"{cls.__name__} needs {names}: no default is given in the class")
     for name, parameter in declared.items():
         if name not in parameters:
-            default = parameter.default
-            if isinstance(default, _MUTABLE):
+            parameters[name] = parameter.default
+            if isinstance(parameter.default, _MUTABLE):
                 import copy
 
-                default = copy.deepcopy(default)
-            parameters[name] = default
+                parameters[name] = copy.deepcopy(parameter.default)
 
 
 def _parameters(cls: type[Job]) -> dict[str, Parameter]:
     """Inherited parameters and the class's own. Raises UsageTypeError for a name that can't be one."""
     found: dict[str, Parameter] = {}
     for base in reversed(cls.__mro__[1:]):
-        for name, parameter in base.__dict__.get("__mrq_parameters__", {}).items():
-            found[name] = parameter
+        found.update(base.__dict__.get("__mrq_parameters__", {}))
     for name, annotation in cls.__annotations__.items():
         if _is_classvar(annotation):
             continue

@@ -118,27 +118,27 @@ def import_entry(folder: str, entry: str) -> type[Job]:
         sys.path.insert(0, folder)
     importlib.invalidate_caches()
     file = os.path.join(folder, *module_name.split(".")) + ".py"
-    with importing():
-        try:
-            found: object = importlib.import_module(module_name)
-            for part in qualname.split("."):
-                found = getattr(found, part)
-        except JobDefinitionError:
-            raise
-        except (Exception, SystemExit) as exc:
-            raise JobDefinitionError(source.describe_import_error(exc, file)) from exc
+    with importing(file):
+        found: object = importlib.import_module(module_name)
+        for part in qualname.split("."):
+            found = getattr(found, part)
     if not (isinstance(found, type) and issubclass(found, Job)):
         raise JobDefinitionError(f"{entry} is not a mrq.Job")
     return found
 
 
 @contextlib.contextmanager
-def importing() -> Iterator[None]:
-    """Mark that a job file is being imported, for `refuse_while_importing`."""
+def importing(file: str) -> Iterator[None]:
+    """Mark that a job file is being imported, for `refuse_while_importing`. Raises JobDefinitionError, with
+    the user's own line, for whatever importing it raises."""
     before = os.environ.get(IMPORTING)
     os.environ[IMPORTING] = before or "importing"
     try:
         yield
+    except JobDefinitionError:
+        raise
+    except (Exception, SystemExit) as exc:
+        raise JobDefinitionError(source.describe_import_error(exc, file)) from exc
     finally:
         if before is None:
             del os.environ[IMPORTING]
@@ -183,7 +183,8 @@ def _entries(data: bytes) -> Iterator[tuple[str, bytes]]:
             for entry in archive.infolist():
                 name = entry.filename
                 kind = stat.S_IFMT(entry.external_attr >> 16)
-                if kind not in (0, stat.S_IFREG) or not _is_inside(name):
+                odd = "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/"))
+                if kind not in (0, stat.S_IFREG) or odd:
                     raise CorruptFileError(
                         f"the job's code bundle has an entry that can't be unpacked: {name!r}"
                     )
@@ -192,11 +193,6 @@ def _entries(data: bytes) -> Iterator[tuple[str, bytes]]:
                 yield name, archive.read(entry)
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as exc:
         raise CorruptFileError(f"the job's code bundle is damaged: {exc}") from exc
-
-
-def _is_inside(name: str) -> bool:
-    parts = name.split("/")
-    return not ("\\" in name or "\0" in name or any(part in ("", ".", "..") for part in parts))
 
 
 def _too_large(sizes: Mapping[str, int], size_max: int) -> str:

@@ -164,11 +164,16 @@ class _Reader:
     def _bind(self, binding: _Binding, statement: ast.stmt, chosen_by: Use | None, *, once: bool) -> None:
         body = self._body
         uses = self._uses(binding.evaluated)
+        in_method: ast.expr | None = None
+        if uses and binding.value is not None:
+            rewriting = _InMethod(self._job, body, self._known)
+            rewritten: ast.expr = rewriting.visit(copy.deepcopy(binding.value))
+            in_method = rewritten if rewriting.complete else None
         made = Made(
             names=binding.names,
             statement=statement,
             value=binding.value,
-            in_method=self._in_method(binding.value) if uses and binding.value is not None else None,
+            in_method=in_method,
             evaluated=binding.evaluated,
             uses=uses,
             chosen_by=chosen_by,
@@ -194,11 +199,6 @@ class _Reader:
             for node in evaluated(expression)
             if (name := parameter_of(node, self._body, self._job, self._known)) is not None
         )
-
-    def _in_method(self, value: ast.expr) -> ast.expr | None:
-        rewriting = _InMethod(self._job, self._body, self._known)
-        made: ast.expr = rewriting.visit(copy.deepcopy(value))
-        return made if rewriting.complete else None
 
 
 class _InMethod(ast.NodeTransformer):

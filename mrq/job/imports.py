@@ -18,7 +18,7 @@ from mrq.errors import JobDefinitionError
 from mrq.job import source
 
 _SUFFIXES: Final = (".py", *EXTENSION_SUFFIXES)
-_INSTALLED: Final = ("site-packages", "dist-packages")
+_INSTALLED: Final = frozenset(("site-packages", "dist-packages"))
 _NOT_DATA: Final = (".pyc", ".pyo", ".swp", "~")
 
 
@@ -96,7 +96,9 @@ def _follow(found: LocalFiles, waiting: list[tuple[str, str]]) -> None:
         if path.endswith(".py"):
             package = name if os.path.basename(path) == "__init__.py" else name.rpartition(".")[0]
             # A package's own __init__ runs first, and may import what its modules don't.
-            wanted = [*_parents(name), *_imported(path, package)]
+            parts = name.split(".")
+            parents = (".".join(parts[:i]) for i in range(1, len(parts)))  # `a.b.c` -> `a`, `a.b`
+            wanted = [*parents, *_imported(path, package)]
             waiting.extend(hit for target in wanted for hit in _resolve(root, target))
 
 
@@ -156,12 +158,6 @@ def parse(path: str) -> ast.Module:
         raise JobDefinitionError(f"{source.short_path(path)}: {exc}") from exc
 
 
-def _parents(name: str) -> list[str]:
-    """`a.b.c` -> `a`, `a.b`."""
-    parts = name.split(".")
-    return [".".join(parts[:i]) for i in range(1, len(parts))]
-
-
 def _resolve(root: str, name: str) -> list[tuple[str, str]]:
     """(module, file) of `name` and its parents, as far as they are local files."""
     hits: list[tuple[str, str]] = []
@@ -171,18 +167,15 @@ def _resolve(root: str, name: str) -> list[tuple[str, str]]:
         return hits
     for i, part in enumerate(parts):
         init = os.path.join(folder, part, "__init__.py")
-        plain = next(
-            (p for s in _SUFFIXES if os.path.isfile(p := os.path.join(folder, part + s))),
-            None,
-        )
+        plain = next((p for s in _SUFFIXES if os.path.isfile(p := os.path.join(folder, part + s))), None)
         path = init if os.path.isfile(init) else plain
         folder = os.path.join(folder, part)
         if path is None:
             if os.path.isdir(folder):
                 continue  # a namespace package has no file of its own
             break
-        if _is_installed(path, root):
-            break
+        if not _INSTALLED.isdisjoint(os.path.relpath(path, root).split(os.sep)):
+            break  # in a virtual environment below the root, say
         hits.append((".".join(parts[: i + 1]), path))
         if path == plain:
             break
@@ -192,8 +185,3 @@ def _resolve(root: str, name: str) -> list[tuple[str, str]]:
 def is_python_s_or_ours(name: str) -> bool:
     """Whether a top-level module is the standard library's or mrq's."""
     return name in sys.stdlib_module_names or name == "mrq"
-
-
-def _is_installed(path: str, root: str) -> bool:
-    """In a virtual environment below the root, say."""
-    return any(part in _INSTALLED for part in os.path.relpath(path, root).split(os.sep))

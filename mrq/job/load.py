@@ -10,7 +10,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Final
@@ -73,13 +73,14 @@ def from_class(cls: type[Job]) -> LoadedJob:
         )
     file = os.path.abspath(file)
     dotted, root = _name_of(file)
-    spec = getattr(module, "__spec__", None)
-    if cls.__module__ != "__main__":
-        dotted, root = _as_imported(cls.__module__, file, dotted, root)
-    elif spec is not None and spec.name:  # python -m package.module
-        dotted, root = _as_imported(spec.name, file, dotted, root)
-    if cls.__module__ == "__main__":
+    name = cls.__module__
+    if name == "__main__":
         _refuse_guarded(cls, file)
+        name = getattr(getattr(module, "__spec__", None), "name", None) or ""  # python -m package.module
+    # The name that the module was imported by, where the file's folders agree with it.
+    parts, stem = name.split("."), file.removesuffix("/__init__.py").removesuffix(".py").split(os.sep)
+    if name and stem[-len(parts) :] == parts:
+        dotted, root = name, os.sep.join(stem[: -len(parts)]) or os.sep
     return LoadedJob(cls=cls, file=file, module=dotted, root=root)
 
 
@@ -96,15 +97,6 @@ def _refuse_guarded(cls: type[Job], file: str) -> None:
                     '`if __name__ == "__main__":`, which executors don\'t run; '
                     "move the class to the top level of the file"
                 )
-
-
-def _as_imported(name: str, file: str, dotted: str, root: str) -> tuple[str, str]:
-    """The name that a module was imported by, where the file's folders agree with it."""
-    parts = name.split(".")
-    stem = file.removesuffix("/__init__.py").removesuffix(".py")
-    if stem.split(os.sep)[-len(parts) :] == parts:
-        return name, os.sep.join(stem.split(os.sep)[: -len(parts)]) or os.sep
-    return dotted, root
 
 
 # ---- which file ----
@@ -148,13 +140,9 @@ def _file_of_module(name: str, ref: str) -> str:
         sys.path.insert(0, cwd)
     if not all(part.isidentifier() for part in name.split(".")):
         raise JobDefinitionError(f"no such job file: {ref}")
-    try:
-        with importing(), _no_pyc():
-            spec = importlib.util.find_spec(name)  # imports the parents
-    except ModuleNotFoundError:
-        spec = None
-    except (Exception, SystemExit) as exc:
-        raise JobDefinitionError(source.describe_import_error(exc, name)) from exc
+    spec = None
+    with importing(name), _no_pyc(), suppress(ModuleNotFoundError):
+        spec = importlib.util.find_spec(name)  # imports the parents
     if spec is None:
         raise JobDefinitionError(f"no such job file or module: {ref}; write file.py or package.module:Class")
     if spec.origin is None or not spec.origin.endswith(".py"):
@@ -192,13 +180,8 @@ def _import(file: str, module: str, root: str) -> ModuleType:
         sys.path.remove(root)
     sys.path.insert(0, root)
     importlib.invalidate_caches()
-    with importing(), _no_pyc():
-        try:
-            made = importlib.import_module(module)
-        except JobDefinitionError:
-            raise
-        except (Exception, SystemExit) as exc:
-            raise JobDefinitionError(source.describe_import_error(exc, file)) from exc
+    with importing(file), _no_pyc():
+        made = importlib.import_module(module)
     for name, path in local.modules.items():
         if name in sys.modules and name not in before:
             vars(sys.modules[name])[_LOADED] = _stamp(path)
@@ -217,7 +200,9 @@ def _forget_outdated(local: Mapping[str, str]) -> None:
             continue
         file = getattr(known, "__file__", None)
         if not file or os.path.realpath(file) != os.path.realpath(path):
-            _forget(name)
+            for other in list(sys.modules):  # of that name from elsewhere, with its submodules
+                if other == name or other.startswith(name + "."):
+                    del sys.modules[other]
         elif _LOADED in vars(known):
             ours[name] = vars(known)[_LOADED] != _stamp(path)
     if any(ours.values()):
@@ -229,13 +214,6 @@ def _stamp(path: str) -> int:
     """Of a source file's content."""
     with open(path, "rb") as f:
         return zlib.crc32(f.read())
-
-
-def _forget(name: str) -> None:
-    """Drop a module of that name from elsewhere, with its submodules."""
-    for known in list(sys.modules):
-        if known == name or known.startswith(name + "."):
-            del sys.modules[known]
 
 
 @contextmanager

@@ -49,7 +49,7 @@ class Connection:
         kwargs = self._client.connection_pool.connection_kwargs
         self.where = f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
         self.user: str | None = kwargs.get("username")
-        self._readers: list[Reader] = []
+        self.readers: set[Reader] = set()  #: that are open
 
     def call(self, *command: Any) -> Any:
         """One command that may be executed again. Raises OperatorError."""
@@ -58,12 +58,7 @@ class Connection:
 
     def pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Several, in one round trip. Raises OperatorError."""
-        answers = self._send(commands)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                with self.translated():
-                    raise answer
-        return answers
+        return self._good(self._send(commands))
 
     def run(self, call: Call) -> Any:
         """Execute a script. Raises OperatorError."""
@@ -82,6 +77,10 @@ class Connection:
             again = self._send([*loads, *(calls[at].command() for at in missing)])[len(loads) :]
             for at, answer in zip(missing, again, strict=True):
                 answers[at] = answer
+        return self._good(answers)
+
+    def _good(self, answers: list[Any]) -> list[Any]:
+        """The answers, if none of them is an error."""
         for answer in answers:
             if isinstance(answer, Exception):
                 with self.translated():
@@ -96,17 +95,12 @@ class Connection:
     def reader(self) -> Reader:
         """Connections for blocking reads, closed with this one."""
         made = Reader(self, self._make(self._timeout_s + _SLICE_S, 0))
-        self._readers.append(made)
+        self.readers.add(made)
         return made
-
-    def forget_reader(self, reader: Reader) -> None:
-        """It closed itself."""
-        if reader in self._readers:
-            self._readers.remove(reader)
 
     def close(self) -> None:
         """Close all connections; a blocked read returns."""
-        for reader in list(self._readers):
+        for reader in list(self.readers):
             reader.close()
         self._client.close()
 
@@ -227,7 +221,7 @@ class Reader:
         """A blocked read returns."""
         self._closed.set()
         self._client.connection_pool.disconnect()
-        self._connection.forget_reader(self)
+        self._connection.readers.discard(self)
 
 
 def _clause(exc: Exception) -> str:
@@ -257,11 +251,9 @@ def connect(
                 return connection
             except OperatorError as exc:
                 left = deadline - time.monotonic()
-                if left <= 0 or not isinstance(
-                    exc.__cause__, exceptions.ConnectionError | exceptions.TimeoutError
-                ):
-                    raise
-                if is_refused_login(exc.__cause__):
+                cause = exc.__cause__
+                away = isinstance(cause, exceptions.ConnectionError | exceptions.TimeoutError)
+                if left <= 0 or cause is None or not away or is_refused_login(cause):
                     raise
                 if not told:
                     say(f"{exc}; trying again for up to {left:.0f} s")

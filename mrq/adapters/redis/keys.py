@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from mrq.errors import UsageError
 
 _PREFIX: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+
+
+def _of_job(name: str) -> Callable[[Keys, str], str]:
+    """The method that gives a job's key of that name."""
+    return lambda keys, job: f"{keys.prefix}:{{{job}}}:{name}"
+
+
+def _of(name: str) -> Callable[[Keys, str], str]:
+    """The method that gives the key of that name for a worker, a digest or a request."""
+    return lambda keys, what: f"{keys.prefix}:{name}:{what}"
 
 
 class Keys:
@@ -31,62 +42,21 @@ class Keys:
         self.jobs = f"{prefix}:jobs"  #: sorted set of jobs, by when they began (ms)
         self.gone = f"{prefix}:gone"  #: sorted set of forgotten jobs, by when they expire (ms)
 
-    def reported(self, worker: str) -> str:
-        """List: what a worker's boot reported and the leader may not have acted upon."""
-        return f"{self.prefix}:reported:{worker}"
+    reported = _of("reported")  #: list: what a worker's boot reported and the leader may not have acted upon
+    blob = _of("blob")  #: hash of a digest: chunk number -> bytes, and the size once all are there
+    code_users = _of("users")  #: set: jobs that run on a bundle, by its digest
+    asked = _of("asked")  #: string: where a request is in the stream
+    answer = _of("answer")  #: stream of one entry: the answer to a request
 
-    def claims(self, job: str) -> str:
-        """Hash: a job's state, fence, task rows and attempt rows (scripts/lib.lua)."""
-        return f"{self.prefix}:{{{job}}}:claims"
-
-    def records(self, job: str) -> str:
-        """Hash: the leader's own record of each task."""
-        return f"{self.prefix}:{{{job}}}:records"
-
-    def locations(self, job: str) -> str:
-        """Stream of map outputs."""
-        return f"{self.prefix}:{{{job}}}:locations"
-
-    def spec(self, job: str) -> str:
-        """String: the job as submitted."""
-        return f"{self.prefix}:{{{job}}}:spec"
-
-    def news(self, job: str) -> str:
-        """Stream for clients."""
-        return f"{self.prefix}:{{{job}}}:news"
-
-    def progress(self, job: str) -> str:
-        """List: ids of the news that may be dropped."""
-        return f"{self.prefix}:{{{job}}}:progress"
-
-    def logs(self, job: str) -> str:
-        """Hash: an attempt's name -> digest of its log."""
-        return f"{self.prefix}:{{{job}}}:logs"
+    claims = _of_job("claims")  #: hash: a job's state, fence, task rows and attempt rows (scripts/lib.lua)
+    records = _of_job("records")  #: hash: the leader's own record of each task
+    locations = _of_job("locations")  #: stream of map outputs
+    spec = _of_job("spec")  #: string: the job as submitted
+    news = _of_job("news")  #: stream for clients
+    progress = _of_job("progress")  #: list: ids of the news that may be dropped
+    logs = _of_job("logs")  #: hash: an attempt's name -> digest of its log
 
     def of_job(self, job: str) -> tuple[str, ...]:
         """All keys of a job, in the order in which scripts take them."""
-        return (
-            self.claims(job),
-            self.records(job),
-            self.locations(job),
-            self.spec(job),
-            self.news(job),
-            self.progress(job),
-            self.logs(job),
-        )
-
-    def blob(self, digest: str) -> str:
-        """Hash: chunk number -> bytes, and the size once all are there."""
-        return f"{self.prefix}:blob:{digest}"
-
-    def code_users(self, digest: str) -> str:
-        """Set of jobs that run on a bundle."""
-        return f"{self.prefix}:users:{digest}"
-
-    def asked(self, request: str) -> str:
-        """String: where a request is in the stream."""
-        return f"{self.prefix}:asked:{request}"
-
-    def answer(self, request: str) -> str:
-        """Stream of one entry: the answer to a request."""
-        return f"{self.prefix}:answer:{request}"
+        of_it = (self.claims, self.records, self.locations, self.spec, self.news, self.progress, self.logs)
+        return tuple(key(job) for key in of_it)

@@ -7,16 +7,14 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 _FOLDER: Final = os.path.join(os.path.dirname(__file__), "scripts")
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(NamedTuple):
     """One script as the server gets it."""
 
-    name: str
     text: str
     sha: str
 
@@ -37,10 +35,8 @@ class Call:
 @functools.cache
 def script(name: str) -> Script:
     """A script by the name of its file."""
-    text = _read("lib") + _read(name)
-    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-def _read(name: str) -> str:
-    with open(os.path.join(_FOLDER, f"{name}.lua"), encoding="utf-8") as file:
-        return file.read()
+    text = ""
+    for part in ("lib", name):
+        with open(os.path.join(_FOLDER, f"{part}.lua"), encoding="utf-8") as file:
+            text += file.read()
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
