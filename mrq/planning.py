@@ -23,7 +23,7 @@ from mrq.core.model import JobSpec
 from mrq.core.pathmap import PathMap, split_pattern
 from mrq.core.paths import is_url
 from mrq.core.splits import SETUP_BYTES_MIN, SPLIT_BYTES_MIN, InputFile
-from mrq.errors import JobDefinitionError, UsageError, UsageTypeError, UsageValueError
+from mrq.errors import JobDefinitionError, UsageTypeError, UsageValueError
 from mrq.io.disk import working_folder
 from mrq.io.formats import InputFormat, input_format
 from mrq.io.output import output_format
@@ -143,13 +143,15 @@ def check_formats(cls: type[Job], settings: Settings, overrides: Mapping[str, An
     found = input_format(settings.input_format or "text")
     output_format(settings.output_format or "text", settings.compression)  # refuses an unknown one here
     if defined(cls, "map_block") and not found.lines:
-        raise UsageError(f"{cls.__name__}.map_block takes lines of bytes; input format {found.name} has none")
+        raise UsageValueError(
+            f"{cls.__name__}.map_block takes lines of bytes; input format {found.name} has none"
+        )
     if found.name != "text" and settings.encoding != _UTF_8:
         named = overrides["encoding"] if "encoding" in overrides else cls.__mrq_settings__["encoding"]
         out = _left_out(cls, "encoding", overrides)
         if "encoding" not in overrides and "input_format" in overrides:
             out = f'give `encoding="{_UTF_8}"` too, for this run'
-        raise UsageError(
+        raise UsageValueError(
             f"{cls.__name__} has the encoding {named!r}, which only text is read in, and its input format is "
             f"{found.name}: {_NO_ENCODING[found.name]}; {out}"
         )
@@ -169,7 +171,7 @@ def check_reducers(cls: type[Job], settings: Settings, overrides: Mapping[str, A
     """Raise UsageError for a number of reducers where nothing is reduced."""
     if settings.reducers and not check.has_reduce(cls):
         out = _left_out(cls, "reducers", overrides)
-        raise UsageError(f"{cls.__name__} has no reduce: its parts are its maps' outputs; {out}")
+        raise UsageValueError(f"{cls.__name__} has no reduce: its parts are its maps' outputs; {out}")
 
 
 def _left_out(cls: type[Job], name: str, overrides: Mapping[str, Any]) -> str:
@@ -183,18 +185,18 @@ def _left_out(cls: type[Job], name: str, overrides: Mapping[str, Any]) -> str:
 def _refuse_as_of_now(request: Request, form: InputFormat) -> None:
     """Raise UsageError for what has no last whole line of now."""
     if not form.lines:
-        raise UsageError(
+        raise UsageValueError(
             f"`as_of_now=True` reads whole lines of files that are still written, and input format "
             f"{form.name} has none; leave it out"
         )
     for spelled in request.inputs:
         if spelled == "-":
-            raise UsageError(
+            raise UsageValueError(
                 "`as_of_now=True` is for files that are still written, and standard input is read to its "
                 "end; leave it out"
             )
         if is_url(spelled):
-            raise UsageError(
+            raise UsageValueError(
                 f"{spelled}: `as_of_now=True` reads files on a disk, of which it can be told whether they "
                 "grew or were replaced; leave it out, or give a path"
             )
@@ -203,9 +205,11 @@ def _refuse_as_of_now(request: Request, form: InputFormat) -> None:
 def _refuse_paths(request: Request) -> None:
     """Raise UsageError for what can't be meant as INPUT or OUT, wherever it is."""
     if "" in request.inputs:
-        raise UsageError("'': INPUT is empty (an unset variable?); name a file, a folder, a glob or a URL")
+        raise UsageValueError(
+            "'': INPUT is empty (an unset variable?); name a file, a folder, a glob or a URL"
+        )
     if request.output == "":
-        raise UsageError("'': OUT is empty; give a folder to make")
+        raise UsageValueError("'': OUT is empty; give a folder to make")
     for path in (*request.inputs, request.output or ""):
         try:
             impossible = b"\0" in os.fsencode(path)
@@ -216,7 +220,7 @@ def _refuse_paths(request: Request) -> None:
                 f"{path!r}: no file can have this name, for a character in it stands for no byte"
             )
     if request.output is not None and is_url(request.output):
-        raise UsageError(
+        raise UsageValueError(
             f"{request.output}: OUT is a folder, on a local or shared disk; URLs can be read, not written"
         )
 
@@ -299,7 +303,12 @@ def request_of(
     elif isinstance(inputs, (str, bytes, os.PathLike)):
         raise UsageTypeError(f"inputs is a list of paths: inputs=[{os.fspath(inputs)!r}]")
     else:
-        paths = [_path(path) for path in iterable(inputs, "inputs", '["logs/*.gz"]') or ()]
+        paths = [_path(path) for path in iterable(inputs, "inputs", '["logs/*.gz"]')]
+        if not paths:
+            raise UsageValueError(
+                "inputs is empty; name files, folders, globs or URLs in it, or give records=[…]: "
+                "records=[] runs the job over nothing"
+            )
     if output is None:
         options.setdefault("output_format", "records")
     out = _path(output) if output is not None else None

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from mrq import config, profile_files, profile_find
 from mrq.core.pathmap import PathMap
-from mrq.errors import UsageError
+from mrq.errors import UsageError, UsageValueError
 from mrq.job.setting_checks import nearest
 from mrq.profile_files import File, Secrets
 from mrq.profile_keys import BY_NAME, KEYS, ServiceUrl, parse, parse_url, unknown_variables
@@ -246,16 +246,18 @@ def _section(choice: Choice, files: Sequence[File]) -> Iterator[tuple[str, Any, 
     known = [name for file in files for name in file.profiles]
     said = f"there is no profile {choice.name!r} (asked for by {choice.source})"
     if not files:
-        raise UsageError(
+        raise UsageValueError(
             f"{said}: no mrq.toml was found from the current folder upwards, nor in ~/.config/mrq; "
             "a profile is a table [profiles.NAME] in it"
         )
-    raise UsageError(f"{said} in {' or '.join(file.path for file in files)}{nearest(choice.name, known)}")
+    raise UsageValueError(
+        f"{said} in {' or '.join(file.path for file in files)}{nearest(choice.name, known)}"
+    )
 
 
 def _named_url(choice: Choice) -> ServiceUrl:
     if choice.name.startswith("amqp"):
-        raise UsageError(
+        raise UsageValueError(
             f"{choice.source} names a RabbitMQ; give the cluster's Redis (redis://HOST:6379/0), where its "
             "state is, or a profile of mrq.toml with both"
         )
@@ -272,7 +274,7 @@ def _refuse_as(said: str, check: Callable[[], T]) -> T:
     try:
         return check()
     except ValueError as exc:
-        raise UsageError(f"{said} must be {exc}") from None
+        raise UsageValueError(f"{said} must be {exc}") from None
 
 
 def _check_names(file: File) -> None:

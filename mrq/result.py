@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq.core.model import ErrorReport, JobSpec, StagedFile
+from mrq.core.paths import named
 from mrq.core.summary import Summary, map_results
 from mrq.errors import JobError, OutputError, UsageError
 from mrq.io.idle import summarize
@@ -42,7 +43,8 @@ def _told(error: ErrorReport, message: str) -> list[str]:
         lines.append(f"  record  {error.record}")
     if error.path is not None:
         lines.append(
-            f"  where   {error.path}" + (f" at byte {error.offset:,}" if error.offset is not None else "")
+            f"  where   {named(error.path)}"
+            + (f" at byte {error.offset:,}" if error.offset is not None else "")
         )
     if error.log_path:
         lines.append(f"  log     {error.log_path}")

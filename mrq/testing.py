@@ -21,7 +21,7 @@ from mrq.core.ending import JobEnd
 from mrq.core.model import JobSpec
 from mrq.engine.engine import Engine
 from mrq.engine.local import LocalLeader
-from mrq.errors import MrqError, UsageError, UsageTypeError
+from mrq.errors import MrqError, UsageTypeError, UsageValueError
 from mrq.io.output import output_format
 from mrq.io.plan import Draft, DraftInput
 from mrq.io.temporary import PrivateFolder
@@ -69,7 +69,7 @@ def run(
         overrides["reducers"] = 1 if reducers is None else reducers
     settings = check(type(job), overrides)
     for name in overrides.keys() - _TRIED:
-        raise UsageError(
+        raise UsageTypeError(
             f"mrq.testing.run can't try {name}: it takes records instead of files, and runs each task once; "
             "give it to mrq.run"
         )
@@ -131,12 +131,12 @@ def _check_records(job: type[Job], settings: Settings, records: list[Any]) -> No
     if defined(job, "map_block"):
         for record in records:
             if not isinstance(record, str | bytes):
-                raise UsageError(
+                raise UsageTypeError(
                     f"{job.__name__}.map_block gets whole lines: records must be lines, as str or bytes, not "
                     f"{shown(record)}"
                 )
             if (b"\n" if isinstance(record, bytes) else "\n") in record:  # type: ignore[operator]
-                raise UsageError(f"a record for map_block is one line, without its end: {shown(record)}")
+                raise UsageValueError(f"a record for map_block is one line, without its end: {shown(record)}")
         return
     wanted: type = str
     if settings.input_format == "whole" or (settings.encoding is None and settings.input_format in _TEXT):
@@ -145,7 +145,7 @@ def _check_records(job: type[Job], settings: Settings, records: list[Any]) -> No
         return
     for _, value in keyed(records):
         if not isinstance(value, wanted):
-            raise UsageError(
+            raise UsageTypeError(
                 f"{job.__name__} reads {settings.input_format or 'text'}"
                 f"{'' if settings.encoding else ' with encoding=None'}, so its map gets {wanted.__name__}: "
                 f"records must be {wanted.__name__}, not {shown(value)}"

@@ -11,6 +11,7 @@ from mrq.cli import units
 from mrq.cli.console import Console, shown
 from mrq.cli.next_step import next_step
 from mrq.cli.wording import in_flags
+from mrq.core.paths import named
 from mrq.errors import NoInputFiles, UsageError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def report_lines(report: ErrorReport, said: str = "", *, logs: str | None = None
         lines.append(f"  record  {shown(report.record)}")
     if report.path is not None:
         at = f" at byte {report.offset:,}" if report.offset is not None else ""
-        lines.append(f"  where   {shown(report.path)}{at}")
+        lines.append(f"  where   {shown(named(report.path))}{at}")
     if report.peak_rss_bytes:
         lines.append(f"  memory  {units.size(report.peak_rss_bytes)} at most")
     if report.log_path:

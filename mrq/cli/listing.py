@@ -15,6 +15,7 @@ from mrq.cli.tables import Page
 from mrq.cli.wording import in_flags
 from mrq.core.info import AttemptInfo, ErrorInfo, JobInfo, StageInfo, TaskInfo
 from mrq.core.model import Role
+from mrq.core.paths import named
 from mrq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ def _errors(page: Page, rows: Sequence[ErrorInfo], now: float) -> None:
         page.line(f"    {what.splitlines()[0]}", "red")
         if error is not None and error.path is not None:
             at = f" at byte {error.offset:,}" if error.offset is not None else ""
-            page.line(f"    {error.path}{at}" + (f": {error.record}" if error.record else ""))
+            page.line(f"    {named(error.path)}{at}" + (f": {error.record}" if error.record else ""))
 
 
 def _charges(row: JobInfo) -> str:

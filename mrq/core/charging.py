@@ -12,6 +12,7 @@ from mrq.core.jobs import Job
 from mrq.core.machine_state import State, stable_hash
 from mrq.core.model import ErrorReport, Quarantine, Status, WorkerHealth
 from mrq.core.orders import Notify
+from mrq.core.paths import named
 from mrq.core.refs import task_name
 from mrq.core.tasks import Attempt, TaskTable
 from mrq.core.workers import Worker
@@ -248,5 +249,5 @@ def _sentence(table: TaskTable, index: int, what: str, error: ErrorReport | None
         return text
     text += f": {error.type}: {error.message}" if error.message else f": {error.type}"
     if error.path is not None:
-        text += f" ({error.path}" + (f", offset {error.offset})" if error.offset is not None else ")")
+        text += f" ({named(error.path)}" + (f", offset {error.offset})" if error.offset is not None else ")")
     return text

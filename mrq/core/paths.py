@@ -20,6 +20,11 @@ def is_url(path: str) -> bool:
     return bool(found and rest) and scheme.isascii() and scheme.replace("+", "").replace("-", "").isalnum()
 
 
+def named(path: str) -> str:
+    """What an input is called where people read of it."""
+    return "standard input" if path == "-" else path
+
+
 def check_job_id(job: str) -> str:
     """The id itself, if it can name a folder. Raises InternalError."""
     if not _JOB_ID.fullmatch(job):

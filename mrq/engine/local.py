@@ -19,7 +19,7 @@ from mrq import config
 from mrq.core.model import JobState, Limits, Slots
 from mrq.core.paths import shown_id
 from mrq.engine.engine import Engine
-from mrq.errors import Interrupted, MrqError, OperatorError, UsageError
+from mrq.errors import Interrupted, MrqError, OperatorError, UsageError, UsageTypeError, UsageValueError
 from mrq.io.temporary import PrivateFolder, make_root
 from mrq.result import JobFailed, Result
 from mrq.worker.pool import Pool
@@ -62,11 +62,13 @@ def local_engine(
 
 
 def executors_of(given: int | None) -> int:
-    """How many executors: what was given, or the cores that this process may use. Raises UsageError."""
+    """How many executors: what was given, or the cores that this process may use. Raises UsageValueError
+    and UsageTypeError."""
     if given is None:
         return len(os.sched_getaffinity(0))
     if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= config.EXECUTORS_MAX:
-        raise UsageError(f"executors must be a number from 1 to {config.EXECUTORS_MAX:,}, not {given!r}")
+        wrong = UsageValueError if type(given) is int else UsageTypeError
+        raise wrong(f"executors must be a number from 1 to {config.EXECUTORS_MAX:,}, not {given!r}")
     return given
 
 

@@ -20,7 +20,7 @@ from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, Limits
 from mrq.core.pathmap import PathMap
 from mrq.engine.engine import Engine
-from mrq.errors import InputError, MrqError, OperatorError, UsageError
+from mrq.errors import InputError, MrqError, OperatorError, UsageError, UsageTypeError
 from mrq.extra import needing_extra
 from mrq.handle import Handle
 from mrq.io.inputs import Finding
@@ -120,7 +120,7 @@ class RemoteLeader:
     def retry(self, handle: Handle, limits: Limits, old: str | None) -> None:
         """See `Leader`."""
         if old is not None:
-            raise UsageError("a cluster keeps its jobs in its store, not in MRQ_TMP; leave out `old`")
+            raise UsageTypeError("a cluster keeps its jobs in its store, not in MRQ_TMP; leave out `old`")
         self.ask("retry", job=handle.job, **retried(limits))
         self.follow(handle)
 

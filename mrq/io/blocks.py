@@ -11,6 +11,7 @@ from itertools import accumulate
 from operator import add
 from typing import Any, Final
 
+from mrq.core.paths import named
 from mrq.errors import InputError, InternalError
 
 #: Bytes of a block, about. A constant: block boundaries show in what user code may observe.
@@ -253,7 +254,9 @@ class JsonBlock(LineBlock):
             return loads(line) if line.strip() else _BLANK
         except (ValueError, RecursionError) as exc:
             shown = line if len(line) <= 100 else line[:100] + "…"
-            raise InputError(f"{self.path}: the line at byte {offset} isn't JSON ({exc}): {shown!r}") from exc
+            raise InputError(
+                f"{named(self.path)}: the line at byte {offset} isn't JSON ({exc}): {shown!r}"
+            ) from exc
 
 
 _BLANK: Final = object()

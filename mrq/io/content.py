@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from mrq.core.paths import named
+
 
 class Content(NamedTuple):
     """One kind of data that isn't lines of text."""
@@ -36,10 +38,8 @@ class Content(NamedTuple):
             how = f"{first}{self.mend.replace('FILE', name)}"
         what = f"{self.what} in {inside}" if inside else self.what
         also = ' (or name an encoding, such as `encoding="latin-1"`, to take its bytes as they are)'
-        shown = "standard input" if path == "-" else path
-        return (
-            f"{shown}: this is {what}, not lines of text: {how}{also if self.is_marked and encodings else ''}"
-        )
+        how += also if self.is_marked and encodings else ""
+        return f"{named(path)}: this is {what}, not lines of text: {how}"
 
 
 def look(head: bytes, marks: bool = True) -> Content | None:

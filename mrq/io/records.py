@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from mrq.codec.columns import decode_column, encode_column
 from mrq.core.model import Piece
+from mrq.core.paths import named
 from mrq.errors import CorruptFileError, DataError, InputError
 from mrq.io.streams import Reading, Source
 
@@ -132,16 +133,16 @@ def read_piece(
         head = source.read(len(_HEADER))
         if head[:4] != _HEADER[:4]:
             raise InputError(
-                f"{piece.path}: not a file of the records format (it begins with {head[:4]!r}); "
+                f"{named(piece.path)}: not a file of the records format (it begins with {head[:4]!r}); "
                 "choose another `input_format`"
             )
         if head != _HEADER:
             raise InputError(
-                f"{piece.path}: records of version {head[4:5]!r}; this mrq reads version {VERSION}"
+                f"{named(piece.path)}: records of version {head[4:5]!r}; this mrq reads version {VERSION}"
             )
         if source.compression is not None:
             left = piece.length
-            for _, block in _blocks(source, len(_HEADER), None, piece.path, tick):
+            for _, block in _blocks(source, len(_HEADER), None, named(piece.path), tick):
                 took = min(source.taken(), left)
                 left -= took
                 yield took, block
@@ -153,10 +154,12 @@ def read_piece(
             return
         source.skip_to(mine[0])
         at = piece.start
-        for number, (size, block) in enumerate(_blocks(source, mine[0], len(mine), piece.path, tick)):
+        for number, (size, block) in enumerate(_blocks(source, mine[0], len(mine), named(piece.path), tick)):
             offset = block.offset
             if offset != mine[number] or offset + size > end_mark:
-                raise CorruptFileError(f"{piece.path}: the block at byte {offset} isn't where its index says")
+                raise CorruptFileError(
+                    f"{named(piece.path)}: the block at byte {offset} isn't where its index says"
+                )
             upto = stop if number == len(mine) - 1 else offset + size
             yield upto - at, block
             at = upto
@@ -176,7 +179,7 @@ def _index(source: Source, piece: Piece) -> tuple[list[int], int]:
             raise ValueError("its index fails its checksum")
         return list(struct.unpack(f"<{count}Q", data)), end_mark
     except (struct.error, ValueError) as exc:
-        raise CorruptFileError(f"{piece.path}: a truncated or damaged records file: {exc}") from exc
+        raise CorruptFileError(f"{named(piece.path)}: a truncated or damaged records file: {exc}") from exc
 
 
 def _blocks(

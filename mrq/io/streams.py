@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mrq.codec.checksum import crc32
 from mrq.core.model import Piece
-from mrq.core.paths import is_url
+from mrq.core.paths import is_url, named
 from mrq.errors import InputError
 from mrq.io.compression import Decompressing, compression_of
 
@@ -113,7 +113,7 @@ class Source:
     """
 
     def __init__(self, piece: Piece, reading: Reading | None = None) -> None:
-        self.path = piece.path
+        self.path = named(piece.path)
         self._piece = piece
         self.compression = compression_of(piece.path if piece.path != "-" else piece.open)
         self._fd = -1
@@ -127,7 +127,7 @@ class Source:
             if reading is not None and reading.lines and piece.start == 0:
                 self._look(piece.size, reading)
             elif self.compression is not None:
-                self._read = Decompressing(self.compression, self._raw, piece.path).read
+                self._read = Decompressing(self.compression, self._raw, self.path).read
         except BaseException:
             self.close()
             raise
@@ -139,11 +139,11 @@ class Source:
                 self._file = fs.open(path, "rb")
                 size = getattr(self._file, "size", None)
                 if size is not None and size != piece.size:
-                    raise _changed(piece.path, f"{piece.size} bytes then, {size} now")
+                    raise _changed(self.path, f"{piece.size} bytes then, {size} now")
                 return
             self._fd = os.open(piece.open, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as exc:
-            raise InputError(f"{piece.path}: can't be read: {exc.strerror or exc}") from exc
+            raise InputError(f"{self.path}: can't be read: {exc.strerror or exc}") from exc
         self._refuse_changed()
 
     def _refuse_changed(self) -> None:
@@ -188,11 +188,11 @@ class Source:
                 "decompress it first"
             )
         if found.ends is None:
-            raise InputError(found.refusal(self.path, self.compression, reading.encodings))
+            raise InputError(found.refusal(self._piece.path, self.compression, reading.encodings))
         if self.compression is not None:
-            self._read = _up_to_its_end(self._read, found, self.path, self.compression)
+            self._read = _up_to_its_end(self._read, found, self._piece.path, self.compression)
         elif found.ends(self._end(size)):
-            raise InputError(found.refusal(self.path))
+            raise InputError(found.refusal(self._piece.path))
 
     def _beginning(self) -> bytes:
         """The first bytes, which are still to be read."""

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mrq.errors import JobDefinitionError, UsageError
+from mrq.errors import JobDefinitionError, UsageValueError
 from mrq.job import source
 from mrq.job.base import HOOKS, METHODS, Job
 from mrq.job.builtins import BuiltIn, bottom, top
@@ -52,7 +52,7 @@ def check_values(job: type[Job], values: Mapping[str, Any]) -> None:
     name = reduce.parameter
     value = values[name]
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(
+        raise UsageValueError(
             f"parameter {name} of {job.__name__} is {value!r} (a {type(value).__name__}), and "
             f"reduce = {reduce!r} takes a whole number of at least 1 from it"
         )

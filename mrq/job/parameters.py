@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, Final
 
 from mrq.codec.types import carried, shown
-from mrq.errors import DataError, UsageError
+from mrq.errors import DataError, UsageError, UsageTypeError
 from mrq.job.base import REQUIRED, Job, Parameter, parameter_values
 from mrq.job.setting_checks import nearest
 
@@ -60,11 +60,11 @@ def values(cls: type[Job], given: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         call = ", ".join(f"{name}=…" for name in missing)
         kinds = ", ".join(f"{name}: {show(hint_of(cls.__mrq_parameters__[name]))}" for name in missing)
-        raise UsageError(f"{cls.__name__} needs {kinds}; write `{cls.__name__}({call})`")
+        raise UsageTypeError(f"{cls.__name__} needs {kinds}; write `{cls.__name__}({call})`")
     try:
         made = cls(**given)
     except TypeError as exc:
-        raise UsageError(str(exc)) from exc
+        raise UsageTypeError(str(exc)) from exc
     return validate(made)
 
 
@@ -79,11 +79,11 @@ def validate(job: Job) -> dict[str, Any]:
         try:
             plain = _carried(value)
         except ValueError as exc:
-            raise UsageError(f"parameter {name} of {cls.__name__}: {exc}") from exc
+            raise UsageTypeError(f"parameter {name} of {cls.__name__}: {exc}") from exc
         hint = hint_of(cls.__mrq_parameters__[name])
         if not _fits(hint, plain):
             kind = type(value).__name__
-            raise UsageError(
+            raise UsageTypeError(
                 f"parameter {name} of {cls.__name__} must be {show(hint)}, not {_short(value)} ({kind})"
             )
         checked[name] = plain

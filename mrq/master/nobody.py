@@ -18,10 +18,7 @@ def nobody(what: str, name: str, known: Iterable[str]) -> UsageError:
 
     names = sorted(known)
     if len(names) > _NAMED and not get_close_matches(name, names, n=1, cutoff=0.5):
-        return UsageError(
-            f"there is no {what} {name!r} on this cluster, which knows {len(names):,} others: `mrq {what}s` "
-            "lists them"
-        )
+        return UsageError(f"there is no {what} {name!r}; of {len(names):,} others `mrq {what}s` has the list")
     if not names:
-        return UsageError(f"there is no {what} {name!r} on this cluster, which knows none at all")
-    return UsageError(f"there is no {what} {name!r} on this cluster{nearest(name, names)}")
+        return UsageError(f"there is no {what} {name!r}, and no other one is known")
+    return UsageError(f"there is no {what} {name!r}{nearest(name, names)}")

@@ -17,7 +17,7 @@ from mrq.core import events as e
 from mrq.core import wire
 from mrq.core.answers import error_answer, packed
 from mrq.core.model import NO_LIMITS, JobState, Limits, WorkerHealth
-from mrq.errors import InputError, MrqError, OperatorError, UsageError
+from mrq.errors import InputError, MrqError, OperatorError, UsageTypeError, UsageValueError
 from mrq.io import inputs
 from mrq.io.plan import Draft
 from mrq.job.setting_checks import nearest
@@ -93,13 +93,13 @@ class RequestHandler:
         work = self._quick.get(op) or self._long.get(op)
         if work is None:
             known = (*self._quick, *self._long)
-            raise UsageError(f"this cluster's master knows no {op!r}{nearest(op, known)}")
+            raise UsageValueError(f"the leader knows no {op!r}{nearest(op, known)}")
         try:
             return work(args)
         except MrqError:
             raise
         except (KeyError, TypeError, ValueError) as exc:
-            raise UsageError(f"{op} was asked for with wrong arguments: {exc!r}") from exc
+            raise UsageTypeError(f"{op} was asked for with wrong arguments: {exc!r}") from exc
 
     def _list(self, args: _Answer) -> _Answer:
         return {"jobs": self._jobs.all(), "now": time.time()}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mrq.core.model import ErrorReport, Outcome, Status
+from mrq.core.paths import named
 from mrq.core.refs import Kind
 from mrq.job.source import short_path
 from mrq.worker import hints, logs, page
@@ -177,7 +178,7 @@ def as_text(error: ErrorReport) -> str:
     """The error as the end of its attempt's log."""
     lines = [f"[mrq: the attempt failed: {error.type}: {error.message}]"]
     if error.path is not None:
-        lines.append(f"[mrq: at {error.path}, offset {error.offset}: {error.record}]")
+        lines.append(f"[mrq: at {named(error.path)}, offset {error.offset}: {error.record}]")
     elif error.record is not None:
         lines.append(f"[mrq: at {error.record}]")
     if error.frames:

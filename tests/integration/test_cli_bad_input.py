@@ -174,3 +174,15 @@ def test_mixed_keys_and_large_ints(shell):
     text = shell.result()["part-00000.jsonl"].decode()
     assert len(text.splitlines()) == 7
     assert str(2**100) in text
+
+
+def test_standard_input_is_named(shell):
+    packed = gzip.compress(b"".join(b"%d\n" % (n * n) for n in range(20_000)))
+    ran = shell.submit("wc.py", "-", "-o", "out", stdin=packed[: len(packed) // 2])
+    assert ran.code == 1
+    assert "standard input: the gz file ends before its data does (truncated)" in ran.err
+    ran = shell.submit("wc.py", "-", "-o", "out", "--input-format", "jsonl", stdin=b"{}\n{oops\n")
+    assert "standard input: the line at byte 3 isn't JSON" in ran.err
+    ran = shell.submit("fails.py", "-", "-o", "out", stdin=b"1\n2\noops\n")
+    assert "(standard input, offset 4)" in ran.err
+    assert "where   standard input at byte 4" in ran.err

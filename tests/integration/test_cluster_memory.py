@@ -383,7 +383,7 @@ def test_a_leader_that_knows_no_dry_run_says_so(
         made.master()
         client = made.client()
         draft = client.draft(Request(ref=Words, inputs=[str(books)], output=str(tmp_path / "out")))
-        with pytest.raises(UsageError, match="this cluster's master knows no 'plan'"):
+        with pytest.raises(UsageError, match="the leader knows no 'plan'"):
             client.plan_draft(draft)
 
 

@@ -37,7 +37,22 @@ class Grep(mrq.Job):
         return [(line, None)]
 
 
+class Blocks(mrq.Job):
+    def map_block(self, block: bytes) -> dict[str, int]:
+        return {}
+
+
+class Texts(Words, input_format="text"):
+    pass
+
+
+class First(Words):
+    n: int = 3
+    reduce = mrq.top("n")
+
+
 grep: Any = Grep
+first: Any = First
 words: Any = Words
 
 
@@ -70,7 +85,15 @@ CALLS: list[tuple[type[Exception], str, Callable[[], object]]] = [
         "no setting 'memory_bytes'; did you mean 'memory'?",
         lambda: in_a_test(Words, [], memory_bytes=1),
     ),
-    (UsageError, "int is not a job", lambda: in_a_test(5, ["a"])),
+    (TypeError, "int is not a job", lambda: in_a_test(5, ["a"])),
+    (TypeError, "can't try max_losses", lambda: in_a_test(Words, ["a"], max_losses=3)),
+    (TypeError, "records must be str, not b'a'", lambda: in_a_test(Texts, [b"a"])),
+    (TypeError, "records must be lines", lambda: in_a_test(Blocks, [5])),
+    (ValueError, "is one line, without its end", lambda: in_a_test(Blocks, ["a\n"])),
+    (TypeError, "parameter limit of Grep must be int", lambda: in_a_test(grep(pattern="", limit="x"), ["a"])),
+    (ValueError, "names a RabbitMQ", lambda: connect("amqp://nowhere")),
+    (ValueError, "there is no profile 'nowhere'", lambda: connect("nowhere")),
+    (ValueError, "must be", lambda: connect("redis://")),
 ]
 
 
@@ -108,6 +131,26 @@ STARTS: list[tuple[type[Exception], str, tuple[Any, ...], dict[str, Any]]] = [
     (TypeError, "leave out `input_format`", (Words,), {"records": ["a"], "input_format": "text"}),
     (TypeError, "no setting 'reducer'; did you mean 'reducers'?", (Words, ["a"]), {"reducer": 1}),
     (TypeError, "give inputs or records=", (Words,), {}),
+    (ValueError, "inputs is empty; name files, folders, globs or URLs in it", (Words, []), {}),
+    (ValueError, "inputs is empty", (Words, iter(())), {}),
+    (ValueError, "INPUT is empty", (Words, [""]), {}),
+    (ValueError, "OUT is empty", (Words, ["a"], ""), {}),
+    (ValueError, "OUT is a folder", (Words, ["a"], "s3://bucket/out"), {}),
+    (ValueError, "has no reduce", (Blocks, ["a"], "out"), {"reducers": 3}),
+    (ValueError, "takes lines of bytes", (Blocks, ["a"], "out"), {"input_format": "whole"}),
+    (
+        ValueError,
+        "has the encoding 'latin-1'",
+        (Words, ["a"]),
+        {"input_format": "jsonl", "encoding": "latin-1"},
+    ),
+    (ValueError, "reads whole lines", (Words, ["a"]), {"input_format": "whole", "as_of_now": True}),
+    (ValueError, "standard input is read to its end", (Words, ["-"]), {"as_of_now": True}),
+    (ValueError, "reads files on a disk", (Words, ["http://host/a"]), {"as_of_now": True}),
+    (TypeError, "Grep needs pattern", (Grep, ["a"]), {}),
+    (TypeError, "parameter limit of Grep must be int", (grep(pattern="", limit="x"), ["a"]), {}),
+    (TypeError, "parameter limit of Grep", (grep(pattern="", limit=object()), ["a"]), {}),
+    (ValueError, "takes a whole number of at least 1 from it", (first(n=0), ["a"]), {}),
 ]
 
 
@@ -123,10 +166,35 @@ def test_a_wrong_run_is_refused_by_name_before_anything_runs(
         assert "--" not in str(caught.value)
 
 
-@pytest.mark.parametrize("executors", ["3", 0, 1.5, True])
-def test_a_wrong_number_of_executors(executors: Any) -> None:
-    with pytest.raises(UsageError, match="executors must be"):
-        mrq.local(executors=executors)
+@pytest.mark.parametrize(
+    ("executors", "kind"),
+    [("3", TypeError), (0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)],
+)
+def test_a_wrong_number_of_executors(executors: Any, kind: type[Exception]) -> None:
+    for call in (mrq.local, lambda executors: run(Words, ["a"], executors=executors)):
+        with pytest.raises(UsageError, match="executors must be") as caught:
+            call(executors=executors)
+        assert isinstance(caught.value, kind)
+
+
+def test_this_machine_s_engine_speaks_of_no_cluster(engine: Any) -> None:
+    """Its leader answers the questions of a cluster's."""
+    asked: list[tuple[type[Exception], str, dict[str, Any]]] = [
+        (UsageError, "status", {"job": "nosuch"}),
+        (UsageError, "logs", {"job": "nosuch"}),
+        (UsageError, "cancel", {"job": "nosuch"}),
+        (UsageError, "retry", {"job": "nosuch"}),
+        (UsageError, "drain", {"worker": "nosuch"}),
+        (UsageError, "workers", {"worker": "nosuch"}),
+        (ValueError, "nosuch", {}),
+        (TypeError, "status", {}),
+    ]
+    for kind, question, given in asked:
+        with pytest.raises(UsageError) as caught:
+            engine.ask(question, **given)
+        assert isinstance(caught.value, kind)
+        assert "cluster" not in str(caught.value)
+        assert "nosuch" in str(caught.value) or not given
 
 
 def test_a_job_that_goes_on_is_a_timeout_of_ours() -> None:
