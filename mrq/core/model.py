@@ -105,6 +105,8 @@ class Piece:
     inode: int = 0
     #: Bytes behind `size` that it had by then too: a line without its end.
     unended: int = 0
+    #: Of such a file: the checksum of its last lines, or of what fits in 4 KiB.
+    last_lines: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,7 @@ class InputFile:
     crc32: int | None = None  #: as its manifest says, where it is part of a finished output
     inode: int = 0  #: of a file that is still written, of which `size` is where its last whole line ends
     unended: int = 0  #: bytes behind that: a line without its end
+    last_lines: int | None = None  #: see `model.Piece`
 
 
 def default_split_bytes(total_bytes: int, files: int = 1, least: int = SPLIT_BYTES_MIN) -> int:
@@ -127,6 +128,7 @@ def _piece(file: InputFile, start: int, length: int) -> Piece:
         crc32=file.crc32,
         inode=file.inode,
         unended=file.unended,
+        last_lines=file.last_lines,
     )
 
 

@@ -24,6 +24,8 @@ _NESTED_MAX: Final = 4
 #: Bytes from the beginning, and from the end, that tell what a file is; a tar says so at byte 257.
 HEAD_BYTES: Final = 512
 TAIL_BYTES: Final = 16
+#: Bytes of whole lines by which a file that is still written is known again.
+LAST_BYTES: Final = 4 << 10
 #: Bytes of a step where bytes are only summed up.
 _STEP: Final = 1 << 20
 
@@ -157,12 +159,22 @@ class Source:
             raise _changed(self.path, changed)
 
     def refuse_other_lines(self) -> None:
-        """Raise InputError where what may still grow was cut and written anew, and is as long again: no line
-        ends any more where the last whole one did. That it is shorter is said elsewhere."""
-        size = self._piece.size
-        tail = self._end(size)[:size] if self._piece.inode else b""
-        if tail and len(tail) == min(size, TAIL_BYTES) and not tail.endswith(b"\n"):
-            raise _changed(self.path, f"no line ends at byte {size} now: it was cut and written anew")
+        """Raise InputError where what may still grow was cut and written anew, and is as long again: its last
+        lines are others. That it is shorter is said elsewhere."""
+        size, was = self._piece.size, self._piece.last_lines
+        tail = self._end(size, LAST_BYTES) if self._piece.inode else b""
+        if tail and len(tail) == min(size, LAST_BYTES):
+            how = ""
+            if not tail.endswith(b"\n"):
+                how = f"no line ends at byte {size} now"
+            elif was is not None and crc32(tail) != was:
+                how = f"there are other lines before byte {size} now"
+            if how:
+                raise _changed(self.path, f"{how}: it was cut and written anew")
+
+    def last_lines(self, size: int) -> int:
+        """The checksum by which `refuse_other_lines` knows the lines that end at byte `size` again."""
+        return crc32(self._end(size, LAST_BYTES))
 
     def _look(self, size: int, reading: Reading) -> None:
         """Read as what it is. Raises InputError for what isn't text."""
@@ -205,15 +217,15 @@ class Source:
         self._read = _again(head, self._read)
         return head
 
-    def _end(self, size: int) -> bytes:
-        """The last bytes of an uncompressed file, of which only the beginning was read."""
-        at = max(0, size - TAIL_BYTES)
+    def _end(self, size: int, count: int = TAIL_BYTES) -> bytes:
+        """The last bytes, at most so many, of an uncompressed file, of which only the beginning was read."""
+        at = max(0, size - count)
         try:
             if self._file is None:
-                return os.pread(self._fd, TAIL_BYTES, at)
+                return os.pread(self._fd, size - at, at)
             before = self._file.tell()
             self._file.seek(at)
-            tail: bytes = self._file.read(TAIL_BYTES)
+            tail: bytes = self._file.read(size - at)
             self._file.seek(before)
         except OSError as exc:
             raise InputError(f"{self.path}: reading failed: {exc.strerror or exc}") from exc

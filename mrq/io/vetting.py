@@ -84,7 +84,7 @@ def _of_now(file: InputFile, reading: Reading) -> InputFile:
         if source.compression is not None:
             return replace(file, splittable=False)
         end = whole_lines(source, size)
-    return replace(here, size=end, unended=size - end)
+        return replace(here, size=end, unended=size - end, last_lines=source.last_lines(end))
 
 
 def _left_out(files: Sequence[InputFile]) -> Iterator[str]:

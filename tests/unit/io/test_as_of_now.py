@@ -172,6 +172,33 @@ def test_one_that_was_cut_and_is_as_long_again_is_refused(log: Path, content: by
         read(made)
 
 
+@pytest.mark.parametrize("split_size", [4, 1000])
+@pytest.mark.parametrize("content", [b"ONE\nTWO\n", b"one\nTWO\nthree\n", b"n\ne\nt\no\nmore"])
+def test_so_is_one_in_which_a_line_ends_at_the_very_place(log: Path, content: bytes, split_size: int) -> None:
+    made = planned(log, split_size=split_size)
+    with open(log, "r+b") as file:
+        file.truncate(0)
+        file.write(content.ljust(11, b"+"))
+    with pytest.raises(
+        InputError, match=r"app\.log: changed since .*other lines before byte 8 now: it was cut"
+    ):
+        read(made)
+
+
+@pytest.mark.parametrize("size", [8, 4096, 4104, 1 << 20])
+def test_a_long_one_is_known_by_its_end(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"1234567\n" * (size // 8) + b"unended")
+    made = planned(path, split_size="64K")
+    append(path, b" no more\nand on\n")
+    assert len(read(made)) == size // 8
+    with open(path, "r+b") as file:
+        file.seek(max(0, size - 4096))
+        file.write(b"X")
+    with pytest.raises(InputError, match=f"other lines before byte {size} now"):
+        read(made)
+
+
 def _cut(file: BinaryIO) -> None:
     file.truncate(3 << 20)
 
