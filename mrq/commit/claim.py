@@ -49,12 +49,17 @@ def prepare(
     staging = Staging.beside(output, job, shown)
     folder, parent = staging.folder, os.path.dirname(staging.output_open)
     with disk.naming(parent):
-        made = _make_parents(fs, parent)
+        made = _missing(parent)  # innermost first
+        for path in reversed(made):
+            try:
+                fs.mkdir(path)
+            except FileExistsError:
+                made.remove(path)
         owner.sweep(fs, folder)
     for _ in range(_TRIES):
         displaces = replaceable(fs, staging, overwrite, inputs)
         staging = replace(staging, displaces=displaces)
-        me = owner.myself(job, displaces, made, cluster, claim)
+        me = owner.myself(job, displaces, tuple(made), cluster, claim)
         with disk.naming(folder):
             if owner.create(fs, folder, me):
                 return staging
@@ -100,20 +105,7 @@ def _missing(parent: str) -> list[str]:
     return missing
 
 
-def _make_parents(fs: FileSystem, parent: str) -> tuple[str, ...]:
-    """Make missing parents; those that were made, innermost first."""
-    missing = _missing(parent)
-    for path in reversed(missing):
-        try:
-            fs.mkdir(path)
-        except FileExistsError:
-            missing.remove(path)
-    return tuple(missing)
-
-
-def _take_over(
-    fs: FileSystem, staging: Staging, me: owner.Owner, cluster: owner.Cluster | None = None
-) -> bool:
+def _take_over(fs: FileSystem, staging: Staging, me: owner.Owner, cluster: owner.Cluster | None) -> bool:
     """Succeed a dead owner of the staging folder; False: look again. Raises OutputError for a living one."""
     folder = staging.folder
     held = _former(fs, staging, cluster)
@@ -128,18 +120,13 @@ def _take_over(
         if not owner.succeed(fs, folder, data, me):
             return False
         if former.job != me.job:
-            _empty(fs, folder)
+            for name in fs.names(folder) or ():  # what that job's attempts wrote; the names of owners stay
+                if name != owner.JOB_FILE and not name.startswith(owner.TOOK):
+                    fs.remove_tree(f"{folder}/{name}")
+            fs.mkdir(f"{folder}/attempts")
             ended = "had ended" if former.released or former.cluster else f"is dead (process {former.pid})"
             staging.notes.append(f"took over {folder} from job {former.job}, which {ended}")
     return True
-
-
-def _empty(fs: FileSystem, folder: str) -> None:
-    """Remove what another job's attempts wrote; the names of owners stay."""
-    for name in fs.names(folder) or ():
-        if name != owner.JOB_FILE and not name.startswith(owner.TOOK):
-            fs.remove_tree(f"{folder}/{name}")
-    fs.mkdir(f"{folder}/attempts")
 
 
 def _former(
@@ -162,12 +149,10 @@ def _former(
 
 def _refusal(staging: Staging, former: owner.Owner, alive: bool | None) -> OutputError:
     """Why a folder can't be taken whose owner lives, or may live."""
+    written = f"{staging.output} is being written by job {former.job}"
     if alive:
         whose = "" if former.cluster else f" (process {former.pid})"
-        return OutputError(
-            f"{staging.output} is being written by job {former.job}{whose}; "
-            "wait for it or choose another output"
-        )
+        return OutputError(f"{written}{whose}; wait for it or choose another output")
     if former.cluster and former.job == staging.job:
         return OutputError(
             f"{staging.output} was claimed by job {former.job} as one of a cluster whose store had the id "
@@ -176,14 +161,12 @@ def _refusal(staging: Staging, former: owner.Owner, alive: bool | None) -> Outpu
         )
     if former.cluster:
         return OutputError(
-            f"{staging.output} is being written by job {former.job} of a cluster that can't be asked from "
-            f"here whether it goes on (its store has the id {former.cluster}); wait for it, cancel it there, "
-            f"or choose another output ({_GUIDE})"
+            f"{written} of a cluster that can't be asked from here whether it goes on (its store has the id "
+            f"{former.cluster}); wait for it, cancel it there, or choose another output ({_GUIDE})"
         )
     return OutputError(
-        f"{staging.output} is being written by job {former.job} on {former.host} (process {former.pid}), of "
-        f"which this machine can't know whether it lives; wait for it, end it there, or choose another "
-        f"output ({_GUIDE})"
+        f"{written} on {former.host} (process {former.pid}), of which this machine can't know whether it "
+        f"lives; wait for it, end it there, or choose another output ({_GUIDE})"
     )
 
 
@@ -226,14 +209,9 @@ def reopen(spec: JobSpec, *, cluster: owner.Cluster | None = None, fs: FileSyste
             if owner.create(fs, staging.folder, me):
                 return staging
     if held is None:
+        shown, claim = spec.output, spec.claim
         return prepare(
-            spec.output_open,
-            spec.job,
-            spec.overwrite,
-            shown=spec.output,
-            cluster=cluster,
-            claim=spec.claim,
-            fs=fs,
+            spec.output_open, spec.job, spec.overwrite, shown=shown, cluster=cluster, claim=claim, fs=fs
         )
     former = held[1]
     if former.job != spec.job:

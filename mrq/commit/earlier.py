@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, count, islice
 from typing import Final
 
 from mrq.commit.filesystem import OCCUPIED, FileSystem
@@ -50,7 +50,8 @@ def replaceable(fs: FileSystem, staging: Staging, overwrite: bool, inputs: Seque
     if not overwrite:
         raise refused or exists(staging)
     for path, what in _needed(inputs):
-        if _within(os.path.realpath(path), out):
+        real = os.path.realpath(path)
+        if real == out or real.startswith(out.rstrip("/") + "/"):
             raise OutputError(f"{shown} holds {what} and can't be replaced; choose another output")
     if refused is not None:
         raise refused
@@ -72,10 +73,6 @@ def _needed(inputs: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield path, f"the input {path}"
 
 
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
 def refusal(fs: FileSystem, out: str, shown: str) -> OutputError | None:
     """Why what stands at OUT can't be replaced: it isn't a result of ours, or other files lie in it. None
     where nothing would be lost; an empty folder is nothing."""
@@ -89,8 +86,10 @@ def refusal(fs: FileSystem, out: str, shown: str) -> OutputError | None:
             f"{shown} holds {_listed(found)} beside the result in it, which would be lost if it were "
             "replaced; move that away, or choose another output"
         )
+    its = f"its {SUCCESS} isn't a manifest that this mrq knows"
+    why = f"there is no {SUCCESS} in it" if data is None else its
     return OutputError(
-        f"{shown} isn't a finished result of mrq ({_why_not(data)}), so it can't be replaced: it holds "
+        f"{shown} isn't a finished result of mrq ({why}), so it can't be replaced: it holds "
         f"{_listed(found)}; move it away, or choose another output"
     )
 
@@ -105,7 +104,8 @@ def remove_result(fs: FileSystem, folder: str, kept: str) -> str | None:
     manifest = manifest_in(fs.read(f"{folder}/{SUCCESS}"))
     if manifest is not None:
         for name in _files(manifest):
-            if not _through_a_link(folder, name):
+            # A way that leads through a link leads out of the folder.
+            if not any(os.path.islink(f"{folder}/{above}") for above in _above(name)):
                 _unlink(fs, f"{folder}/{name}")
         for name in sorted(_folders(manifest), reverse=True):
             if not os.path.islink(f"{folder}/{name}"):
@@ -116,37 +116,25 @@ def remove_result(fs: FileSystem, folder: str, kept: str) -> str | None:
     # A master that came too late to move anything has made this.
     if _rmdir(fs, f"{folder}/_bad") and _rmdir(fs, folder):
         return None
-    return _put_beside(fs, folder, kept)
-
-
-def _put_beside(fs: FileSystem, folder: str, kept: str) -> str:
-    """Rename the folder to `kept`, or to the first name after it that is free."""
-    number = 1
-    while True:
-        target = kept if number == 1 else f"{kept}-{number}"
-        if not os.path.lexists(target):
-            fs.rename(folder, target)
-            return target
-        number += 1
-
-
-def _why_not(data: bytes | None) -> str:
-    if data is None:
-        return f"there is no {SUCCESS} in it"
-    return f"its {SUCCESS} isn't a manifest that this mrq knows"
+    names_after = (f"{kept}-{number}" for number in count(2))
+    target = next(name for name in chain((kept,), names_after) if not os.path.lexists(name))
+    fs.rename(folder, target)
+    return target
 
 
 def _files(manifest: Manifest) -> set[str]:
     return {file.final for file in manifest.files}
 
 
+def _above(name: str) -> Iterator[str]:
+    """The folders that a file lies in, nearest first."""
+    while name := os.path.dirname(name):
+        yield name
+
+
 def _folders(manifest: Manifest) -> set[str]:
     """The folders in a result that its files lie in, relative to it."""
-    made = set()
-    for name in _files(manifest):
-        while name := os.path.dirname(name):
-            made.add(name)
-    return made
+    return {above for name in _files(manifest) for above in _above(name)}
 
 
 def _others(out: str, manifest: Manifest | None) -> Iterator[str]:
@@ -181,14 +169,6 @@ def _listed(names: Sequence[str]) -> str:
     more = len(names) - _NAMED
     count = f"more than {_COUNTED_MAX:,}" if len(names) > _COUNTED_MAX else f"{more:,} more"
     return f"{', '.join(names[:_NAMED])} and {count} files"
-
-
-def _through_a_link(folder: str, name: str) -> bool:
-    """Does the way to a file lead through a link, and so out of the folder?"""
-    while name := os.path.dirname(name):
-        if os.path.islink(f"{folder}/{name}"):
-            return True
-    return False
 
 
 def _unlink(fs: FileSystem, path: str) -> None:

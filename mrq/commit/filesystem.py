@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from typing import Final
 
 from mrq.io import disk
@@ -52,16 +53,8 @@ class FileSystem:
         renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
         if renameat2 is None:
             return False
-        if (
-            renameat2(
-                ctypes.c_int(_AT_FDCWD),
-                ctypes.c_char_p(os.fsencode(one)),
-                ctypes.c_int(_AT_FDCWD),
-                ctypes.c_char_p(os.fsencode(other)),
-                ctypes.c_uint(_RENAME_EXCHANGE),
-            )
-            == 0
-        ):
+        at, paths = ctypes.c_int(_AT_FDCWD), [ctypes.c_char_p(os.fsencode(path)) for path in (one, other)]
+        if renameat2(at, paths[0], at, paths[1], ctypes.c_uint(_RENAME_EXCHANGE)) == 0:
             return True
         code = ctypes.get_errno()
         if code in _UNSUPPORTED:
@@ -98,20 +91,15 @@ class FileSystem:
         except FileNotFoundError:
             return
         except OSError as exc:
-            if (
-                exc.errno not in (errno.EISDIR, errno.EPERM)
-                or os.path.islink(path)
-                or not os.path.isdir(path)
-            ):
+            is_folder = os.path.isdir(path) and not os.path.islink(path)
+            if exc.errno not in (errno.EISDIR, errno.EPERM) or not is_folder:
                 raise
         else:
             return
         for name in self.names(path) or ():
             self.remove_tree(f"{path}/{name}")
-        try:
+        with suppress(FileNotFoundError):
             self.rmdir(path)
-        except FileNotFoundError:
-            return
 
 
 #: The one that is used where a test doesn't bring its own.

@@ -78,12 +78,20 @@ _HEAD: Final[Mapping[str, Callable[[Any], Any] | None]] = {
 }
 
 
+#: What a file's line has -> the field of `StagedFile`.
+_COLUMNS: Final = {
+    "name": "final", "records": "records", "bytes": "bytes", "crc32": "crc32", "staged": "name",
+}  # fmt: skip
+
+
 def dump_manifest(manifest: Manifest) -> bytes:
     """The manifest as the bytes of `_SUCCESS`: JSON in ASCII, one line a part."""
     head = {"mrq_manifest": MANIFEST_VERSION} | {name: getattr(manifest, name) for name in _HEAD}
     lines = [f"{json.dumps(k)}: {json.dumps(_plain(v))}" for k, v in head.items()]
     for name, files in (("parts", manifest.parts), ("bad", manifest.bad)):
-        rows = ",\n  ".join(json.dumps(_file_row(file)) for file in files)
+        rows = ",\n  ".join(
+            json.dumps({column: getattr(file, field) for column, field in _COLUMNS.items()}) for file in files
+        )
         lines.append(f'"{name}": [\n  {rows}\n ]' if rows else f'"{name}": []')
     return ("{" + ",\n ".join(lines) + "}\n").encode("ascii")
 
@@ -102,28 +110,13 @@ def parse_manifest(data: bytes) -> Manifest:
         raise CorruptFileError(f"not a manifest of mrq ({type(exc).__name__}: {exc})") from exc
 
 
-def _file_row(file: StagedFile) -> dict[str, Any]:
-    return {
-        "name": file.final,
-        "records": file.records,
-        "bytes": file.bytes,
-        "crc32": file.crc32,
-        "staged": file.name,
-    }
-
-
 def _file_of(row: Mapping[str, Any]) -> StagedFile:
     final, name = str(row["name"]), str(row["staged"])
     for path in (final, name):
         if path.startswith("/") or not path or ".." in path.split("/"):
             raise ValueError(f"a path that leaves its folder: {path!r}")
-    return StagedFile(
-        name=name,
-        final=final,
-        records=int(row["records"]),
-        bytes=int(row["bytes"]),
-        crc32=int(row["crc32"]),
-    )
+    numbers = {column: int(row[column]) for column in ("records", "bytes", "crc32")}
+    return StagedFile(name=name, final=final, **numbers)
 
 
 def _plain(value: Any) -> Any:

@@ -148,15 +148,11 @@ def myself(
         boot=boot,
         namespace=namespace,
         displaces=displaces,
-        nonce=_nonce(),
+        nonce=os.urandom(8).hex(),
         made=made,
         cluster=cluster.id if cluster is not None else "",
         claim=claim,
     )
-
-
-def _nonce() -> str:
-    return os.urandom(8).hex()
 
 
 def create(fs: FileSystem, folder: str, owner: Owner) -> bool:
@@ -232,7 +228,7 @@ def release(fs: FileSystem, folder: str, owner: Owner) -> None:
     """Let go of the folder, so that a retry or another job may take it. Raises OSError."""
     fresh = _beside(folder, owner)
     try:
-        fs.write(fresh, replace(owner, nonce=_nonce(), released=True).dump())
+        fs.write(fresh, replace(owner, nonce=os.urandom(8).hex(), released=True).dump())
         fs.rename(fresh, f"{folder}/{JOB_FILE}")
     except OSError:  # a full disk: what there is says enough once this process is gone
         with suppress(OSError):

@@ -38,7 +38,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -153,10 +153,8 @@ def move(fs: FileSystem, staging: Staging, files: Sequence[StagedFile]) -> None:
     """Give the winners' files their final names. Raises CorruptFileError for one that is at neither place."""
     folders = {staging.staged} | {os.path.dirname(f"{staging.staged}/{file.final}") for file in files}
     for folder in sorted(folders):
-        try:
+        with suppress(FileExistsError):
             fs.mkdir(folder)
-        except FileExistsError:
-            continue
     for file in files:
         source, target = f"{staging.folder}/{file.name}", f"{staging.staged}/{file.final}"
         try:
@@ -188,23 +186,18 @@ def swap(fs: FileSystem, staging: Staging, decided: Decided) -> None:
     out = staging.output_open
     while fs.read(staging.success) != decided.data:  # asked after a swap too: two masters' undo each other
         if not fs.names(out):
-            _rename_to_out(fs, staging)
+            try:
+                fs.rename(staging.staged, out)
+            except OSError as exc:
+                if exc.errno in (*OCCUPIED, errno.ENOTDIR):
+                    _check_displaced(fs, staging, None)
+                raise
             continue
         _check_displaced(fs, staging, decided.manifest.displaces)
         if not fs.exchange(staging.staged, out):
             _move_aside(fs, staging, decided)
     fs.fsync_folder(os.path.dirname(out))
     fs.fsync_folder(staging.folder)
-
-
-def _rename_to_out(fs: FileSystem, staging: Staging) -> None:
-    """The way where nothing, or an empty directory, stands at OUT."""
-    try:
-        fs.rename(staging.staged, staging.output_open)
-    except OSError as exc:
-        if exc.errno in (*OCCUPIED, errno.ENOTDIR):
-            _check_displaced(fs, staging, None)
-        raise
 
 
 def _move_aside(fs: FileSystem, staging: Staging, decided: Decided) -> None:
