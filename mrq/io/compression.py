@@ -111,7 +111,8 @@ class Decompressing:
             why = ""
             if self._members > 1:
                 why = f"; what follows the end of its {self._name} data is damaged, or doesn't belong to it"
-            elif _may_be_text(data):
+            # Hardly any compressed data begins without a control character.
+            elif data and not any(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in data[:64]):
                 why = f"; if it is plain text, rename it without .{self._name}"
             raise InputError(
                 f"{self._path}: not a whole {self._name} file, or a damaged one: {exc}{why}"
@@ -142,11 +143,6 @@ class Decompressing:
         self._members += 1
         self._engine = self._codec.decoder()
         return True
-
-
-def _may_be_text(data: bytes) -> bool:
-    """Hardly any compressed data begins without a control character."""
-    return bool(data) and not any(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in data[:64])
 
 
 class _Gz:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat as stats
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
@@ -82,11 +82,22 @@ def vouch(
         known.look(folder)
     for means in meanings:
         if not means.pattern:
-            known.look(means.root.rstrip("/"))
-            _refuse_folder(known, means)
-        for whole in known.all():
+            folder = means.root.rstrip("/")
+            known.look(folder)
+            whole = known.look(_parent(folder)) if not is_url(folder) else None
+            if whole is not None and folder[len(whole.folder) + 1 :] in whole.files:
+                raise InputError(
+                    f"{means.spelled.rstrip('/')}: is a folder, and a part of the result of job "
+                    f"{whole.manifest.job} by the {SUCCESS} beside it; {_AGAIN}"
+                )
+        for whole in filter(None, known.folders.values()):
             _refuse_missing(whole, means, there)
-    return Vouched(files=tuple(made), notes=(*known.notes, *_extra_notes(extras)))
+    notes = [
+        f"{few(paths)}: read too, though the {SUCCESS} of that folder doesn't name "
+        f"{'it' if len(paths) == 1 else 'them'}"
+        for paths in extras.values()
+    ]
+    return Vouched(files=tuple(made), notes=(*known.notes, *notes))
 
 
 def damaged(path: str) -> str:
@@ -101,7 +112,7 @@ class _Known:
     """The folders that were looked into: each once."""
 
     def __init__(self) -> None:
-        self._folders: dict[str, Finished | None] = {}
+        self.folders: dict[str, Finished | None] = {}
         self.notes: list[str] = []
 
     def of(self, path: str) -> Finished | None:
@@ -111,18 +122,14 @@ class _Known:
         if found is None and folder:
             above = _parent(folder)
             # Only `_bad` is made by us; what else lies in there is told by an output that is known already.
-            found = self.look(above) if folder.endswith("/_bad") else self._folders.get(above)
+            found = self.look(above) if folder.endswith("/_bad") else self.folders.get(above)
         return found
-
-    def all(self) -> list[Finished]:
-        """Every finished output that was come across."""
-        return [found for found in self._folders.values() if found is not None]
 
     def look(self, folder: str) -> Finished | None:
         """The finished output that a folder is."""
-        if folder not in self._folders:
-            self._folders[folder] = self._read(folder) if folder else None
-        return self._folders[folder]
+        if folder not in self.folders:
+            self.folders[folder] = self._read(folder) if folder else None
+        return self.folders[folder]
 
     def _read(self, folder: str) -> Finished | None:
         path = f"{folder}/{SUCCESS}"
@@ -242,17 +249,6 @@ def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
     return bool(names) and fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
 
 
-def _refuse_folder(known: _Known, means: _Meaning) -> None:
-    """Raise InputError for a folder in the place of a part, where that part was given."""
-    folder = means.root.rstrip("/")
-    whole = known.look(_parent(folder)) if not is_url(folder) else None
-    if whole is not None and folder[len(whole.folder) + 1 :] in whole.files:
-        raise InputError(
-            f"{means.spelled.rstrip('/')}: is a folder, and a part of the result of job "
-            f"{whole.manifest.job} by the {SUCCESS} beside it; {_AGAIN}"
-        )
-
-
 def _refuse_missing(whole: Finished, means: _Meaning, there: Container[str]) -> None:
     """Raise InputError for a part that is meant and isn't there."""
     if not f"{whole.folder}/".startswith(means.root):
@@ -265,12 +261,4 @@ def _refuse_missing(whole: Finished, means: _Meaning, there: Container[str]) -> 
         raise InputError(
             f"{means.spelled}{path[len(means.root) :]}: is missing, and a part of the result of job "
             f"{whole.manifest.job} by the {SUCCESS} of its folder; {_AGAIN}"
-        )
-
-
-def _extra_notes(extras: dict[str, list[str]]) -> Iterator[str]:
-    for paths in extras.values():
-        yield (
-            f"{few(paths)}: read too, though the {SUCCESS} of that folder doesn't name "
-            f"{'it' if len(paths) == 1 else 'them'}"
         )

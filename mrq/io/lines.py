@@ -43,7 +43,7 @@ def line_chunks(
 ) -> Iterator[tuple[int, int, bytes]]:
     """(input bytes it stands for, offset, whole lines), about BLOCK_BYTES each; a longer line comes alone."""
     if piece.length == 0:
-        _still_there(piece)
+        Source(piece).close()  # an empty file is opened too: it may have grown
         return
     with Source(piece, reading) as source:
         if source.compression is not None:
@@ -85,11 +85,6 @@ def whole_lines(source: Source, size: int) -> int:
             return start + found + 1
         at = start
     return 0
-
-
-def _still_there(piece: Piece) -> None:
-    """An empty file is opened too: it may have grown."""
-    Source(piece).close()
 
 
 def _skip_line(

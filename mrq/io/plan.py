@@ -96,7 +96,14 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
     reading = Reading(lines=True, marks=spec.refuses_marks, encodings=spec.input_format == "text")
     unseen = {given.open for given in draft.inputs if given.size is not None}
     if finding is None:
-        finding = _vouched(draft, _find(draft))
+        finding = _find(draft)
+        opens = [given.open for given in draft.inputs]
+        if vetting.may_be_finished(opens, finding.files, finding.results):
+            from mrq.io.finished import vouch
+
+            args = [(given.spelled, given.open) for given in draft.inputs if not given.is_sent]
+            vouched = vouch(args, finding.files, finding.results)
+            finding = replace(finding, files=vouched.files, notes=vouched.notes)
         if draft.as_of_now:
             now, notes = vetting.as_of_now(finding.files, reading, unseen)
             finding = replace(finding, files=tuple(now), notes=(*finding.notes, *notes))
@@ -141,17 +148,6 @@ def _find(draft: Draft) -> Finding:
         hidden_files=found.hidden_files + draft.hidden_files,
         hidden_folders=found.hidden_folders + draft.hidden_folders,
     )
-
-
-def _vouched(draft: Draft, finding: Finding) -> Finding:
-    """With what the manifests of finished outputs say. Raises InputError."""
-    if not vetting.may_be_finished([given.open for given in draft.inputs], finding.files, finding.results):
-        return finding
-    from mrq.io.finished import vouch
-
-    args = [(given.spelled, given.open) for given in draft.inputs if not given.is_sent]
-    found = vouch(args, finding.files, finding.results)
-    return replace(finding, files=found.files, notes=found.notes)
 
 
 def _notes(draft: Draft, finding: Finding) -> Iterator[str]:

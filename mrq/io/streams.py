@@ -31,6 +31,12 @@ _STEP: Final = 1 << 20
 
 #: Gives up to so many bytes; b"" only at the end.
 Read = Callable[[int], bytes]
+#: Schemes of URLs -> the package that serves them.
+_DRIVERS: Final = {
+    "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs",
+    "abfss": "adlfs", "http": "aiohttp", "https": "aiohttp", "hdfs": "pyarrow", "ssh": "paramiko",
+    "sftp": "paramiko", "smb": "smbprotocol", "github": "requests", "gdrive": "gdrivefs",
+}  # fmt: skip
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -42,19 +48,12 @@ def filesystem(url: str) -> tuple[Any, str]:
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except ImportError as exc:
-        raise InputError(f"{url}: {exc}; {_driver(url)}") from exc
+        package = _DRIVERS.get(url.partition("://")[0].lower())
+        how = f"pip install {package}" if package else "install the package that serves this scheme"
+        raise InputError(f"{url}: {exc}; {how}") from exc
     except ValueError as exc:
         raise InputError(f"{url}: {exc}") from exc
     return fs, path
-
-
-def _driver(url: str) -> str:
-    package = {
-        "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs",
-        "abfss": "adlfs", "http": "aiohttp", "https": "aiohttp", "hdfs": "pyarrow", "ssh": "paramiko",
-        "sftp": "paramiko", "smb": "smbprotocol", "github": "requests", "gdrive": "gdrivefs",
-    }.get(url.partition("://")[0].lower())  # fmt: skip
-    return f"pip install {package}" if package else "install the package that serves this scheme"
 
 
 class PieceSum:

@@ -61,7 +61,13 @@ def pack(files: Mapping[str, str], *, size_max: int = SIZE_MAX) -> bytes:
     try:
         sizes = {name: os.stat(path).st_size for name, path in files.items()}
         if sum(sizes.values()) > size_max:
-            raise JobDefinitionError(_too_large(sizes, size_max))
+            largest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST_SHOWN]
+            shown = ", ".join(f"{name} ({size / (1 << 20):.1f} MiB)" for name, size in largest)
+            raise JobDefinitionError(
+                f"the job's code and its local imports are {sum(sizes.values()) / (1 << 20):.1f} MiB, more "
+                f"than the {size_max / (1 << 20):.1f} MiB that a bundle may have; move data out of the "
+                f"package. The largest: {shown}"
+            )
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
             for name in sorted(files):
@@ -193,13 +199,3 @@ def _entries(data: bytes) -> Iterator[tuple[str, bytes]]:
                 yield name, archive.read(entry)
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as exc:
         raise CorruptFileError(f"the job's code bundle is damaged: {exc}") from exc
-
-
-def _too_large(sizes: Mapping[str, int], size_max: int) -> str:
-    largest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST_SHOWN]
-    shown = ", ".join(f"{name} ({size / (1 << 20):.1f} MiB)" for name, size in largest)
-    return (
-        f"the job's code and its local imports are {sum(sizes.values()) / (1 << 20):.1f} MiB, more than the "
-        f"{size_max / (1 << 20):.1f} MiB that a bundle may have; move data out of the package. "
-        f"The largest: {shown}"
-    )

@@ -24,7 +24,15 @@ def check(cls: object, overrides: Mapping[str, Any] | None = None) -> Settings:
 
     Raises JobDefinitionError for the class, UsageError for the settings.
     """
-    job = _a_job(cls)
+    if isinstance(cls, Job):
+        raise JobDefinitionError(f"{cls!r} is an instance; the class {type(cls).__name__} is needed here")
+    if cls is Job:
+        raise JobDefinitionError("mrq.Job is the base: subclass it and define map")
+    if not is_job(cls):
+        what = getattr(cls, "__name__", None) or repr(cls)
+        name = what if what.isidentifier() else "MyJob"
+        raise JobDefinitionError(f"{what} is not a job: write `class {name}(mrq.Job):`")
+    job = cls
     settings = resolve(job, overrides)
     if "__init__" in _own_names(job) or "__new__" in _own_names(job):
         raise JobDefinitionError(
@@ -60,18 +68,6 @@ def check(cls: object, overrides: Mapping[str, Any] | None = None) -> Settings:
 def has_reduce(cls: type[Job]) -> bool:
     """False for a map-only job, whose parts are its maps' outputs in input order."""
     return defined(cls, "reduce")
-
-
-def _a_job(cls: object) -> type[Job]:
-    if is_job(cls):
-        return cls
-    if isinstance(cls, Job):
-        raise JobDefinitionError(f"{cls!r} is an instance; the class {type(cls).__name__} is needed here")
-    what = getattr(cls, "__name__", None) or repr(cls)
-    if cls is Job:
-        raise JobDefinitionError("mrq.Job is the base: subclass it and define map")
-    name = what if what.isidentifier() else "MyJob"
-    raise JobDefinitionError(f"{what} is not a job: write `class {name}(mrq.Job):`")
 
 
 def _own_names(job: type[Job]) -> set[str]:

@@ -244,22 +244,18 @@ def _choose(module: ModuleType, file: str, name: str) -> type[Job]:
         plain = [v.__name__ for v in own_classes if v.__module__ == module.__name__]
         hint = f"; should {plain[0]} derive from it (class {plain[0]}(mrq.Job):)?" if len(plain) == 1 else ""
         raise JobDefinitionError(f"{shown} has no class that derives from mrq.Job{hint}")
-    able = _to_run(own)
+    # Without those that are there to derive from, as far as any is left: abstract ones, those without a map,
+    # and those that others of the file derive from.
+    bases = {base for cls in own.values() for base in cls.__mro__[1:]}
+    able = {name: cls for name, cls in own.items() if not inspect.isabstract(cls)} or own
+    able = {name: cls for name, cls in able.items() if any(defined(cls, hook) for hook in MAPS)} or able
+    able = {name: cls for name, cls in able.items() if cls not in bases} or able
     if len(able) > 1:
         names = sorted(able)
         raise JobDefinitionError(
             f"{shown} has {len(able)} jobs: {', '.join(names)}; name one, such as {shown}:{names[0]}"
         )
     return next(iter(able.values()))
-
-
-def _to_run(own: dict[str, type[Job]]) -> dict[str, type[Job]]:
-    """The jobs of a file, without those that are there to derive from: abstract ones, those that others of
-    the file derive from, and those without a map; all of them if none is left."""
-    bases = {base for cls in own.values() for base in cls.__mro__[1:]}
-    made = {name: cls for name, cls in own.items() if not inspect.isabstract(cls)} or own
-    able = {name: cls for name, cls in made.items() if any(defined(cls, hook) for hook in MAPS)} or made
-    return {name: cls for name, cls in able.items() if cls not in bases} or able
 
 
 def _named(module: ModuleType, name: str, shown: str, own: dict[str, type[Job]]) -> type[Job]:

@@ -140,7 +140,12 @@ def _from_text(hint: Any, text: str) -> Any:
     if hint is list or origin is list:
         return [_item(args[0] if args else Any, x) for x in _items(text)]
     if hint is tuple or origin is tuple:
-        return _tuple_from_text(args, text)
+        items = _items(text)
+        if not args or (len(args) == 2 and args[1] is Ellipsis):
+            return tuple(_item(args[0] if args else Any, x) for x in items)
+        if len(items) != len(args):
+            raise ValueError(f"{len(args)} items, not {len(items)}")
+        return tuple(map(_item, args, items))
     if hint is dict or origin is dict:
         value = _json(text)
         if not isinstance(value, dict) or not _fits(hint, value):
@@ -160,15 +165,6 @@ def _union_from_text(args: tuple[Any, ...], text: str) -> Any:
         except ValueError as exc:
             problem = exc
     raise problem or ValueError(f"None, not {text!r}")
-
-
-def _tuple_from_text(args: tuple[Any, ...], text: str) -> tuple[Any, ...]:
-    items = _items(text)
-    if not args or (len(args) == 2 and args[1] is Ellipsis):
-        return tuple(_item(args[0] if args else Any, x) for x in items)
-    if len(items) != len(args):
-        raise ValueError(f"{len(args)} items, not {len(items)}")
-    return tuple(_item(hint, x) for hint, x in zip(args, items, strict=True))
 
 
 def _items(text: str) -> list[Any]:

@@ -61,14 +61,8 @@ IDLE_S: Final = 300.0
 #: It isn't who is called that answers: another boot, or one with another key or protocol.
 _SOMEBODY_ELSE: Final = frozenset((grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAUTHENTICATED))
 _AGAIN: Final = frozenset(
-    (
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNKNOWN,
-    )
+    grpc.StatusCode[name]
+    for name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INTERNAL", "UNKNOWN")
 )
 
 
@@ -154,10 +148,9 @@ class GrpcPeers:
         self.closed.set()
         self._watchdog.close()
         with self._lock:
-            lines = list(self._lines.values())
-            self._lines.clear()
-        for line in lines:
-            line.close()
+            peers = list(self._lines)  # from now on there are no new ones
+        for peer in peers:
+            self.hang_up(peer)
 
     def hang_up(self, peer: Peer) -> None:
         """Close the line to a peer, if there is one: what is under way on it breaks off, and is begun
@@ -314,11 +307,11 @@ def dial_back(
     nonce = os.urandom(32)
     body = pb.DialRequest(nonce=nonce).SerializeToString()
     said = f"worker {worker} advertises {address}"
-    line = Line(address, key=key, to=None)
     try:
-        reply = line.unary(
-            options.DIAL, body, pb.DialReply.FromString, timeout_s=timeout_s, wait_for_ready=True
-        )
+        with contextlib.closing(Line(address, key=key, to=None)) as line:
+            reply = line.unary(
+                options.DIAL, body, pb.DialReply.FromString, timeout_s=timeout_s, wait_for_ready=True
+            )
     except grpc.RpcError as exc:
         if exc.code() is grpc.StatusCode.UNAUTHENTICATED:
             why = refused_for(exc)
@@ -329,8 +322,6 @@ def dial_back(
             f"{said}, and the leader can't reach it: {refused_for(exc)}; --advertise must name an address "
             "that masters and workers can dial"
         ) from exc
-    finally:
-        line.close()
     if reply.protocol != PROTOCOL:
         raise OperatorError(
             f"{said}: what listens there speaks protocol {reply.protocol or 1} between workers, and the "
@@ -348,28 +339,17 @@ def dial_back(
 
 
 def sees(
-    address: str,
-    *,
-    worker: str,
-    boot: str,
-    folder: str,
-    nonce: bytes,
-    key: bytes | None,
-    timeout_s: float,
+    address: str, *, worker: str, boot: str, folder: str, nonce: bytes, key: bytes | None, timeout_s: float
 ) -> bool | None:
     """Does a boot of a worker see `core.paths.probe_path` of the folder and the nonce? None where it doesn't
     answer, or not within `timeout_s`."""
     request = pb.SeesRequest(worker=worker, boot=boot, folder=os.fsencode(folder), nonce=nonce)
-    line = Line(address, key=key, to=(worker, boot))
+    body = request.SerializeToString()
     try:
-        reply = line.unary(
-            options.SEES, request.SerializeToString(), pb.SeesReply.FromString, timeout_s=timeout_s
-        )
+        with contextlib.closing(Line(address, key=key, to=(worker, boot))) as line:
+            return bool(line.unary(options.SEES, body, pb.SeesReply.FromString, timeout_s=timeout_s).seen)
     except grpc.RpcError:
         return None
-    finally:
-        line.close()
-    return bool(reply.seen)
 
 
 def _dialled(key: bytes | None, nonce: bytes, reply: Any) -> Dialled | None:
@@ -381,13 +361,9 @@ def _dialled(key: bytes | None, nonce: bytes, reply: Any) -> Dialled | None:
 
 
 def _output(location: MapLocation) -> Any:
-    a = location.attempt
+    task, generation, number, token = location.attempt
     return pb.Output(
-        map_index=a.task.index,
-        generation=a.generation,
-        number=a.number,
-        token=a.token,
-        digest=location.digest,
+        map_index=task.index, generation=generation, number=number, token=token, digest=location.digest
     )
 
 
@@ -395,15 +371,9 @@ def _info(region: Any) -> Region | None:
     if not region.found:
         return None
     return Region(
-        path="",
-        offset=0,
-        length=region.length,
-        records=region.records,
-        crc32=region.crc32,
-        cost=region.cost,
-        block_cost=region.block_cost,
-        is_sorted=region.sorted,
-    )
+        path="", offset=0, length=region.length, records=region.records, crc32=region.crc32,
+        cost=region.cost, block_cost=region.block_cost, is_sorted=region.sorted,
+    )  # fmt: skip
 
 
 def _named(peer: tuple[str, str]) -> str:

@@ -252,14 +252,9 @@ def _size(outputs: JobOutputs, output: Asked, partition: int) -> Any:
     except (CorruptFileError, OSError):
         return pb.Region()
     return pb.Region(
-        found=True,
-        length=r.length,
-        records=r.records,
-        crc32=r.crc32,
-        cost=r.cost,
-        block_cost=r.block_cost,
-        sorted=r.is_sorted,
-    )
+        found=True, length=r.length, records=r.records, crc32=r.crc32, cost=r.cost,
+        block_cost=r.block_cost, sorted=r.is_sorted,
+    )  # fmt: skip
 
 
 def _wanted(request: Any, context: Any) -> list[Asked]:

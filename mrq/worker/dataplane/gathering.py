@@ -240,7 +240,9 @@ class Gathering:
             try:
                 call()
             except PeerUnreachableError as exc:
-                self._unreachable(peer, str(exc))
+                with self._lock:
+                    its = [location for location in self._known.values() if _peer(location) == peer]
+                self._fail([(location, "unreachable") for location in its], str(exc))
             except BaseException as exc:  # noqa: BLE001 whatever it is, the attempt must end
                 self._break_off(exc)
             with self._lock:
@@ -379,11 +381,6 @@ class Gathering:
                 end = gather.GatherFailed(token=token, outcome=_broken_off(exc, self._path))
             self._close_if_idle()
         self._tell(end)
-
-    def _unreachable(self, peer: Peer, why: str) -> None:
-        with self._lock:
-            its = [location for location in self._known.values() if _peer(location) == peer]
-        self._fail([(location, "unreachable") for location in its], why)
 
     def _fail(self, failures: Iterable[tuple[MapLocation, str]], why: str = "") -> None:
         """End with what can't be read, if that is still wanted."""
