@@ -1,7 +1,8 @@
 """What the roles need of the outside, as small Protocols. Each has an in-memory twin.
 
-Their twins (`adapters/memory.py` and its neighbours) are what the embedded run uses; RabbitMQ, Redis and gRPC
-adapters implement the same ones, and one contract suite (`tests/contract/`) runs on every twin.
+Their twins (`adapters/memory.py` and its neighbours) are what the embedded run uses, but for PeerClient's,
+which has nothing to fetch there and is with the tests; RabbitMQ, Redis and gRPC adapters implement the same
+ones, and one contract suite (`tests/contract/`) runs on every twin.
 Adapters tell what happened by calling the *sink* that they were made with, from any thread; a sink
 only enqueues.
 """

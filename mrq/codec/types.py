@@ -78,14 +78,8 @@ _KEY_USE: Final = {
 }
 #: NumPy's scalars that no value of Python stands for, and those that can change.
 _NUMPY_REFUSED: Final = frozenset(
-    {
-        "numpy.void",
-        "numpy.datetime64",
-        "numpy.timedelta64",
-        "numpy.longdouble",
-        "numpy.float128",
-        "numpy.complexfloating",
-    }
+    f"numpy.{name}"
+    for name in ("void", "datetime64", "timedelta64", "longdouble", "float128", "complexfloating")
 )
 
 

@@ -17,8 +17,8 @@ class Content(NamedTuple):
     """One kind of data that isn't lines of text."""
 
     what: str  #: "a Parquet file"
-    compression: str | None = None  #: it is read as that
     mend: str = ""  #: the command that makes text of it: `FILE` is its path, `NEW` what is made
+    compression: str | None = None  #: it is read as that
     is_marked: bool = False  #: only a byte order mark says it, which an encoding that is named rules out
     ends: Callable[[bytes], bool] | None = None  #: whether it also ends so; None: its beginning is enough
 
@@ -89,15 +89,19 @@ _ARROW: Final = _csv("feather", "f.read_table(sys.argv[1])")
 _UTF16, _UTF32 = (
     Content(
         f"{name} text with a byte order mark",
-        mend=f"convert it: iconv -f {name} -t UTF-8 FILE > NEW",
+        f"convert it: iconv -f {name} -t UTF-8 FILE > NEW",
         is_marked=True,
     )
     for name in ("UTF-16", "UTF-32")
 )
-_TAR: Final = Content("a tar archive", mend="unpack it: tar -xOf FILE > NEW")
-_ZIP: Final = Content("a zip archive", mend="unpack it: unzip -p FILE > NEW")
+_AVRO: Final = 'convert it: pip install fastavro; fastavro FILE > NEW.jsonl (for `input_format="jsonl"`)'
+_NUMPY: Final = (
+    "export it: python3 -c 'import sys, numpy; numpy.savetxt(sys.argv[2], numpy.load(sys.argv[1]))' FILE NEW"
+)
+_TAR: Final = Content("a tar archive", "unpack it: tar -xOf FILE > NEW")
+_ZIP: Final = Content("a zip archive", "unpack it: unzip -p FILE > NEW")
 _PARQUET: Final = Content(
-    "a Parquet file", mend=_csv("parquet", "f.read_table(sys.argv[1])"), ends=_footer(b"PAR1", b"PARE")
+    "a Parquet file", _csv("parquet", "f.read_table(sys.argv[1])"), ends=_footer(b"PAR1", b"PARE")
 )
 _ZST: Final = Content("zst data", compression="zst")
 
@@ -112,42 +116,26 @@ _TABLE: Final[tuple[tuple[bytes, Content], ...]] = (
     (b"\0\0\xfe\xff", _UTF32),
     (b"\xff\xfe", _UTF16),
     (b"\xfe\xff", _UTF16),
-    (b"MRQR", Content("a file of mrq's records", mend='`input_format="records"`')),
+    (b"MRQR", Content("a file of mrq's records", '`input_format="records"`')),
     (b"PAR1", _PARQUET),
     (b"PARE", _PARQUET),
-    (b"ARROW1\0\0", Content("an Arrow file", mend=_ARROW)),
-    (b"FEA1", Content("a Feather file", mend=_ARROW, ends=_footer(b"FEA1"))),
+    (b"ARROW1\0\0", Content("an Arrow file", _ARROW)),
+    (b"FEA1", Content("a Feather file", _ARROW, ends=_footer(b"FEA1"))),
     (
         b"\xff\xff\xff\xff",
-        Content("an Arrow stream", mend=_csv("ipc", 'f.open_stream(open(sys.argv[1], "rb")).read_all()')),
+        Content("an Arrow stream", _csv("ipc", 'f.open_stream(open(sys.argv[1], "rb")).read_all()')),
     ),
-    (
-        b"ORC",
-        Content("an ORC file", mend=_csv("orc", "f.read_table(sys.argv[1])"), ends=_ends_as_orc),
-    ),
-    (
-        b"Obj\x01",
-        Content(
-            "an Avro file",
-            mend='convert it: pip install fastavro; fastavro FILE > NEW.jsonl (for `input_format="jsonl"`)',
-        ),
-    ),
+    (b"ORC", Content("an ORC file", _csv("orc", "f.read_table(sys.argv[1])"), ends=_ends_as_orc)),
+    (b"Obj\x01", Content("an Avro file", _AVRO)),
     (b"PK\x03\x04", _ZIP),
     (b"PK\x05\x06", _ZIP),
     (b"PK\x07\x08", _ZIP),
-    (b"7z\xbc\xaf\x27\x1c", Content("a 7z archive", mend="unpack it: 7z e -so FILE > NEW")),
-    (b"\x04\x22\x4d\x18", Content("lz4 data", mend="decompress it: lz4 -dc FILE > NEW")),
-    (b"LZIP\x01", Content("lzip data", mend="decompress it: lzip -dc FILE > NEW")),
-    (b"\x1f\x9d\x90", Content("data of compress", mend="decompress it: gzip -dc < FILE > NEW")),
-    (b"SQLite format 3\0", Content("an SQLite database", mend="export it: sqlite3 -csv FILE QUERY > NEW")),
-    (b"\x89HDF\r\n\x1a\n", Content("an HDF5 file", mend="export it: h5dump FILE > NEW")),
-    (
-        b"\x93NUMPY",
-        Content(
-            "a NumPy array",
-            mend="export it: python3 -c 'import sys, numpy; "
-            "numpy.savetxt(sys.argv[2], numpy.load(sys.argv[1]))' FILE NEW",
-        ),
-    ),
+    (b"7z\xbc\xaf\x27\x1c", Content("a 7z archive", "unpack it: 7z e -so FILE > NEW")),
+    (b"\x04\x22\x4d\x18", Content("lz4 data", "decompress it: lz4 -dc FILE > NEW")),
+    (b"LZIP\x01", Content("lzip data", "decompress it: lzip -dc FILE > NEW")),
+    (b"\x1f\x9d\x90", Content("data of compress", "decompress it: gzip -dc < FILE > NEW")),
+    (b"SQLite format 3\0", Content("an SQLite database", "export it: sqlite3 -csv FILE QUERY > NEW")),
+    (b"\x89HDF\r\n\x1a\n", Content("an HDF5 file", "export it: h5dump FILE > NEW")),
+    (b"\x93NUMPY", Content("a NumPy array", _NUMPY)),
 )
 _BEGINNINGS: Final = tuple(magic for magic, _ in _TABLE)

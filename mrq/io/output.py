@@ -166,8 +166,8 @@ class OutputFormat:
 
 def output_format(name: str, compression: str | None = None) -> OutputFormat:
     """The format of that name. Raises UsageError for an unknown name or a missing package."""
-    if name not in OUTPUT_NAMES:
-        raise UsageError(f"unknown output format {name!r}; there are {', '.join(OUTPUT_NAMES)}")
+    if name not in _READERS:
+        raise UsageError(f"unknown output format {name!r}; there are {', '.join(_READERS)}")
     if compression is not None:
         codec(compression)
     return OutputFormat(name=name, compression=compression)
@@ -242,7 +242,6 @@ def _jsonl(keys: Sequence[Any], values: Sequence[Any]) -> bytes:
 
 
 _ENCODERS: Final = {"text": _text, "lines": _lines, "jsonl": _jsonl}
-OUTPUT_NAMES: Final = ("text", "lines", "jsonl", "records")
 
 
 def whole_file(path: str, file: StagedFile | None = None) -> Piece:

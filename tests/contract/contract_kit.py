@@ -13,11 +13,11 @@ from typing import Any, cast
 
 import pytest
 from inbox import Inbox
+from local_peers import LocalPeers
 from services import Redis, broker_on, shared
 
 from mrq.adapters.grpc.client import GrpcPeers
 from mrq.adapters.grpc.server import FileServer
-from mrq.adapters.local_peers import LocalPeers
 from mrq.adapters.memory import MemoryBroker, MemoryQueues, MemoryStore
 from mrq.adapters.rabbitmq import Keys, RabbitBroker
 from mrq.adapters.rabbitmq import connect as connect_rabbitmq

@@ -3,25 +3,14 @@
 `connect` first; what is made over a connection is closed before it.
 """
 
-from mrq.adapters.redis.blobs import RedisBlobs
-from mrq.adapters.redis.connect import Connection, connect
-from mrq.adapters.redis.desk import RedisClientLink, RedisDesk
-from mrq.adapters.redis.events import LeaderEvents
-from mrq.adapters.redis.keys import Keys
-from mrq.adapters.redis.leader import KEEP_S, RedisLeaderStore
-from mrq.adapters.redis.lease import RedisLease
-from mrq.adapters.redis.worker import RedisWorkerStore
-
-__all__ = [
-    "KEEP_S",
-    "Connection",
-    "Keys",
-    "LeaderEvents",
-    "RedisBlobs",
-    "RedisClientLink",
-    "RedisDesk",
-    "RedisLeaderStore",
-    "RedisLease",
-    "RedisWorkerStore",
-    "connect",
-]
+from mrq.adapters.redis.blobs import RedisBlobs as RedisBlobs
+from mrq.adapters.redis.connect import Connection as Connection
+from mrq.adapters.redis.connect import connect as connect
+from mrq.adapters.redis.desk import RedisClientLink as RedisClientLink
+from mrq.adapters.redis.desk import RedisDesk as RedisDesk
+from mrq.adapters.redis.events import LeaderEvents as LeaderEvents
+from mrq.adapters.redis.keys import Keys as Keys
+from mrq.adapters.redis.leader import KEEP_S as KEEP_S
+from mrq.adapters.redis.leader import RedisLeaderStore as RedisLeaderStore
+from mrq.adapters.redis.lease import RedisLease as RedisLease
+from mrq.adapters.redis.worker import RedisWorkerStore as RedisWorkerStore

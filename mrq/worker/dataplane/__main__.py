@@ -9,7 +9,8 @@ import sys
 import traceback
 from typing import Final, NoReturn
 
-from mrq.adapters.grpc import FileServer, GrpcPeers
+from mrq.adapters.grpc.client import GrpcPeers
+from mrq.adapters.grpc.server import FileServer
 from mrq.errors import MrqError
 from mrq.worker import lifeline
 from mrq.worker.dataplane import messages
@@ -54,7 +55,7 @@ def _serve(read: int, write: int, life: int, by_prctl: int) -> None:
             insecure=hello.insecure,
         )
     except MrqError as exc:
-        pipe.tell(messages.Refused(error=type(exc).__name__, message=str(exc)))
+        pipe.tell(messages.NotServing(error=type(exc).__name__, message=str(exc)))
         return
     server.start()
     peers = GrpcPeers(

@@ -65,12 +65,12 @@ def first_word(child: Child, timeout_s: float) -> str:
             match messages.read(frame):
                 case messages.Ready(address=address):
                     return address
-                case messages.Refused() as refused:
+                case messages.NotServing() as refused:
                     raise refusal(refused)
     raise OperatorError(f"the data plane wasn't ready after {timeout_s:g} s")
 
 
-def refusal(refused: messages.Refused) -> MrqError:
+def refusal(refused: messages.NotServing) -> MrqError:
     """Why it doesn't serve."""
     kind = getattr(errors, refused.error, OperatorError)
     made: MrqError = (kind if issubclass(kind, MrqError) else OperatorError)(refused.message)

@@ -1,7 +1,8 @@
 """What agent and data plane say to each other: a dataclass each, in the frames of `worker.protocol`.
 
-To it: `Hello` once, then `Located`, `Gather`, `Cancel` and `Forget`. From it: `Ready` or `Refused` once, then
-`Alive`, `Mistaken`, and what `worker.gather` has: `Gathering`, and one `Gathered` or `GatherFailed` a token.
+To it: `Hello` once, then `Located`, `Gather`, `Discard` and `Forget`. From it: `Ready` or `NotServing` once,
+then `Alive`, `Mistaken`, and what `worker.gather` has: `Gathering`, and one `Gathered` or `GatherFailed` a
+token.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Gather:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel:
+class Discard:
     """An attempt is over: what was gathered for it goes."""
 
     token: str
@@ -80,7 +81,7 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class NotServing:
     """It doesn't serve."""
 
     error: str  #: the name of a class of `mrq.errors`
@@ -105,8 +106,8 @@ class Mistaken:
 _KINDS: Final[dict[str, type[object]]] = {
     kind.__name__: kind
     for kind in (
-        *(Hello, Located, Gather, Cancel, Forget),
-        *(Ready, Refused, Alive, Mistaken, Gathering, Gathered, GatherFailed),
+        *(Hello, Located, Gather, Discard, Forget),
+        *(Ready, NotServing, Alive, Mistaken, Gathering, Gathered, GatherFailed),
     )
 }
 

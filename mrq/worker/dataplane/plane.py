@@ -236,7 +236,7 @@ class DataPlane:
     def _cancel(self, token: str) -> None:
         attempt = self._attempts.pop(token, None)
         if attempt is not None:
-            self._send(messages.Cancel(token=token, job=attempt.job))
+            self._send(messages.Discard(token=token, job=attempt.job))
             if self._writer is None:
                 self._remove(attempt.job, token)
             self._pause(attempt.job)
@@ -297,7 +297,7 @@ class DataPlane:
             case messages.Mistaken(worker=worker, boot=boot):
                 for job in self._jobs.values():
                     job.follower.ask_again((worker, boot))
-            case messages.Refused():
+            case messages.NotServing():
                 raise refusal(message)
             case gather.Gathering() | gather.Gathered() | gather.GatherFailed():
                 attempt = self._attempts.get(message.token)

@@ -90,7 +90,7 @@ class Process:
                 self._locate(message)
             case messages.Gather(attempt=attempt, maps=maps):
                 self._gather(attempt, maps)
-            case messages.Cancel(token=token, job=job):
+            case messages.Discard(token=token, job=job):
                 self._cancel(token, job)
             case messages.Forget(job=job):
                 self._forget(job)

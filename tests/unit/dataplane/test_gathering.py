@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from local_peers import LocalPeers
 from outputs_rig import JOB, output, path_of
 
-from mrq.adapters.local_peers import LocalPeers
 from mrq.core.model import FetchFailure, MapLocation, Status
 from mrq.core.paths import gathered_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef

@@ -10,8 +10,6 @@ from mrq.errors import CorruptFileError
 from mrq.ports import Dialled
 from mrq.shuffle.mapfile import MapFile, Region
 
-__all__ = ["LocalPeers"]
-
 
 class LocalPeers:
     """A PeerClient over the map-output files under one root, which all workers of this machine share."""
