@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from mrq.core.agent_words import BrokerBack, BrokerLost, Delivered
+from mrq.core.agent_words import Delivered
 from mrq.core.claims import Claims
 from mrq.core.events import AttemptReported, MessageDied
 from mrq.core.model import Beat, JobSpec, JobState, MapLocation, TaskMessage
@@ -33,8 +33,6 @@ from mrq.ports import (
     StoredWorker,
     WriteAnswer,
 )
-
-__all__ = ["MemoryBroker", "MemoryQueues", "MemoryStore", "SystemClock"]
 
 _A = TypeVar("_A")
 
@@ -87,8 +85,6 @@ class MemoryBroker:
         self._credit = dict.fromkeys(Kind, 0)
         self._unsettled: dict[int, _Queued] = {}
         self._count = dict.fromkeys(Kind, 0)
-        self._lost: set[int] = set()
-        self._connected = True
         self._closed = False
         with self._queues.lock:
             self._queues.consumers.append(self)
@@ -128,9 +124,7 @@ class MemoryBroker:
     def give_back(self, delivery: int) -> None:
         """Return to the front of the queue."""
         with self._queues.lock:
-            queued = self._settle(delivery, "given back")
-            if queued is not None:
-                self._return([queued])
+            self._return([self._settle(delivery, "given back")])
             self._queues.pump()
 
     def close(self) -> None:
@@ -143,30 +137,9 @@ class MemoryBroker:
             self._return_all()
             self._queues.pump()
 
-    def lose_connection(self) -> None:
-        """As when a real connection breaks: a fault to test with."""
-        with self._queues.lock:
-            if self._connected and not self._closed:
-                self._connected = False
-                self._lost.update(self._unsettled)
-                self._return_all()
-                self._credit = dict.fromkeys(Kind, 0)
-                if self._worker is not None:
-                    self._worker(BrokerLost())
-                self._queues.pump()
-
-    def connect_again(self) -> None:
-        """A new connection, without credit."""
-        with self._queues.lock:
-            if not self._connected and not self._closed:
-                self._connected = True
-                if self._worker is not None:
-                    self._worker(BrokerBack())
-
     def wants(self, kind: Kind) -> bool:
         """Would a delivery of the kind be taken now?"""
-        ready = self._worker is not None and self._connected
-        return ready and self._count[kind] < self._credit[kind]
+        return self._worker is not None and self._count[kind] < self._credit[kind]
 
     def deliver(self, delivery: int, queued: _Queued) -> None:
         """Hand over one message. With the queues' lock held."""
@@ -175,18 +148,15 @@ class MemoryBroker:
         self._count[queued.message.task.kind] += 1
         self._worker(Delivered(delivery=delivery, message=queued.message, redelivered=queued.returns > 0))
 
-    def _settle(self, delivery: int, how: str) -> _Queued | None:
+    def _settle(self, delivery: int, how: str) -> _Queued:
         self._check_open()
         queued = self._unsettled.pop(delivery, None)
-        if queued is not None:
-            self._count[queued.message.task.kind] -= 1
-            return queued
-        if delivery not in self._lost:
+        if queued is None:
             raise InternalError(
                 f"delivery {delivery} is to be {how}, but it was settled before or never made"
             )
-        self._lost.remove(delivery)
-        return None
+        self._count[queued.message.task.kind] -= 1
+        return queued
 
     def _return_all(self) -> None:
         self._return(list(self._unsettled.values()))
@@ -200,22 +170,15 @@ class MemoryBroker:
             if queued.returns <= DELIVERY_LIMIT:
                 self._queues.ready[queued.message.task.kind].appendleft(queued)
                 continue
+            why = f"it came back to the queue {queued.returns} times"
             for broker in [self, *self._queues.consumers]:
                 if broker._leader is not None:
-                    broker._leader(_died(queued))
+                    broker._leader(MessageDied(message=queued.message, reason=why))
                     break
 
     def _check_open(self) -> None:
         if self._closed:
             raise OperatorError("this connection to the queues is closed; nothing more goes through it")
-
-
-def _new_id() -> str:
-    return secrets.token_hex(8)
-
-
-def _died(queued: _Queued) -> MessageDied:
-    return MessageDied(message=queued.message, reason=f"it came back to the queue {queued.returns} times")
 
 
 class MemoryStore:
@@ -259,15 +222,6 @@ class MemoryStore:
         with self._lock:
             self._followers.remove(sink)
 
-    def wipe(self, *, initialised: bool = False) -> None:
-        """As when a server comes back without its data: a fault to test with, and what `init` does."""
-        with self._lock:
-            self._claims = Claims(store_id=_new_id() if initialised else "", incarnation=0, ready=False)
-            self._specs.clear()
-            self._code.clear()
-            self._beaten.clear()
-            self._logs.clear()
-
     # LeaderState.
 
     def identity(self) -> tuple[str, int, bool]:
@@ -278,7 +232,7 @@ class MemoryStore:
     def open(self, incarnation: int, store_id: str = "") -> None:
         """Say that everything is loaded: from now on there are answers."""
         with self._lock:
-            self._claims.store_id = store_id or self._claims.store_id or _new_id()
+            self._claims.store_id = store_id or self._claims.store_id or secrets.token_hex(8)
             self._claims.open(incarnation)
             self._grown.notify_all()
 

@@ -1,8 +1,7 @@
 """The twins of what masters and clients share: the lease, requests with their answers and news, blobs.
 
 One `MemoryLease`, `MemoryRequests` or `MemoryBlobs` stands for a store's part; all masters and clients of one
-`servers.memory.servers.MemoryServers` share it. `away` makes every call raise OperatorError, as a server that
-can't be reached.
+`servers.memory.servers.MemoryServers` share it.
 """
 
 from __future__ import annotations
@@ -14,10 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from mrq.errors import OperatorError, UsageError
+from mrq.errors import UsageError
 from mrq.ports import ClientRequest, LeaseView
-
-__all__ = ["MemoryBlobs", "MemoryClientLink", "MemoryDesk", "MemoryLease", "MemoryRequests"]
 
 #: Answers are kept so long for whoever asked.
 _ANSWER_KEPT_S: Final = 600.0
@@ -34,7 +31,6 @@ class MemoryLease:
         self._owner: str | None = None
         self._epoch = 0
         self._until = 0.0
-        self.away = False
 
     def take(self, owner: str, epoch_above: int, seconds: float) -> LeaseView:
         """Take a lease that nobody holds."""
@@ -65,18 +61,11 @@ class MemoryLease:
         with self._lock:
             return self._view()
 
-    def wipe(self) -> None:
-        """As when the store comes back without its data."""
-        with self._lock:
-            self._owner, self._epoch, self._until = None, 0, 0.0
-
     def _held(self, owner: str, epoch: int) -> bool:
         view = self._view()
         return (view.owner, view.epoch) == (owner, epoch)
 
     def _view(self) -> LeaseView:
-        if self.away:
-            raise OperatorError("the store can't be reached")
         left = self._until - self._now()
         if self._owner is None or left <= 0:
             return LeaseView(owner=None, epoch=self._epoch, left_s=0.0)
@@ -93,17 +82,11 @@ class MemoryRequests:
         self.answers: OrderedDict[str, tuple[float, Mapping[str, Any]]] = OrderedDict()
         self.news: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
         self.serial = 0
-        self.away = False
 
     def next_serial(self) -> int:
         """Grows for ever."""
         self.serial += 1
         return self.serial
-
-    def check(self) -> None:
-        """Raise where a server couldn't be reached. With the lock held."""
-        if self.away:
-            raise OperatorError("the store can't be reached")
 
 
 class MemoryDesk:
@@ -120,7 +103,6 @@ class MemoryDesk:
             self._shared.changed.wait_for(lambda: self._closed or bool(self._new()), wait_s)
             if self._closed:
                 return []
-            self._shared.check()
             found = self._new()
             if found:
                 self._position = found[-1][0]
@@ -129,7 +111,6 @@ class MemoryDesk:
     def answer(self, request: str, answer: Mapping[str, Any]) -> None:
         """Answer; the first one counts."""
         with self._shared.changed:
-            self._shared.check()
             answers, now = self._shared.answers, time.monotonic()
             while answers and next(iter(answers.values()))[0] < now - _ANSWER_KEPT_S:
                 answers.popitem(last=False)
@@ -139,13 +120,11 @@ class MemoryDesk:
     def remove(self, request: str) -> None:
         """What it asked for is persisted."""
         with self._shared.changed:
-            self._shared.check()
             self._shared.waiting.pop(request, None)
 
     def tell(self, job: str, entry: Mapping[str, Any]) -> None:
         """Append to a job's news."""
         with self._shared.changed:
-            self._shared.check()
             news = self._shared.news.setdefault(job, [])
             news.append((self._shared.next_serial(), dict(entry)))
             progress = [item for item in news if item[1].get("type") == "progress"]
@@ -163,55 +142,6 @@ class MemoryDesk:
         return [item for item in self._shared.waiting.values() if item[0] > self._position]
 
 
-class MemoryClientLink:
-    """A ClientLink: each client makes its own."""
-
-    def __init__(self, shared: MemoryRequests) -> None:
-        self._shared = shared
-        self._closed = False
-
-    def send(self, request: ClientRequest) -> None:
-        """Ask, once for each id."""
-        with self._shared.changed:
-            self._check()
-            if request.id not in self._shared.seen:
-                self._shared.seen.add(request.id)
-                self._shared.waiting[request.id] = (self._shared.next_serial(), request)
-                self._shared.changed.notify_all()
-
-    def answer(self, request: str, wait_s: float) -> Mapping[str, Any] | None:
-        """The answer, waited for."""
-        with self._shared.changed:
-            self._shared.changed.wait_for(lambda: self._closed or request in self._shared.answers, wait_s)
-            self._check()
-            found = self._shared.answers.get(request)
-            return None if found is None else found[1]
-
-    def news(self, job: str, after: str, wait_s: float) -> tuple[str, list[Mapping[str, Any]]]:
-        """A job's news after a position."""
-        position = int(after or 0)
-
-        def found() -> list[tuple[int, Mapping[str, Any]]]:
-            return [item for item in self._shared.news.get(job, ()) if item[0] > position]
-
-        with self._shared.changed:
-            self._shared.changed.wait_for(lambda: self._closed or bool(found()), wait_s)
-            self._check()
-            new = found()
-            return str(new[-1][0]) if new else after, [entry for _, entry in new]
-
-    def close(self) -> None:
-        """A blocked call raises OperatorError."""
-        with self._shared.changed:
-            self._closed = True
-            self._shared.changed.notify_all()
-
-    def _check(self) -> None:
-        if self._closed:
-            raise OperatorError("this connection to the cluster is closed")
-        self._shared.check()
-
-
 class MemoryBlobs:
     """Blobs, for everybody; at most `bytes_max` each."""
 
@@ -220,11 +150,9 @@ class MemoryBlobs:
         self._now = now
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[bytes, float]] = {}  #: with the time until which it is kept
-        self.away = False
 
     def put(self, data: bytes, *, keep_s: float | None = None) -> str:
         """Store bytes under their sha256."""
-        self._check()
         if len(data) > self._bytes_max:
             raise UsageError(
                 f"{len(data):,} bytes are more than the {self._bytes_max:,} that the cluster takes at once "
@@ -239,7 +167,6 @@ class MemoryBlobs:
 
     def get(self, digest: str) -> bytes | None:
         """The bytes."""
-        self._check()
         with self._lock:
             data, until = self._kept.get(digest, (b"", 0.0))
             if until > self._now():
@@ -252,14 +179,5 @@ class MemoryBlobs:
         with self._lock:
             self._kept.pop(digest, None)
 
-    def wipe(self) -> None:
-        """As when the store comes back without its data."""
-        with self._lock:
-            self._kept.clear()
-
     def close(self) -> None:
         """Nothing is held open."""
-
-    def _check(self) -> None:
-        if self.away:
-            raise OperatorError("the store can't be reached")

@@ -14,11 +14,12 @@ from typing import Any, cast
 import pytest
 from inbox import Inbox
 from local_peers import LocalPeers
+from memory_faults import BreakingBroker
 from services import Redis, broker_on, shared
 
 from mrq.adapters.grpc.client import GrpcPeers
 from mrq.adapters.grpc.server import FileServer
-from mrq.adapters.memory import MemoryBroker, MemoryQueues, MemoryStore
+from mrq.adapters.memory import MemoryQueues, MemoryStore
 from mrq.adapters.rabbitmq import Keys, RabbitBroker
 from mrq.adapters.rabbitmq import connect as connect_rabbitmq
 from mrq.adapters.redis import LeaderEvents, RedisLeaderStore, RedisWorkerStore, connect
@@ -64,22 +65,22 @@ class MemoryBrokerFactory:
 
     def __init__(self, _request: pytest.FixtureRequest) -> None:
         self._queues = MemoryQueues()
-        self._made: list[MemoryBroker] = []
+        self._made: list[BreakingBroker] = []
 
     def connect(self) -> Consumer:
         """One process's broker, with one inbox for worker and leader events."""
         inbox = Inbox()
-        broker = MemoryBroker(self._queues)
+        broker = BreakingBroker(self._queues)
         broker.attach(worker=inbox, leader=inbox)
         self._made.append(broker)
         return Consumer(broker, inbox)
 
     def lose(self, consumer: Consumer) -> None:
-        assert isinstance(consumer.broker, MemoryBroker)
+        assert isinstance(consumer.broker, BreakingBroker)
         consumer.broker.lose_connection()
 
     def restore(self, consumer: Consumer) -> None:
-        assert isinstance(consumer.broker, MemoryBroker)
+        assert isinstance(consumer.broker, BreakingBroker)
         consumer.broker.connect_again()
 
     def close(self) -> None:

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from memory_faults import MemoryClientLink
 from services import Redis
 
-from mrq.adapters.memory_leading import (
-    MemoryBlobs,
-    MemoryClientLink,
-    MemoryDesk,
-    MemoryLease,
-    MemoryRequests,
-)
+from mrq.adapters.memory_leading import MemoryBlobs, MemoryDesk, MemoryLease, MemoryRequests
 from mrq.adapters.redis import Connection, RedisBlobs, RedisClientLink, RedisDesk, RedisLease, connect
 from mrq.ports import Blobs, ClientLink, Desk, Lease
 

@@ -12,9 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from memory_faults import MemoryClientLink
+
 from mrq import profile
 from mrq.adapters.memory import MemoryBroker, MemoryStore, SystemClock
-from mrq.adapters.memory_leading import MemoryBlobs, MemoryClientLink
+from mrq.adapters.memory_leading import MemoryBlobs
 from mrq.client import local
 from mrq.core.election import ElectionConfig
 from mrq.core.machine_config import MachineConfig, ReduceStart

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from cluster_rig import Cluster, cluster, until
 from json_objects import checked
+from memory_faults import MemoryClientLink
 
 import mrq.engine.remote
-from mrq.adapters.memory_leading import MemoryClientLink
 from mrq.cli import objects
 from mrq.cli.app import run
 

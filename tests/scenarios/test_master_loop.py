@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from machine_script import spec
+from memory_faults import wipe_store
 
 from mrq.adapters.memory import MemoryBroker, MemoryStore
 from mrq.core import commands as c
@@ -299,7 +300,7 @@ def test_a_wiped_store_is_written_back_and_the_job_goes_on(initialised: bool) ->
     attempt = r.claim(first)
     r.done(first, attempt)
     running = r.claim(second)
-    r.store.wipe(initialised=initialised)
+    wipe_store(r.store, initialised=initialised)
     assert not r.store.identity()[2]
     r.step(1.1)
     store_id, incarnation, ready = r.store.identity()
@@ -340,7 +341,7 @@ def test_a_store_that_came_back_without_its_last_batch_is_written_back() -> None
 def test_a_restoring_leader_whose_store_goes_away_goes_on_where_it_was() -> None:
     r = Rig()
     r.submit()
-    r.store.wipe()
+    wipe_store(r.store)
     real, tries = r.store.restore, []
 
     def restore(stored: Any, code: bytes) -> WriteAnswer:

@@ -15,6 +15,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # of memory_faults
+
 from sim_workers import KINDS, check, world_of
 
 CHUNK = 100

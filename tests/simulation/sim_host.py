@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from memory_faults import BreakingBroker
 from sim_checks import Broken, Staged
 
-from mrq.adapters.memory import MemoryBroker
 from mrq.core import agent as a
 from mrq.core.digest import consumed as consumed_by
 from mrq.core.digest import mix
@@ -85,7 +85,7 @@ class Host:
         self.born = world.now
         self._fifo = 0.0
         self._tick_at = float("inf")
-        self.broker = MemoryBroker(world.queues)
+        self.broker = BreakingBroker(world.queues)
         self.broker.attach(worker=self._from_broker)
         self.feed(a.Ticked())
         self.look()

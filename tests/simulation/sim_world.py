@@ -15,6 +15,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+from memory_faults import wipe_lease
 from sim_checks import Broken, Oracle
 from sim_host import Host
 from sim_leader import Leader
@@ -446,7 +447,7 @@ class World:
         self.claims = Claims(store_id="", incarnation=0, ready=False)
         self.oracle.begin_again()
         assert isinstance(self.leader, Masters)
-        self.leader.lease.wipe()
+        wipe_lease(self.leader.lease)
 
     def _roll_back(self, leader: SimMaster, then: tuple[Claims, Any]) -> None:
         claims, seen = then
