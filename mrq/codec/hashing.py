@@ -46,16 +46,12 @@ def _hashes(keys: Sequence[Any]) -> Iterable[int]:
     if kind in NUMBERS:
         return map(crc32, map(_INT64.pack, map(hash, keys)))
     if kind is tuple and len(set(map(len, keys))) == 1:
-        return _hash_tuples(keys)
+        hashes = [len(keys[0])] * len(keys)
+        for column in zip(*keys, strict=True):
+            inner = _hashes(column)
+            hashes = [(h * _TUPLE + i) & _MASK32 for h, i in zip(hashes, inner, strict=True)]
+        return hashes
     return map(hash_key, keys)
-
-
-def _hash_tuples(keys: Sequence[tuple[Any, ...]]) -> Iterable[int]:
-    hashes = [len(keys[0])] * len(keys)
-    for column in zip(*keys, strict=True):
-        inner = _hashes(column)
-        hashes = [(h * _TUPLE + i) & _MASK32 for h, i in zip(hashes, inner, strict=True)]
-    return hashes
 
 
 def hash_key(key: Any) -> int:

@@ -38,7 +38,11 @@ def family(keys: Sequence[Any]) -> Family | None:
     if kind is bytes:
         return "bytes"
     if kind is tuple:
-        return _tuple_family(keys)
+        if len(set(map(len, keys))) != 1:
+            return None
+        inner = [family(column) for column in zip(*keys, strict=True)]
+        # None inside is fine: tuples look for the first elements that differ, and None never differs.
+        return None if None in inner else ("tuple", *inner)
     if kind is NoneType:
         return NONE
     return "number" if kind in NUMBERS or NUMBERS.issuperset(map(type, keys)) else None
@@ -54,14 +58,6 @@ def _strict(texts: Sequence[str]) -> bool:
             except UnicodeEncodeError:
                 return False
     return True
-
-
-def _tuple_family(keys: Sequence[tuple[Any, ...]]) -> Family | None:
-    if len(set(map(len, keys))) != 1:
-        return None
-    inner = [family(column) for column in zip(*keys, strict=True)]
-    # None inside is fine: tuples look for the first elements that differ, and None never differs.
-    return None if None in inner else ("tuple", *inner)
 
 
 def sort_key(key: Any) -> tuple[Any, ...]:

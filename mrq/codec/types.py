@@ -268,7 +268,12 @@ def base_of(value: Any, *, key: bool = False) -> Any:
     if isinstance(value, int):
         return int.__int__(value)
     if isinstance(value, memoryview):
-        return _bytes_seen(value, key)
+        try:
+            return value.tobytes()
+        except ValueError as exc:  # its user has released it
+            raise DataError(
+                f"a {_what(key)} of type memoryview can't be carried: {exc}; use bytes(x)"
+            ) from exc
     if isinstance(value, (bytes, bytearray)):
         return b"".join((value,))
     if isinstance(value, tuple):
@@ -282,13 +287,6 @@ def base_of(value: Any, *, key: bool = False) -> Any:
         if not type(item).__module__.startswith("numpy"):
             return base_of(item, key=key)
     raise refusal(value, key=key)
-
-
-def _bytes_seen(view: memoryview, key: bool) -> bytes:
-    try:
-        return view.tobytes()
-    except ValueError as exc:  # its user has released it
-        raise DataError(f"a {_what(key)} of type memoryview can't be carried: {exc}; use bytes(x)") from exc
 
 
 def utf8(text: str, *, key: bool = True) -> bytes:

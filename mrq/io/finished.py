@@ -39,17 +39,11 @@ class Finished(NamedTuple):
     files: dict[str, StagedFile]  #: parts and bad records, by their names below the folder
 
 
-class Vouched(NamedTuple):
-    """The files of an input, with what their manifests say of them."""
-
-    files: tuple[InputFile, ...]
-    notes: tuple[str, ...]  #: what the user may want to know, one sentence each
-
-
 def vouch(
     args: Sequence[tuple[str, str]], files: Sequence[InputFile], results: Sequence[str] = ()
-) -> Vouched:
-    """Check found files against the manifests beside them, each file that one names marked with its checksum.
+) -> tuple[list[InputFile], list[str]]:
+    """Check found files against the manifests beside them: the files, each that one names marked with its
+    checksum; and what the user may want to know, one sentence each.
 
     `args` are (as spelled, as opened); `results` folders that have a `_SUCCESS`, also those without a file.
     Raises InputError for a part that is missing where its folder or a pattern was given, or that hasn't the
@@ -97,7 +91,7 @@ def vouch(
         f"{'it' if len(paths) == 1 else 'them'}"
         for paths in extras.values()
     ]
-    return Vouched(files=tuple(made), notes=(*known.notes, *notes))
+    return made, [*known.notes, *notes]
 
 
 def damaged(path: str) -> str:

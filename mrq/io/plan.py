@@ -102,8 +102,8 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
             from mrq.io.finished import vouch
 
             args = [(given.spelled, given.open) for given in draft.inputs if not given.is_sent]
-            vouched = vouch(args, finding.files, finding.results)
-            finding = replace(finding, files=vouched.files, notes=vouched.notes)
+            vouched, notes = vouch(args, finding.files, finding.results)
+            finding = replace(finding, files=tuple(vouched), notes=tuple(notes))
         if draft.as_of_now:
             now, notes = vetting.as_of_now(finding.files, reading, unseen)
             finding = replace(finding, files=tuple(now), notes=(*finding.notes, *notes))

@@ -445,7 +445,7 @@ def top(n: int | str, key: Callable[[Any], Any] | None = None) -> BuiltIn:
     """
     from heapq import nlargest
 
-    return _Top("top", _checked_or_name(n, "top"), _callable(key, "top"), nlargest)
+    return _made("top", n, key, nlargest)
 
 
 def bottom(n: int | str, key: Callable[[Any], Any] | None = None) -> BuiltIn:
@@ -456,11 +456,16 @@ def bottom(n: int | str, key: Callable[[Any], Any] | None = None) -> BuiltIn:
     """
     from heapq import nsmallest
 
-    return _Top("bottom", _checked_or_name(n, "bottom"), _callable(key, "bottom"), nsmallest)
+    return _made("bottom", n, key, nsmallest)
 
 
-def _checked_or_name(n: int | str, name: str) -> int | str:
-    return n if isinstance(n, str) and n.isidentifier() else _checked(n, name)
+def _made(name: str, n: int | str, key: Callable[[Any], Any] | None, best: Callable[..., Any]) -> BuiltIn:
+    kept = n if isinstance(n, str) and n.isidentifier() else _checked(n, name)
+    if key is not None and not callable(key):
+        raise UsageTypeError(
+            f"mrq.{name}(…, key={key!r}): key must be a function of a value, as lambda v: v[1]"
+        )
+    return _Top(name, kept, key, best)
 
 
 def _checked(n: Any, name: str) -> int:
@@ -472,11 +477,3 @@ def _checked(n: Any, name: str) -> int:
     if n < 1:
         raise UsageValueError(f"mrq.{name}({n}) keeps nothing; n must be at least 1")
     return n
-
-
-def _callable(key: Any, name: str) -> Any:
-    if key is not None and not callable(key):
-        raise UsageTypeError(
-            f"mrq.{name}(…, key={key!r}): key must be a function of a value, as lambda v: v[1]"
-        )
-    return key

@@ -152,7 +152,7 @@ class _Reader:
             own = tuple(_own(statement))
             for node in [node for expression in own for node in evaluated(expression)]:
                 if isinstance(node, ast.NamedExpr):
-                    self._bind(_Binding((node.target.id,), node.value), statement, chosen_by, once=False)
+                    self._bind(((node.target.id,), node.value, ()), statement, chosen_by, once=False)
             for binding in _bindings(statement):
                 self._bind(binding, statement, chosen_by, once=once and not isinstance(statement, ast.For))
             blocks = tuple(_blocks(statement))
@@ -163,23 +163,25 @@ class _Reader:
 
     def _bind(self, binding: _Binding, statement: ast.stmt, chosen_by: Use | None, *, once: bool) -> None:
         body = self._body
-        uses = self._uses(binding.evaluated)
+        named, value, others = binding
+        names, bound_to = tuple(named), tuple(others) if value is None else (value, *others)
+        uses = self._uses(bound_to)
         in_method: ast.expr | None = None
-        if uses and binding.value is not None:
+        if uses and value is not None:
             rewriting = _InMethod(self._job, body, self._known)
-            rewritten: ast.expr = rewriting.visit(copy.deepcopy(binding.value))
+            rewritten: ast.expr = rewriting.visit(copy.deepcopy(value))
             in_method = rewritten if rewriting.complete else None
         made = Made(
-            names=binding.names,
+            names=names,
             statement=statement,
-            value=binding.value,
+            value=value,
             in_method=in_method,
-            evaluated=binding.evaluated,
+            evaluated=bound_to,
             uses=uses,
             chosen_by=chosen_by,
         )
         body.made.append(made)
-        for name in binding.names:
+        for name in names:
             if once:
                 body.bound[name] = []
                 body.origin.pop(name, None)
@@ -242,13 +244,8 @@ def _self(name: str) -> ast.expr:
     return ast.Attribute(ast.Name("self", ast.Load()), name, ast.Load())
 
 
-class _Binding:
-    """Names, and what they are bound to."""
-
-    def __init__(self, names: Iterable[str], value: ast.expr | None, *others: ast.expr) -> None:
-        self.names = tuple(names)
-        self.value = value
-        self.evaluated = others if value is None else (value, *others)  #: what it was before may be in it
+#: Names, what they are bound to where that is a single expression, and what else is evaluated for them.
+_Binding: TypeAlias = tuple[Iterable[str], ast.expr | None, Iterable[ast.expr]]
 
 
 def _bindings(statement: ast.stmt) -> Iterator[_Binding]:
@@ -261,37 +258,37 @@ def _bindings(statement: ast.stmt) -> Iterator[_Binding]:
             yield from _assigned(target, value)
         case ast.AugAssign(target=target, value=value):
             before = [ast.Name(name, ast.Load()) for name in _names(target)]
-            yield _Binding(_names(target), None, value, *before)
+            yield _names(target), None, (value, *before)
         case ast.For(target=target, iter=value):
-            yield _Binding(_names(target), None, value)
+            yield _names(target), None, (value,)
         case ast.With(items=items):
             for item in items:
                 if item.optional_vars is not None:
-                    yield _Binding(_names(item.optional_vars), None, item.context_expr)
+                    yield _names(item.optional_vars), None, (item.context_expr,)
         case ast.Match(subject=subject, cases=cases):
             captured = [node for case in cases for node in ast.walk(case.pattern)]
-            yield _Binding([n for node in captured if (n := getattr(node, "name", None))], None, subject)
+            yield [n for node in captured if (n := getattr(node, "name", None))], None, (subject,)
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            yield _Binding([statement.name], None, *_own(statement))
+            yield [statement.name], None, _own(statement)
         case ast.Delete(targets=targets):
-            yield _Binding([name for target in targets for name in _names(target)], None)
+            yield [name for target in targets for name in _names(target)], None, ()
         case ast.Import(names=names) | ast.ImportFrom(names=names):
-            yield _Binding([(n.asname or n.name).partition(".")[0] for n in names], None)
+            yield [(n.asname or n.name).partition(".")[0] for n in names], None, ()
 
 
 def _assigned(target: ast.expr, value: ast.expr) -> Iterator[_Binding]:
     """`a, b = 1, n` item by item; where the items can't be told apart each name has all."""
     if isinstance(target, ast.Name):
-        yield _Binding([target.id], value)
+        yield [target.id], value, ()
         return
     if not isinstance(target, ast.Tuple | ast.List):
         before = [ast.Name(name, ast.Load()) for name in _names(target)]
-        yield _Binding(_names(target), None, value, *before)  # after `kept["n"] = n`
+        yield _names(target), None, (value, *before)  # after `kept["n"] = n`
         return
     items = value.elts if isinstance(value, ast.Tuple | ast.List) else []
     starred = any(isinstance(item, ast.Starred) for item in (*target.elts, *items))
     if starred or len(items) != len(target.elts):
-        yield _Binding(_names(target), None, value)
+        yield _names(target), None, (value,)
         return
     for inner, item in zip(target.elts, items, strict=True):
         yield from _assigned(inner, item)

@@ -111,10 +111,8 @@ def _files(draft: Draft, given: DraftInput, why: str) -> Finding:
             f"{why}and it isn't here either: {here}; [paths] in mrq.toml says where the cluster has folders "
             "of this machine"
         ) from exc
-    vouched = finished.vouch(
-        [(given.spelled, os.path.join(draft.cwd, given.spelled))], found.files, found.results
-    )
-    return replace(found, files=vouched.files)
+    args = [(given.spelled, os.path.join(draft.cwd, given.spelled))]
+    return replace(found, files=tuple(finished.vouch(args, found.files, found.results)[0]))
 
 
 def _read(spelled: str, path: str, room: int, bytes_max: int, why: str) -> bytes:

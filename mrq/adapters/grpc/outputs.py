@@ -37,9 +37,11 @@ class Outputs:
 
     def __init__(self, root: str) -> None:
         """`root` must exist. Raises OSError."""
-        self._root = root
+        self.root = root
         self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._seen = _Seen()
+        self._lock = threading.Lock()
+        #: Where regions lie that were asked for; the oldest is forgotten first.
+        self._seen: dict[tuple[str, int, str, int], Region] = {}  #: by job, partition, file's name, digest
 
     @contextlib.contextmanager
     def of(self, job: str) -> Iterator[JobOutputs]:
@@ -55,34 +57,25 @@ class Outputs:
                     at = None
                     break
                 stack.callback(os.close, at)
-            yield JobOutputs(self._root, job, at, self._seen)
+            yield JobOutputs(self, job, at)
+
+    def remember(self, job: str, partition: int, name: str, digest: int, region: Region) -> None:
+        """Where a region lies, for who asks for its bytes next."""
+        with self._lock:
+            self._seen[job, partition, name, digest] = region
+            if len(self._seen) > _SEEN_MAX:
+                del self._seen[next(iter(self._seen))]
+
+    def recall(self, job: str, partition: int, name: str, digest: int) -> Region | None:
+        """What was remembered, once."""
+        with self._lock:
+            return self._seen.pop((job, partition, name, digest), None)
 
     def close(self) -> None:
         """Open nothing more."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-_Key = tuple[str, int, str, int]  #: job, partition, name of the file, digest
-
-
-class _Seen:
-    """Where regions lie that were asked for; the oldest is forgotten first. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._regions: dict[_Key, Region] = {}
-
-    def add(self, key: _Key, region: Region) -> None:
-        with self._lock:
-            self._regions[key] = region
-            if len(self._regions) > _SEEN_MAX:
-                del self._regions[next(iter(self._regions))]
-
-    def take(self, key: _Key) -> Region | None:
-        with self._lock:
-            return self._regions.pop(key, None)
 
 
 class Asked(NamedTuple):
@@ -96,18 +89,18 @@ class JobOutputs:
     """The map outputs of one job. Each method raises UsageError for ids that aren't, CorruptFileError where
     there is no such file of exactly this attempt and digest, whole, or it has no such partition."""
 
-    def __init__(self, root: str, job: str, fd: int | None, seen: _Seen) -> None:
+    def __init__(self, outputs: Outputs, job: str, fd: int | None) -> None:
         """`fd` is of their folder; None where there is none."""
-        self._folder = f"{paths.job_folder(root, job)}/maps"
+        self._folder = f"{paths.job_folder(outputs.root, job)}/maps"
         self._job = job
         self._fd = fd
-        self._seen = seen
+        self._outputs = outputs
 
     def region(self, output: Asked, partition: int) -> Region:
         """A partition's share of an output."""
         name = _name(output.attempt)
         region = self._find(self._open(name), name, output, partition)
-        self._seen.add((self._job, partition, name, output.digest), region)
+        self._outputs.remember(self._job, partition, name, output.digest, region)
         return region
 
     def open(self, output: Asked, partition: int) -> tuple[int, Region]:
@@ -115,7 +108,7 @@ class JobOutputs:
         name = _name(output.attempt)
         fd = self._open(name)
         try:
-            region = self._seen.take((self._job, partition, name, output.digest))
+            region = self._outputs.recall(self._job, partition, name, output.digest)
             return fd, region or self._find(os.dup(fd), name, output, partition)
         except BaseException:
             os.close(fd)

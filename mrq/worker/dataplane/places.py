@@ -6,6 +6,7 @@ dialled; where the same path holds the same id here, it is the same folder.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
@@ -56,9 +57,11 @@ class Places:
         if root is not None:
             for output in outputs:
                 path = paths.map_output_path(root, output.attempt)
-                length = _length(path, output, partition)
-                if length is not None:
-                    found.append((output, path, length))
+                # If the file is there, whole, and the output that was accepted.
+                with contextlib.suppress(OSError, CorruptFileError), MapFile(path) as file:
+                    length = file.entry(partition).length
+                    if file.digest == output.digest:
+                        found.append((output, path, length))
         return found
 
     def _shared_root(self, worker: str, boot: str) -> str | None:
@@ -70,15 +73,6 @@ class Places:
         with self._lock:
             self._roots[worker, boot] = shared
         return shared
-
-
-def _length(path: str, output: MapLocation, partition: int) -> int | None:
-    """Of a region, if the file is there, whole, and the output that was accepted."""
-    try:
-        with MapFile(path) as file:
-            return file.entry(partition).length if file.digest == output.digest else None
-    except (OSError, CorruptFileError):
-        return None
 
 
 def _read(path: str) -> str:
