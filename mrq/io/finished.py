@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from mrq.commit.manifest import SUCCESS, Manifest, parse_manifest
 from mrq.core.model import StagedFile
-from mrq.core.pathmap import MAGIC
+from mrq.core.pathmap import split_pattern
 from mrq.core.paths import is_url
 from mrq.core.splits import InputFile
 from mrq.errors import CorruptFileError, InputError
@@ -199,35 +199,30 @@ def _meaning(spelled: str, opened: str) -> _Meaning | None:
     if spelled == "-" or not opened:
         return None
     if is_url(opened):
-        return _meaning_of_url(spelled, opened)
+        return _meaning_of_url(opened)
+    root, pattern = split_pattern(spelled)
     if os.path.isdir(opened):
-        folder = os.path.normpath(opened)
-        return _Meaning(spelled=spelled.rstrip("/") + "/", root=folder.rstrip("/") + "/", pattern=())
-    if MAGIC.isdisjoint(spelled) or os.path.lexists(opened):
+        root, pattern = spelled.rstrip("/") + "/", ""
+    elif not pattern or os.path.lexists(opened):
         return None
-    root = _before_magic(spelled)
-    folder = os.path.normpath(opened[: len(opened) - len(spelled) + root] or ".")
-    return _Meaning(
-        spelled=spelled[:root], root=folder.rstrip("/") + "/", pattern=tuple(spelled[root:].split("/"))
-    )
+    folder = os.path.normpath(opened[: len(opened) - len(pattern)] or ".")
+    return _Meaning(spelled=root, root=folder.rstrip("/") + "/", pattern=_parts(pattern))
 
 
-def _meaning_of_url(spelled: str, url: str) -> _Meaning | None:
+def _meaning_of_url(url: str) -> _Meaning | None:
     try:
         fs, path = filesystem(url)
-        root = path if MAGIC.isdisjoint(path) else path[: _before_magic(path)]
+        root, pattern = split_pattern(path)
         shown: str = fs.unstrip_protocol(root).rstrip("/") + "/"
-        if not MAGIC.isdisjoint(path):
-            return _Meaning(spelled=shown, root=shown, pattern=tuple(path[len(root) :].split("/")))
-        return _Meaning(spelled=shown, root=shown, pattern=()) if fs.isdir(path) else None
+        if not pattern and not fs.isdir(path):
+            return None
+        return _Meaning(spelled=shown, root=shown, pattern=_parts(pattern))
     except Exception:  # noqa: BLE001 as `_remote`
         return None
 
 
-def _before_magic(text: str) -> int:
-    """Where the first name with a wildcard begins."""
-    first = min(text.find(each) for each in MAGIC if each in text)
-    return text.rfind("/", 0, first) + 1
+def _parts(pattern: str) -> tuple[str, ...]:
+    return tuple(pattern.split("/")) if pattern else ()
 
 
 def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:

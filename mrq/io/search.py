@@ -98,7 +98,13 @@ class Search:
 
         Raises InputError for what can't be read, and for links that lead nowhere.
         """
-        self._begin()
+        folder, pattern = self._start
+        root = self.opened[: len(self.opened) - len(pattern)]
+        if not self._parts or os.path.lexists(self.opened):  # a name that is there is no pattern
+            self._whole_tree = False
+            self._take(Candidate(False, 0, _FILE, self._arg, "", self.opened, _ALL))
+        elif os.path.isdir(root):
+            heappush(self._heap, Candidate(False, 0, _FOLDER, folder, "", root, 0))
         real: set[object] = set()
         while self._heap:
             each = heappop(self._heap)
@@ -118,15 +124,6 @@ class Search:
                 if key not in real:
                     real.add(key)
                     yield found
-
-    def _begin(self) -> None:
-        folder, pattern = self._start
-        root = self.opened[: len(self.opened) - len(pattern)]
-        if not self._parts or os.path.lexists(self.opened):  # a name that is there is no pattern
-            self._whole_tree = False
-            self._take(Candidate(False, 0, _FILE, self._arg, "", self.opened, _ALL))
-        elif os.path.isdir(root):
-            heappush(self._heap, Candidate(False, 0, _FOLDER, folder, "", root, 0))
 
     def _take(self, match: Candidate) -> None:
         """Something that the pattern matches to its end: a file, or a folder with all below it."""

@@ -30,6 +30,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+import grpc
+
 from mrq.adapters.grpc import options
 from mrq.adapters.grpc.auth import PROTOCOL, Peer, proof
 from mrq.adapters.grpc.line import LEARNS_MAX, Line, refused_for
@@ -37,11 +39,8 @@ from mrq.adapters.grpc.watchdog import Watchdog
 from mrq.core.model import MapLocation
 from mrq.errors import CorruptFileError, OperatorError, PeerUnreachableError
 from mrq.ports import Dialled
-from mrq.shuffle.mapfile import Region
-
-import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
-
 from mrq.proto import files_pb2 as pb
+from mrq.shuffle.mapfile import Region
 
 T = TypeVar("T")
 

@@ -22,12 +22,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mrq.adapters.grpc import options
+import grpc
+
 from mrq.adapters.grpc.auth import AUTH_KEY, CHALLENGE_KEY, PROTOCOL, PROTOCOL_KEY, Refusal, Verifier
 from mrq.adapters.grpc.vitals import Vitals
 from mrq.adapters.grpc.watchdog import Watchdog
-
-import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
 
 #: Threads that refuse.
 _DOOR_THREADS: Final = 4
@@ -225,6 +224,3 @@ class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
                 watched.waits()
                 yield answer
                 watched.rests()
-
-
-assert options.SERVER  # see the import

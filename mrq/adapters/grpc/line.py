@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+import grpc
+
 from mrq.adapters.grpc import options
 from mrq.adapters.grpc.auth import CHALLENGE_KEY, PROTOCOL, PROTOCOL_KEY, Metadata, Peer, sign
-
-import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
 
 T = TypeVar("T")
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from typing import Final
-
-# Before grpc is imported anywhere: its core doesn't support fork, and its handlers for it have deadlocked.
-# Everything here starts processes by exec.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 SERVICE: Final = "mrq.v1.Files"
 SIZES: Final = f"/{SERVICE}/Sizes"

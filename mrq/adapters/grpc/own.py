@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+import grpc
+
 from mrq.adapters.grpc import options
 from mrq.adapters.grpc.auth import Peer
 from mrq.adapters.grpc.line import Line, refused_for
 from mrq.adapters.grpc.vitals import Vitals
-
-import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
-
 from mrq.proto import files_pb2 as pb
 
 #: With calls in its hands, and none of them getting on for so long, a server is stuck.

@@ -10,6 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
+import grpc
+from grpc_reflection.v1alpha import reflection
+
 from mrq.adapters.grpc import options, vitals
 from mrq.adapters.grpc.auth import PROTOCOL, Verifier, proof
 from mrq.adapters.grpc.guard import Bounds, Guard
@@ -19,12 +22,8 @@ from mrq.core.paths import probe_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import CorruptFileError, OperatorError, UsageError
 from mrq.ports import Dialled
-from mrq.shuffle.block import read_exactly
-
-import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
-from grpc_reflection.v1alpha import reflection
-
 from mrq.proto import files_pb2 as pb
+from mrq.shuffle.block import read_exactly
 
 #: Calls that read from the disk at once, and how long another waits for its turn: that is a disk
 #: that hangs.

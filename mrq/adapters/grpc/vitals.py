@@ -15,11 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
 
-from mrq.adapters.grpc import options
-from mrq.adapters.grpc.watchdog import Watchdog
-
-import grpc  # isort: skip  # after options, which sets what grpc reads when it is imported
+import grpc
 from grpc_health.v1 import health_pb2
+
+from mrq.adapters.grpc.watchdog import Watchdog
 
 SERVICE: Final = "grpc.health.v1.Health"
 CHECK: Final = f"/{SERVICE}/Check"
@@ -126,6 +125,3 @@ class Health(grpc.GenericRpcHandler):  # type: ignore[misc]
             context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service here")
         status = health_pb2.HealthCheckResponse.ServingStatus
         return health_pb2.HealthCheckResponse(status=status.Value("SERVING" if serving else "NOT_SERVING"))
-
-
-assert options.SERVER  # see the import
