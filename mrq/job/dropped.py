@@ -73,28 +73,24 @@ def _decorated(hook: str, function: FunctionType) -> Iterator[FunctionType]:
                 yield inner
 
 
+def _returned(function: FunctionType) -> Iterator[tuple[ast.expr, str, str]]:
+    """(what, its text, where) of each `return` that certainly, or most likely, gives something; what `yield`
+    gives only the run shows."""
+    tree, file = source.tree_of(function), function.__code__.co_filename
+    for node in source.inside(tree) if tree is not None else ():
+        if not isinstance(node, ast.Return) or isinstance(node.value, ast.Yield | ast.YieldFrom):
+            continue
+        if node.value is not None and not (isinstance(node.value, ast.Constant) and node.value.value is None):
+            yield node.value, _short(source.segment(file, node.value)), source.place(file, node.lineno)
+
+
 def _check_returns(hook: str, function: FunctionType) -> None:
     """Refuse `return [pairs]` in a method that also yields."""
-    tree = source.tree_of(function)
-    if tree is None or not inspect.isgeneratorfunction(function):
-        return
-    for node in source.inside(tree):
-        if not isinstance(node, ast.Return) or not _gives(node.value):
-            continue
-        assert node.value is not None
-        file = function.__code__.co_filename
-        text = _short(source.segment(file, node.value))
+    for value, text, where in _returned(function) if inspect.isgeneratorfunction(function) else ():
         raise JobDefinitionError(
-            f"{source.place(file, node.lineno)}: `return {text}`: {hook} yields, so Python drops what it "
-            f"returns; write {_yielded(hook, node.value, text)} and a bare `return` after it"
+            f"{where}: `return {text}`: {hook} yields, so Python drops what it returns; "
+            f"write {_yielded(hook, value, text)} and a bare `return` after it"
         )
-
-
-def _gives(value: ast.expr | None) -> bool:
-    """Whether a return certainly, or most likely, gives something; what `yield` gives only the run shows."""
-    if value is None or isinstance(value, ast.Yield | ast.YieldFrom):
-        return False
-    return not (isinstance(value, ast.Constant) and value.value is None)
 
 
 def _yielded(hook: str, value: ast.expr, text: str) -> str:
@@ -114,24 +110,19 @@ def _yielded(hook: str, value: ast.expr, text: str) -> str:
 
 def _check_alone(hook: str, function: FunctionType) -> None:
     """Refuse a setup or teardown that yields, which would never run, or that returns something."""
-    tree, file = source.tree_of(function), function.__code__.co_filename
     if inspect.isgeneratorfunction(function):
+        tree, file = source.tree_of(function), function.__code__.co_filename
         made = [n for n in source.inside(tree) if isinstance(n, ast.Yield | ast.YieldFrom)] if tree else []
         where = f"{source.place(file, made[0].lineno)}: " if made else source.at(function)
         raise JobDefinitionError(
             f"{where}{hook} yields, so Python makes a generator of it, and nothing in it would run; "
             f"{_INSTEAD[hook]}"
         )
-    for node in source.inside(tree) if tree is not None else ():
-        if not isinstance(node, ast.Return) or not isinstance(node.value, _DISPLAYS):
-            continue
-        if not _gives(node.value):
-            continue
-        text = _short(source.segment(file, node.value))
-        raise JobDefinitionError(
-            f"{source.place(file, node.lineno)}: `return {text}`: nothing takes what {hook} returns; "
-            f"{_INSTEAD[hook]}"
-        )
+    for value, text, where in _returned(function):
+        if isinstance(value, _DISPLAYS):
+            raise JobDefinitionError(
+                f"{where}: `return {text}`: nothing takes what {hook} returns; {_INSTEAD[hook]}"
+            )
 
 
 #: What is plainly something; of a call or a name only the run shows whether it is None.

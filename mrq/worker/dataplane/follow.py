@@ -29,7 +29,11 @@ class Follower:
     """Tells `Located` from its thread while it isn't paused, as it is at first."""
 
     def __init__(
-        self, job: str, store: WorkerStore, tell: Callable[[Located], None], log: Callable[[str], None]
+        self,
+        job: str,
+        store: WorkerStore,
+        tell: Callable[[Follower, Located], None],
+        log: Callable[[str], None],
     ) -> None:
         self._log = log
         self._job = job
@@ -83,7 +87,7 @@ class Follower:
             if new.found or new.gone:
                 heard_at = now
             if (new.found or new.gone or new.peers) and not self._stopped.is_set():
-                self._tell(new)
+                self._tell(self, new)
                 self._stopped.wait(_PACE_S)
             self._wanted.wait()
 

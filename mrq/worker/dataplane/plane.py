@@ -1,9 +1,9 @@
 """The agent's side of the data plane: keeps its process alive, and gathers through it.
 
 One thread owns the process and its pipes. Calls of the agent's loop and what followers hear come to it
-through an inbox, so no call blocks. All that the process must know (locations, what is being gathered) is
-kept here: when it dies another is started on the same port and told everything again. What was gathered whole
-stays; the rest begins anew, and after three deaths an attempt is given up without a charge.
+through an inbox, so no call blocks. What is being gathered is kept here, and where it lies in the store: when
+the process dies another is started on the same port, and both are told again. What was gathered whole stays;
+the rest begins anew, and after three deaths an attempt is given up without a charge.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mrq.core import paths
-from mrq.core.model import ErrorReport, MapLocation, Outcome, Status
+from mrq.core.model import ErrorReport, Outcome, Status
 from mrq.core.refs import AttemptRef
 from mrq.errors import InternalError, MrqError
 from mrq.io import disk
@@ -59,13 +59,6 @@ def _lost(why: str, *, started: bool) -> Outcome:
     """Ours to answer for; charged when it `started`."""
     error = ErrorReport(type=InternalError.__name__, message=why)
     return Outcome(status=Status.LOST, error=error, started=started)
-
-
-@dataclass(slots=True)
-class _Job:
-    follower: Follower
-    known: dict[int, MapLocation] = field(default_factory=dict)
-    peers: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -109,7 +102,7 @@ class DataPlane:
         self._started_at = 0.0
         self._respawn_at: float | None = None
         self._respawn_s = _RESPAWN_S[0]
-        self._jobs: dict[str, _Job] = {}
+        self._followers: dict[str, Follower] = {}  #: by job
         self._attempts: dict[str, _Attempt] = {}  #: by token
         self._lost = 0  #: in a row
         self._looked_at = 0.0
@@ -223,14 +216,10 @@ class DataPlane:
             self._end()
 
     def _gather(self, token: str, attempt: _Attempt) -> None:
-        name = attempt.job
         self._attempts[token] = attempt
-        if name not in self._jobs:
-            follower = Follower(
-                name, self._store, lambda new: self._post(lambda: self._located(new)), self._log
-            )
-            self._jobs[name] = _Job(follower)
-        self._jobs[name].follower.resume()
+        if attempt.job not in self._followers:
+            self._followers[attempt.job] = Follower(attempt.job, self._store, self._located, self._log)
+        self._followers[attempt.job].resume()
         self._send(attempt.message)
 
     def _cancel(self, token: str) -> None:
@@ -242,28 +231,27 @@ class DataPlane:
             self._pause(attempt.job)
 
     def _forget(self, name: str) -> None:
-        job = self._jobs.pop(name, None)
-        if job is not None:
-            job.follower.stop()
+        follower = self._followers.pop(name, None)
+        if follower is not None:
+            follower.stop()
         for token in [token for token, attempt in self._attempts.items() if attempt.job == name]:
             self._cancel(token)
         self._send(messages.Forget(job=name))
 
-    def _located(self, new: Located) -> None:
-        job = self._jobs.get(new.job)
-        if job is None:
-            return
-        for attempt in new.gone:
-            job.known.pop(attempt.task.index, None)
-        job.known.update((location.map_index, location) for location in new.found)
-        job.peers.update(((worker, boot), address) for worker, boot, address in new.peers)
-        for message in new.in_frames():
-            self._send(message)
+    def _located(self, follower: Follower, new: Located) -> None:
+        """On the follower's thread."""
+
+        def send() -> None:
+            if self._followers.get(new.job) is follower:
+                for message in new.in_frames():
+                    self._send(message)
+
+        self._post(send)
 
     def _pause(self, name: str) -> None:
         """Follow no more while nobody of the job gathers."""
-        if not any(a.job == name and not a.over for a in self._attempts.values()) and name in self._jobs:
-            self._jobs[name].follower.pause()
+        if not any(a.job == name and not a.over for a in self._attempts.values()) and name in self._followers:
+            self._followers[name].pause()
 
     def _look(self) -> None:
         """Once a second: does the process say that it serves? Looks are counted, not seconds: where
@@ -295,8 +283,8 @@ class DataPlane:
             case messages.Alive(trouble=trouble):
                 self._say_trouble(trouble)
             case messages.Mistaken(worker=worker, boot=boot):
-                for job in self._jobs.values():
-                    job.follower.ask_again((worker, boot))
+                for follower in self._followers.values():
+                    follower.ask_again((worker, boot))
             case messages.NotServing():
                 raise refusal(message)
             case gather.Gathering() | gather.Gathered() | gather.GatherFailed():
@@ -392,13 +380,14 @@ class DataPlane:
             self._respawn_at = time.monotonic() + _RESPAWN_S[1]
             return
         self._adopt(child)
-        for name, job in self._jobs.items():
-            peers = tuple((*peer, address) for peer, address in job.peers.items())
-            for message in Located(job=name, found=tuple(job.known.values()), peers=peers).in_frames():
-                self._send(message)
-        for attempt in self._attempts.values():
+        self._stop_following()  # and begin anew, so that it is told everything
+        for token, attempt in self._attempts.items():
             if not attempt.over:
-                self._send(attempt.message)
+                self._gather(token, attempt)
+
+    def _stop_following(self) -> None:
+        while self._followers:
+            self._followers.popitem()[1].stop()
 
     def _let_go(self) -> None:
         if self._child is not None:
@@ -409,8 +398,7 @@ class DataPlane:
             self._child = self._writer = None
 
     def _end(self) -> None:
-        for job in self._jobs.values():
-            job.follower.stop()
+        self._stop_following()
         self._let_go()
         for token, attempt in self._attempts.items():
             self._remove(attempt.job, token)

@@ -65,7 +65,7 @@ class Rig:
         self.follower = Follower(JOB, self.store, self.tell, self.said.append)  # type: ignore[arg-type]
         self.follower.resume()
 
-    def tell(self, new: Located) -> None:
+    def tell(self, follower: Follower, new: Located) -> None:
         with self._more:
             for attempt in new.gone:
                 assert self.known.pop(attempt.task.index).attempt == attempt
