@@ -28,46 +28,33 @@ PLAIN_KEYS: Final = ATOMS - {float}
 #: So many containers may lie in each other: every way out, and the way back in, can take them.
 DEPTH_MAX: Final = 200
 
+#: What to use of a value of a type, by the type's name.
 _USE: Final = {
-    "enum.Enum": "its .value",
-    "datetime.datetime": ".isoformat()",
-    "datetime.date": ".isoformat()",
-    "datetime.time": ".isoformat()",
-    "datetime.timedelta": ".total_seconds()",
-    "decimal.Decimal": "str(x)",
-    "fractions.Fraction": "str(x) or (x.numerator, x.denominator)",
-    "uuid.UUID": "str(x)",
-    "pathlib.PurePath": "str(x)",
-    "re.Pattern": "x.pattern",
-    "builtins.set": "sorted(x), a list",
-    "builtins.frozenset": "sorted(x), a list",
-    "builtins.complex": "(x.real, x.imag)",
-    "builtins.range": "list(x)",
-    "builtins.generator": "list(x)",
-    "builtins.map": "list(x)",
-    "builtins.filter": "list(x)",
-    "builtins.zip": "list(x)",
-    "builtins.dict_keys": "list(x)",
-    "builtins.dict_values": "list(x)",
-    "builtins.dict_items": "list(x)",
-    "collections.deque": "list(x)",
-    "builtins.mappingproxy": "dict(x)",
-    "array.array": ".tolist()",
-    "numpy.ndarray": ".tolist()",
-    "numpy.void": "x.item()",
-    "numpy.datetime64": "str(x)",
-    "numpy.timedelta64": "x / numpy.timedelta64(1, 's'), the seconds as a float",
-    "numpy.longdouble": "float(x)",
-    "numpy.float128": "float(x)",
-    "numpy.complexfloating": "(x.real, x.imag)",
-    "pandas.core.frame.DataFrame": '.to_dict("records")',
-    "pandas.core.series.Series": ".tolist()",
-    "types.SimpleNamespace": "vars(x)",
-    "builtins.function": "its result: was it meant to be called?",
-    "builtins.method": "its result: was it meant to be called?",
-    "builtins.type": "its name",
-    "mrq.worker.tasks.values.Values": "list(x)",
-    "mrq.job.builtins.BuiltIn": "its results: yield from x(key, values)",
+    name: use
+    for use, names in {
+        "list(x)": "builtins.range builtins.generator builtins.map builtins.filter builtins.zip "
+        "builtins.dict_keys builtins.dict_values builtins.dict_items collections.deque "
+        "mrq.worker.tasks.values.Values",
+        "sorted(x), a list": "builtins.set builtins.frozenset",
+        "str(x)": "decimal.Decimal uuid.UUID pathlib.PurePath numpy.datetime64",
+        "str(x) or (x.numerator, x.denominator)": "fractions.Fraction",
+        "(x.real, x.imag)": "builtins.complex numpy.complexfloating",
+        "float(x)": "numpy.longdouble numpy.float128",
+        ".isoformat()": "datetime.datetime datetime.date datetime.time",
+        ".total_seconds()": "datetime.timedelta",
+        "x / numpy.timedelta64(1, 's'), the seconds as a float": "numpy.timedelta64",
+        ".tolist()": "array.array numpy.ndarray pandas.core.series.Series",
+        '.to_dict("records")': "pandas.core.frame.DataFrame",
+        "x.item()": "numpy.void",
+        "dict(x)": "builtins.mappingproxy",
+        "vars(x)": "types.SimpleNamespace",
+        "x.pattern": "re.Pattern",
+        "its .value": "enum.Enum",
+        "its name": "builtins.type",
+        "its result: was it meant to be called?": "builtins.function builtins.method",
+        "its results: yield from x(key, values)": "mrq.job.builtins.BuiltIn",
+    }.items()
+    for name in names.split()
 }
 _KEY_USE: Final = {
     "builtins.list": "tuple(x)",
