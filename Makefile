@@ -46,7 +46,7 @@ down: ## stop the cluster; its volumes stay (docker compose down -v removes them
 	docker compose down
 
 proto: $(READY) ## regenerate mrq/proto from proto/
-	$(PY) -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+	$(PY) -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. $(PROTOS)
 
 check-generated: proto docs ## is what is generated committed?
 	@git diff --exit-code --stat -- mrq/proto docs || \
