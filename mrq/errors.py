@@ -65,6 +65,10 @@ class PeerUnreachableError(OperatorError):
     """A worker's data plane doesn't answer, or not as one of ours: no fault of the reader."""
 
 
+class NoAnswerError(OperatorError):
+    """No master answers, or the store is away: nothing is known of what was asked about, which may go on."""
+
+
 class StillRunningError(MrqError, TimeoutError):
     """The job wasn't over within the time that its caller would wait; it goes on."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mrq.errors import CorruptFileError, InternalError, Interrupted, UsageError
+from mrq.errors import CorruptFileError, InternalError, Interrupted, NoAnswerError, UsageError
 
 if TYPE_CHECKING:
     from mrq.core.model import ErrorReport
@@ -28,7 +28,7 @@ def next_step(exc: BaseException, report: ErrorReport | None, job: str | None) -
     """A sentence on what to do now; None where the error says all. `job` is what could be gone on with."""
     if isinstance(exc, InternalError):
         return "This is a bug in mrq. Please report it with the lines above."
-    if job is None or isinstance(exc, UsageError | Interrupted):
+    if job is None or isinstance(exc, UsageError | Interrupted | NoAnswerError):
         return None
     if report is None and isinstance(exc, CorruptFileError):  # of what was kept of the job
         return None

@@ -74,6 +74,7 @@ class MasterService:
         self._stopping = False
         self._killed = False
         self._looped = False  #: since the election was told last
+        self._bare = False  #: the store has no id, which was said
         self._crash: BaseException | None = None
         self.leading = threading.Event()  #: set while clients are served
 
@@ -164,6 +165,7 @@ class MasterService:
             match command:
                 case el.ViewLease():
                     store_id = self._backend.store_id()
+                    self._note_bare(not store_id and self._term is None)
                     return el.LeaseViewed(call=call, view=lease.view(), store_id=store_id)
                 case el.TakeLease(epoch_above=above, seconds=seconds):
                     return el.LeaseTaken(call=call, view=lease.take(owner, above, seconds))
@@ -171,6 +173,15 @@ class MasterService:
                     return el.LeaseRenewed(call=call, kept=lease.renew(owner, epoch, seconds))
         except OperatorError:
             return el.LeaseCallFailed(call=call)
+
+    def _note_bare(self, bare: bool) -> None:
+        """Say once that nobody but a leader of before can lead over this store."""
+        if bare and not self._bare:
+            self._say(
+                "the store isn't initialised (any more), so this master waits: a master that led over it "
+                "before brings its data back. If there is none left: `python -m mrq.master --init`"
+            )
+        self._bare = bare
 
     def _tell(self, event: el.ElectionEvent) -> None:
         self._inbox.append(event)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from mrq.core import wire
 from mrq.core.answers import raise_error, unpacked
 from mrq.core.model import NO_LIMITS, Limits
-from mrq.errors import OperatorError
+from mrq.errors import NoAnswerError, OperatorError
 from mrq.ports import ClientLink, ClientRequest
 
 #: How long one blocking read waits; a lost connection is noticed at least this often.
@@ -41,9 +41,9 @@ class Asker:
         until = time.monotonic() + self._timeout_s
         answer = self._patiently(until, lambda: self._once(request, until))
         if answer is None:
-            raise OperatorError(
+            raise NoAnswerError(
                 f"no master has answered within {self._timeout_s:g} s: is one running? "
-                "(python -m mrq.master; --timeout waits longer)"
+                "(python -m mrq.master; its log says what it waits for; --timeout waits longer)"
             )
         raise_error(answer)
         return unpacked(op, answer)
@@ -76,8 +76,10 @@ class Asker:
             try:
                 return once()
             except OperatorError as exc:
-                if self.closed.is_set() or time.monotonic() + _AGAIN_S > until:
+                if self.closed.is_set():
                     raise
+                if time.monotonic() + _AGAIN_S > until:
+                    raise NoAnswerError(str(exc)) from exc
                 if not told:
                     told = True
                     self._say(f"{exc}; trying again")

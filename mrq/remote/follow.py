@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mrq.core import wire
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
-from mrq.errors import InternalError, Interrupted, MrqError, OperatorError
+from mrq.errors import InternalError, Interrupted, MrqError, NoAnswerError, OperatorError
 from mrq.remote.ask import Asker
 from mrq.remote.here import Here
 from mrq.result import Result
@@ -84,7 +84,7 @@ class Follower:
                 if self._asker.closed.is_set():
                     break
                 if time.monotonic() - connected > self._patience_s:
-                    raise OperatorError(f"{exc}; the job may go on: mrq wait {self._handle.job}") from exc
+                    raise NoAnswerError(f"{exc}; the job may go on: mrq wait {self._handle.job}") from exc
                 self._asker.closed.wait(_AGAIN_S)
                 continue
             if entries:

@@ -101,6 +101,26 @@ def test_a_lost_store_and_then_another_leader_and_every_job_commits(
     assert not list(tmp_path.glob(".*.mrq")), "no claim is left"
 
 
+def test_a_standby_says_why_it_does_not_lead_over_an_empty_store(made: Cluster, tmp_path: Path) -> None:
+    """Its leader was killed as the store lost its data: no master leads again unless somebody says so."""
+    leader = made.master()
+    made.master(wait=False)
+    service, thread = made.masters[0]
+    assert service is leader
+    service.kill()
+    thread.join(10)
+    servers = made.servers
+    servers.blobs.wipe()
+    servers.lease.wipe()
+    servers.store.wipe()
+    until(lambda: any("the store isn't initialised (any more), so this master waits" in x for x in made.said))
+    servers.store.wipe(initialised=True)
+    until(made.masters[1][0].leading.is_set)
+    assert sum("isn't initialised" in said for said in made.said) == 1
+    made.worker("w0")
+    assert dict(made.client().run(Words, inputs(tmp_path, "a"), tmp_path / "out")) == {"a": "1"}
+
+
 def test_two_losses_and_two_leaders(made: Cluster, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     gate.mkdir()

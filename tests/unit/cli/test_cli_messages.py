@@ -17,6 +17,8 @@ from mrq.errors import (
     InputError,
     InternalError,
     Interrupted,
+    NoAnswerError,
+    OperatorError,
     OutputError,
     UsageError,
 )
@@ -265,6 +267,11 @@ def test_a_job_that_isnt_deterministic_isnt_gone_on_with():
     failed = JobFailed("the job is nondeterministic: m-00001 and other maps came out differently", job="j-1")
     assert "Mend the job's code" in printed(failed, job="j-1")
     assert "mrq retry" not in printed(failed, job="j-1")
+
+
+def test_a_job_that_nobody_tells_of_isnt_gone_on_with():
+    assert "mrq retry" not in printed(NoAnswerError("no master has answered within 30 s"), job="j-1")
+    assert "mrq retry j-1" in printed(OperatorError("the disk is gone"), job="j-1")
 
 
 def test_what_is_damaged_of_a_kept_job_isnt_gone_on_with():
