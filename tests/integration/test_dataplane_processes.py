@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -449,6 +452,29 @@ def test_calls_that_are_half_open_hold_up_no_reduce(cluster: Cluster) -> None:
     for call in calls:
         call.cancel()
     channel.close()
+
+
+def test_connections_that_nobody_uses_hold_up_no_reduce(cluster: Cluster) -> None:
+    """More of them, from somebody without the key, than a shell lets a process have open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = max(map(int, os.listdir("/proc/self/fd"))) + 64
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        cluster.start("w1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 3 * few)), hard))
+    cluster.start("w2")
+    cluster.hide("w1")
+    host, _, port = cluster.planes["w1"]._hello.bind.rpartition(":")
+    settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+    with contextlib.ExitStack() as opened:
+        for _ in range(few + 50):
+            opened.enter_context(socket.create_connection((host, int(port)))).sendall(settings)
+        locations = [cluster.output(i, "w1") for i in range(3)]
+        cluster.tell(*locations)
+        cluster.gather("w2", "t1", 3)
+        cluster.same("w2", "t1", locations)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_workers_that_are_started_again_on_each_others_ports_lose_no_fetch(cluster: Cluster) -> None:

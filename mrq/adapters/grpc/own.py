@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ class Own:
         stuck = self._vitals.stuck_s()
         if stuck >= STUCK_S:
             return f"its calls haven't got on for {stuck:.0f} s: does its disk answer?"
-        return found
+        return found or _full()
 
     def close(self) -> None:
         """Ask no more."""
@@ -69,3 +70,12 @@ class Own:
         if silent < SILENT_S:
             return ""
         return f"it hasn't answered its own calls for {silent:.0f} s: {refused_for(exc)}"
+
+
+def _full() -> str:
+    """What is wrong where no connection more can be taken: those of before, as our own, go on."""
+    try:
+        os.close(os.dup(2))
+    except OSError as exc:
+        return f"it can take no connection more ({exc.strerror}): who holds so many open?"
+    return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -19,6 +20,8 @@ from mrq.worker.quota import DATA_PLANE, Page
 
 #: A thread that has bytes to pass on must not wait 5 ms for one that computes.
 _SWITCH_S: Final = 0.0005
+#: Connections and files at once, where the process may have so many: 1,024, a usual limit, anybody can hold.
+_FILES_MAX: Final = 1 << 16
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -39,6 +42,8 @@ def _serve(read: int, write: int, life: int, by_prctl: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's to decide about
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _FILES_MAX)), hard))
     pipe = Pipe(read, write)
     hello = pipe.read()
     if not isinstance(hello, messages.Hello):

@@ -4,6 +4,7 @@ signature."""
 from __future__ import annotations
 
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -364,6 +365,18 @@ def test_a_server_that_doesnt_answer_itself_says_so(
     monkeypatch.setattr(own, "SILENT_S", 0.0)
     server._server.stop(0).wait()
     assert "hasn't answered its own calls" in server.check()
+
+
+def test_a_server_that_can_take_no_connection_says_so(server: FileServer) -> None:
+    """Its own line is there already; who comes now is kept waiting."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert server.check() == ""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        assert "it can take no connection more (Too many open files)" in server.check()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert server.check() == ""
 
 
 # Who is there?
