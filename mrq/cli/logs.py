@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,11 +37,18 @@ def logs(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
             return errors.DONE
         if not chosen:
             console.line(f"nothing was printed by {task[0] if task else 'any attempt'} of {job}")
-        silent = 0
-        for log in chosen:
-            silent += not _print(_read(engine, log), console, named=bool(task))
-        if silent:
-            console.line(f"{silent:,} that went well printed nothing")
+        silent = Counter[str]()  # by why there is nothing
+        for log in (_read(engine, log) for log in chosen):
+            if log.text or log.status != "done" or task:
+                _print(log, console)
+            else:
+                silent["" if log.whole else log.missing] += 1
+        for why, count in silent.items():
+            console.line(
+                f"no log of {count:,} that went well: {why}"
+                if why
+                else f"{count:,} that went well printed nothing"
+            )
     return errors.DONE
 
 
@@ -75,11 +83,8 @@ def _read(engine: Engine, log: LogInfo) -> LogInfo:
     return replace(log, text=log.tail, whole=not log.missing)
 
 
-def _print(log: LogInfo, console: Console, *, named: bool) -> bool:
-    """One attempt's log, a headline before it; False where there is nothing to say: it went well, printed
-    nothing, and wasn't asked for by name."""
-    if not log.text and log.whole and log.status == "done" and not named:
-        return False
+def _print(log: LogInfo, console: Console) -> None:
+    """One attempt's log, a headline before it."""
     attempt = f"attempt {log.generation}.{log.number}"
     console.line(console.style(f"{log.task} {attempt} on {log.worker}: {log.status}", "bold"))
     if not log.whole:
@@ -89,4 +94,3 @@ def _print(log: LogInfo, console: Console, *, named: bool) -> bool:
         console.line("it printed nothing")
     lines = "".join(f"{shown(line)}\n" for line in log.text.splitlines())
     write_out(lines.encode("utf-8", "backslashreplace"))
-    return True

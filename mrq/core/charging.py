@@ -106,7 +106,10 @@ def _worker_lost(
     count(state, trouble, attempt.worker, attempt.boot, alone=alone)
     job.worker_losses += 1
     lost = lost_with(trouble)
-    at = f", last heard of at {attempt.at}" if attempt.at else ""
+    place = (
+        attempt.at if attempt.at.startswith("after ") else f"at {attempt.at}"
+    )  # of a reduce: after so many
+    at = f", last heard of {place}" if attempt.at else ""
     if alone and trouble.lost_alone >= state.config.alone_losses_max:
         what = (
             f"took its worker down {_times(trouble.lost_alone)} while nothing else ran there{at}; "

@@ -103,6 +103,17 @@ def test_three_losses_alone_are_poison_named_with_record_and_workers(workers: tu
     )
 
 
+def test_how_far_a_reduce_was_is_said_in_words() -> None:
+    s = with_workers("w1")
+    s.submit(maps=1, max_worker_losses=1)
+    claim = s.claim("m0", "w1")
+    line = s.workers["w1"].running[claim.attempt.token]
+    s.workers["w1"].running[claim.attempt.token] = replace(line, at="after 3 records")
+    s.beat("w1")
+    lose(s, "w1")
+    assert s.error() == "m-00000 was lost with 1 boot of a worker (w1), last heard of after 3 records"
+
+
 def test_a_loss_beside_others_says_nothing_of_one_task() -> None:
     s = with_workers()
     s.submit(maps=1, reducers=0)

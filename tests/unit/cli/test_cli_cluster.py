@@ -610,6 +610,22 @@ def test_logs_of_a_good_job_that_printed_nothing_are_one_line(engine, capfd):
     out, err = mrq(capfd, "logs", "j-1", "--cluster", "prod")
     assert out == "said\n"
     assert err.splitlines() == ["m-00007 attempt 1.1 on w1: done", "119 that went well printed nothing"]
+    gone = "its worker kept it as long as the job ran"
+    engine.answers["logs"]["logs"] = [
+        *(log(f"m-{n:05d}", 1, "done", missing=gone) for n in range(120)),
+        log("r-00000", 1, "done", tail="said\n", missing="worker w1 is gone"),
+        log("r-00001", 1, "done"),
+    ]
+    out, err = mrq(capfd, "logs", "j-1", "--cluster", "prod")
+    assert out == "said\n"
+    assert err.splitlines() == [
+        "r-00000 attempt 1.1 on w1: done",
+        "the end only: worker w1 is gone",
+        f"no log of 120 that went well: {gone}",
+        "1 that went well printed nothing",
+    ]
+    err = mrq(capfd, "logs", "j-1", "r-00000", "--cluster", "prod")[1]
+    assert "r-00000 attempt 1.1 on w1: done" in err
     engine.answers["logs"] = {"logs": [log("m-00003", 1, "done")]}
     assert "it printed nothing" in mrq(capfd, "logs", "j-1", "m-00003", "--cluster", "prod")[1]
 
