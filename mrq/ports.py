@@ -108,12 +108,14 @@ class Broker(Protocol):
         """The process's loop is alive. Raises InternalError when a thread of the broker's died of a bug."""
         ...
 
-    def publish(self, messages: Sequence[TaskMessage]) -> None:
-        """Publish, confirmed in the background. Raises OperatorError once closed."""
+    def publish(self, messages: Sequence[TaskMessage], *, together: bool = False) -> None:
+        """Publish, confirmed in the background: each by itself, or `together` as one message that names
+        several tasks of one job and kind. That comes whole, as a delivery for each task, and is unsettled
+        until all of them are settled. Raises OperatorError once closed."""
         ...
 
     def set_credit(self, kind: Kind, credit: int) -> None:
-        """At most this many unsettled deliveries of the kind; 0, as at first, stops taking.
+        """At most this many unsettled messages of the kind; 0, as at first, stops taking.
 
         Less than are unsettled takes nothing back. Less than 0 raises InternalError.
         """
@@ -125,8 +127,9 @@ class Broker(Protocol):
         ...
 
     def give_back(self, delivery: int) -> None:
-        """Settle by returning it to the queue, for another consumer. Raises as `ack`. A message that
-        came back more than 20 times dies."""
+        """Settle by returning it to the queue, for another consumer; one of several tasks of a message as a
+        message of its own. Raises as `ack`. A message that came back more than 20 times dies, which is told
+        of each of its tasks."""
         ...
 
     def close(self) -> None:

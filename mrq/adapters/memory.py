@@ -47,10 +47,17 @@ class SystemClock:
     time = staticmethod(time.time)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Queued:
-    message: TaskMessage
+    """One message."""
+
+    tasks: tuple[TaskMessage, ...]
     returns: int = 0
+    left: int = 0  #: tasks of its delivery that aren't settled
+
+    @property
+    def kind(self) -> Kind:
+        return self.tasks[0].task.kind
 
 
 class MemoryQueues:
@@ -60,7 +67,7 @@ class MemoryQueues:
         self.lock = threading.RLock()
         self.ready: dict[Kind, deque[_Queued]] = {kind: deque() for kind in Kind}
         self.consumers: list[MemoryBroker] = []
-        self.deliveries = 0
+        self.deliveries = 0  #: numbers that were given out
 
     def pump(self) -> None:
         """Hand out what is ready, consumers taking turns. With the lock held."""
@@ -71,8 +78,7 @@ class MemoryQueues:
                     break
                 self.consumers.remove(taker)
                 self.consumers.append(taker)
-                self.deliveries += 1
-                taker.deliver(self.deliveries, ready.popleft())
+                taker.deliver(ready.popleft())
 
 
 class MemoryBroker:
@@ -83,7 +89,7 @@ class MemoryBroker:
         self._worker: Sink | None = None
         self._leader: Sink | None = None
         self._credit = dict.fromkeys(Kind, 0)
-        self._unsettled: dict[int, _Queued] = {}
+        self._unsettled: dict[int, tuple[_Queued, TaskMessage]] = {}
         self._count = dict.fromkeys(Kind, 0)
         self._closed = False
         with self._queues.lock:
@@ -98,16 +104,16 @@ class MemoryBroker:
     def tick(self) -> None:
         """Nothing here watches the loop."""
 
-    def publish(self, messages: Sequence[TaskMessage]) -> None:
+    def publish(self, messages: Sequence[TaskMessage], *, together: bool = False) -> None:
         """Append to the queues."""
         with self._queues.lock:
             self._check_open()
-            for message in messages:
-                self._queues.ready[message.task.kind].append(_Queued(message))
+            for tasks in [tuple(messages)] if together else [(message,) for message in messages]:
+                self._queues.ready[tasks[0].task.kind].append(_Queued(tasks))
             self._queues.pump()
 
     def set_credit(self, kind: Kind, credit: int) -> None:
-        """Let at most this many deliveries of the kind be unsettled."""
+        """Let at most this many messages of the kind be unsettled."""
         if credit < 0:
             raise InternalError(f"credit of {credit} for {kind.name} tasks; 0 is the least")
         with self._queues.lock:
@@ -118,13 +124,15 @@ class MemoryBroker:
     def ack(self, delivery: int) -> None:
         """Settle for good."""
         with self._queues.lock:
-            self._settle(delivery, "acked")
+            self._settled(self._take(delivery, "acked")[0])
             self._queues.pump()
 
     def give_back(self, delivery: int) -> None:
         """Return to the front of the queue."""
         with self._queues.lock:
-            self._return([self._settle(delivery, "given back")])
+            queued, message = self._take(delivery, "given back")
+            self._settled(queued)
+            self._return([queued if len(queued.tasks) == 1 else _Queued((message,))])
             self._queues.pump()
 
     def close(self) -> None:
@@ -141,25 +149,36 @@ class MemoryBroker:
         """Would a delivery of the kind be taken now?"""
         return self._worker is not None and self._count[kind] < self._credit[kind]
 
-    def deliver(self, delivery: int, queued: _Queued) -> None:
+    def deliver(self, queued: _Queued) -> None:
         """Hand over one message. With the queues' lock held."""
         assert self._worker is not None
-        self._unsettled[delivery] = queued
-        self._count[queued.message.task.kind] += 1
-        self._worker(Delivered(delivery=delivery, message=queued.message, redelivered=queued.returns > 0))
+        queued.left = len(queued.tasks)
+        self._count[queued.kind] += 1
+        first = self._queues.deliveries + 1
+        self._queues.deliveries += queued.left
+        numbered = list(enumerate(queued.tasks, first))
+        self._unsettled.update((delivery, (queued, message)) for delivery, message in numbered)
+        group, again = first if queued.left > 1 else 0, queued.returns > 0
+        for delivery, message in numbered:
+            self._worker(Delivered(delivery=delivery, message=message, redelivered=again, group=group))
 
-    def _settle(self, delivery: int, how: str) -> _Queued:
+    def _settled(self, queued: _Queued) -> None:
+        """One of a message's tasks is."""
+        queued.left -= 1
+        if not queued.left:
+            self._count[queued.kind] -= 1
+
+    def _take(self, delivery: int, how: str) -> tuple[_Queued, TaskMessage]:
         self._check_open()
-        queued = self._unsettled.pop(delivery, None)
-        if queued is None:
+        found = self._unsettled.pop(delivery, None)
+        if found is None:
             raise InternalError(
                 f"delivery {delivery} is to be {how}, but it was settled before or never made"
             )
-        self._count[queued.message.task.kind] -= 1
-        return queued
+        return found
 
     def _return_all(self) -> None:
-        self._return(list(self._unsettled.values()))
+        self._return(list(dict.fromkeys(queued for queued, _ in self._unsettled.values())))
         self._unsettled.clear()
         self._count = dict.fromkeys(Kind, 0)
 
@@ -168,12 +187,13 @@ class MemoryBroker:
         for queued in reversed(returned):
             queued.returns += 1
             if queued.returns <= DELIVERY_LIMIT:
-                self._queues.ready[queued.message.task.kind].appendleft(queued)
+                self._queues.ready[queued.kind].appendleft(queued)
                 continue
             why = f"it came back to the queue {queued.returns} times"
             for broker in [self, *self._queues.consumers]:
                 if broker._leader is not None:
-                    broker._leader(MessageDied(message=queued.message, reason=why))
+                    for message in queued.tasks:
+                        broker._leader(MessageDied(message=message, reason=why))
                     break
 
     def _check_open(self) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from mrq.core.agent_follow import Following
-from mrq.core.agent_items import HELD, Item, Phase, listed
+from mrq.core.agent_items import Group, Item, Phase, listed
 from mrq.core.agent_words import (
     AboutChanged,
     Ack,
@@ -46,7 +46,6 @@ from mrq.core.agent_words import (
     GiveBack,
     Leave,
     Nudged,
-    Recall,
     Report,
     ReportAnswered,
     ReportFailed,
@@ -87,7 +86,6 @@ __all__ = [
     "Kill",
     "Leave",
     "Nudged",
-    "Recall",
     "Report",
     "ReportAnswered",
     "ReportFailed",
@@ -131,8 +129,8 @@ class Agent(Following):
         for ready in self._ready.values():
             if ready:
                 times.append(self._items[ready[0]].since + self.config.ready_s_max)
-        if self._unbegun:
-            times.append(self._items[next(iter(self._unbegun))].since + self.config.ready_s_max)
+        if self._behind:
+            times.append(self._items[next(iter(self._behind))].since + self.config.ready_s_max)
         times.append(self._without_room_at())
         if self._offers:
             times.append(self._offer_stale_at())
@@ -155,12 +153,16 @@ class Agent(Following):
         if not self._takes(event.message.task.kind):
             self._out.append(GiveBack(delivery=event.delivery))
             return
-        self._add(event.message, [event.delivery])
+        if not event.group or event.group != self._group[0]:
+            self._group = event.group, Group(several=event.group > 0)
+        self._add(event.message, self._group[1], [event.delivery])
 
-    def _add(self, message: TaskMessage, deliveries: list[int], *, offered: bool = False) -> None:
+    def _add(
+        self, message: TaskMessage, group: Group, deliveries: list[int], *, offered: bool = False
+    ) -> None:
         self._serial += 1
         token = f"{self.config.boot}-{self._serial:x}"
-        item = Item(token=token, message=message, deliveries=deliveries, offered=offered)
+        item = Item(token=token, message=message, group=group, deliveries=deliveries, offered=offered)
         item.delivered_at = self._now
         self._items[token] = item
         if message.alone:
@@ -199,7 +201,7 @@ class Agent(Following):
         if item is not None and item.phase is Phase.STARTED:
             item.began_at = self._now
             self._begun[item.message.task.kind][item.token] = None
-            self._unbegun.pop(item.token, None)
+            self._behind.pop(item.token, None)
             item.part = item.part or ("mapping" if item.message.task.kind is Kind.MAP else "shuffling")
 
     def _progressed(self, event: AttemptProgressed) -> None:
@@ -215,7 +217,7 @@ class Agent(Following):
         kind, outcome = item.message.task.kind, event.outcome
         del self._running[kind][item.token]
         self._begun[kind].pop(item.token, None)
-        self._unbegun.pop(item.token, None)
+        self._behind.pop(item.token, None)
         if outcome.status is Status.DONE:
             began_at = item.since if item.began_at is None else item.began_at
             job, took, last = item.message.task.job, self._now - began_at, self._took[kind]
@@ -266,7 +268,7 @@ class Agent(Following):
                     self._doom(self._items[token], Status.SUPERSEDED)
             case Offer(message=message):
                 if (self._has_room if message.alone else self._takes)(message.task.kind):
-                    self._add(message, [], offered=True)
+                    self._add(message, Group(several=False), [], offered=True)
             case DropJob(job=job):
                 self._drop(job)
             case Drain(reason=reason):
@@ -286,11 +288,9 @@ class Agent(Following):
     def _broker_lost(self, event: BrokerLost) -> None:
         self._connected = False
         for item in list(self._items.values()):
-            had, item.deliveries = bool(item.deliveries), []
+            self._bereave(item)
             if item.phase is Phase.WAITING and not item.claim_open and not item.offered:
                 self._remove(item)
-            elif had and item.phase in HELD:
-                self._bare[item.message.task.kind] += 1
 
     def _broker_back(self, event: BrokerBack) -> None:
         self._connected = True

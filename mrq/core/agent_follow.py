@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from mrq.core.agent_items import Item, Items, Phase, line, listed
-from mrq.core.agent_words import AgentConfig, Claim, GiveBack, Leave, Recall, Report, SendBeat, Start
+from mrq.core.agent_words import AgentConfig, Claim, GiveBack, Leave, Report, SendBeat, Start
 from mrq.core.events import AttemptReported
 from mrq.core.exchange import ClaimRequest
 from mrq.core.model import Beat, Status, WorkerHealth
@@ -81,7 +81,7 @@ class Following(Items):
         for ready in self._ready.values():
             for token in list(ready):
                 self._doom(self._items[token], Status.HANDED_BACK)
-        self._recall(float("inf"))
+        self._hand_back_behind(float("inf"))
         for item in self._items.values():
             if item.phase is Phase.ASKED or self._stopping:
                 self._doom(item, Status.HANDED_BACK)
@@ -97,16 +97,16 @@ class Following(Items):
         for ready in self._ready.values():
             while ready and self._now - self._items[ready[0]].since >= self.config.ready_s_max:
                 self._doom(self._items[ready[0]], Status.HANDED_BACK)
-        self._recall(self._now - self.config.ready_s_max)
+        self._hand_back_behind(self._now - self.config.ready_s_max)
 
-    def _recall(self, until: float) -> None:
-        """Ask back what was started up to then and hasn't begun, once."""
-        while self._unbegun:
-            token = next(iter(self._unbegun))
+    def _hand_back_behind(self, until: float) -> None:
+        """Up to then it was started behind others, and it hasn't begun."""
+        while self._behind:
+            token = next(iter(self._behind))
             if self._items[token].since > until:
                 break
-            del self._unbegun[token]
-            self._out.append(Recall(token=token))
+            del self._behind[token]
+            self._doom(self._items[token], Status.HANDED_BACK)
 
     def _without_room_at(self) -> float:
         """When the delivery that waits longest for room has waited too long. While nothing may be claimed
@@ -116,7 +116,7 @@ class Following(Items):
         if not self._fresh or self._now - self._good_at > self.config.no_claims_after_s:
             return float("inf")
         item = self._items[self._fresh[0]]
-        if not item.deliveries or self._room(item.message.task.kind, item.message.task.job):
+        if not item.deliveries or self._room(item):
             return float("inf")
         return item.delivered_at + self.config.fresh_s_max
 
@@ -186,8 +186,11 @@ class Following(Items):
                 return
             item = min(heads, key=lambda head: head.since)
             assert item.attempt is not None
-            self._ready[item.message.task.kind].popleft()
-            self._running[item.message.task.kind][item.token] = self._unbegun[item.token] = None
+            kind = item.message.task.kind
+            self._ready[kind].popleft()
+            if len(self._running[kind]) >= self._slots(kind):
+                self._behind[item.token] = None
+            self._running[kind][item.token] = None
             self._move(item, Phase.STARTED)
             self._out.append(Start(message=item.message, attempt=item.attempt))
 

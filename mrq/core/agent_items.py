@@ -13,12 +13,6 @@ from mrq.core.model import Outcome, RunningAttempt, Status, TaskMessage, WorkerH
 from mrq.core.orders import DropJob, Kill
 from mrq.core.refs import AttemptRef, Kind
 
-#: (seconds a task takes at most, deliveries a slot as a share of `ahead_max`).
-_AHEAD: Final = ((0.01, 1.0), (0.05, 0.125), (0.2, 0.0625), (1.0, 0.03125))
-
-#: Of so many deliveries a slot one is with its executor; the others are on their way there and back.
-_STARTED_SHARE: Final = 4
-
 #: Settled tokens that are remembered: a claim's answer may name one that was reported meanwhile.
 _SETTLED_KEPT: Final = 1024
 
@@ -31,10 +25,21 @@ class Phase(enum.Enum):
     ENDED = "ended"  # with an outcome, until its report is answered
 
 
+@dataclass(slots=True, eq=False)
+class Group:
+    """The items of one message, as far as they are here: room and credit count messages, since short tasks
+    share one."""
+
+    several: bool  #: it names more than one task: they are short
+    held: int = 0  #: items ASKED, CLAIMED or STARTED
+    bare: int = 0  #: … of them without a delivery
+
+
 @dataclass(slots=True, kw_only=True)
 class Item:
     token: str
     message: TaskMessage
+    group: Group
     deliveries: list[int] = field(default_factory=list)  #: unsettled
     delivered_at: float = 0.0  #: the oldest of them
     offered: bool = False
@@ -98,8 +103,12 @@ class Items:
         self._ended: dict[str, None] = {}
         self._running: dict[Kind, dict[str, None]] = {Kind.MAP: {}, Kind.REDUCE: {}}  #: STARTED
         self._begun: dict[Kind, dict[str, None]] = {Kind.MAP: {}, Kind.REDUCE: {}}  #: … whose user code runs
-        self._unbegun: dict[str, None] = {}  #: … whose doesn't yet, and that weren't recalled; oldest first
-        self._held = {Kind.MAP: 0, Kind.REDUCE: 0}  #: items ASKED, CLAIMED or STARTED
+        self._behind: dict[str, None] = {}  #: … that wait behind others of their message; oldest first
+        self._group = (
+            0,
+            Group(several=False),
+        )  #: the last one, by the broker's number: its items come together
+        self._held = {Kind.MAP: 0, Kind.REDUCE: 0}  #: messages with an item ASKED, CLAIMED or STARTED
         self._bare = {Kind.MAP: 0, Kind.REDUCE: 0}  #: … of them without a delivery
         #: Seconds a task, of the job that ended one last: others' say nothing of a job that is new.
         self._took: dict[Kind, tuple[str, float] | None] = {Kind.MAP: None, Kind.REDUCE: None}
@@ -114,11 +123,19 @@ class Items:
 
     def _move(self, item: Item, phase: Phase) -> None:
         """The only place where a phase changes: keeps the counts."""
-        kind, was, will = item.message.task.kind, item.phase in HELD, phase in HELD
-        self._held[kind] += will - was
-        if not item.deliveries:
-            self._bare[kind] += will - was
+        by = (phase in HELD) - (item.phase in HELD)
+        if by:
+            self._count(item, by, 0 if item.deliveries else by)
         item.phase, item.since = phase, self._now
+
+    def _count(self, item: Item, held: int, bare: int) -> None:
+        """More or fewer of a group's items are held, or are without a delivery."""
+        group, kind = item.group, item.message.task.kind
+        was, was_bare = group.held > 0, 0 < group.held == group.bare
+        group.held += held
+        group.bare += bare
+        self._held[kind] += (group.held > 0) - was
+        self._bare[kind] += (0 < group.held == group.bare) - was_bare
 
     def _keep(self, item: Item, seconds: float) -> None:
         """Nothing to do with it now: ask again later."""
@@ -143,21 +160,26 @@ class Items:
             self._settle(item)
             return
         other = self._items.get(attempt.token)
-        deliveries, item.deliveries = item.deliveries, []
-        if item.phase in HELD and deliveries:
-            self._bare[item.message.task.kind] += 1
+        deliveries = item.deliveries
+        self._bereave(item)
         self._remove(item)
         if other is None:
-            other = Item(token=attempt.token, message=item.message, deliveries=deliveries)
+            other = Item(token=attempt.token, message=item.message, group=item.group, deliveries=deliveries)
             other.delivered_at = item.delivered_at
             self._items[other.token] = other
             self._claimed(other, attempt)
             return
         if other.phase in HELD and deliveries and not other.deliveries:
-            self._bare[other.message.task.kind] -= 1
+            self._count(other, 0, -1)
         if not other.deliveries:
             other.delivered_at = item.delivered_at
         other.deliveries.extend(deliveries)
+
+    def _bereave(self, item: Item) -> None:
+        """Its deliveries are settled, lost or another's: what is claimed lives on its beats."""
+        if item.phase in HELD and item.deliveries:
+            self._count(item, 0, 1)
+        item.deliveries = []
 
     def _doom(self, item: Item, status: Status) -> None:
         """End it on order: at once, or as soon as the pending claim or the executor has answered."""
@@ -201,10 +223,8 @@ class Items:
             self._out.extend(GiveBack(delivery=delivery) for delivery in item.deliveries)
             self._remove(item)
             return
-        if item.phase in HELD:
-            self._bare[item.message.task.kind] += 1
         self._out.extend(Ack(delivery=delivery) for delivery in item.deliveries)
-        item.deliveries = []
+        self._bereave(item)
 
     def _drop(self, job: str) -> None:
         for item in list(self._items.values()):
@@ -229,6 +249,7 @@ class Items:
         self._move(item, Phase.ENDED)
         self._ended.pop(item.token, None)
         self._later.pop(item.token, None)
+        self._behind.pop(item.token, None)
         self._alone.pop(item.token, None)
         del self._items[item.token]
 
@@ -250,7 +271,7 @@ class Items:
     def _may_ask(self, item: Item) -> bool:
         """May it be claimed now?"""
         if not item.message.alone:
-            return not self._alone and self._room(item.message.task.kind, item.message.task.job)
+            return not self._alone and self._room(item)
         others = (each for each in self._items.values() if each is not item)
         return all(each.phase is Phase.WAITING and not each.claim_open for each in others)
 
@@ -260,7 +281,8 @@ class Items:
         for kind in Kind:
             credit = 0
             if self._takes(kind):
-                kept = sum(1 for t in self._later if self._items[t].message.task.kind is kind)
+                later = [self._items[t] for t in self._later]
+                kept = len({id(item.group) for item in later if item.message.task.kind is kind})
                 ahead = self._ahead(kind, self._next_job(kind))
                 window = self._left(kind) * ahead
                 credit = max(0, window - self._bare[kind]) + min(kept, self.config.topped_up_max)
@@ -281,36 +303,37 @@ class Items:
         return self.config.slots.map if kind is Kind.MAP else self.config.slots.reduce
 
     def _ahead(self, kind: Kind, job: str) -> int:
-        """Deliveries a slot, by how long the job's tasks take, those that run now included."""
+        """Messages a slot, by how long the job's tasks take, those that run now included."""
         last = self._took[kind]
         if last is None or last[0] != job:
             return 1
         took = last[1]
         for token in self._begun[kind]:
             took = max(took, self._now - (self._items[token].began_at or 0.0))
-        for seconds, share in _AHEAD:
-            if took < seconds:
-                return max(1, int(self.config.ahead_max * share))
-        return 1
+        return self.config.ahead if took < self.config.short_s else 1
 
     def _may_start(self, item: Item) -> bool:
-        """Is there a slot, or for a short map a place behind another of its job: an executor that goes on by
-        itself needn't wait for us."""
+        """Is there a slot, or for a map that shares its message a place behind others of its job: an executor
+        that goes on by itself needn't wait for us."""
         kind, job = item.message.task.kind, item.message.task.job
         running, slots = len(self._running[kind]), self._slots(kind)
         if running < slots:
             return sum(min(len(self._running[k]), self._slots(k)) for k in Kind) < self.config.slots.total
-        if kind is not Kind.MAP or running >= slots * (self._ahead(kind, job) // _STARTED_SHARE):
+        if kind is not Kind.MAP or not item.group.several:
             return False
         return self._items[next(iter(self._running[kind]))].message.task.job == job
 
-    def _room(self, kind: Kind, job: str) -> bool:
-        """May one more be claimed? Where kinds share slots, nothing ahead of what the other kind holds: a
-        reduce that waits for a map would keep it from starting, and the leader, to whom a claimed map is one
-        that runs, would not take the reduce back."""
-        return self._held[kind] < self._left(kind) * self._ahead(kind, job)
+    def _room(self, item: Item) -> bool:
+        """May it be claimed? A message's tasks are, together. Where kinds share slots, nothing ahead of what
+        the other kind holds: a reduce that waits for a map would keep it from starting, and the leader, to
+        whom a claimed map is one that runs, would not take the reduce back."""
+        kind = item.message.task.kind
+        if item.group.held:
+            return True
+        return self._held[kind] < self._left(kind) * self._ahead(kind, item.message.task.job)
 
     def _left(self, kind: Kind) -> int:
         """Slots for tasks of the kind, when what the other kind holds is taken off those that they share."""
         other = Kind.REDUCE if kind is Kind.MAP else Kind.MAP
-        return min(self._slots(kind), self.config.slots.total - min(self._held[other], self._slots(other)))
+        held = max(self._held[other], len(self._running[other]))
+        return min(self._slots(kind), self.config.slots.total - min(held, self._slots(other)))

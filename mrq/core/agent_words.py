@@ -34,8 +34,9 @@ class AgentConfig:
     fresh_s_max: float = 1.0  #: delivered and without room for so long: given back
     offered_s_max: float = 15.0  #: offered and without room for so long: its leader has looked again
     ready_s_max: float = 5.0  #: claimed and without a slot, or not begun, for so long: handed back
-    ahead_max: int = 64  #: deliveries a slot where tasks are shortest
-    topped_up_max: int = 64  #: kept deliveries that credit makes up for
+    short_s: float = 1.0  #: tasks that take less are short: there is a message ahead of each slot …
+    ahead: int = 2  #: … so many with the one at hand
+    topped_up_max: int = 64  #: kept messages that credit makes up for
     #: A delivery that is this old is acked early, before the broker takes it back (0.75 of its consumer
     #: timeout); what was claimed then lives on its beats. None: never.
     handover_after_s: float | None = None
@@ -47,11 +48,12 @@ class AgentConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """The broker handed over a message; `delivery` is a number of its own for each delivery."""
+    """The broker handed over a task's message; `delivery` is a number of its own for each delivery."""
 
     delivery: int
     message: TaskMessage
     redelivered: bool = False
+    group: int = 0  #: the same for all tasks of a message that names several; 0: it names this one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,8 +203,8 @@ AgentEvent = (
 
 
 # Commands; orders that need hands are among them as they are: `Kill`, after which the attempt's AttemptEnded
-# still comes, `DropJob`, after those, and `UploadLog`. Consecutive Claims and Reports may go to the store in
-# one call.
+# still comes, and which keeps one that hasn't begun from beginning; `DropJob`, after those, and `UploadLog`.
+# Consecutive Claims and Reports may go to the store in one call.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,18 +216,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Run it in an executor: a slot is free, or soon will be, since tasks of this job are short. AttemptEnded
-    follows, by `attempt.token`."""
+    """Run it in an executor: a slot is free, or it is behind others that are short. AttemptEnded follows, by
+    `attempt.token`."""
 
     message: TaskMessage
     attempt: AttemptRef
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recall:
-    """End a started attempt with HANDED_BACK if it still waits behind another of its executor's."""
-
-    token: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,16 +259,5 @@ class Leave:
 
 
 AgentCommand = (
-    Claim
-    | Start
-    | Kill
-    | Recall
-    | Report
-    | Ack
-    | GiveBack
-    | SetCredit
-    | SendBeat
-    | DropJob
-    | UploadLog
-    | Leave
+    Claim | Start | Kill | Report | Ack | GiveBack | SetCredit | SendBeat | DropJob | UploadLog | Leave
 )

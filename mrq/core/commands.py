@@ -74,7 +74,10 @@ class DialWorker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishTask:
+    """Have a task's message delivered to some worker."""
+
     message: TaskMessage
+    together: int = 0  #: tasks of one number may travel in one message; 0: by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

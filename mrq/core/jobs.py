@@ -110,6 +110,7 @@ class Job:
         "takers",
         "takers_at",
         "timers",
+        "took",
         "updated_at",
         "worker_losses",
     )
@@ -144,6 +145,9 @@ class Job:
         self.sums = {kind: dict.fromkeys(SUMMED, 0) for kind in Kind}
         self.slowest: dict[Kind, tuple[float, int]] = dict.fromkeys(Kind, (0.0, -1))
         self.durations = {kind: Durations() for kind in Kind}
+        self.took: dict[Kind, tuple[int, float]] = dict.fromkeys(
+            Kind, (0, 0.0)
+        )  #: results, and their seconds
         self.needs = spec.needs
         self.strict_order = False  #: see `model.TaskMessage`
         self.limits = NO_LIMITS  #: what a retry has set anew; `spec` has it
@@ -206,7 +210,8 @@ class Job:
 
     def add(self, kind: Kind, result: TaskResult, sign: int = 1) -> None:
         """Count a winner's result, or take it out again."""
-        sums = self.sums[kind]
+        sums, (results, seconds) = self.sums[kind], self.took[kind]
+        self.took[kind] = results + sign, seconds + sign * result.seconds
         for name in SUMMED:
             value = getattr(result, name)
             if value:

@@ -373,7 +373,32 @@ def publish_again(state: State, job: Job, table: TaskTable, index: int) -> None:
             unclaimed.popleft()
     due = state.now + state.config.republish_after_s
     unclaimed.append((due, table.job, index, flight.publish_id))
-    state.out.append(c.PublishTask(message=message(job, table, index, Role.PRIMARY, flight.publish_id, None)))
+    text = message(job, table, index, Role.PRIMARY, flight.publish_id, None)
+    state.out.append(c.PublishTask(message=text, together=_travels_with(state, job, table, index)))
+
+
+def together(state: State, job: Job, kind: Kind) -> int:
+    """How many tasks one message names: as many as are soon done one after another, by those that are, but
+    no more than a slot's share of all that wait."""
+    results, seconds = job.took[kind]
+    if not results:
+        return 1
+    counts = job.table(kind).counts
+    share = -(-(counts[IDLE] + counts[QUEUED]) // max(1, state.workers.capacity[kind]))
+    most = min(share, state.config.message_tasks_max)
+    return max(1, min(most, int(state.config.message_s * results / max(seconds, 1e-9))))
+
+
+def _travels_with(state: State, job: Job, table: TaskTable, index: int) -> int:
+    """The number of the message that names a task. One with which something went wrong travels alone: where
+    it takes others down nobody could say which it was."""
+    if index in table.trouble:
+        return 0
+    number, room = state.filling.get((table.job, table.kind), (0, 0))
+    if not room:
+        number, room = state.next_serial(), together(state, job, table.kind)
+    state.filling[table.job, table.kind] = number, room - 1
+    return number
 
 
 def settled(state: State, kind: Kind, name: str, index: int, published: str) -> bool:

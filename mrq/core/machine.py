@@ -68,6 +68,7 @@ class Machine:
         state = self._state
         self._clock(now)
         state.out = []
+        state.filling.clear()
         try:
             if isinstance(event, e.Ticked):
                 self._tick()

@@ -37,6 +37,8 @@ class MachineConfig:
     window_min: int = 8
     window_max: int = 4096
     round_trip_s: float = 0.25
+    message_tasks_max: int = 64  #: short tasks of a job that one message names …
+    message_s: float = 0.05  #: … and what they take one after another, by those of their kind that are done
     republish_after_s: float = 10.0  #: queued, unclaimed, with free slots
     republish_max: int = 3  #: then the generation is raised
     message_deaths_max: int = 10

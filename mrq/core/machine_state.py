@@ -63,6 +63,8 @@ class State:
         self.timers: list[Timer] = []
         #: (due, job, index, publish id) of published tasks, in order.
         self.unclaimed: dict[Kind, deque[Unclaimed]] = {kind: deque() for kind in Kind}
+        #: The message that is being filled with a job's tasks, and how many more it may name.
+        self.filling: dict[tuple[str, Kind], tuple[int, int]] = {}
         self.rate: dict[Kind, float] = dict.fromkeys(Kind, 0.0)  #: claims a second, smoothed
         self.rate_count: dict[Kind, int] = dict.fromkeys(Kind, 0)
         self.rate_from = 0.0

@@ -219,6 +219,8 @@ def _derive(job: Job) -> None:
             if packed is None:
                 continue
             row = wire.unpack(packed)
+            results, seconds = job.took[kind]
+            job.took[kind] = results + 1, seconds + row[_SECONDS]
             for name, at in _SUMS:
                 if row[at]:
                     sums[name] += row[at]

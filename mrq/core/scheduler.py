@@ -8,7 +8,7 @@ from mrq.core import alone
 from mrq.core.disks import map_takers
 from mrq.core.fitting import is_offered, look_later, next_taker, others_take, takers
 from mrq.core.jobs import Job
-from mrq.core.lifecycle import publish_again, settled
+from mrq.core.lifecycle import publish_again, settled, together
 from mrq.core.machine_config import ReduceStart
 from mrq.core.machine_state import READY, STALL, State, queued
 from mrq.core.model import JobState, Role
@@ -27,20 +27,26 @@ _RATE_S: Final = 0.25
 
 
 def fill(state: State) -> None:
-    """Hand out tasks until each kind's window is full, maps first."""
+    """Hand out tasks until each kind's window is full, maps first, short ones a message at a time."""
     alone.look_over(state)
     look_later(state)
     for kind in (Kind.MAP, Kind.REDUCE):
         if not state.totals[kind][IDLE]:
             continue
-        room = window(state, kind) - queued(state, kind)
+        most = window(state, kind)
+        room = most - queued(state, kind)
         while room > 0:
             job = choose(state, kind)
             if job is None:
                 break
-            table = job.table(kind)
-            if hand_out(state, job, table, table.take()):
-                room -= 1
+            size = together(state, job, kind)
+            if room < min(size, most // 4):
+                break  # enough is on its way: the next message is worth waiting for
+            for _ in range(min(size, room)):
+                table = job.table(kind)
+                room -= hand_out(state, job, table, table.take())
+                if not eligible(state, job, kind):
+                    break
 
 
 def fit_due(state: State) -> None:

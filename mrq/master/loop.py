@@ -323,7 +323,8 @@ class Master:
         """What follows once all before it is persisted."""
         match said:
             case Publish():
-                self._broker.publish(said.messages)
+                for tasks in said.messages:
+                    self._broker.publish(tasks, together=True)
             case c.StartCommit():
                 self._start_commit(said)
             case c.EndJob():

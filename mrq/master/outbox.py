@@ -50,9 +50,9 @@ class Lost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Messages that may go out now."""
+    """Tasks whose messages may go out now: each is one message, of one task or several."""
 
-    messages: tuple[TaskMessage, ...]
+    messages: tuple[tuple[TaskMessage, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,15 +231,21 @@ class Outbox:
         writes: dict[str, list[Write]] = {}
         orders: dict[str, list[c.GiveOrder]] = {}
         words: dict[str, c.WriteWorker] = {}
-        messages: list[TaskMessage] = []
+        messages: list[list[TaskMessage]] = []
+        filled: dict[int, list[TaskMessage]] = {}  #: those that more may travel in, by their number
         for said in decided:
             match said:
                 case c.WriteJob() | c.WriteTask() | c.WriteLocation():
                     writes.setdefault(said.job, []).append(said)
                 case c.WriteWorker():
                     words[said.worker] = said
-                case c.PublishTask():
-                    messages.append(said.message)
+                case c.PublishTask(message=message, together=number):
+                    if number in filled:
+                        filled[number].append(message)
+                        continue
+                    messages.append([message])
+                    if number:
+                        filled[number] = messages[-1]
                 case c.GiveOrder():
                     orders.setdefault(said.job, []).append(said)
                 case c.GiveAll(order=order):
@@ -251,7 +257,7 @@ class Outbox:
                 case _:
                     self._after.append(said)
         if messages:
-            self._after.appendleft(Publish(tuple(messages)))
+            self._after.appendleft(Publish(tuple(map(tuple, messages))))
         for name in {**writes, **orders}:
             if name:
                 self._freeze_job(name, writes.get(name, []), orders.get(name, []))

@@ -13,7 +13,6 @@ import os
 import selectors
 import shutil
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,10 +42,6 @@ if TYPE_CHECKING:
 _WAIT_S_MAX: Final = 0.5
 #: Blank executors are started anew this long after the last change, not in a run's last moments.
 _REFILL_AFTER_S: Final = 0.5
-#: While short tasks end one after another the loop rests between two looks at them, longer by a step as long
-#: as no executor runs dry meanwhile, at most so long: what comes together costs less each.
-_REST_STEP_S: Final = 0.0005
-_REST_S_MAX: Final = 0.012
 #: What `stop` waits beyond its deadline before it kills by itself.
 _STOP_SLACK_S: Final = 0.25
 
@@ -153,8 +148,6 @@ class AgentLoop:
         if links.gatherer is not None:
             links.gatherer.attach(self.sink)
         self._watch_at = 0.0
-        self._rest_s = 0.0
-        self._any_ended = False  #: since the loop last rested
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
         self._lock = threading.Lock()  #: of the wake-up's descriptor, and of the first and last moment
@@ -192,7 +185,6 @@ class AgentLoop:
         try:
             self._decide((a.Ticked(),))
             while not self._machine.left:
-                self._pace()
                 self._wait()
                 self._step()
                 if self._watcher is not None:
@@ -234,7 +226,6 @@ class AgentLoop:
     def ended(self, token: str, outcome: Outcome) -> None:
         """An attempt that was started is over."""
         self._starts.over(token)
-        self._any_ended = True
         self._inbox.append(a.AttemptEnded(token=token, outcome=outcome))
 
     def progressed(self, token: str, progress: Progress) -> None:
@@ -258,18 +249,6 @@ class AgentLoop:
         return why
 
     # The loop.
-
-    def _pace(self) -> None:
-        """Rest, where executors have enough to do."""
-        if not self._any_ended:
-            return
-        if self._attempts.ran_dry:
-            self._rest_s /= 2
-        elif self._attempts.ahead:
-            self._rest_s = min(self._rest_s + _REST_STEP_S, _REST_S_MAX)
-        self._any_ended = self._attempts.ran_dry = False
-        if self._attempts.ahead:
-            time.sleep(self._rest_s)
 
     def _wait(self) -> None:
         now = self._clock.monotonic()
@@ -357,8 +336,6 @@ class AgentLoop:
                         self._serve(message.task.job, True)
                 case a.Kill(token=token):
                     self._starts.kill(token)
-                case a.Recall(token=token):
-                    self._attempts.recall(token)
                 case a.Ack(delivery=delivery):
                     self._links.broker.ack(delivery)
                 case a.GiveBack(delivery=delivery):

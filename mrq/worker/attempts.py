@@ -2,7 +2,7 @@
 
 An executor runs its attempts one after another. Where more are started than there are slots, they wait behind
 others of the same code, in the executor's pipe, so that it goes on without asking. One that hasn't begun can
-be recalled, and if the executor dies another takes it over: nothing of it has happened.
+be taken back, and if the executor dies another takes it over: nothing of it has happened.
 
 One thread owns it, through a selector. Each attempt that `start` takes ends in exactly one call of its loop's
 `ended`, whatever its executor does: the pipe tells outcomes, the pidfd tells deaths (the user's own children
@@ -59,6 +59,7 @@ class _Running:
     view: memoryview[int]
     position: tuple[int, ...]
     moved_at: float  #: when the page last changed
+    number: int = 0  #: of its order to the executor
     stage: _Stage = _Stage.RUNNING
     began: bool = False  #: the executor said so
     silent: bool = False  #: killed for it
@@ -74,8 +75,6 @@ class _Line:
     code: str
     kind: Kind
     given: deque[_Running] = field(default_factory=deque)
-    #: Taken back, by token: the executor answers all the same.
-    recalled: dict[str, _Running] = field(default_factory=dict)
     served: bool = False  #: one of them has ended
 
 
@@ -116,7 +115,6 @@ class Attempts:
         self._running: dict[str, _Running] = {}  #: by token
         self._lines: list[_Line] = []
         self._unsent: dict[Executor, _Line] = {}
-        self.ran_dry = False  #: an executor had nothing more to do; for whoever paces himself to look at
         self._watched_at: float | None = None
         self._bad_starts = 0
         self._scratches = scratch.Scratches()
@@ -125,11 +123,6 @@ class Attempts:
 
     def __len__(self) -> int:
         return len(self._running)
-
-    @property
-    def ahead(self) -> bool:
-        """Has an executor more to do than what it works on?"""
-        return len(self._running) > len(self._lines)
 
     def start(self, order: AttemptOrder, code: str, fault: Fault | None = None) -> None:
         """Run an attempt; `code` is the folder of its job's bundle. Never raises for what it meets: that is
@@ -171,9 +164,13 @@ class Attempts:
                 return
             self._lines.append(line)
             self._register(line)
+        self._give(line, running)
+
+    def _give(self, line: _Line, running: _Running) -> None:
+        order = running.order
         line.given.append(running)
         running.moved_at = self._now()
-        message = {
+        message: dict[str, object] = {
             "op": protocol.RUN,
             "token": order.attempt.token,
             "order": wire.to_wire(order, {"spec": None}),  # in a form of its own, made once a job
@@ -184,11 +181,8 @@ class Attempts:
             message["fault"] = running.fault.value
         if self._quota:
             message["quota"] = self._quota
-        self._send(line, message)
-
-    def _send(self, line: _Line, message: dict[str, object]) -> None:
         try:
-            line.executor.add(message)
+            running.number = line.executor.order(message)
         except protocol.ProtocolError as exc:
             self._break_off(line, str(exc))
         self._unsent[line.executor] = line
@@ -202,32 +196,22 @@ class Attempts:
         self._unsent.clear()
 
     def kill(self, token: str) -> None:
-        """End an attempt; its outcome still comes."""
-        if self._recalled(token, Status.SUPERSEDED):
-            return
+        """End an attempt; its outcome still comes. One that has just begun behind others is killed once those
+        are heard of."""
+        running = self._running.get(token)
         for line in self._lines:
-            if line.given and line.given[0].order.attempt.token == token:
-                line.given[0].stage = _Stage.KILLED
+            if running is None or running not in line.given:
+                continue
+            head = running is line.given[0]
+            if not head and line.executor.alive and line.executor.take_back(running.number):
+                self._unsent[line.executor] = line
+                line.given.remove(running)
+                self._finish(running, Outcome(status=Status.SUPERSEDED, started=False), reusable=True)
+                return
+            running.stage = _Stage.KILLED
+            if head:
                 line.executor.kill()
-
-    def recall(self, token: str) -> None:
-        """End an attempt with HANDED_BACK if it waits behind another."""
-        self._recalled(token, Status.HANDED_BACK)
-
-    def _recalled(self, token: str, status: Status) -> bool:
-        """Take back what waits behind another; False for what doesn't. If it has just begun, its executor is
-        killed as soon as that is known; what it leaves is removed once the executor has answered."""
-        for line in self._lines:
-            for running in list(line.given)[1:]:
-                if running.order.attempt.token == token:
-                    line.given.remove(running)
-                    line.recalled[token] = running
-                    self._send(line, {"op": protocol.RECALL, "token": token})
-                    del self._running[token]
-                    running.view.release()
-                    self._loop.ended(token, Outcome(status=status, started=False))
-                    return True
-        return False
+            return
 
     def watch(self, now: float) -> float:
         """Look at every page and log: tell progress, end what is silent. Returns when to look again."""
@@ -263,7 +247,7 @@ class Attempts:
         for line in self._lines:
             self._unregister(line)
             self._pool.discard(line.executor)
-            for running in (*line.given, *line.recalled.values()):
+            for running in line.given:
                 scratch.clean(running.order, keep_log=False)
         self._lines.clear()
         self._unsent.clear()
@@ -333,19 +317,27 @@ class Attempts:
         except (protocol.ProtocolError, KeyError) as exc:
             self._break_off(line, f"its messages can't be understood: {exc}")
             return
-        if not line.given and not line.recalled and line.executor.alive:
-            self.ran_dry = True
+        if not line.given and line.executor.alive:
+            self._take_over(line)
+        if not line.given and line.executor.alive:
             self._lines.remove(line)
             self._unregister(line)
             self._pool.put_back(line.executor)
+
+    def _take_over(self, line: _Line) -> None:
+        """An executor with nothing to do gets half of what waits behind others of its code."""
+        others = [each for each in self._lines if (each.code, each.kind) == (line.code, line.kind)]
+        longest = max(others, key=lambda each: len(each.given))
+        for running in list(longest.given)[1 + len(longest.given) // 2 :]:
+            if longest.executor.alive and longest.executor.take_back(running.number):
+                self._unsent[longest.executor] = longest
+                longest.given.remove(running)
+                self._give(line, running)
 
     def _hear(self, line: _Line, message: dict[str, object]) -> None:
         if message["op"] == protocol.READY:
             return
         token = str(message["token"])
-        if token in line.recalled:
-            self._hear_recalled(line, token, message["op"] == protocol.STARTED)
-            return
         running = line.given[0] if line.given else None
         if running is None or token != running.order.attempt.token:
             raise protocol.ProtocolError(f"an answer about {token!r}, which isn't the order at hand")
@@ -362,22 +354,15 @@ class Attempts:
                 line.executor.threads = bool(message["threads"])
                 line.served = True
                 line.given.popleft()
+                doomed = False
                 if line.given:
                     line.given[0].moved_at = self._now()
-                if message["retire"]:
+                    doomed = line.given[0].stage is _Stage.KILLED
+                if message["retire"] or doomed:
                     line.executor.kill()  # others take over what waits
                 self._finish(running, outcome, reusable=line.executor.alive)
             case other:
                 raise protocol.ProtocolError(f"an agent doesn't know {other!r}")
-
-    def _hear_recalled(self, line: _Line, token: str, began: bool) -> None:
-        """It was taken back while it waited; it may have begun at that moment."""
-        if began:
-            line.executor.kill()
-            return
-        order = line.recalled.pop(token).order
-        scratch.clean(order, keep_log=False)
-        scratch.remove_output(order)
 
     def _break_off(self, line: _Line, why: str) -> None:
         if line.given:
@@ -397,14 +382,15 @@ class Attempts:
         ended = line.executor.reap()
         self._pool.discard(line.executor)
         assert ended is not None
-        for token in list(line.recalled):
-            self._hear_recalled(line, token, False)
         head = line.given[0] if line.given else None
         if head is not None and (head.began or head.stage is _Stage.KILLED or not line.served):
             running = line.given.popleft()
             self._finish(running, self._outcome(line, running, ended), reusable=False)
         for running in line.given:
-            self._place(running)
+            if running.stage is _Stage.KILLED:
+                self._finish(running, Outcome(status=Status.SUPERSEDED, started=False), reusable=False)
+            else:
+                self._place(running)
 
     def _outcome(self, line: _Line, running: _Running, ended: exits.Exit) -> Outcome:
         """Of one whose executor died over it."""

@@ -88,11 +88,6 @@ class CallersAttempts(Attempts):
     def __len__(self) -> int:
         return len(self._mine)
 
-    @property
-    def ahead(self) -> bool:
-        """Nothing is given out ahead."""
-        return False
-
     def start(self, order: AttemptOrder, code: str, fault: Fault | None = None) -> None:
         """Hand an attempt to whoever works."""
         try:
@@ -124,9 +119,6 @@ class CallersAttempts(Attempts):
         if waiting is not None:
             waiting.wanted = False
             self.end(waiting, Outcome(status=Status.SUPERSEDED, started=False))
-
-    def recall(self, token: str) -> None:
-        """Nothing is given out ahead."""
 
     def flush(self) -> None:
         """Nothing waits to be sent."""

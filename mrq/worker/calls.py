@@ -23,9 +23,6 @@ from mrq.ports import Sink, WorkerStore
 
 #: Claims or reports in one call.
 _CALL_MAX: Final = 128
-#: Claims, and reports, go out at most so often: each call costs its round trip and two threads' wake-ups. One
-#: that comes alone isn't held up.
-_PACE_S: Final = 0.002
 #: A look is repeated so often, with this pause, while the store is away: a job's first attempts wait for it.
 _LOOKS_MAX: Final = 30
 _LOOK_PAUSE_S: Final = 1.0
@@ -104,12 +101,8 @@ class ThreadedCalls(Calls):
         """`store` is called from several threads."""
         super().__init__(store)
         self._closing = threading.Event()
-        self._claims = _Line[ClaimRequest](
-            "mrq-claims", lambda many: _claim(store, many, self._sink), pace_s=_PACE_S
-        )
-        self._reports = _Line[AttemptReported](
-            "mrq-reports", lambda many: _report(store, many, self._sink), pace_s=_PACE_S
-        )
+        self._claims = _Line[ClaimRequest]("mrq-claims", lambda many: _claim(store, many, self._sink))
+        self._reports = _Line[AttemptReported]("mrq-reports", lambda many: _report(store, many, self._sink))
         self._beats = _Line[Callable[[], None]]("mrq-beats", _each)
         self._looks = _Line[Callable[[], None]]("mrq-looks", _each)
         self._errands = _Line[Callable[[], None]]("mrq-errands", _each)
@@ -178,10 +171,9 @@ class CallerDied:
 class _Line(Generic[T]):
     """Work for one thread, in order; what waits together is done together."""
 
-    def __init__(self, name: str, work: Callable[[Sequence[T]], None], pace_s: float = 0.0) -> None:
+    def __init__(self, name: str, work: Callable[[Sequence[T]], None]) -> None:
         self._name = name
         self._work = work
-        self._pace_s = pace_s
         self._waiting: deque[T] = deque()
         self._changed = threading.Condition()
         self._ending = False
@@ -215,8 +207,6 @@ class _Line(Generic[T]):
         try:
             while taken := self._take():
                 self._work(taken)
-                if self._pace_s:
-                    time.sleep(self._pace_s)  # what comes meanwhile needs no wake-up
         except BaseException as exc:
             self._crashed(CallerDied(error=exc))
             raise

@@ -38,7 +38,7 @@ EXIT_PROTOCOL: Final = 71
 _OOM_SCORE: Final = b"300"
 #: Our descriptors live at the top of this range, out of reach of `os.closerange(0, 256)`.
 _FD_MAX: Final = 4096
-_FDS: Final = 5
+_FDS: Final = 6
 
 #: In the order in which an attempt comes to need them.
 _WARM: Final = (
@@ -54,10 +54,9 @@ _WARM: Final = (
 
 
 def main(arguments: list[str]) -> None:
-    """Serve the pipes whose numbers are in `arguments`: read, write, life, and whether the thread that
-    spawned us is its process's main one."""
-    low = [int(number) for number in arguments[:3]]
-    read, write, life, high = _move_up(low)
+    """Serve the pipes whose numbers are in `arguments`: read, write, life, whether the thread that spawned us
+    is its process's main one, and the pipe of permits."""
+    read, write, life, permits, high = _move_up([int(arguments[at]) for at in (0, 1, 2, 4)])
     lifeline.tie(life, by_prctl=arguments[3] == "1")
     _offer_to_oom_killer()
     _calm_signals()
@@ -70,9 +69,9 @@ def main(arguments: list[str]) -> None:
     _warm_up(read)
     from mrq.worker import forks
 
-    forks.guard((read, write, life))
+    forks.guard((read, write, life, permits))
     try:
-        Executor(read, write, capture).serve()
+        Executor(read, write, permits, capture).serve()
     except protocol.ProtocolError:
         os._exit(EXIT_PROTOCOL)
     except OSError:  # the parent is gone, or user code has closed our descriptors
@@ -83,16 +82,17 @@ def main(arguments: list[str]) -> None:
 class Executor:
     """One process's service: one bundle, and attempts of all jobs with it."""
 
-    def __init__(self, read: int, write: int, capture: Capture) -> None:
+    def __init__(self, read: int, write: int, permits: int, capture: Capture) -> None:
         self._read = read
         self._write = write
+        self._permits = permits
         self._capture = capture
         self._pid = os.getpid()
         self._classes: dict[str, type[Job]] = {}  #: by entry: a bundle may hold several jobs
         self._spec: tuple[bytes, JobSpec] | None = None  #: the last one, packed and as it is
         self._reader = protocol.FrameReader()
         self._poll = select.poll()
-        self._poll.register(read, select.POLLIN)
+        self._poll.register(permits, select.POLLIN)
         self._orders: deque[dict[str, Any]] = deque()
         self._unsaid = bytearray()  #: frames that go out with the next ones
         self._quota: Page | None = None  #: of the worker's disk, once there was word of one
@@ -100,40 +100,32 @@ class Executor:
     def serve(self) -> None:
         """Run what comes until the pipe ends, or an attempt leaves the process unfit for others. Raises
         ProtocolError, OSError."""
-        while self._take_in():
-            while self._orders:
-                if self._run(self._orders.popleft()):
-                    self._flush()
-                    return
-                if self._poll.poll(0) and not self._take_in():  # before the next begins: it may be recalled
-                    return
+        while (order := self._next()) is not None:
+            if self._run(order):
+                self._flush()
+                return
 
-    def _take_in(self) -> bool:
-        """Wait for the pipe, having said everything if there is nothing else to do; False at its end."""
-        if not self._orders:
+    def _next(self) -> dict[str, Any] | None:
+        """Wait for a permit, and then for its order, having said everything where there is something to wait
+        for; None at the end. Orders without one were taken back."""
+        if not self._poll.poll(0):
             self._flush()
-        messages = protocol.read_some(self._read, self._reader)
-        for message in messages or ():
-            match message["op"]:
-                case protocol.RUN:
-                    self._orders.append(message)
-                case protocol.RECALL:
-                    self._recall(message["token"])
-                case other:
-                    raise protocol.ProtocolError(f"an executor doesn't know {other!r}")
-        return messages is not None
-
-    def _recall(self, token: str) -> None:
-        """Answer an order that waits without having begun it; of one that has ended nothing is to be said."""
-        from mrq.core import wire
-        from mrq.core.model import Outcome, Status
-
-        for order in self._orders:
-            if order["token"] == token:
-                self._orders.remove(order)
-                outcome = Outcome(status=Status.HANDED_BACK, started=False)
-                self._say(self._answer(token, wire.to_wire(outcome)))
-                break
+        permit = os.read(self._permits, protocol.PERMIT.size)
+        if not permit:
+            return None
+        (number,) = protocol.PERMIT.unpack(permit)
+        while True:
+            while self._orders:
+                order = self._orders.popleft()
+                if order["op"] != protocol.RUN:
+                    raise protocol.ProtocolError(f"an executor doesn't know {order['op']!r}")
+                if order["number"] == number:
+                    return order
+            self._flush()
+            messages = protocol.read_some(self._read, self._reader)
+            if messages is None:
+                return None
+            self._orders.extend(messages)
 
     def _answer(self, token: str, outcome: Any, *, retire: bool = False) -> dict[str, Any]:
         threads = _thread._count() > 0
@@ -152,8 +144,9 @@ class Executor:
     def _flush(self) -> None:
         if os.getpid() != self._pid:  # a fork that slipped through `forks.guard`
             os._exit(EXIT_PROTOCOL)
-        unsaid, self._unsaid = self._unsaid, bytearray()
-        protocol.write_all(self._write, unsaid)
+        if self._unsaid:
+            unsaid, self._unsaid = self._unsaid, bytearray()
+            protocol.write_all(self._write, unsaid)
 
     def _run(self, message: dict[str, Any]) -> bool:
         """One attempt; whether the next one needs a new process."""
@@ -211,7 +204,7 @@ class Executor:
         return self._quota.share(maps=order.task.kind is Kind.MAP)
 
 
-def _move_up(low: list[int]) -> tuple[int, int, int, int]:
+def _move_up(low: list[int]) -> list[int]:
     """Our descriptors at high numbers, closed on exec, and the first of two free ones above them."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     top = _FD_MAX if soft == resource.RLIM_INFINITY else min(soft, _FD_MAX)
@@ -219,7 +212,7 @@ def _move_up(low: list[int]) -> tuple[int, int, int, int]:
     for offset, fd in enumerate(low):
         os.dup2(fd, base + offset, inheritable=False)
         os.close(fd)
-    return base, base + 1, base + 2, base + 3
+    return [base + offset for offset in range(len(low) + 1)]
 
 
 def _offer_to_oom_killer() -> None:

@@ -42,6 +42,8 @@ class Executor:
         self.peak_rss_bytes = 0  #: as last sampled
         self._reader = protocol.FrameReader()
         self._writer = protocol.FrameWriter(process.write)
+        self._orders = 0  #: given so far
+        self._permits: list[int] = []  #: to be sent with them
         self._exit: Exit | None = None
         self._killed = False
         self._ending = threading.Lock()  #: of kill and reap: once reaped, the pid may be anyone's
@@ -60,13 +62,29 @@ class Executor:
         """Whether `flush` wants to be called when the pipe has room."""
         return self._writer.waiting
 
-    def add(self, message: dict[str, Any]) -> None:
-        """Have a frame sent by the next `flush`. Raises ProtocolError."""
-        self._writer.add(message)
+    def order(self, message: dict[str, Any]) -> int:
+        """Have an order sent by the next `flush`; its number. Raises ProtocolError."""
+        self._orders += 1
+        self._writer.add({**message, "number": self._orders})
+        self._permits.append(self._orders)
+        return self._orders
+
+    def take_back(self, number: int) -> bool:
+        """Keep it from beginning with an order. False: it has."""
+        with contextlib.suppress(BlockingIOError):
+            unread = os.read(self.process.unread, protocol.READ_BYTES)
+            self._permits[:0] = [permit for (permit,) in protocol.PERMIT.iter_unpack(unread)]
+        if number not in self._permits:
+            return False
+        self._permits.remove(number)
+        return True
 
     def flush(self) -> None:
-        """Send what was added, as far as the pipe takes it."""
+        """Send what was ordered, as far as the pipe takes it."""
         self._writer.flush()
+        if self._permits:
+            permits, self._permits = self._permits, []
+            os.write(self.process.permits, b"".join(map(protocol.PERMIT.pack, permits)))
 
     def receive(self) -> list[dict[str, Any]] | None:
         """The messages that are there; None at the pipe's end. Raises ProtocolError."""
@@ -135,7 +153,7 @@ class Executor:
         self.process.popen.returncode = ended.code or 0  # it needn't wait, nor warn
         ended = ended.saying(self._last_words())
         p = self.process
-        for fd in (p.pidfd, p.read, p.write, p.life, p.stderr):
+        for fd in (p.pidfd, p.read, p.write, p.life, p.stderr, p.permits, p.unread):
             os.close(fd)
         return ended
 

@@ -3,11 +3,15 @@
 Two pipes of their own carry them, never file descriptors 0 to 2, which belong to the user's code. The
 agent's ends never block: a stopped executor must not stop the agent. The executor's ends do.
 
-To an executor: `run` (an AttemptOrder, its job's spec packed by itself, since it is the same for many, its
-bundle's folder, what MRQ_DEBUG asks for, the path of the disk quota's page), several of which may wait in the
-pipe; `recall` (a token that may wait there: it isn't begun).
-From it: `ready` once, then for each run in order `started`, unless it was recalled, and `outcome`, with the
-attempt's token. The end of the pipe ends the executor.
+To an executor: `run` (a number, an AttemptOrder, its job's spec packed by itself, since it is the same for
+many, its bundle's folder, what MRQ_DEBUG asks for, the path of the disk quota's page), several of which may
+wait in the pipe. From it: `ready` once, then for each run in order `started` and `outcome`, with the
+attempt's token.
+
+A third pipe holds *permits*: the numbers of the orders. An executor reads one before it begins with an order,
+and passes over the orders whose numbers it doesn't get. The agent has that pipe's end for reading, too: a
+number that it reads there is of an order that hasn't begun and never will, without asking. The end of either
+pipe ends the executor.
 """
 
 from __future__ import annotations
@@ -24,14 +28,15 @@ if TYPE_CHECKING:
     from mrq.core.model import JobSpec
 
 _LENGTH: Final = struct.Struct("<I")
+#: A permit. They are written and read whole: a pipe's writes up to 4 KiB are, and all are of this length.
+PERMIT: Final = struct.Struct("<I")
 #: A reduce over 10,000 map outputs with long paths is 3 MB; an outcome holds at most a log's tail,
 #: counters and a sample of keys.
 FRAME_BYTES_MAX: Final = 64 << 20
-_READ_BYTES: Final = 64 << 10
+READ_BYTES: Final = 64 << 10
 
 #: What `{"op": …}` can be.
 RUN: Final = "run"
-RECALL: Final = "recall"
 READY: Final = "ready"
 STARTED: Final = "started"
 OUTCOME: Final = "outcome"
@@ -150,7 +155,7 @@ class FrameWriter:
 def read_available(fd: int) -> bytes | None:
     """What a non-blocking pipe holds; None at its end."""
     try:
-        return os.read(fd, _READ_BYTES) or None
+        return os.read(fd, READ_BYTES) or None
     except BlockingIOError:
         return b""
 
@@ -158,7 +163,7 @@ def read_available(fd: int) -> bytes | None:
 def read_some(fd: int, reader: FrameReader) -> list[dict[str, Any]] | None:
     """Wait for bytes of a pipe that blocks: the messages that they complete; None at its end. Raises
     ProtocolError, OSError."""
-    data = os.read(fd, _READ_BYTES)
+    data = os.read(fd, READ_BYTES)
     if data:
         return reader.feed(data)
     if reader.within:

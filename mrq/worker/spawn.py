@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +43,8 @@ class Process(Child):
     """A started executor."""
 
     stderr: int  #: what it said outside attempts: a failed start
+    permits: int  #: numbers of orders, each of which it takes before it begins with one; doesn't block
+    unread: int  #: the other end: a number that is read here is one that it can't take any more
 
 
 #: What user code has no use for: it would only end in a log.
@@ -59,11 +61,19 @@ def environment() -> dict[str, str]:
 def spawn() -> Process:
     """Start an executor; returns before it is ready. Raises OSError (no memory, no processes, no files)."""
     stderr = os.memfd_create("mrq-executor-stderr")
+    theirs, permits = os.pipe()
+    ours = [stderr, permits]
     try:
-        child = start("mrq.worker.executor", environment(), stdout=stderr, stderr=stderr)
+        # Its own description of the pipe's end: that it doesn't block isn't for the executor.
+        ours.append(os.open(f"/proc/self/fd/{theirs}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        os.set_blocking(permits, False)
+        child = start("mrq.worker.executor", environment(), stdout=stderr, stderr=stderr, more=(theirs,))
     except BaseException:
-        os.close(stderr)
+        for fd in ours:
+            os.close(fd)
         raise
+    finally:
+        os.close(theirs)
     return Process(
         popen=child.popen,
         pidfd=child.pidfd,
@@ -71,12 +81,22 @@ def spawn() -> Process:
         write=child.write,
         life=child.life,
         stderr=stderr,
+        permits=permits,
+        unread=ours[-1],
     )
 
 
-def start(module: str, environment: Mapping[str, str], *, stdout: int, stderr: int | None) -> Child:
-    """Start `main` of a module of ours. Its arguments are the numbers of its pipes (read, write, life) and
-    whether it may be tied to the thread that starts it (`lifeline.tie`). Raises OSError."""
+def start(
+    module: str,
+    environment: Mapping[str, str],
+    *,
+    stdout: int,
+    stderr: int | None,
+    more: Sequence[int] = (),
+) -> Child:
+    """Start `main` of a module of ours. Its arguments are the numbers of its pipes (read, write, life),
+    whether it may be tied to the thread that starts it (`lifeline.tie`), and those of `more` pipes. Raises
+    OSError."""
     ours: list[int] = []
     theirs: list[int] = []
     try:
@@ -87,13 +107,13 @@ def start(module: str, environment: Mapping[str, str], *, stdout: int, stderr: i
         write, read, life = ours
         # PDEATHSIG is sent when the *thread* that spawned ends: only the main one lives as long as we do.
         by_prctl = threading.get_native_id() == os.getpid()
-        numbers = (*theirs, int(by_prctl))
+        numbers = (*theirs, int(by_prctl), *more)
         popen = subprocess.Popen(
             [sys.executable, "-X", "utf8", "-P", "-c", BOOT, PACKAGE, module, *map(str, numbers)],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            pass_fds=theirs,
+            pass_fds=(*theirs, *more),
             start_new_session=True,
             env=environment,
         )

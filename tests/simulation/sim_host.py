@@ -34,6 +34,8 @@ LOOK_S = 0.7
 #: Bytes of one map output, and of a disk that others leave to us.
 OUTPUT_BYTES = 1 << 30
 DISK_BYTES = 1 << 40
+#: Of a task that turns out long among short ones.
+LONG_S = 60.0
 
 
 @dataclass
@@ -223,6 +225,8 @@ class Host:
             raise Broken(f"{self.worker} runs {message} beside {beside}, and one of them is to run alone")
         fate = world.fate(job, message)
         seconds = job.seconds * self.slowness * world.rng.uniform(0.5, 1.5)
+        if job.long == message.task.index and message.task.kind is Kind.MAP:
+            seconds = LONG_S
         if fate is not Status.DONE:
             seconds *= world.rng.random()
         made = Running(message, command.attempt, seconds, fate)
@@ -233,14 +237,12 @@ class Host:
         made = self.running.get(command.token)
         if made is None:
             return  # it ended while the agent was paused: that waits in the backlog
+        if made.behind and not made.began:
+            self.world.faults_seen["taken back"] += 1
+            self._end(made, Outcome(status=Status.SUPERSEDED, started=False))
+            return
         status = self.world.rng.choice((Status.SUPERSEDED, Status.LOST))
         self.world.at(self.world.rng.uniform(0, 0.2), self._end, made, Outcome(status=status))
-
-    def _recall(self, command: a.Recall) -> None:
-        made = self.running.get(command.token)
-        if made is not None and made.behind:
-            self.world.faults_seen["recalled"] += 1
-            self._end(made, Outcome(status=Status.HANDED_BACK, started=False))
 
     # Executors.
 
@@ -325,7 +327,12 @@ class Host:
             self._serving()
             emitted = shares[task.index] * spec.reducers
             return TaskResult(
-                records_in=5, bytes_in=10, records_out=emitted, bytes_out=100, digest=digest, seconds=1.0
+                records_in=5,
+                bytes_in=10,
+                records_out=emitted,
+                bytes_out=100,
+                digest=digest,
+                seconds=made.seconds,
             )
         name = f"{task.job}/{staged_folder(attempt)}"
         world.oracle.staged[name] = Staged(attempt, dict(made.consumed))
@@ -339,6 +346,7 @@ class Host:
             bytes_out=1,
             digest=total & (1 << 64) - 1,
             files=(file,),
+            seconds=made.seconds,
         )
 
     def _end(self, made: Running, outcome: Outcome) -> None:
@@ -361,5 +369,4 @@ _DO: dict[type, Callable[[Host, Any], None]] = {
     a.Leave: Host._leave,
     a.Start: Host._start,
     a.Kill: Host._kill,
-    a.Recall: Host._recall,
 }

@@ -11,7 +11,7 @@ from mrq.core import events as e
 from mrq.core.claims import Claims, task_key
 from mrq.core.exchange import Batch, Fence, StoredJob, Write, WriteAnswer
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, JobState, TaskResult, TaskState
+from mrq.core.model import JobSpec, JobState, TaskMessage, TaskResult, TaskState
 from mrq.core.orders import DropJob
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.servers.memory.log import frame, replay
@@ -189,12 +189,16 @@ class Leader:
 
     def _perform(self, made: list[c.Command]) -> None:
         self._persist(made)
+        messages: dict[int, list[TaskMessage]] = {}
         for command in made:
             if isinstance(command, c.PublishTask):
-                self.world.publish(command.message)
+                number = command.together or -len(messages) - 1
+                messages.setdefault(number, []).append(command.message)
             elif isinstance(command, c.StartCommit):
                 seconds = self.world.rng.uniform(0.01, 1.0)
                 self.world.at(seconds, self.receive, e.CommitFinished(job=command.job))
+        for tasks in messages.values():
+            self.world.publish(tasks)
 
     def _persist(self, made: list[c.Command]) -> None:
         """One batch a job, logged and then applied; an answer that was lost is asked for again, with the same

@@ -491,8 +491,8 @@ class SimMaster:
             raise Died
         match said:
             case Publish():
-                for message in said.messages:
-                    world.publish(message)
+                for tasks in said.messages:
+                    world.publish(tasks)
             case c.StartCommit():
                 world.oracle._commit(said)
                 seconds = world.rng.uniform(0.01, 1.0)

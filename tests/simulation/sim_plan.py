@@ -48,6 +48,7 @@ class JobPlan:
     poison: int | None  #: a map that always fails
     cancel_at: float | None
     deadly: tuple[Kind, int] | None = None  #: a task that takes its worker down with it, whenever it runs
+    long: int | None = None  #: a map that takes a minute, among short ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +103,13 @@ def draw(seed: int) -> Plan:
         quota=quota,
         beat_s=0.5 if embedded else 1.0,
         mortal=0 if workers > 1 and rng.random() < 0.5 else None,
-        jobs=_deadly(
+        jobs=_short(
             seed,
-            tuple(_sized(seed, _job(rng, n, embedded)) for n in range(1 if embedded else count)),
+            _deadly(
+                seed,
+                tuple(_sized(seed, _job(rng, n, embedded)) for n in range(1 if embedded else count)),
+                embedded,
+            ),
             embedded,
         ),
         masters=rng.randint(1, 3),
@@ -250,6 +255,21 @@ def _disks(seed: int, workers: int, embedded: bool) -> tuple[tuple[int, ...], fl
     tight = rng.choice(((0,), (2, 3, 5), (3, 6, 0)))
     quota = tuple(rng.choice(tight) for _ in range(workers))
     return quota, rng.choice((0.0, 5.0, 12.0)) if any(quota) else 5.0
+
+
+def _short(seed: int, jobs: tuple[JobPlan, ...], embedded: bool) -> tuple[JobPlan, ...]:
+    """In every third cluster there is one more job, of tasks so short that one message names several, with a
+    long one among them perhaps; so is the job of every third engine. Of a generator of its own, too."""
+    rng = Random(f"short {seed}")
+    if rng.random() > 0.35:
+        return jobs
+    made = replace(_job(rng, len(jobs), embedded), seconds=rng.choice((0.001, 0.004, 0.015)))
+    maps = rng.choice((24, 48, 96))
+    spec = replace(made.spec, splits=tuple(_split(i) for i in range(maps)), memory_bytes=1)
+    long = rng.randrange(maps) if rng.random() < 0.25 else None
+    deadly = (Kind.MAP, rng.randrange(maps)) if not embedded and rng.random() < 0.05 else None
+    made = replace(made, spec=spec, long=long, poison=None, deadly=deadly)
+    return (replace(made, spec=replace(spec, job="job-0")),) if embedded else (*jobs, made)
 
 
 def _sized(seed: int, job: JobPlan) -> JobPlan:

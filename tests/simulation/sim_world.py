@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from random import Random
@@ -155,16 +155,21 @@ class World:
             else:
                 self.at(self.delay(), self.leader.receive_all, events)
 
-    def publish(self, message: TaskMessage) -> None:
-        """To the queues, which may lose or double it."""
+    def publish(self, tasks: Sequence[TaskMessage]) -> None:
+        """One message to the queues, which may lose or double it."""
         dice = self.rng.random()
+        if len(tasks) > 1:
+            self.faults_seen["several in a message"] += 1
         if dice < self.faults.wiped:
             self.faults_seen["wiped"] += 1
             return
-        self.at(self.delay(), self.publisher.publish, [message])
+        self.at(self.delay(), self._publish, tasks)
         if dice > 1 - self.faults.double:
             self.faults_seen["doubled"] += 1
-            self.at(self.delay(), self.publisher.publish, [message])
+            self.at(self.delay(), self._publish, tasks)
+
+    def _publish(self, tasks: Sequence[TaskMessage]) -> None:
+        self.publisher.publish(tasks, together=True)
 
     def call(
         self,

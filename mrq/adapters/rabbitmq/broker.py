@@ -7,6 +7,8 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from mrq.adapters.rabbitmq.connection import Link, Notices, Watch
@@ -32,8 +34,8 @@ _GOODBYE_S: Final = 3.0
 class RabbitBroker:
     """A Broker. Made by `connect`; `attach` sinks, `tick` from the process's loop, `close` at the end.
 
-    The publishing connection is made with the first message: a worker, which never publishes but copies of
-    what it can't read, has one connection only.
+    The publishing connection is made with the first message: a worker, which publishes nothing but copies of
+    what it can't read, and of what it gives back of several tasks, mostly has one connection only.
     """
 
     def __init__(
@@ -107,16 +109,13 @@ class RabbitBroker:
 
     # The port.
 
-    def publish(self, messages: Sequence[TaskMessage]) -> None:
+    def publish(self, messages: Sequence[TaskMessage], *, together: bool = False) -> None:
         """Publish, confirmed in the background."""
         self._check_open()
-        out = []
-        for message in messages:
-            queue = self._queues[message.task.kind]
-            body = self._messages.encode(message, queue.name)
-            out.append(Outgoing(queue.exchange, queue.key, message.publish_id, body, message))
         self._start_publishing()
-        self._publisher.publish(out)
+        self._publisher.publish(
+            [self._outgoing(tasks) for tasks in ([messages] if together else [[each] for each in messages])]
+        )
 
     def set_credit(self, kind: Kind, credit: int) -> None:
         """At most this many unsettled. None at all holds at once, less within a tenth of a second."""
@@ -129,14 +128,23 @@ class RabbitBroker:
     def ack(self, delivery: int) -> None:
         """Settle for good."""
         self._check_open()
-        if self._consumer.deliveries.settle(delivery, ack=True):
-            self._consume_link.wake()
+        found = self._consumer.deliveries.take(delivery, "acked")
+        if found is not None:
+            self._consumer.done(found[0])
 
     def give_back(self, delivery: int) -> None:
-        """Return to the queue."""
+        """Return to the queue: one of several tasks as a copy, confirmed before it is let go of here."""
         self._check_open()
-        if self._consumer.deliveries.settle(delivery, ack=False):
-            self._consume_link.wake()
+        found = self._consumer.deliveries.take(delivery, "given back")
+        if found is None:
+            return
+        held, message = found
+        if held.tasks == 1:
+            self._consumer.give_back(held)
+            return
+        copy = replace(self._outgoing([message]), tasks=(), confirmed=partial(self._consumer.done, held))
+        self._start_publishing()
+        self._publisher.publish([copy])
 
     def close(self) -> None:
         """Wait shortly for confirms, then leave; RabbitMQ returns what is unsettled to its queues."""
@@ -156,6 +164,11 @@ class RabbitBroker:
 
     # Between the parts.
 
+    def _outgoing(self, tasks: Sequence[TaskMessage]) -> Outgoing:
+        queue = self._queues[tasks[0].task.kind]
+        body = self._messages.encode(tasks, queue.name)
+        return Outgoing(queue.exchange, queue.key, tasks[0].publish_id, body, tasks)
+
     def _start_publishing(self) -> None:
         with self._starting:
             if not self._publishing and not self._closed:
@@ -171,9 +184,11 @@ class RabbitBroker:
         )
         self._publisher.publish([out])
 
-    def _unroutable(self, message: TaskMessage) -> None:
+    def _unroutable(self, tasks: Sequence[TaskMessage]) -> None:
         leader = self._dead.leader
-        if leader is not None:
+        if leader is None:
+            return
+        for message in tasks:
             queue = self._queues[message.task.kind].name
             leader(MessageDied(message=message, reason=f"RabbitMQ had no queue for it; was {queue} deleted?"))
 

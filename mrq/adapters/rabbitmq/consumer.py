@@ -12,7 +12,6 @@ from mrq.adapters.rabbitmq.lanes import TaskLane, guard
 from mrq.adapters.rabbitmq.messages import Messages, Refused
 from mrq.adapters.rabbitmq.topology import Topology
 from mrq.core.agent_words import BrokerBack, BrokerLost, Delivered
-from mrq.core.model import TaskMessage
 from mrq.core.refs import Kind
 from mrq.ports import Sink
 
@@ -94,20 +93,28 @@ class Consumer:
 
     def _delivered(self, life: int, kind: Kind, tag: int, again: bool, body: bytes) -> None:
         read = self._messages.decode(body, self._queues[kind])
-        if isinstance(read, TaskMessage) and read.task.kind is not kind:
-            read = Refused(reason=f"forged: a message of kind {read.task.kind.name} in {self._queues[kind]}")
+        if not isinstance(read, Refused) and any(message.task.kind is not kind for message in read):
+            read = Refused(reason=f"forged: a message of another kind in {self._queues[kind]}")
         held = Held(life, kind, tag)
         if isinstance(read, Refused):
-            self._set_aside.task(body, self._queues[kind], read.reason, lambda: self._settle(held, ack=True))
+            self._set_aside.task(body, self._queues[kind], read.reason, lambda: self.done(held))
             return
         if self.worker is None:  # it has just been taken away
-            self._settle(held, ack=False)
+            self.give_back(held)
         else:
-            number = self.deliveries.made(held)
-            self.worker(Delivered(delivery=number, message=read, redelivered=again))
+            numbers = self.deliveries.made(held, read)
+            group = numbers[0] if len(read) > 1 else 0
+            for number, message in zip(numbers, read, strict=True):
+                self.worker(Delivered(delivery=number, message=message, redelivered=again, group=group))
 
-    def _settle(self, held: Held, *, ack: bool) -> None:
-        """Settle what has no number; from any thread, once its copy is confirmed say."""
+    def done(self, held: Held) -> None:
+        """One task of a message is settled for good; from any thread, once its copy is confirmed say."""
         assert self.link is not None
-        self.deliveries.settle_held(held, ack=ack)
+        self.deliveries.done(held)
+        self.link.wake()
+
+    def give_back(self, held: Held) -> None:
+        """Return a whole message; from any thread."""
+        assert self.link is not None
+        self.deliveries.give_back(held)
         self.link.wake()

@@ -139,13 +139,16 @@ class DeadLetters:
         lane.delivered(tag, method.consumer_tag)
         headers = properties.headers or {}
         queue, reason = _death(headers)
-        read: TaskMessage | Refused = Refused(reason="undecodable: it didn't come from a queue of tasks")
+        read: tuple[TaskMessage, ...] | Refused = Refused(
+            reason="undecodable: it didn't come from a queue of tasks"
+        )
         if queue in self._tasks:
             read = self._messages.decode(body, queue)
         if isinstance(read, Refused):
             self._set_aside.dead(body, headers, read.reason, lambda: self._is_safe(lane, tag))
             return
-        leader(MessageDied(message=read, reason=reason))
+        for message in read:
+            leader(MessageDied(message=message, reason=reason))
         lane.ack([tag])
 
     def _is_safe(self, lane: Lane, tag: int) -> None:

@@ -6,9 +6,11 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from mrq.core.model import TaskMessage
 from mrq.core.refs import Kind
 from mrq.errors import InternalError
 
@@ -16,13 +18,15 @@ from mrq.errors import InternalError
 _LOST_KEPT: Final = 100_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Held:
-    """Where a delivery lies: `life` counts connections, `tag` is RabbitMQ's number on the kind's channel."""
+    """Where a message lies: `life` counts connections, `tag` is RabbitMQ's number on the kind's channel."""
 
     life: int
     kind: Kind
     tag: int
+    tasks: int = 1
+    left: int = 1  #: tasks that aren't settled
 
 
 @dataclass(slots=True)
@@ -41,7 +45,7 @@ class Deliveries:
         #: From anywhere: another broker's number is unlikely to be one of ours.
         self._serial = secrets.randbits(32) << 31
         self._life = 0
-        self._unsettled: dict[int, Held] = {}
+        self._unsettled: dict[int, tuple[Held, TaskMessage]] = {}
         self._lost: dict[int, None] = {}
         self._to_settle: deque[tuple[Held, bool]] = deque()
 
@@ -50,34 +54,41 @@ class Deliveries:
         """The connection's number."""
         return self._life
 
-    def made(self, held: Held) -> int:
-        """A delivery came: its number."""
+    def made(self, held: Held, tasks: Sequence[TaskMessage]) -> list[int]:
+        """A message came: a number for each of its tasks."""
         with self._lock:
-            self._serial += 1
-            self._unsettled[self._serial] = held
-            return self._serial
+            held.tasks = held.left = len(tasks)
+            numbers = [self._serial + 1 + at for at in range(len(tasks))]
+            self._serial = numbers[-1]
+            self._unsettled.update((n, (held, task)) for n, task in zip(numbers, tasks, strict=True))
+            return numbers
 
-    def settle(self, delivery: int, *, ack: bool) -> bool:
-        """Note it to be acked or returned; False when its connection is gone, which is passed over once.
+    def take(self, delivery: int, how: str) -> tuple[Held, TaskMessage] | None:
+        """It is to be acked or given back, once; None when its connection is gone, which is passed over once.
 
         Raises InternalError for one that was settled before, or never made.
         """
         with self._lock:
-            held = self._unsettled.pop(delivery, None)
-            if held is not None:
-                self._to_settle.append((held, ack))
-                return True
+            found = self._unsettled.pop(delivery, None)
+            if found is not None:
+                return found
             if delivery not in self._lost:
-                how = "acked" if ack else "given back"
                 raise InternalError(
                     f"delivery {delivery} is to be {how}, but it was settled before or never made"
                 )
             del self._lost[delivery]
-            return False
+            return None
 
-    def settle_held(self, held: Held, *, ack: bool) -> None:
-        """The same for one that never got a number: nobody could read it, or nobody was there."""
-        self._to_settle.append((held, ack))
+    def done(self, held: Held) -> None:
+        """One task of a message is settled for good; with the last of them the message is acked."""
+        with self._lock:
+            held.left -= 1
+            if not held.left:
+                self._to_settle.append((held, True))
+
+    def give_back(self, held: Held) -> None:
+        """Return a whole message."""
+        self._to_settle.append((held, False))
 
     def drain(self) -> Settled:
         """What is to be settled on this connection; what belongs to an earlier one is thrown away."""

@@ -1,8 +1,9 @@
 """What is in a message: msgpack of [version, key id, HMAC, payload].
 
-The payload is msgpack of the TaskMessage's wire form. The HMAC-SHA256 covers version, key id, queue and
-payload, each with its length, so a message can't be moved to another queue or read under another key.
-Several keys are accepted, so that they can be changed one process at a time; one signs.
+The payload is msgpack of [the wire form of a TaskMessage, positions, rows]: each row is another task's
+message, which has these values at these positions and is like the first one otherwise. The HMAC-SHA256 covers
+version, key id, queue and payload, each with its length, so a message can't be moved to another queue or read
+under another key. Several keys are accepted, so that they can be changed one process at a time; one signs.
 
 What comes from a queue may be anything. Decoding gives a value: the message, or why it is refused.
 """
@@ -12,9 +13,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgpack
 
@@ -23,7 +24,7 @@ from mrq.core.model import TaskMessage
 from mrq.errors import CorruptFileError, InternalError, UsageError
 
 #: Of the envelope and the payload together: a change of TaskMessage's fields is another version.
-VERSION: Final = 2
+VERSION: Final = 3
 
 #: Messages carry ids only; more than this is a mistake, refused before it is sent.
 BODY_BYTES_MAX: Final = 256 << 10
@@ -69,20 +70,23 @@ class Messages:
         # Keyed once: a copy of a keyed hash costs less than keying one for each message.
         self._keyed = {name: hmac.new(secret, None, hashlib.sha256) for name, secret in keys.secrets.items()}
 
-    def encode(self, message: TaskMessage, queue: str) -> bytes:
-        """The body for a queue. Raises InternalError over BODY_BYTES_MAX."""
-        payload = msgpack.packb(wire.to_wire(message))
+    def encode(self, tasks: Sequence[TaskMessage], queue: str) -> bytes:
+        """The body for a queue, of one message for these tasks. Raises InternalError over BODY_BYTES_MAX."""
+        first, *others = [wire.to_wire(message) for message in tasks]
+        differ = [at for at, value in enumerate(first) if any(other[at] != value for other in others)]
+        payload = msgpack.packb([first, differ, [[other[at] for at in differ] for other in others]])
         mac = self._mac(self._current, queue, payload)
         body: bytes = msgpack.packb([VERSION, self._current, mac, payload])
         if len(body) > BODY_BYTES_MAX:
             raise InternalError(
-                f"the message of task {message.task} of job {message.task.job} has "
+                f"the message of task {tasks[0].task} of job {tasks[0].task.job} has "
                 f"{len(body):,} bytes; {BODY_BYTES_MAX:,} is the most. Messages carry ids only"
             )
         return body
 
-    def decode(self, body: bytes, queue: str) -> TaskMessage | Refused:
-        """The message, if one who has a key made it for this queue. Never raises, whatever the bytes are."""
+    def decode(self, body: bytes, queue: str) -> tuple[TaskMessage, ...] | Refused:
+        """Its tasks' messages, if one who has a key made it for this queue. Never raises, whatever the bytes
+        are."""
         if len(body) > BODY_BYTES_MAX:
             return Refused(reason=f"undecodable: {len(body)} bytes, where {BODY_BYTES_MAX} is the most")
         envelope = _unpack(body)
@@ -100,8 +104,13 @@ class Messages:
         if not hmac.compare_digest(mac, self._mac(key, queue, payload)):
             return Refused(reason=f"forged: the signature doesn't fit key {key[:40]!r} and queue {queue}")
         try:
-            return wire.from_wire(TaskMessage, _unpack(payload))
-        except CorruptFileError as exc:  # signed by one of ours, of other fields
+            return _tasks(_unpack(payload))
+        except (
+            CorruptFileError,
+            TypeError,
+            ValueError,
+            IndexError,
+        ) as exc:  # signed by one of ours, of other fields
             return Refused(reason=f"undecodable: {exc}")
 
     def _mac(self, key: str, queue: str, payload: bytes) -> bytes:
@@ -110,6 +119,18 @@ class Messages:
         hashed.update(_LENGTHS.pack(VERSION, len(name), len(where)) + name + where)
         hashed.update(payload)
         return hashed.digest()
+
+
+def _tasks(payload: Any) -> tuple[TaskMessage, ...]:
+    """What was encoded. Raises CorruptFileError, TypeError, ValueError or IndexError."""
+    first, differ, rows = payload
+    tasks = [wire.from_wire(TaskMessage, first)]
+    for row in rows:
+        body = list(first)
+        for at, value in zip(differ, row, strict=True):
+            body[at] = value
+        tasks.append(wire.from_wire(TaskMessage, body))
+    return tuple(tasks)
 
 
 def _unpack(data: bytes) -> object:

@@ -45,7 +45,7 @@ class Outgoing:
     key: str
     publish_id: str
     body: bytes
-    message: TaskMessage | None = None  #: None for copies of what can't be read
+    tasks: Sequence[TaskMessage] = ()  #: none for copies, which are tried again until they are confirmed
     headers: Mapping[str, Any] | None = None
     confirmed: Callable[[], None] | None = None
     sent_at: float = 0.0
@@ -54,7 +54,7 @@ class Outgoing:
 class Publisher:
     """The owner of the publishing link. `unroutable` hears of task messages that found no queue."""
 
-    def __init__(self, notices: Notices, unroutable: Callable[[TaskMessage], None]) -> None:
+    def __init__(self, notices: Notices, unroutable: Callable[[Sequence[TaskMessage]], None]) -> None:
         self.link: Link | None = None
         self._notices = notices
         self._unroutable = unroutable
@@ -185,10 +185,10 @@ class Publisher:
 
     def _no_queue(self, out: Outgoing, again: list[Outgoing]) -> None:
         """Somebody deleted a queue or a binding: declare all again; the leader hears of the task."""
-        if out.message is None:
-            again.append(out)
+        if out.tasks:
+            self._unroutable(out.tasks)
         else:
-            self._unroutable(out.message)
+            again.append(out)
         if self.link is not None:
             self.link.drop(f"no queue for messages of {out.exchange} with key {out.key}; declaring again")
 

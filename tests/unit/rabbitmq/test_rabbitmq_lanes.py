@@ -10,7 +10,8 @@ import pytest
 
 from mrq.adapters.rabbitmq.deliveries import Deliveries, Held
 from mrq.adapters.rabbitmq.lanes import Lane, TaskLane
-from mrq.core.refs import Kind
+from mrq.core.model import Role, TaskMessage
+from mrq.core.refs import Kind, TaskRef
 from mrq.errors import InternalError
 
 
@@ -146,17 +147,42 @@ def test_credit_that_changes_while_a_step_is_open_waits_for_its_answer(channel: 
     assert channel.said[2:] == [("qos", 3), ("consume",)]
 
 
+def message(index: int = 0) -> TaskMessage:
+    return TaskMessage(
+        task=TaskRef("j", 0, Kind.MAP, index),
+        generation=1,
+        role=Role.PRIMARY,
+        role_number=1,
+        publish_id="p",
+    )
+
+
 def test_settlements_of_an_earlier_connection_are_thrown_away() -> None:
     deliveries = Deliveries()
-    old = deliveries.made(Held(deliveries.life, Kind.MAP, 1))
-    on_its_way = deliveries.made(Held(deliveries.life, Kind.MAP, 2))
-    assert deliveries.settle(on_its_way, ack=True)
+    (old,) = deliveries.made(Held(deliveries.life, Kind.MAP, 1), [message()])
+    (on_its_way,) = deliveries.made(Held(deliveries.life, Kind.MAP, 2), [message()])
+    found = deliveries.take(on_its_way, "acked")
+    assert found is not None
+    deliveries.done(found[0])
     deliveries.lose()
-    new = deliveries.made(Held(deliveries.life, Kind.MAP, 1))
-    assert not deliveries.settle(old, ack=True)
-    assert deliveries.settle(new, ack=False)
+    (new,) = deliveries.made(Held(deliveries.life, Kind.MAP, 1), [message()])
+    assert deliveries.take(old, "acked") is None
+    found = deliveries.take(new, "given back")
+    assert found is not None
+    deliveries.give_back(found[0])
     settled = deliveries.drain()
     assert settled.acks == {Kind.MAP: [], Kind.REDUCE: []}
     assert settled.returns == {Kind.MAP: [1], Kind.REDUCE: []}
     with pytest.raises(InternalError, match="settled before or never made"):
-        deliveries.settle(old, ack=True)
+        deliveries.take(old, "acked")
+
+
+def test_a_message_of_several_tasks_is_acked_with_the_last_of_them() -> None:
+    deliveries = Deliveries()
+    numbers = deliveries.made(Held(deliveries.life, Kind.MAP, 1), [message(i) for i in range(3)])
+    for left in (2, 1, 0):
+        found = deliveries.take(numbers.pop(), "acked")
+        assert found is not None
+        assert found[1] == message(left)
+        deliveries.done(found[0])
+        assert deliveries.drain().acks[Kind.MAP] == ([] if left else [1])

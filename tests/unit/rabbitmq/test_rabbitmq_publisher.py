@@ -27,7 +27,9 @@ class FakeBroker:
         self.unroutable: list[str] = []
         self.dropped: list[str] = []
         self.timers: list[Callable[[], None]] = []
-        self.publisher = Publisher(Notices(self.said.append), lambda m: self.unroutable.append(m.publish_id))
+        self.publisher = Publisher(
+            Notices(self.said.append), lambda tasks: self.unroutable.extend(m.publish_id for m in tasks)
+        )
         self.publisher.link = self  # type: ignore[assignment]
 
     def wake(self) -> None:
@@ -84,7 +86,7 @@ def out(publish_id: str) -> Outgoing:
         role_number=1,
         publish_id=publish_id,
     )
-    return Outgoing("mrq.tasks", "map", publish_id, b"body", message)
+    return Outgoing("mrq.tasks", "map", publish_id, b"body", [message])
 
 
 @pytest.fixture
