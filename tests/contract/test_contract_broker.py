@@ -181,3 +181,70 @@ def test_a_message_that_keeps_coming_back_dies_by_name(brokers: BrokerFactory) -
     assert (died.message.task, died.message.role_number) == (TaskRef("j", 0, Kind.MAP, 3), 1)
     assert "came back" in died.reason
     one.inbox.stays(Delivered, 21)
+
+
+def test_tasks_of_one_message_come_together_and_count_as_one_until_all_are_settled(
+    brokers: BrokerFactory,
+) -> None:
+    one = brokers.connect()
+    one.broker.set_credit(Kind.MAP, 1)
+    tasks = [message(i) for i in range(3)]
+    one.broker.publish(tasks, together=True)
+    one.broker.publish([message(3)])
+    came = one.inbox.wait(Delivered, 3)
+    assert [d.message for d in came] == tasks
+    assert len({d.delivery for d in came}) == 3
+    assert len({d.group for d in came}) == 1
+    assert came[0].group
+    for delivered in came:
+        one.inbox.stays(Delivered, 3)
+        one.broker.ack(delivered.delivery)
+    last = one.inbox.wait(Delivered, 4)[-1]
+    assert (last.message, last.group) == (message(3), 0)
+
+
+def test_one_of_several_tasks_is_given_back_by_itself(brokers: BrokerFactory) -> None:
+    one, two = brokers.connect(), brokers.connect()
+    one.broker.set_credit(Kind.MAP, 1)
+    one.broker.publish([message(i) for i in range(3)], together=True)
+    first, second, third = one.inbox.wait(Delivered, 3)
+    one.broker.set_credit(Kind.MAP, 0)
+    two.broker.set_credit(Kind.MAP, 5)
+    one.broker.give_back(second.delivery)
+    (again,) = two.inbox.wait(Delivered)
+    assert (again.message, again.group) == (message(1), 0)
+    with pytest.raises(InternalError):
+        one.broker.ack(second.delivery)
+    one.broker.ack(first.delivery)
+    one.broker.ack(third.delivery)
+    one.broker.close()
+    two.inbox.stays(Delivered, 1)
+
+
+def test_a_message_of_several_tasks_comes_back_whole(brokers: BrokerFactory) -> None:
+    """What was settled of it comes, too: its claim is answered as any copy's."""
+    one, two = brokers.connect(), brokers.connect()
+    one.broker.set_credit(Kind.MAP, 1)
+    one.broker.publish([message(i) for i in range(3)], together=True)
+    one.broker.ack(one.inbox.wait(Delivered, 3)[0].delivery)
+    two.broker.set_credit(Kind.MAP, 1)
+    brokers.lose(one)
+    again = two.inbox.wait(Delivered, 3)
+    assert [d.message.task.index for d in again] == [0, 1, 2]
+    assert all(d.redelivered for d in again)
+
+
+def test_a_message_of_several_tasks_that_keeps_coming_back_dies_task_by_task(
+    brokers: BrokerFactory,
+) -> None:
+    leader = brokers.connect()
+    leader.broker.publish([message(i) for i in range(2)], together=True)
+    for _ in range(21):
+        worker = brokers.connect()
+        worker.broker.set_credit(Kind.MAP, 1)
+        worker.inbox.wait(Delivered, 2)
+        worker.broker.attach()
+        worker.broker.close()
+    died = leader.inbox.wait(MessageDied, 2)
+    assert [d.message for d in died] == [message(0), message(1)]
+    assert all("came back" in d.reason for d in died)
