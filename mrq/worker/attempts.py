@@ -328,7 +328,7 @@ class Attempts:
         """An executor with nothing to do gets half of what waits behind others of its code."""
         others = [each for each in self._lines if (each.code, each.kind) == (line.code, line.kind)]
         longest = max(others, key=lambda each: len(each.given))
-        for running in list(longest.given)[1 + len(longest.given) // 2 :]:
+        for running in list(longest.given)[(len(longest.given) + 1) // 2 :]:
             if longest.executor.alive and longest.executor.take_back(running.number):
                 self._unsent[longest.executor] = longest
                 longest.given.remove(running)

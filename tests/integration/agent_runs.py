@@ -8,6 +8,7 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,13 @@ class AgentRun:
 
     def publish(self, index: int = 0, kind: Kind = Kind.MAP, *, generation: int = 1, job: str = "j") -> None:
         """Hand out one task."""
+        self.broker.publish([self._queued(index, kind, generation, job)])
+
+    def publish_together(self, indexes: Sequence[int]) -> None:
+        """Hand out maps in one message."""
+        self.broker.publish([self._queued(index, Kind.MAP, 1, "j") for index in indexes], together=True)
+
+    def _queued(self, index: int, kind: Kind, generation: int, job: str) -> TaskMessage:
         self.write(
             job,
             WriteTask(
@@ -132,14 +140,13 @@ class AgentRun:
                 backup_number=0,
             ),
         )
-        message = TaskMessage(
+        return TaskMessage(
             task=TaskRef(job, 0, kind, index),
             generation=generation,
             role=Role.PRIMARY,
             role_number=1,
             publish_id=f"{kind.value}{index}.{generation}",
         )
-        self.broker.publish([message])
 
     def kill(self, token: str, *, job: str = "j") -> None:
         """Order an attempt's end."""

@@ -284,8 +284,7 @@ def test_what_waits_behind_an_attempt_outlives_its_executor(tmp_path: Path) -> N
         for index in range(3):
             run.publish(index)
             run.reports(index + 1)
-        for index in range(3, 12):
-            run.publish(index)
+        run.publish_together(range(3, 12))
         told = {report.attempt.task.index: report.outcome for report in run.reports(12)}
         assert {index for index, outcome in told.items() if outcome.status is Status.LOST} == {3}
         assert {outcome.status for index, outcome in told.items() if index != 3} == {Status.DONE}
@@ -302,22 +301,46 @@ def test_what_waits_behind_a_long_attempt_is_handed_back_and_never_runs(tmp_path
     with AgentRun(tmp_path, config=config) as run:
         mark = tmp_path / "mark"
         ran = f"open({str(mark)!r}, 'a').write(self.task.id + ' ')"
-        run.add(short("time.sleep(2)") + f"        {ran}\n", ["x"], splits=6)
+        run.add(short("time.sleep(2)") + f"        {ran}\n", ["x"], splits=11)
         for index in range(3):
             run.publish(index)
             run.reports(index + 1)
-        for index in range(3, 6):
-            run.publish(index)
-        told = {report.attempt.task.index: report.outcome for report in run.reports(6)}
-        assert [told[index].status for index in (3, 4, 5)] == [
-            Status.DONE,
-            Status.HANDED_BACK,
-            Status.HANDED_BACK,
+        run.publish_together(range(3, 11))
+        reports = run.reports(10)
+        assert not mark.read_text().count("m-00003"), "the bound isn't the long one's end"
+        assert [(report.attempt.task.index, report.outcome.status) for report in reports[3:]] == [
+            (index, Status.HANDED_BACK) for index in range(4, 11)
         ]
-        assert mark.read_text().split() == [f"m-0000{n}" for n in range(4)]
+        assert not any(report.outcome.started for report in reports[3:])
+        assert run.reports(11)[-1].outcome.status is Status.DONE
         run.publish(4, generation=2)
-        assert run.reports(7)[-1].outcome.status is Status.DONE
+        told = {report.attempt.task.index: report.outcome.status for report in run.reports(12)}
+        assert (told[3], told[4]) == (Status.DONE, Status.DONE)
+        assert mark.read_text().split() == [f"m-0000{n}" for n in range(5)]
         assert not [name for name in run.files() if "m-00005" in name]
+
+
+def test_an_executor_with_nothing_to_do_takes_over_what_waits_behind_a_long_attempt(tmp_path: Path) -> None:
+    config = AgentConfig(
+        worker=WORKER,
+        boot=BOOT,
+        slots=Slots(map=2, reduce=1, total=2),
+        beat_interval_s=0.05,
+        ready_s_max=60.0,
+    )
+    with AgentRun(tmp_path, config=config) as run:
+        done = tmp_path / "done"
+        wait = f"[time.sleep(0.01) for _ in range(3000) if not os.path.exists({str(done)!r})]"
+        run.add(short(wait), ["x"], splits=11)
+        for index in range(3):
+            run.publish(index)
+            run.reports(index + 1)
+        run.publish_together(range(3, 11))
+        others = run.reports(10)[3:]
+        assert {report.attempt.task.index for report in others} == set(range(4, 11))
+        assert {report.outcome.status for report in others} == {Status.DONE}
+        done.touch()
+        assert run.reports(11)[-1].outcome.status is Status.DONE
 
 
 def test_a_signal_of_life_keeps_a_slow_record_alive(tmp_path: Path) -> None:
