@@ -63,8 +63,9 @@ class _Queued:
 class MemoryQueues:
     """The queues themselves; several brokers (one a process, on a real one) may share them."""
 
-    def __init__(self) -> None:
+    def __init__(self, delivery_limit: int = DELIVERY_LIMIT) -> None:
         self.lock = threading.RLock()
+        self.delivery_limit = delivery_limit
         self.ready: dict[Kind, deque[_Queued]] = {kind: deque() for kind in Kind}
         self.consumers: list[MemoryBroker] = []
         self.deliveries = 0  #: numbers that were given out
@@ -186,7 +187,7 @@ class MemoryBroker:
         """Back to the front in the old order; what came back too often dies."""
         for queued in reversed(returned):
             queued.returns += 1
-            if queued.returns <= DELIVERY_LIMIT:
+            if queued.returns <= self._queues.delivery_limit:
                 self._queues.ready[queued.kind].appendleft(queued)
                 continue
             why = f"it came back to the queue {queued.returns} times"

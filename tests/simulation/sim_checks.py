@@ -10,9 +10,9 @@ from typing import Any
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.exchange import Batch, StoredJob, Write
+from mrq.core.exchange import Answer, Batch, ClaimAnswer, ClaimRequest, StoredJob, Write
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, JobState, Role, Status, TaskState
+from mrq.core.model import JobSpec, JobState, Role, Status, TaskMessage, TaskState
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 #: More attempts of one task than any plan can justify.
@@ -53,6 +53,9 @@ class Oracle:
     finished: dict[str, TaskRef] = field(default_factory=dict)  #: tokens that came to DONE
     ended: Counter[tuple[TaskRef, Status]] = field(default_factory=Counter)
     fetches: Counter[tuple[str, int]] = field(default_factory=Counter)  #: failed ones, by map
+    deaths: Counter[TaskRef] = field(default_factory=Counter)  #: of messages that named it
+    messages: dict[str, TaskMessage] = field(default_factory=dict)  #: what was claimed, by token
+    settled: set[TaskMessage] = field(default_factory=set)  #: of which the store has heard, or wants nothing
     staged: dict[str, Staged] = field(default_factory=dict)
     committed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     over: dict[str, tuple[JobState, str | None]] = field(default_factory=dict)
@@ -78,6 +81,23 @@ class Oracle:
             raise Broken(f"{task}: attempt {self.attempts[task]}")
         if not self.live(event):
             raise Broken(f"{event} was granted, though the task is {self.rows.get(task)}")
+
+    def answered(self, request: ClaimRequest, answer: ClaimAnswer) -> None:
+        """The store has answered a claim."""
+        if answer.answer in (Answer.OBSOLETE, Answer.DUPLICATE, Answer.RESUME):
+            self.settled.add(request.message)
+        if answer.answer in (Answer.NEW, Answer.SAME):
+            self.messages[request.token] = request.message
+
+    def reported(self, token: str) -> None:
+        """The store has answered a report."""
+        if token in self.messages:
+            self.settled.add(self.messages[token])
+
+    def acked(self, message: TaskMessage) -> None:
+        """A worker lets go of a task's message for good. Raises Broken where its report isn't recorded."""
+        if message not in self.settled:
+            raise Broken(f"{message} is acknowledged, and no report of it is known")
 
     def live(self, event: e.AttemptClaimed | e.AttemptReported) -> bool:
         """Is it the attempt of an authorised role, by what the leader persisted?"""
@@ -236,6 +256,8 @@ class Oracle:
             good = self.no_room(spec)
         elif "took its worker down" in error:
             good = len(self.alone.get(task, ())) >= 3
+        elif "was returned" in error:
+            good = self.deaths[task] > 10
         elif "was lost with" in error:
             good = self.attempts[task] >= spec.max_worker_losses
         else:

@@ -34,8 +34,9 @@ LOOK_S = 0.7
 #: Bytes of one map output, and of a disk that others leave to us.
 OUTPUT_BYTES = 1 << 30
 DISK_BYTES = 1 << 40
-#: Of a task that turns out long among short ones.
+#: Of a task that turns out long among short ones, and how long others may be behind it.
 LONG_S = 60.0
+BEHIND_S_MAX = 6.0
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Running:
     over: bool = False
     began: bool = False
     behind: bool = False  #: its executor works on another
+    waits: float = 0.0  #: so long
     position: int = 0
     incarnation: int = 0
     known: dict[int, MapLocation] = field(default_factory=dict)
@@ -173,6 +175,9 @@ class Host:
 
     def _settle(self, command: a.Ack | a.GiveBack) -> None:
         if isinstance(command, a.Ack):
+            found = self.broker._unsettled.get(command.delivery)
+            if found is not None:
+                self.world.oracle.acked(found[1])
             self.broker.ack(command.delivery)
         else:
             self.world.faults_seen["given back"] += 1
@@ -257,9 +262,13 @@ class Host:
         if made.over or self._later(self._begin, made):
             return
         kind, slots = made.message.task.kind, self.world.plan.slots
-        busy = sum(1 for each in self.running.values() if each.began and each.message.task.kind is kind)
+        others = [each for each in self.running.values() if each.message.task.kind is kind]
+        busy = sum(each.began for each in others)
         made.behind = busy >= (slots.map if kind is Kind.MAP else slots.reduce)
-        if made.behind:
+        if made.behind or any(not each.began for each in others[: others.index(made)]):  # in their order
+            made.waits += 0.0 if self.paused else 0.02
+            if made.waits > BEHIND_S_MAX:
+                raise Broken(f"{made.attempt} waits behind others for {made.waits:.1f} s")
             self.world.at(0.02, self._begin, made)
             return
         made.began = True

@@ -68,6 +68,7 @@ class Plan:
     chaos_s: float
     kills: tuple[float, ...] = ()  #: when some worker is killed with -9, whatever else strikes
     rolling: bool = False  #: … one after the other, rather than any
+    deliveries: int = 20  #: returns of one message before it dies
     limit_s: float = 1500.0  #: of virtual time: not over by then is a deadlock
 
     @property
@@ -115,6 +116,7 @@ def draw(seed: int) -> Plan:
         masters=rng.randint(1, 3),
         faults=replace(_faults(rng), full_every_s=full_every_s),
         chaos_s=rng.choice((0.0, 10.0, 20.0, 30.0, 30.0)),
+        deliveries=Random(f"deliveries {seed}").choice((1, 3, 20, 20)),
     )
 
 

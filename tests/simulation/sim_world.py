@@ -58,7 +58,7 @@ class World:
         self.jobs: dict[str, JobPlan] = {}
         self.oracle = Oracle()
         self.claims = Claims(store_id="sim")
-        self.queues = MemoryQueues()
+        self.queues = MemoryQueues(self.plan.deliveries)
         self.publisher = MemoryBroker(self.queues)
         self.publisher.attach(leader=self.to_leader)
         self.hosts: list[Host] = []
@@ -150,6 +150,10 @@ class World:
             copies = 2
             self.faults_seen["doubled"] += 1
         for _ in range(copies):
+            for event in events:
+                if isinstance(event, e.MessageDied):
+                    self.faults_seen["message died"] += 1
+                    self.oracle.deaths[event.message.task] += 1
             if isinstance(self.leader, Masters):
                 self.at(self.delay(), self.leader.receive_all, events, self.now)
             else:
@@ -214,6 +218,7 @@ class World:
                 self.oracle.alone.setdefault(event.attempt.task, set()).add((event.worker, event.boot))
             if event.role is Role.BACKUP:
                 self.faults_seen["backup claimed"] += 1
+        self.oracle.answered(request, answer)
         self.note("claim", request.token, request.message.task, answer.answer)
         return answer, event
 
@@ -224,6 +229,8 @@ class World:
             self.oracle.recorded(event)
             if event.role is Role.BACKUP and event.outcome.status is Status.DONE:
                 self.faults_seen["backup won"] += 1
+        if answer is not ReportAnswer.NO_STORE:
+            self.oracle.reported(report.attempt.token)
         self.note("report", report.attempt.token, report.outcome.status, answer)
         return answer, event
 

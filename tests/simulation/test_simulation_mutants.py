@@ -364,6 +364,53 @@ def a_loss_beside_others_is_poison(patch: Patch) -> None:
     patch.setattr(charging, "count", count)
 
 
+def a_message_is_acked_with_its_first_report(patch: Patch) -> None:
+    real = agent.Agent._settle
+
+    def settle(self: Any, item: Any) -> None:
+        for other in self._items.values():
+            if other.group is item.group and other is not item:
+                self._out.extend(agent.Ack(delivery=delivery) for delivery in other.deliveries)
+                self._bereave(other)
+        real(self, item)
+
+    patch.setattr(agent.Agent, "_settle", settle)
+
+
+def a_message_is_given_back_whole_for_one_of_its_tasks(patch: Patch) -> None:
+    real = agent.Agent._remove
+
+    def remove(self: Any, item: Any) -> None:
+        if any(isinstance(x, agent.GiveBack) and x.delivery in item.deliveries for x in self._out):
+            for other in self._items.values():
+                if other.group is item.group and other is not item:
+                    self._out.extend(agent.GiveBack(delivery=delivery) for delivery in other.deliveries)
+        real(self, item)
+
+    patch.setattr(agent.Agent, "_remove", remove)
+
+
+def all_tasks_of_a_message_that_died_are_suspect(patch: Patch) -> None:
+    real = attempts.on_message_died
+
+    def died(state: Any, event: Any) -> None:
+        task = event.message.task
+        job = state.jobs.get(task.job)
+        if job is not None and job.active:
+            job.table(task.kind).losses[task.index] += 1
+        real(state, event)
+
+    patch.setitem(machine._RULES, events.MessageDied, died)
+
+
+def what_waits_behind_a_long_task_stays_there(patch: Patch) -> None:
+    patch.setattr(agent_follow.Following, "_hand_back_behind", lambda self, until: None)
+
+
+def short_tasks_of_two_jobs_share_a_message(patch: Patch) -> None:
+    patch.setattr(lifecycle, "_travels_with", lambda state, job, table, index: 1)
+
+
 MUTANTS: list[Callable[[Patch], None]] = [
     stale_generations_may_report,
     superseded_holders_may_report,
@@ -397,6 +444,11 @@ MUTANTS: list[Callable[[Patch], None]] = [
     nobody_takes_what_only_some_may_run,
     an_unanswered_batch_is_given_up,
     an_unanswered_batch_is_made_anew,
+    a_message_is_acked_with_its_first_report,
+    a_message_is_given_back_whole_for_one_of_its_tasks,
+    all_tasks_of_a_message_that_died_are_suspect,
+    what_waits_behind_a_long_task_stays_there,
+    short_tasks_of_two_jobs_share_a_message,
 ]
 
 #: Those that only workers' deaths show, by the kind of world.

@@ -30,13 +30,6 @@ EVENTS_KEPT: Final = 200_000
 _TRIM_LAG_MS: Final = 30_000
 _LOOK_S: Final = 1.0
 _AWAY_S: Final = 0.5
-#: After entries that were nothing but beats the next read waits so long, to take many at once.
-_GATHER_S: Final = 0.02
-#: … and after others so long for each of a few, so that a stream of short tasks is read, decided and written
-#: many at a time.
-_PACE_S: Final = 0.004
-_PACED_MAX: Final = 3
-_MANY: Final = 256
 
 
 class LeaderEvents:
@@ -99,7 +92,6 @@ class LeaderEvents:
             self._looked_at = time.monotonic()
         entries = self._follower.read(_LOOK_S)
         self._read += len(entries)
-        only_beats = bool(entries)
         for _, fields in entries:
             if self._closed.is_set():
                 return
@@ -111,10 +103,7 @@ class LeaderEvents:
                     self._unread = text
                     self._say(text)
                 continue
-            only_beats = only_beats and isinstance(event, BeatReceived) and not event.beat.running
             self._sink(event)
-        if entries and len(entries) < _MANY:
-            self._closed.wait(_GATHER_S if only_beats else _PACE_S * min(len(entries), _PACED_MAX))
 
     def _look(self) -> None:
         """Trim what was read, and see whether something was lost unread: told again is what is recorded."""
