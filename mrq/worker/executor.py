@@ -93,6 +93,7 @@ class Executor:
         self._reader = protocol.FrameReader()
         self._poll = select.poll()
         self._poll.register(permits, select.POLLIN)
+        self._poll.register(read, 0)  # its end alone
         self._orders: deque[dict[str, Any]] = deque()
         self._unsaid = bytearray()  #: frames that go out with the next ones
         self._quota: Page | None = None  #: of the worker's disk, once there was word of one
@@ -108,8 +109,10 @@ class Executor:
     def _next(self) -> dict[str, Any] | None:
         """Wait for a permit, and then for its order, having said everything where there is something to wait
         for; None at the end. Orders without one were taken back."""
-        if not self._poll.poll(0):
+        if self._permits not in dict(self._poll.poll(0)):
             self._flush()
+            if self._permits not in dict(self._poll.poll()):
+                return None  # nobody is there to order anything
         permit = os.read(self._permits, protocol.PERMIT.size)
         if not permit:
             return None

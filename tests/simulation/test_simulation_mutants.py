@@ -326,9 +326,7 @@ def nobody_runs_alone(patch: Patch) -> None:
 
 
 def others_run_beside_what_runs_alone(patch: Patch) -> None:
-    patch.setattr(
-        agent.Agent, "_may_ask", lambda self, item: self._room(item.message.task.kind, item.message.task.job)
-    )
+    patch.setattr(agent.Agent, "_may_ask", lambda self, item: self._room(item))
 
 
 def a_worker_goes_on_taking_what_is_delivered(patch: Patch) -> None:
@@ -337,11 +335,7 @@ def a_worker_goes_on_taking_what_is_delivered(patch: Patch) -> None:
     patch.setattr(
         agent.Agent,
         "_may_ask",
-        lambda self, item: (
-            self._room(item.message.task.kind, item.message.task.job)
-            if not item.message.alone
-            else sum(self._held.values()) == 0
-        ),
+        lambda self, item: self._room(item) if not item.message.alone else sum(self._held.values()) == 0,
     )
 
 
