@@ -14,7 +14,7 @@ from contextlib import suppress
 from itertools import chain, count, islice
 from typing import Final
 
-from mrq.commit.filesystem import OCCUPIED, FileSystem
+from mrq.commit.filesystem import FileSystem
 from mrq.commit.manifest import SUCCESS, Manifest, manifest_in
 from mrq.commit.staging import Staging
 from mrq.core.paths import is_url
@@ -109,12 +109,12 @@ def remove_result(fs: FileSystem, folder: str, kept: str) -> str | None:
                 _unlink(fs, f"{folder}/{name}")
         for name in sorted(_folders(manifest), reverse=True):
             if not os.path.islink(f"{folder}/{name}"):
-                _rmdir(fs, f"{folder}/{name}")
+                fs.rmdir_empty(f"{folder}/{name}")
         _unlink(fs, f"{folder}/{SUCCESS}")
-    if _rmdir(fs, folder):
+    if fs.rmdir_empty(folder):
         return None
     # A master that came too late to move anything has made this.
-    if _rmdir(fs, f"{folder}/_bad") and _rmdir(fs, folder):
+    if fs.rmdir_empty(f"{folder}/_bad") and fs.rmdir_empty(folder):
         return None
     names_after = (f"{kept}-{number}" for number in count(2))
     target = next(name for name in chain((kept,), names_after) if not os.path.lexists(name))
@@ -180,16 +180,3 @@ def _unlink(fs: FileSystem, path: str) -> None:
     except OSError as exc:
         if exc.errno not in (errno.EISDIR, errno.EPERM) or not os.path.isdir(path):
             raise
-
-
-def _rmdir(fs: FileSystem, path: str) -> bool:
-    """Remove a folder if it is empty; True once it isn't there."""
-    try:
-        fs.rmdir(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError as exc:
-        if exc.errno not in OCCUPIED:
-            raise
-        return False
-    return True

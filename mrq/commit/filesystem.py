@@ -34,6 +34,18 @@ class FileSystem:
     def rmdir(self, path: str) -> None:
         os.rmdir(path)
 
+    def rmdir_empty(self, path: str) -> bool:
+        """Remove a folder if it is empty; True once it isn't there."""
+        try:
+            self.rmdir(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError as exc:
+            if exc.errno not in OCCUPIED:
+                raise
+            return False
+        return True
+
     def write(self, path: str, data: bytes) -> None:
         """A file of its own with these bytes, on the disk; replaces a half-written one of that name."""
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)

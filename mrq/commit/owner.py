@@ -243,14 +243,7 @@ def remove(fs: FileSystem, folder: str) -> None:
         if name != JOB_FILE:
             fs.remove_tree(f"{folder}/{name}")
     fs.remove_tree(f"{folder}/{JOB_FILE}")
-    try:
-        fs.rmdir(folder)
-    except FileNotFoundError:
-        return
-    except OSError as exc:
-        # Another job may have made it its own the moment that it was empty.
-        if exc.errno not in OCCUPIED:
-            raise
+    fs.rmdir_empty(folder)  # another job may have made it its own the moment that it was empty
 
 
 def _beside(folder: str, owner: Owner) -> str:

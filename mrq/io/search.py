@@ -144,38 +144,26 @@ class Search:
     def _match(self, folder: Candidate) -> Iterator[Found]:
         """What the next part of the pattern matches in a folder."""
         part, last = self._parts[folder.left], folder.left + 1 == len(self._parts)
-        if part == "**":
-            if not last:
-                heappush(self._heap, folder._replace(left=folder.left + 1))
-            yield from self._any_depth(folder, last=last)
+        any_depth = part == "**"
+        if any_depth and not last:
+            heappush(self._heap, folder._replace(left=folder.left + 1))
         elif not part:  # a pattern that ends with a slash: folders only
             self._take(folder._replace(kind=_FILE))
+            return
         elif MAGIC.isdisjoint(part):
             self._literal(folder, part, last=last)
-        else:
-            test = _matcher(part)
-            entries = _listed(_name(folder), folder.path)
-            for entry in entries:
-                if test(entry.name) is None or not (last or _is_folder(entry)):
-                    continue
-                if not self._shown(entry, part, entries, last=last):
-                    continue
-                below = _beneath(folder, entry.name, entry.path, through=entry.is_symlink())
-                if last:
-                    self._take(below._replace(kind=_FILE))
-                else:
-                    self._go_on(below, folder.left + 1)
-
-    def _any_depth(self, folder: Candidate, *, last: bool) -> Iterator[Found]:
-        entries = _listed(_name(folder), folder.path)
+            return
+        entries, matches = _listed(_name(folder), folder.path), _matcher(part)
         for entry in entries:
+            if matches(entry.name) is None:
+                continue
             is_folder = _is_folder(entry)
-            if not (is_folder or last) or not self._shown(entry, "**", entries, last=last):
+            if not (last or is_folder) or not self._shown(entry, part, entries, last=last):
                 continue
             below = _beneath(folder, entry.name, entry.path, through=entry.is_symlink())
-            if is_folder:
-                self._go_on(below, folder.left)
-            elif below.through_link:
+            if is_folder and (any_depth or not last):
+                self._go_on(below, folder.left if any_depth else folder.left + 1)
+            elif not any_depth or below.through_link:
                 self._take(below._replace(kind=_FILE))
             else:
                 stat = _stat(below.match, below.path)
