@@ -144,29 +144,33 @@ def resolve(cls: type[Job], overrides: Mapping[str, Any] | None = None) -> Setti
 
     Raises UsageTypeError for an unknown name or a value that can't be, naming the nearest.
     """
-    fields: dict[str, Any] = {}
-    try:
-        _refuse_both_orders(overrides or {})
-        for name, value in {**cls.__mrq_settings__, **(overrides or {})}.items():
-            setting = setting_of(name)
-            fields[setting.field] = setting.checked(value)
-    except ValueError as exc:
-        raise UsageTypeError(f"{cls.__name__}: {exc}") from exc
-    return Settings(**fields)
+    given = overrides or {}
+    return Settings(**_fields(cls, {**cls.__mrq_settings__, **given}, given))
 
 
 def check_keywords(cls: type[Job], keywords: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of a class statement, if all are settings. Raises UsageTypeError, naming the nearest."""
-    try:
-        _refuse_both_orders(keywords)
-        for name, value in keywords.items():
-            setting_of(name).checked(value)
-    except ValueError as exc:
-        raise UsageTypeError(f"{cls.__name__}: {exc}") from exc
+    _fields(cls, keywords, keywords)
     settings = dict(keywords)
     if "total_order" in settings:
         settings["order"] = "total" if settings.pop("total_order") else None
     return settings
+
+
+def _fields(cls: type[Job], keywords: Mapping[str, Any], together: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `Settings` that keywords say; `together` are those that were given at once."""
+    fields: dict[str, Any] = {}
+    try:
+        if "total_order" in together and "order" in together:
+            raise ValueError('total_order=True and order="total" are the same; give one')
+        for name, value in keywords.items():
+            setting = SETTINGS.get(name)
+            if setting is None:
+                raise ValueError(f"no setting {name!r}{nearest(name, SETTINGS)}")
+            fields[setting.field] = setting.checked(value)
+    except ValueError as exc:
+        raise UsageTypeError(f"{cls.__name__}: {exc}") from exc
+    return fields
 
 
 def recheck(job: str, fields: Mapping[str, Any]) -> None:
@@ -180,19 +184,6 @@ def recheck(job: str, fields: Mapping[str, Any]) -> None:
                 row.checked(fields[row.field])
             except ValueError as exc:
                 raise UsageError(f"{job}: {exc}") from exc
-
-
-def setting_of(name: str) -> Setting:
-    """The setting of that name. Raises ValueError, naming the nearest."""
-    found = SETTINGS.get(name)
-    if found is None:
-        raise ValueError(f"no setting {name!r}{nearest(name, SETTINGS)}")
-    return found
-
-
-def _refuse_both_orders(given: Mapping[str, Any]) -> None:
-    if "total_order" in given and "order" in given:
-        raise ValueError('total_order=True and order="total" are the same; give one')
 
 
 #: Every setting by its name, in the order in which help has them.

@@ -42,17 +42,12 @@ class Line:
         call = self._channel.unary_unary(method, None, parse)
         for left in reversed(range(LEARNS_MAX)):
             try:
-                answer: T = call(
-                    body,
-                    timeout=timeout_s,
-                    metadata=self._metadata(method, body),
-                    wait_for_ready=wait_for_ready,
-                )
+                metadata = self._metadata(method, body)
+                answer: T = call(body, timeout=timeout_s, metadata=metadata, wait_for_ready=wait_for_ready)
+                return answer
             except grpc.RpcError as exc:
                 if not (self.taught(exc) and left):
                     raise
-            else:
-                return answer
         raise AssertionError("unreachable")
 
     def begin(self, method: str, body: bytes, *, timeout_s: float) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
@@ -36,7 +36,7 @@ class Own:
 
     def check(self) -> str:
         """What is wrong; "" where nothing is."""
-        found = self._dial(time.monotonic())
+        found = self._dial()
         stuck = self._vitals.stuck_s()
         if stuck >= STUCK_S:
             return f"its calls haven't got on for {stuck:.0f} s: does its disk answer?"
@@ -46,30 +46,25 @@ class Own:
         """Ask no more."""
         self._line.close()
 
-    def _dial(self, began: float) -> str:
+    def _dial(self) -> str:
+        began = time.monotonic()
         body = pb.DialRequest(nonce=bytes(16)).SerializeToString()
         try:
             self._line.unary(options.DIAL, body, pb.DialReply.FromString, timeout_s=_CALL_S)
         except grpc.RpcError as exc:
-            return self._unanswered(exc, began)
+            busy, why = exc.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, refused_for(exc)
         except ValueError:  # grpc's, of a line that was closed: it is being stopped
             return ""
-        self._busy_since = self._silent_since = None
-        return ""
-
-    def _unanswered(self, exc: Any, began: float) -> str:
-        now = time.monotonic()
-        if exc.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            self._silent_since = None
-            self._busy_since = self._busy_since if self._busy_since is not None else began
-            busy = now - self._busy_since
-            return f"as many calls as may be have been under way for {busy:.0f} s" if busy >= BUSY_S else ""
-        self._busy_since = None
-        self._silent_since = self._silent_since if self._silent_since is not None else began
-        silent = now - self._silent_since
-        if silent < SILENT_S:
+        else:
+            self._busy_since = self._silent_since = None
             return ""
-        return f"it hasn't answered its own calls for {silent:.0f} s: {refused_for(exc)}"
+        if busy:
+            self._busy_since, self._silent_since = self._busy_since or began, None
+            held = time.monotonic() - self._busy_since
+            return f"as many calls as may be have been under way for {held:.0f} s" if held >= BUSY_S else ""
+        self._busy_since, self._silent_since = None, self._silent_since or began
+        silent = time.monotonic() - self._silent_since
+        return f"it hasn't answered its own calls for {silent:.0f} s: {why}" if silent >= SILENT_S else ""
 
 
 def _full() -> str:
