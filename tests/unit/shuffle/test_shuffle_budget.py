@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mrq.shuffle.budget import PAIR, SLOT, column_cost, cost
+from mrq.shuffle.budget import DICT_ITEM, PAIR, SLOT, column_cost, cost
 
 atoms = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.binary(max_size=20)
@@ -40,6 +40,9 @@ def size(value: Any) -> int:
 @settings(max_examples=300)
 @given(st.lists(values, min_size=1, max_size=20))
 @example(column=["\x80"])
+@example(column=[()] + [(1000, 2000, 3000)] * 19)
+@example(column=[(1000,)] + [(1000, "abc", 3000)] * 19)
+@example(column=[1000] + [True, 2000] * 5)
 def test_no_less_than_what_objects_take(column: list[Any]) -> None:
     # A dict of 1 to 4 items has a table for 5 or more: allowed for by the tenth.
     assert column_cost(column) * 1.1 + 200 * str(column).count("{") >= sum(map(size, column)) + SLOT * len(
@@ -73,6 +76,21 @@ def test_pairs_cost_their_columns_and_a_constant() -> None:
 )
 def test_not_far_above_what_objects_take(column: list[Any]) -> None:
     assert column_cost(column) <= 2 * (sum(map(size, column)) + 2 * SLOT * len(column))
+
+
+@pytest.mark.parametrize("make", [tuple, list, lambda row: dict(zip("abcdefgh", row, strict=False))])
+def test_each_place_of_rows_costs_what_it_costs_alone(make: Any) -> None:
+    """Shared ints in one place cost nothing, and text beyond ASCII makes that of other places no dearer."""
+    places = [[7, 8], [10**6, 10**7], ["abc", "de"], ["я", "юя"], [None, 10**6], [True, False], [1.5, 2.5]]
+    count = 64
+    columns = [place * count for place in places]
+    rows = [make(row) for row in zip(*columns, strict=True)]
+    empty = [make(()) for _ in rows]
+    apart = column_cost(rows) - column_cost(empty)
+    if isinstance(rows[0], dict):
+        names = [name for row in rows for name in row]
+        apart -= column_cost(names) + DICT_ITEM * len(names)
+    assert apart == sum(map(column_cost, columns))
 
 
 def test_what_compares_strangely_has_a_cost() -> None:
