@@ -257,18 +257,14 @@ class FoldCollector(Collector):
                 else:
                     key = carried_key(key)
             held = get(key)
+            if held is None:  # a new one, which may be or hold NaN
+                key, held = carried_key(key), 0
             if value is one or counts:
-                if held is not None:
-                    sums[key] = held + one
-                else:
-                    self._add_to(key, one)
+                sums[key] = held + one
             elif type(value) is int:
                 odd += 1
                 odd_sum += value
-                if held is not None:
-                    sums[key] = held + value
-                else:
-                    self._add_to(key, value)
+                sums[key] = held + value
             else:
                 self._other(key, value)
         self._odd += odd
