@@ -41,6 +41,8 @@ def next_step(exc: BaseException, report: ErrorReport | None, job: str | None) -
         if any(words in report.message for words in _UNREADABLE):
             return f"Once it can be read, {go_on}"
         return "Mend that input or leave it out, and submit the job again: a retry takes inputs as they were."
+    if report.type == "CorruptFileError":  # of what is kept of the job, or passes between its tasks
+        return None if "submit again" in report.message else f"To {go_on}"
     leave_out = ""
     if report.path is not None and report.can_skip:
         leave_out = f"\nTo leave such records out instead: mrq retry {job} --skip-bad-records N"

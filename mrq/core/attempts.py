@@ -177,8 +177,8 @@ def _done(state: State, job: Job, table: TaskTable, event: e.AttemptReported, at
 
 
 def _not_conserved(state: State, job: Job, table: TaskTable, index: int, attempt: Attempt) -> None:
-    """A reduce consumed something else than the accepted outputs: the job fails, but after a takeover the
-    reduce runs again, and nothing is charged.
+    """A reduce consumed something else than the accepted outputs: the job fails, but after a takeover, or
+    where maps leave out records that they gave before, the reduce runs again, and nothing is charged.
 
     What it read may have been accepted by a leader whose store fell back before a successor loaded it. Seed
     92425: the outputs of two maps are accepted and located, and a reduce that runs already reads them. The
@@ -190,8 +190,10 @@ def _not_conserved(state: State, job: Job, table: TaskTable, index: int, attempt
 
     Of a worker that still follows the forgotten outputs this is true of reduces that begin later, too; so
     any reduce of such a job is tried again, later each time, within the bound of all that is uncharged.
+    Likewise where a map's output was sent back and came out differently: the older one may still lie with
+    its worker, to be read by whoever hasn't heard of it.
     """
-    if job.adopted:
+    if job.adopted or job.strict_order:
         end_attempt(state, job, table, index, attempt, Outcome(status=Status.UNLISTED))
         return
     fail_job(

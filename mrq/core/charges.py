@@ -65,7 +65,7 @@ CHARGES: Final[Mapping[Status, Charge]] = {
         backs_off=True,
         note="beats don't list it any more and no report of it is known: an executor's death would have been "
         "reported, so the store fell back behind the report or the claim; or a reduce read map outputs of "
-        "which a store that was taken over knows nothing",
+        "which a store that was taken over knows nothing, or one that was sent back",
     ),
     Status.FETCH_FAILED: Charge(
         account=Account.NOTHING,

@@ -14,6 +14,17 @@ from rabbitmq_runs import put
 
 CANCEL_S = 3.0
 
+SORTS = """
+import mrq
+
+class Sorts(mrq.Job, sort_values=True):
+    reduce = mrq.collect
+
+    def map(self, key, line):
+        word, value = line.split()
+        yield word, eval(value)
+"""
+
 
 @pytest.fixture(scope="module")
 def cluster(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterRun]:
@@ -118,3 +129,19 @@ def test_rubbish_on_every_queue_harms_nobody(cluster: ClusterRun) -> None:
 def aside(cluster: ClusterRun) -> int:
     found = cluster.broker.queue(f"{cluster.server.prefix}.rubbish")
     return int(found.get("messages", 0))
+
+
+def test_a_value_that_cannot_be_sorted_sends_its_map_back(cluster: ClusterRun) -> None:
+    """From other workers, whose outputs are gathered first: the record is named, or left out."""
+    (cluster.folder / "sorts.py").write_text(SORTS)
+    lines = ("a 2", "a 1", "b 1", "b {}", "a None", "b 0")
+    paths = [cluster.shell.write(f"sorts-in/{n}.txt", f"{line}\n") for n, line in enumerate(lines)]
+    flags = ("-R", "3", "--split-size", "20000")
+    ran = cluster.mrq("submit", "sorts.py", *paths, "-o", "sorts-no", *flags, expect=1)
+    assert "sort_values can't order the values of the key 'b'" in ran.err
+    assert "record  'b {}'" in ran.err
+    assert f"where   {paths[3]} at byte 0" in ran.err
+    ran = cluster.mrq("submit", "sorts.py", *paths, "-o", "sorts-out", *flags, "--skip-bad-records", "1")
+    assert "1 record left out" in ran.err
+    found = b"".join(data for name, data in cluster.shell.result("sorts-out").items() if "part" in name)
+    assert sorted(found.splitlines()) == [b"a\t[null,1,2]", b"b\t[0,1]"]

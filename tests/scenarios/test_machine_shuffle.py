@@ -7,6 +7,7 @@ from machine_script import Claim, Script, known
 
 from mrq.core import commands as c
 from mrq.core import events as e
+from mrq.core.digest import MASK, consumed
 from mrq.core.machine import MachineConfig
 from mrq.core.machine_config import ReduceStart
 from mrq.core.model import JobState, Status, TaskState
@@ -114,6 +115,21 @@ def test_a_map_with_values_that_cannot_be_sorted_runs_again_carefully_and_every_
         claim = s.claim(name, "w3")
         assert (claim.message.careful, claim.message.strict_order) == (False, True)
         s.done(claim)
+    assert s.state() is JobState.COMMITTING
+
+
+def test_a_reduce_that_read_an_output_that_was_sent_back_runs_again():
+    """Its worker had not heard of the withdrawal yet, and the older output still lay there."""
+    s = mapped(reducers=2, skip_bad_records=1)
+    fetch(s, s.claim("r0", "w2"), 1, "unordered")
+    s.done(s.claim("m1", "w2"), digest=7)
+    late = s.claim("r1", "w3")
+    before = sum(consumed(index, 1000 + index) for index in range(3)) & MASK
+    s.done(late, digest=before)
+    assert s.state() is JobState.RUNNING
+    assert s.is_("r1", TaskState.IDLE)
+    s.advance(40)
+    s.run("r0", "r1", worker="w3")
     assert s.state() is JobState.COMMITTING
 
 

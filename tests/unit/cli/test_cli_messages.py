@@ -269,6 +269,19 @@ def test_a_job_that_isnt_deterministic_isnt_gone_on_with():
     assert "mrq retry" not in printed(failed, job="j-1")
 
 
+@pytest.mark.parametrize(
+    ("message", "helps"),
+    [
+        ("blob 12ab has other bytes than its name says: delete the key k, and submit again", False),
+        ("spill-00001: a block fails its checksum", True),
+    ],
+)
+def test_the_code_isnt_blamed_for_a_damaged_file(message, helps):
+    text = printed(JobFailed("m-00000 failed", errors=[_report("CorruptFileError", message)]), job="j-1")
+    assert "Mend the job's code" not in text
+    assert ("mrq retry j-1" in text) is helps
+
+
 def test_a_job_that_nobody_tells_of_isnt_gone_on_with():
     assert "mrq retry" not in printed(NoAnswerError("no master has answered within 30 s"), job="j-1")
     assert "mrq retry j-1" in printed(OperatorError("the disk is gone"), job="j-1")
