@@ -128,16 +128,10 @@ class Simulation:
                 self.handle(e.Ticked())
 
     def _claim(self, worker: int, message: TaskMessage, number: int) -> AttemptRef:
-        attempt = AttemptRef(message.task, message.generation, 1, f"{number:032x}")
+        attempt = AttemptRef(message.task, message.ticket, 1, f"{number:032x}")
         name, boot = self.names[worker]
-        self.running[worker][attempt.token] = RunningAttempt(
-            attempt=attempt, role=message.role, phase="mapping"
-        )
-        self.handle(
-            e.AttemptClaimed(
-                attempt=attempt, role=message.role, role_number=message.role_number, worker=name, boot=boot
-            )
-        )
+        self.running[worker][attempt.token] = RunningAttempt(attempt=attempt, phase="mapping")
+        self.handle(e.AttemptClaimed(attempt=attempt, worker=name, boot=boot))
         return attempt
 
     def _report(self, worker: int, message: TaskMessage, attempt: AttemptRef) -> None:
@@ -158,8 +152,6 @@ class Simulation:
         self.handle(
             e.AttemptReported(
                 attempt=attempt,
-                role=message.role,
-                role_number=message.role_number,
                 worker=name,
                 boot=boot,
                 outcome=Outcome(status=Status.DONE, result=result),

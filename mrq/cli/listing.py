@@ -187,7 +187,7 @@ def attempts_table(page: Page, rows: Sequence[AttemptInfo], now: float, *, job: 
             (
                 row.job if job else "",
                 row.task,
-                f"{row.generation}.{row.number}" + (" backup" if row.role is Role.BACKUP else ""),
+                f"{row.ticket}.{row.number}" + (" backup" if row.role is Role.BACKUP else ""),
                 "" if job else row.worker,
                 row.state,
                 row.phase,
@@ -215,7 +215,7 @@ def _tasks_table(page: Page, rows: Sequence[TaskInfo], now: float) -> None:
             (
                 row.task,
                 row.state.value,
-                f"{row.generation}.{row.number}" if row.number else "",
+                f"{row.ticket}.{row.number}" if row.number else "",
                 row.worker,
                 _some(row.failures),
                 _some(row.losses),
@@ -237,7 +237,7 @@ def _errors(page: Page, rows: Sequence[ErrorInfo], now: float) -> None:
     for row in rows[-_LISTED:]:
         error = row.error
         what = f"{error.type}: {error.message}" if error is not None else row.status.value
-        page.line(f"  {row.task} attempt {row.generation}.{row.number} on {row.worker}, {_ago(row.at, now)}")
+        page.line(f"  {row.task} attempt {row.ticket}.{row.number} on {row.worker}, {_ago(row.at, now)}")
         page.line(f"    {what.splitlines()[0]}", "red")
         if error is not None and error.path is not None:
             at = f" at byte {error.offset:,}" if error.offset is not None else ""

@@ -72,7 +72,7 @@ def chosen_of(logs: list[LogInfo], *, named: bool, every: bool) -> list[LogInfo]
 
 
 def _order(log: LogInfo) -> tuple[int, int]:
-    return log.generation, log.number
+    return log.ticket, log.number
 
 
 def _read(engine: Engine, log: LogInfo) -> LogInfo:
@@ -85,7 +85,7 @@ def _read(engine: Engine, log: LogInfo) -> LogInfo:
 
 def _print(log: LogInfo, console: Console) -> None:
     """One attempt's log, a headline before it."""
-    attempt = f"attempt {log.generation}.{log.number}"
+    attempt = f"attempt {log.ticket}.{log.number}"
     console.line(console.style(f"{log.task} {attempt} on {log.worker}: {log.status}", "bold"))
     if not log.whole:
         what = "the end only" if log.text else "there is no log of it"

@@ -203,11 +203,8 @@ class Following(Items):
                 continue
             assert item.attempt is not None and item.outcome is not None  # noqa: PT018 one invariant
             item.reporting = True
-            message = item.message
             report = AttemptReported(
                 attempt=item.attempt,
-                role=message.role,
-                role_number=message.role_number,
                 worker=self.config.worker,
                 boot=self.config.boot,
                 outcome=item.outcome,

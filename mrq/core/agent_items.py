@@ -75,10 +75,9 @@ def line(item: Item) -> RunningAttempt:
     message = item.message
     attempt = item.attempt
     if attempt is None:
-        attempt = AttemptRef(message.task, message.generation, 0, item.token)
+        attempt = AttemptRef(message.task, message.ticket, 0, item.token)
     return RunningAttempt(
         attempt=attempt,
-        role=message.role,
         fraction=item.fraction,
         phase=item.part if item.phase is not Phase.CLAIMED else "",
         records=item.records,

@@ -52,7 +52,7 @@ def worker_for(state: State, job: Job, table: TaskTable, index: int) -> Worker |
 
     def harm(w: Worker) -> tuple[bool, int, int, int, int]:
         # At last by chance: workers that are killed one after the other mustn't be chosen in that very order.
-        dice = stable_hash(f"{name}/{table.generation[index]}/{w.worker}/{w.boot}")
+        dice = stable_hash(f"{name}/{table.ticket[index] + 1}/{w.worker}/{w.boot}")
         return waited and bool(w.held), lost.count(w.worker), _outputs(state, w), len(w.held), dice
 
     return min(able, key=harm, default=None)
@@ -66,14 +66,14 @@ def _able(state: State, job: Job, kind: Kind) -> list[Worker]:
 
 def lost_with(trouble: Trouble) -> list[str]:
     """The workers that a task was lost with, one for each boot."""
-    return [entry.rpartition("/")[0] or entry for entry in trouble.workers_lost or ()]
+    return [entry.rpartition("/")[0] for entry in trouble.workers_lost or ()]
 
 
 def is_by_itself(state: State, worker: Worker) -> bool:
     """Does a worker run one task alone, and nothing else?"""
     if len(worker.held) != 1:
         return False
-    task, _ = next(iter(worker.held.values()))
+    task = next(iter(worker.held.values()))
     job = state.jobs.get(task.job)
     flight = job.table(task.kind).flights.get(task.index) if job is not None else None
     return flight is not None and flight.alone
@@ -127,9 +127,9 @@ def _outputs(state: State, worker: Worker) -> int:
 
 def keep(state: State, worker: Worker, table: TaskTable, index: int) -> None:
     """From now on a worker is kept for one task."""
-    task, generation = table.task(index), table.generation[index]
-    state.workers.keep(worker, (task, generation))
-    worker.offers[task] = generation
+    task, ticket = table.task(index), table.ticket[index]
+    state.workers.keep(worker, (task, ticket))
+    worker.offers[task] = ticket
     clear(state, worker)
 
 
@@ -137,7 +137,7 @@ def waits(state: State, job: Job, worker: Worker, table: TaskTable, index: int) 
     """Has a worker that is kept for a task something to end before, and nobody else has nothing to do? One
     that takes no work any more would let the offer pass, again and again."""
     table.troubled(index).waits += 1
-    if not worker.held or worker.alone != (table.task(index), table.generation[index]):
+    if not worker.held or worker.alone != (table.task(index), table.ticket[index]):
         return False
     if not worker.may_claim or (worker.full and table.kind is Kind.MAP):
         return False
@@ -146,7 +146,7 @@ def waits(state: State, job: Job, worker: Worker, table: TaskTable, index: int) 
 
 def clear(state: State, worker: Worker) -> None:
     """Reduces that wait for maps would hold a worker for ever that one of those maps is waiting for."""
-    for task, _ in list(worker.held.values()):
+    for task in list(worker.held.values()):
         job = state.jobs.get(task.job)
         reduces = job.reduces if job is not None and task.kind is Kind.REDUCE else None
         flight = reduces.flights.get(task.index) if reduces is not None else None
@@ -164,10 +164,10 @@ def look_over(state: State) -> None:
         if worker is None or worker.alone is None:
             state.workers.kept.pop(name, None)
         elif not _holds(state, worker):
-            task, generation = worker.alone
+            task, ticket = worker.alone
             state.workers.let_go(worker)
             table = state.active[task.job].table(task.kind) if task.job in state.active else None
-            if table is None or table.generation[task.index] != generation:
+            if table is None or table.ticket[task.index] != ticket:
                 continue
             if table.state[task.index] == QUEUED:
                 take_back(state, table, task.index, f"{name} is gone before it could run it alone")
@@ -176,10 +176,10 @@ def look_over(state: State) -> None:
 def _holds(state: State, worker: Worker) -> bool:
     """Is the task that a worker is kept for offered to it still, or running there?"""
     assert worker.alone is not None
-    task, generation = worker.alone
+    task, ticket = worker.alone
     job = state.active.get(task.job)
     flight = job.table(task.kind).flights.get(task.index) if job is not None else None
-    if job is None or flight is None or job.table(task.kind).generation[task.index] != generation:
+    if job is None or flight is None or job.table(task.kind).ticket[task.index] != ticket:
         return False
     if job.table(task.kind).state[task.index] == QUEUED:
         return flight.offered_to == worker.worker and task in worker.offers

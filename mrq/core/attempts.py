@@ -20,17 +20,14 @@ _Event = e.AttemptClaimed | e.AttemptReported
 
 
 def find(state: State, event: _Event) -> tuple[Job, TaskTable, Flight] | None:
-    """The task of a live attempt: generation and role number are the task's. Else None."""
+    """The task of an attempt whose ticket is live. Else None."""
     task = event.attempt.task
     job = state.jobs.get(task.job)
     if job is None or not job.active:
         return None
     table = job.table(task.kind)
     flight = table.flights.get(task.index)
-    if flight is None or event.attempt.generation != table.generation[task.index]:
-        return None
-    number = flight.primary_number if event.role is Role.PRIMARY else flight.backup_number
-    if not number or event.role_number != number:
+    if flight is None or flight.role_of(event.attempt.ticket) is None:
         return None
     return job, table, flight
 
@@ -61,14 +58,15 @@ def _kill_stale(state: State, event: e.AttemptClaimed) -> None:
 
 def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Event) -> Attempt | None:
     """The attempt of a live claim or report, attached if it is news; None if it is out of date."""
-    index = event.attempt.task.index
-    holder = flight.primary if event.role is Role.PRIMARY else flight.backup
+    index, role = event.attempt.task.index, flight.role_of(event.attempt.ticket)
+    assert role is not None
+    holder = flight.held_as(role)
     if holder is not None:
         if holder.ref.token == event.attempt.token:
             return holder
         if event.attempt.number <= holder.ref.number:
             return None
-        # The claim gave the role to another: the holder's worker is gone, or has a newer boot.
+        # The claim gave the ticket to another: the holder's worker is gone, or has a newer boot.
         detach(state, table, index, holder, AttemptState.ENDED, kill_it=True)
         note_lost(state, holder.worker, holder.boot)
         error = charge(state, job, table, index, holder, Status.WORKER_LOST, None, started=True)
@@ -76,14 +74,14 @@ def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Even
             fail_job(state, job, error)
             return None
         if is_wanted(state, table, index):
-            _not_beside_others(state, table, event)
+            _not_beside_others(state, table, event, role)
             return None
         state.write_task(table, index)  # with what was charged
     # Boots are heard of in order by their beats alone: a boot that isn't the worker's is an older one, or
     # a newer one whose first beat got lost, and its next beat will tell.
     worker = state.worker(event.worker, event.boot)
     gone = worker.boot != event.boot or worker.live is WorkerHealth.DEAD
-    made = attach(state, table, index, worker, event.attempt, event.role)
+    made = attach(state, table, index, worker, event.attempt, role)
     if gone:
         state.workers.release(worker, event.attempt.token)
         made.boot = event.boot
@@ -95,14 +93,14 @@ def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Even
     return made
 
 
-def _not_beside_others(state: State, table: TaskTable, event: _Event) -> None:
+def _not_beside_others(state: State, table: TaskTable, event: _Event, role: Role) -> None:
     """The message of a task that is to run alone from now on was claimed once more, by a worker that runs
     others beside it."""
     index = event.attempt.task.index
     note_beside(table.troubled(index), event.worker, event.boot)
     kill(state, state.workers.all.get(event.worker), event.attempt)
     if table.flights[index].attempts():
-        end_role(state, table, index, event.role)
+        end_role(state, table, index, role)
     else:
         take_back(state, table, index, "it is to run alone")
 
@@ -110,14 +108,12 @@ def _not_beside_others(state: State, table: TaskTable, event: _Event) -> None:
 def lose_worker(state: State, worker: Worker, status: Status) -> None:
     """A boot is gone: what it ran goes back to idle, and so do its completed maps if still needed."""
     alone = is_by_itself(state, worker)
-    for token, (task, role) in list(worker.held.items()):
+    for token, task in list(worker.held.items()):
         job = state.jobs.get(task.job)
         table = job.table(task.kind) if job is not None else None
         flight = table.flights.get(task.index) if table is not None else None
-        attempt = None
-        if flight is not None:
-            attempt = flight.primary if role is Role.PRIMARY else flight.backup
-        if job is None or table is None or attempt is None or attempt.ref.token != token:
+        attempt = flight.attempt(token) if flight is not None else None
+        if job is None or table is None or attempt is None:
             state.workers.release(worker, token)
             continue
         end_attempt(state, job, table, task.index, attempt, Outcome(status=status), alone=alone)
@@ -184,7 +180,7 @@ def _not_conserved(state: State, job: Job, table: TaskTable, index: int, attempt
     92425: the outputs of two maps are accepted and located, and a reduce that runs already reads them. The
     store goes away, and comes back at a moment before both. The one leader that has their digests can't renew
     its lease meanwhile, and stands down before it sees that the store is behind; so nobody restores it, and
-    no generation is raised. To the successor these maps were never completed. The reduce's claim, which is
+    no ticket is ended. To the successor these maps were never completed. The reduce's claim, which is
     older, still stands, and its worker beats for it: it reads the remaining maps and reports, before one of
     those two is done again, or when it is and came out differently.
 
@@ -264,9 +260,7 @@ def on_message_died(state: State, event: e.MessageDied) -> None:
         return
     table, index = job.table(task.kind), task.index
     flight = table.flights.get(index)
-    if flight is None or table.generation[index] != died.generation or died.role is not Role.PRIMARY:
-        return
-    if table.state[index] != QUEUED or flight.primary_number != died.role_number:
+    if flight is None or table.state[index] != QUEUED or flight.primary_ticket != died.ticket:
         return
     trouble = table.troubled(index)
     trouble.deaths += 1
@@ -279,4 +273,4 @@ def on_message_died(state: State, event: e.MessageDied) -> None:
         )
         return
     delay = state.backoff(job, table.name(index), trouble.deaths)
-    state.timer(delay, REPUBLISH, task.job, task.kind.value, index, died.generation)
+    state.timer(delay, REPUBLISH, task.job, task.kind.value, index, died.ticket)

@@ -9,10 +9,10 @@ from mrq.core.exchange import ClaimRequest, Fence
 from mrq.core.model import JobState, MapLocation, Role
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 
-# Columns of a task row.
-STATE, GENERATION, PRIMARY, BACKUP = range(4)
+# Columns of a task row: its two tickets.
+PRIMARY, BACKUP = range(2)
 # Columns of an attempt row.
-A_GENERATION, A_ROLE_NUMBER, A_NUMBER, A_PUBLISH, A_WORKER, A_BOOT, A_TOKEN, A_FLOOR, A_STATUS = range(9)
+A_TICKET, A_NUMBER, A_WORKER, A_BOOT, A_TOKEN, A_FLOOR, A_STATUS = range(7)
 
 
 def task_key(task: TaskRef) -> str:
@@ -30,9 +30,16 @@ def parse_task(job: str, key: str) -> TaskRef:
     return TaskRef(job, 0, Kind(key[0]), int(key[1:]))
 
 
-def role_of(key: str) -> Role:
-    """The role in what `attempt_key` made."""
-    return Role.PRIMARY if key[-1] == "p" else Role.BACKUP
+def role_with(row: list[Any] | None, ticket: int) -> Role | None:
+    """The role of a task that a ticket is for; None where it isn't a ticket of the task (any more)."""
+    if row is None or ticket <= 0:
+        return None
+    return Role.PRIMARY if row[PRIMARY] == ticket else Role.BACKUP if row[BACKUP] == ticket else None
+
+
+def is_current(task: list[Any] | None, key: str, row: list[Any]) -> bool:
+    """Is what stands in the attempt row with this key claimed with a ticket of its task?"""
+    return task is not None and task[PRIMARY if key[-1] == "p" else BACKUP] == row[A_TICKET] > 0
 
 
 def new_job(fence: Fence) -> dict[str, Any]:
@@ -58,41 +65,26 @@ def fence_row(fence: Fence) -> list[Any]:
 
 def attempt_of(task: TaskRef, row: list[Any]) -> AttemptRef:
     """Whose row it is."""
-    return AttemptRef(task, row[A_GENERATION], row[A_NUMBER], row[A_TOKEN])
+    return AttemptRef(task, row[A_TICKET], row[A_NUMBER], row[A_TOKEN])
 
 
 def claimed(job: str, key: str, row: list[Any]) -> AttemptClaimed:
     """The event of a recorded claim."""
     return AttemptClaimed(
-        attempt=attempt_of(parse_task(job, key[:-1]), row),
-        role=role_of(key),
-        role_number=row[A_ROLE_NUMBER],
-        worker=row[A_WORKER],
-        boot=row[A_BOOT],
+        attempt=attempt_of(parse_task(job, key[:-1]), row), worker=row[A_WORKER], boot=row[A_BOOT]
     )
 
 
 def granted(request: ClaimRequest, number: int, floor: int) -> list[Any]:
     """The attempt row of a claim that is granted."""
-    message = request.message
-    return [
-        message.generation,
-        message.role_number,
-        number,
-        message.publish_id,
-        request.worker,
-        request.boot,
-        request.token,
-        floor,
-        "",
-    ]
+    return [request.message.ticket, number, request.worker, request.boot, request.token, floor, ""]
 
 
 def location(job: str, entry: list[Any]) -> MapLocation:
     """An entry of the stream of map outputs."""
-    map_index, generation, number, token, worker, boot, digest, size, _ = entry
+    map_index, ticket, number, token, worker, boot, digest, size, _ = entry
     return MapLocation(
-        attempt=AttemptRef(TaskRef(job, 0, Kind.MAP, map_index), generation, number, token),
+        attempt=AttemptRef(TaskRef(job, 0, Kind.MAP, map_index), ticket, number, token),
         worker=worker,
         boot=boot,
         digest=digest,

@@ -4,10 +4,14 @@
 difference, so its data is plain: dicts, lists, strings and numbers under string keys. Every script is
 idempotent: answers get lost, so whoever asked asks again.
 
-A *task* row is the leader's: [state, generation, primary number, backup number]. An *attempt* row is a
-claim's, one for each role of a task: [generation, role number, number, publish id, worker, boot, token,
-floor, status or ""]. It is live while generation and role number are the task's, the task isn't
-completed, nothing was reported and the job isn't over; nobody writes the other's rows.
+A *task* row is the leader's: [primary ticket, backup ticket], with 0 where there is none, as of a task that
+is idle or completed. An *attempt* row is a claim's, one for each role of a task: [ticket, number, worker,
+boot, token, floor, status or ""]. It is live while its ticket is the task's for that role, nothing was
+reported and the job isn't over; nobody writes the other's rows.
+
+The store numbers the claims of a task beside the ticket, which more than one may have held: a worker dies,
+its message comes again, another is granted the same ticket. To the leader the two claims may come in either
+order, since it also reads what is recorded; the number says which is the later one.
 
 `floor` is the highest beat of the holder that may have begun before the claim was recorded: a beat
 above it that doesn't list the token was made without it.
@@ -24,24 +28,19 @@ from typing import Any, Final
 from mrq.core.claim_rows import (
     A_BOOT,
     A_FLOOR,
-    A_GENERATION,
-    A_PUBLISH,
-    A_ROLE_NUMBER,
     A_STATUS,
+    A_TICKET,
     A_TOKEN,
     A_WORKER,
-    BACKUP,
-    GENERATION,
-    PRIMARY,
-    STATE,
     attempt_key,
     attempt_of,
     claimed,
     fence_row,
     granted,
+    is_current,
     location,
     new_job,
-    role_of,
+    role_with,
     task_key,
 )
 from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
@@ -65,10 +64,7 @@ from mrq.core.model import (
     JobState,
     MapLocation,
     Quarantine,
-    Role,
     RunningAttempt,
-    TaskMessage,
-    TaskState,
     WorkerHealth,
 )
 from mrq.core.orders import Drain, Numbered
@@ -136,7 +132,7 @@ class Claims:
 
     def restore(self, stored: StoredJob) -> WriteAnswer:
         """Write a job whole, in place of what is there, into a store that lost it or is behind: `writes`
-        give tasks and locations. Claims and reports are gone, so its leader has raised the generations."""
+        give tasks and locations. Claims and reports are gone, so its leader has ended the tickets."""
         name, fence = stored.spec.job, stored.fence
         found = self.jobs.get(name)
         if found is not None:
@@ -201,7 +197,7 @@ class Claims:
         if found is None or found["state"] in _OVER:
             return events
         for key, row in found["attempts"].items():
-            if not _current(found["tasks"].get(key[:-1]), role_of(key), row):
+            if not is_current(found["tasks"].get(key[:-1]), key, row):
                 continue
             events.append(claimed(job, key, row))
             if row[A_STATUS]:
@@ -226,8 +222,7 @@ class Claims:
     def _apply(self, job: dict[str, Any], write: Write) -> None:
         match write:
             case WriteTask():
-                row = [write.state.value, write.generation, write.primary_number, write.backup_number]
-                job["tasks"][task_key(write.task)] = row
+                job["tasks"][task_key(write.task)] = [write.primary, write.backup]
             case WriteLocation():
                 at = write.location
                 entry = [at.attempt.task.index, *at.attempt[1:]]
@@ -258,41 +253,44 @@ class Claims:
         job = self.jobs.get(message.task.job)
         if job is None or job["state"] in _OVER:
             return _OBSOLETE, None
-        task = job["tasks"].get(task_key(message.task))
-        if not _authorised(task, message):
+        role = role_with(job["tasks"].get(task_key(message.task)), message.ticket)
+        if role is None:
             return _OBSOLETE, None
-        row = job["attempts"].get(attempt_key(message.task, message.role))
-        if row is None or row[:2] != [message.generation, message.role_number]:
-            return self._grant(job, request)
+        key = attempt_key(message.task, role)
+        row = job["attempts"].get(key)
+        if row is None or row[A_TICKET] != message.ticket:
+            return self._grant(job, key, request)
         if row[A_STATUS]:
             return _OBSOLETE, None
         holder = attempt_of(message.task, row)
         if row[A_TOKEN] == request.token:
             return ClaimAnswer(answer=Answer.SAME, attempt=holder), None
-        if row[A_PUBLISH] != message.publish_id:
-            return _DUPLICATE, None
         if (row[A_WORKER], row[A_BOOT]) == (request.worker, request.boot):
             return ClaimAnswer(answer=Answer.RESUME, attempt=holder), None
-        return self._contend(job, request, row, holder)
+        return self._contend(job, key, request, holder)
 
     def _contend(
-        self, job: dict[str, Any], request: ClaimRequest, row: list[Any], holder: AttemptRef
+        self, job: dict[str, Any], key: str, request: ClaimRequest, holder: AttemptRef
     ) -> tuple[ClaimAnswer, AttemptClaimed | None]:
-        """The same message was delivered again while another boot holds the role: is that one alive?"""
+        """The message was delivered again, or a copy of it, while another boot holds the ticket: is that one
+        alive?"""
+        row = job["attempts"][key]
         worker = self.workers.get(row[A_WORKER])
         if worker is None or worker["boot"] != row[A_BOOT]:
-            return self._grant(job, request)  # a newer boot of that worker: the old one's work is gone
+            return self._grant(job, key, request)  # a newer boot of that worker: the old one's work is gone
         seq, listed = worker["seq"], row[A_TOKEN] in worker["tokens"]
         if not listed and seq >= row[A_FLOOR] + MISSING_BEATS:
-            return self._grant(job, request)
+            return self._grant(job, key, request)
         if request.held_token == holder.token and request.held_beat_seq is not None:
             if seq <= request.held_beat_seq:
-                return self._grant(job, request)  # no newer beat
+                return self._grant(job, key, request)  # no newer beat
             if listed:
                 return _DUPLICATE, None  # it lives on its beats
         return ClaimAnswer(answer=Answer.HELD, attempt=holder, beat_seq=seq), None
 
-    def _grant(self, job: dict[str, Any], request: ClaimRequest) -> tuple[ClaimAnswer, AttemptClaimed | None]:
+    def _grant(
+        self, job: dict[str, Any], attempt: str, request: ClaimRequest
+    ) -> tuple[ClaimAnswer, AttemptClaimed | None]:
         message = request.message
         worker = self.workers.get(request.worker)
         # The first beat of a boot comes before its first claim, so the leader learns of boots in order.
@@ -304,7 +302,6 @@ class Claims:
         number = job["numbers"][key] = job["numbers"].get(key, 0) + 1
         # One beat may be under way, made before this claim: the floor is above the last one seen.
         row = granted(request, number, worker["seq"] + 1)
-        attempt = attempt_key(message.task, message.role)
         job["attempts"][attempt] = row
         event = claimed(message.task.job, attempt, row)
         return ClaimAnswer(answer=Answer.NEW, attempt=event.attempt), event
@@ -318,14 +315,12 @@ class Claims:
         job = self.jobs.get(task.job)
         if job is None:
             return ReportAnswer.OBSOLETE, None
-        key = attempt_key(task, report.role)
-        row = job["attempts"].get(key)
-        if row is None or row[A_TOKEN] != token:
+        found = _claim_with(job, report.attempt)
+        if found is None:
             return ReportAnswer.OBSOLETE, None
+        key, row = found
         if row[A_STATUS]:
             return ReportAnswer.ALREADY, None
-        if not _live(job, key[:-1], report.role, row):
-            return ReportAnswer.OBSOLETE, None
         row[A_STATUS] = report.outcome.status.value
         job["reports"][key] = report
         worker = self.workers.get(report.worker)
@@ -376,7 +371,7 @@ class Claims:
             row = job["attempts"].get(key) if job is not None else None
             if job is None or row is None or row[A_TOKEN] != token or job["state"] in _OVER:
                 continue
-            if _current(job["tasks"].get(key[:-1]), role_of(key), row):
+            if is_current(job["tasks"].get(key[:-1]), key, row):
                 kept.append([name, key, token])
                 events.append(job["reports"][key])
         worker["reported"] = kept
@@ -440,15 +435,9 @@ class Claims:
         )
 
     def _lives(self, line: RunningAttempt) -> bool:
-        task = line.attempt.task
-        job = self.jobs.get(task.job)
-        if job is None:
-            return False
-        key = attempt_key(task, line.role)
-        row = job["attempts"].get(key)
-        if row is None or row[A_TOKEN] != line.attempt.token:
-            return False
-        return _live(job, key[:-1], line.role, row)
+        job = self.jobs.get(line.attempt.task.job)
+        found = _claim_with(job, line.attempt) if job is not None else None
+        return found is not None and not found[1][A_STATUS]
 
 
 def _take_fence(found: dict[str, Any], fence: Fence) -> WriteAnswer:
@@ -467,29 +456,12 @@ def _quarantine(worker: dict[str, Any]) -> Quarantine | None:
     return Quarantine(why=why, at=at) if worker["health"] == WorkerHealth.QUARANTINED.value else None
 
 
-def _number(task: list[Any], role: Role) -> int:
-    number: int = task[PRIMARY if role is Role.PRIMARY else BACKUP]
-    return number
-
-
-def _authorised(task: list[Any] | None, message: TaskMessage) -> bool:
-    """May this message still be claimed? Number 0 stands for no authorised role."""
-    return (
-        task is not None
-        and task[STATE] != TaskState.COMPLETED.value
-        and task[GENERATION] == message.generation
-        and _number(task, message.role) == message.role_number > 0
-    )
-
-
-def _current(task: list[Any] | None, role: Role, row: list[Any]) -> bool:
-    return (
-        task is not None
-        and task[STATE] != TaskState.COMPLETED.value
-        and task[GENERATION] == row[A_GENERATION]
-        and _number(task, role) == row[A_ROLE_NUMBER]
-    )
-
-
-def _live(job: dict[str, Any], task: str, role: Role, row: list[Any]) -> bool:
-    return job["state"] not in _OVER and not row[A_STATUS] and _current(job["tasks"].get(task), role, row)
+def _claim_with(job: dict[str, Any], attempt: AttemptRef) -> tuple[str, list[Any]] | None:
+    """The row, with its key, of a claim whose ticket still is its task's, of a job that isn't over."""
+    role = role_with(job["tasks"].get(task_key(attempt.task)), attempt.ticket)
+    if role is None or job["state"] in _OVER:
+        return None
+    key = attempt_key(attempt.task, role)
+    row = job["attempts"].get(key)
+    held = row is not None and row[A_TICKET] == attempt.ticket and row[A_TOKEN] == attempt.token
+    return (key, row) if held else None

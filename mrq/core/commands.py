@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mrq.core.model import JobState, MapLocation, Quarantine, StagedFile, TaskMessage, TaskState, WorkerHealth
+from mrq.core.model import JobState, MapLocation, Quarantine, StagedFile, TaskMessage, WorkerHealth
 from mrq.core.orders import Order
 from mrq.core.refs import AttemptRef, TaskRef
 
@@ -25,14 +25,12 @@ class WriteJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteTask:
-    """Persist one task's record: the leader's side of the claim protocol."""
+    """Persist one task's record, and the tickets with which it may be claimed; 0 is none."""
 
     task: TaskRef
-    state: TaskState
-    generation: int
-    primary_number: int
-    backup_number: int  #: 0: no backup is authorised
-    winner: AttemptRef | None = None
+    primary: int
+    backup: int
+    winner: AttemptRef | None = None  #: of a task that is completed
 
     @property
     def job(self) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrq.core import wire
-from mrq.core.info import ErrorInfo, JobInfo
-from mrq.core.model import ErrorReport, JobSpec, JobState
+from mrq.core.info import JobInfo
+from mrq.core.model import JobSpec, JobState
 from mrq.core.summary import Summary
 
 
@@ -41,33 +41,13 @@ class JobEnd:
     @classmethod
     def of(cls, job: str, entry: Mapping[str, Any]) -> JobEnd:
         """What an entry says. Raises CorruptFileError for what no version has written."""
-        summary, spec = entry.get("summary"), entry.get("spec")
+        info, summary, spec = (entry.get(name) for name in ("info", "summary", "spec"))
         return cls(
             job=job,
             state=JobState(entry["state"]),
             error=entry.get("error"),
             error_type=str(entry.get("error_type") or ""),
-            info=_info(job, entry),
-            summary=_summary(summary) if summary is not None else None,
+            info=wire.from_wire(JobInfo, info) if info is not None else None,
+            summary=wire.from_wire(Summary, summary) if summary is not None else None,
             spec=wire.from_wire(JobSpec, spec) if spec is not None else None,
         )
-
-
-def _info(job: str, entry: Mapping[str, Any]) -> JobInfo | None:
-    if entry.get("info") is not None:
-        return wire.from_wire(JobInfo, entry["info"])
-    if "counters" not in entry:
-        return None
-    errors = [wire.from_wire(ErrorReport, each) for each in entry["errors"]]  # of the version before
-    return JobInfo(
-        job=job,
-        state=JobState(entry["state"]),
-        error=entry["error"],
-        errors=tuple(ErrorInfo(error=each) for each in errors),
-        counters=entry["counters"],
-    )
-
-
-def _summary(told: Any) -> Summary:
-    """A job's numbers; the version before sent them by their names."""
-    return Summary(**{"idle": (), **told}) if isinstance(told, Mapping) else wire.from_wire(Summary, told)

@@ -12,7 +12,6 @@ from mrq.core.model import (
     Limits,
     Outcome,
     Quarantine,
-    Role,
     TaskMessage,
     WorkerHealth,
 )
@@ -78,8 +77,6 @@ class AttemptClaimed:
     """The claim script recorded a holder."""
 
     attempt: AttemptRef
-    role: Role
-    role_number: int
     worker: str
     boot: str
 
@@ -89,8 +86,6 @@ class AttemptReported:
     """How an attempt ended: what its worker asks the store to record, and the leader hears of once it is."""
 
     attempt: AttemptRef
-    role: Role
-    role_number: int
     worker: str
     boot: str
     outcome: Outcome
@@ -175,8 +170,6 @@ class Restored:
 
     What was queued is published again, and what was running lives on its worker's beats, with a full grace.
     """
-
-    incarnation: int = 0  #: grows with every leader (an epoch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,7 +74,7 @@ def _waits(state: State, worker: Worker, offer: TaskRef) -> bool:
     if job is None or not job.active:
         return False
     table = job.table(offer.kind)
-    if table.state[index] != QUEUED or table.generation[index] != worker.offers[offer]:
+    if table.state[index] != QUEUED or table.ticket[index] != worker.offers[offer]:
         return False
     return table.flights[index].offered_to == worker.worker
 

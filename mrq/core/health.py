@@ -12,7 +12,7 @@ from mrq.core.disks import watch
 from mrq.core.jobs import Job
 from mrq.core.joining import dial, drain, join, let_go, refuse_other_versions
 from mrq.core.machine_state import BEAT, FORGET, State
-from mrq.core.model import Beat, Outcome, Quarantine, Role, RunningAttempt, Status, WorkerHealth
+from mrq.core.model import Beat, Outcome, Quarantine, RunningAttempt, Status, WorkerHealth
 from mrq.core.moves import attach, kill
 from mrq.core.refs import TaskRef
 from mrq.core.tasks import QUEUED, Attempt, TaskTable
@@ -89,7 +89,7 @@ def _take_in(state: State, worker: Worker, beat: Beat, stored: WorkerHealth | No
     state.workers.put_in(worker)
 
 
-def _locate(state: State, task: TaskRef, role: Role) -> tuple[Job, TaskTable, Attempt | None] | None:
+def _locate(state: State, task: TaskRef, token: str) -> tuple[Job, TaskTable, Attempt | None] | None:
     job = state.jobs.get(task.job)
     if job is None:
         return None
@@ -97,19 +97,16 @@ def _locate(state: State, task: TaskRef, role: Role) -> tuple[Job, TaskTable, At
     if not 0 <= task.index < len(table):
         return None
     flight = table.flights.get(task.index)
-    if flight is None:
-        return job, table, None
-    return job, table, flight.primary if role is Role.PRIMARY else flight.backup
+    return job, table, flight.attempt(token) if flight is not None else None
 
 
 def _progress(state: State, worker: Worker, running: RunningAttempt) -> None:
     """One line of a beat."""
-    found = _locate(state, running.attempt.task, running.role)
+    found = _locate(state, running.attempt.task, running.attempt.token)
     if found is None:
         return
     job, table, attempt = found
-    token = running.attempt.token
-    if attempt is None or attempt.ref.token != token:
+    if attempt is None:
         if not _adopt(state, job, table, worker, running):
             _kill_again(state, table, worker, running)
         return
@@ -125,12 +122,13 @@ def _adopt(state: State, job: Job, table: TaskTable, worker: Worker, running: Ru
     attempt = running.attempt
     index = attempt.task.index
     flight = table.flights.get(index)
-    if flight is None or not job.active or attempt.generation != table.generation[index]:
+    role = flight.role_of(attempt.ticket) if flight is not None else None
+    if flight is None or role is None or not job.active:
         return False
     if attempt.number <= flight.last_number:
         return attempt.number <= 0  # not claimed yet: a token is listed before its claim is sent
-    if table.state[index] == QUEUED and running.role is Role.PRIMARY and flight.primary_number == 1:
-        attach(state, table, index, worker, attempt, running.role)
+    if table.state[index] == QUEUED:
+        attach(state, table, index, worker, attempt, role)
     return True
 
 
@@ -165,10 +163,10 @@ def _missed(state: State, worker: Worker, token: str) -> None:
     between, the fences of a store that fell back are what they were; and where nobody led, the successor
     finds no trace of it in what it loads.
     """
-    task, role = worker.held[token]
-    found = _locate(state, task, role)
+    task = worker.held[token]
+    found = _locate(state, task, token)
     attempt = found[2] if found else None
-    if found is None or attempt is None or attempt.ref.token != token:
+    if found is None or attempt is None:
         state.workers.release(worker, token)
         return
     if worker.seq <= attempt.floor:

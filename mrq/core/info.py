@@ -54,9 +54,9 @@ class AttemptInfo(Info):
     job: str = ""  #: the job's id
     task: str = ""  #: `m-00042`, `r-00003`
     stage: str = ""  #: the name of the task's stage
-    generation: int = 0  #: grows by one each time that the task is given out anew
-    number: int = 0  #: of the attempt within its generation
-    #: A name of its own: the log and the files of an attempt are named `TASK.GENERATION.NUMBER.TOKEN`.
+    ticket: int = 0  #: the leader's leave to run the task once; grows by one each time that it is given out
+    number: int = 0  #: of the claim: it only grows, over all attempts of the task
+    #: A name of its own: the log and the files of an attempt are named `TASK.TICKET.NUMBER.TOKEN`.
     token: str = ""
     role: Role = Role.PRIMARY  #: `primary`, or `backup` beside one that takes long
     worker: str = ""  #: its id
@@ -74,7 +74,7 @@ class ErrorInfo(Info):
 
     task: str = ""  #: `m-00042`, `r-00003`
     stage: str = ""  #: the name of the task's stage
-    generation: int = 0  #: as of an attempt
+    ticket: int = 0  #: as of an attempt
     number: int = 0  #: as of an attempt
     token: str = ""  #: as of an attempt
     worker: str = ""  #: its worker's id
@@ -92,7 +92,7 @@ class TaskInfo(Info):
     task: str = ""  #: `m-00042`, `r-00003`
     stage: str = ""  #: the name of its stage
     state: TaskState = TaskState.IDLE  #: `idle`, `queued`, `running`, `completed`
-    generation: int = 0  #: of the task; of a completed one of the attempt whose result is taken
+    ticket: int = 0  #: its last; of a completed task that of the attempt whose result is taken
     number: int = 0  #: of the attempt whose result is taken or that runs; 0 where there is none
     token: str = ""  #: of that attempt
     worker: str = ""  #: of that attempt

@@ -5,15 +5,14 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mrq.core import transitions
 from mrq.core.digest import mix
-from mrq.core.info import MAP, REDUCE, ErrorInfo
-from mrq.core.model import NO_LIMITS, ErrorReport, JobSpec, JobState, Limits, StagedFile, Status, TaskResult
-from mrq.core.refs import Kind, task_name
+from mrq.core.info import ErrorInfo
+from mrq.core.model import NO_LIMITS, JobSpec, JobState, Limits, StagedFile, TaskResult
+from mrq.core.refs import Kind
 from mrq.core.tasks import TaskTable
-from mrq.core.wire import from_wire
 from mrq.core.workers import Worker
 
 if TYPE_CHECKING:
@@ -234,28 +233,3 @@ class Job:
                 if result is not None:
                     found.extend(result.files)
         return tuple(found)
-
-
-def stored_errors(rows: list[Any], shift: float) -> list[ErrorInfo]:
-    """What is stored of attempts that ended badly, by an earlier mrq too; `shift` makes seconds since the
-    epoch of that one's times. Raises CorruptFileError, ValueError or TypeError for anything else."""
-
-    def before(row: list[Any]) -> ErrorInfo:
-        kind, index, (generation, number, token), worker, status, at, report = row
-        return ErrorInfo(
-            task=task_name(Kind(kind), index),
-            stage=MAP if Kind(kind) is Kind.MAP else REDUCE,
-            generation=generation,
-            number=number,
-            token=token,
-            worker=worker,
-            status=Status(status),
-            at=at + shift,
-            error=None if report is None else from_wire(ErrorReport, report),
-        )
-
-    return [before(row) if len(row) == _FIELDS_BEFORE else from_wire(ErrorInfo, row) for row in rows]
-
-
-#: Fields of an error as mrq stored it before there was `ErrorInfo`, which has more.
-_FIELDS_BEFORE: Final = 7

@@ -21,7 +21,6 @@ from mrq.core.moves import (
     fail_job,
     make_ready,
     message,
-    publish_id,
     stop_tasks,
     write_location,
 )
@@ -59,9 +58,9 @@ def complete(
     drop_flight(state, table, index)
     table.move(index, COMPLETED, f"attempt {won.token} won")
     table.finished_at[index] = table.updated_at[index] = state.now
-    table.winner_generation[index], table.winner_number[index] = won.generation, won.number
+    table.winner_ticket[index], table.winner_number[index] = won.ticket, won.number
     table.token[index] = won.token
-    table.generation[index] = max(table.generation[index], won.generation)
+    table.ticket[index] = max(table.ticket[index], won.ticket)
     error = None
     if kind is Kind.MAP:
         error = accept_map(state, job, index, result)
@@ -261,7 +260,6 @@ def uncomplete_map(state: State, job: Job, index: int, why: str) -> None:
         lose_maps(state, job, [index], why)
         return
     job.maps.move(index, IDLE, why)
-    job.maps.generation[index] += 1
     state.write_task(job.maps, index)
     make_ready(state, job.maps, index)
 
@@ -279,7 +277,6 @@ def on_forget(state: State, event: e.ForgetRequested) -> None:
 
 def on_restored(state: State, event: e.Restored) -> None:
     """The first event of a new leader that has adopted its predecessor's jobs."""
-    state.incarnation = max(state.incarnation + 1, event.incarnation)
     state.beats_from = state.now
     keep_again(state)
     for job in state.jobs.values():
@@ -329,7 +326,7 @@ def _move_outputs(job: Job, worker: str, boot: str) -> None:
 
 
 def on_store_lost(state: State, event: e.StoreLost) -> None:
-    """Only what is completed is sure: everything in progress begins again, under other generations."""
+    """Only what is completed is sure: everything in progress begins again, with other tickets."""
     state.beats_from = state.now
     for job in state.jobs.values():
         stop_tasks(state, job, "the store was lost")
@@ -348,7 +345,8 @@ def _look_again(state: State, job: Job) -> None:
 
 
 def _publish_again(state: State, table: TaskTable, job: Job) -> None:
-    """What is queued: its messages may be gone with the leader that published them."""
+    """What is queued: its messages may be gone with the leader that published them. Where they aren't, these
+    are copies, and whoever claims first has the ticket."""
     for index in list(table.flights):
         if table.state[index] != QUEUED:
             continue
@@ -358,22 +356,21 @@ def _publish_again(state: State, table: TaskTable, job: Job) -> None:
             flight.offered_to = flight.offered_to or ""
             arm_offer(state, table, index, Role.PRIMARY)
             continue
-        flight.publish_id, flight.offered_to = publish_id(state), None
-        flight.publishes = 1
-        state.write_task(table, index)
+        flight.offered_to = None
         publish_again(state, job, table, index)
 
 
 def publish_again(state: State, job: Job, table: TaskTable, index: int) -> None:
-    """Publish a queued task's primary under the id that its flight has."""
+    """Publish a queued task with its primary ticket."""
     flight = table.flights[index]
     unclaimed = state.unclaimed[table.kind]
     for _ in range(2):  # what was claimed meanwhile leaves at the pace at which more comes
         if unclaimed and settled(state, table.kind, *unclaimed[0][1:]):
             unclaimed.popleft()
     due = state.now + state.config.republish_after_s
-    unclaimed.append((due, table.job, index, flight.publish_id))
-    text = message(job, table, index, Role.PRIMARY, flight.publish_id, None)
+    flight.publishes += 1
+    unclaimed.append((due, table.job, index, flight.primary_ticket, flight.publishes))
+    text = message(job, table, index, flight.primary_ticket)
     state.out.append(c.PublishTask(message=text, together=_travels_with(state, job, table, index)))
 
 
@@ -401,14 +398,16 @@ def _travels_with(state: State, job: Job, table: TaskTable, index: int) -> int:
     return number
 
 
-def settled(state: State, kind: Kind, name: str, index: int, published: str) -> bool:
+def settled(state: State, kind: Kind, name: str, index: int, ticket: int, published: int) -> bool:
     """Was a message claimed, replaced by another, or is its job over?"""
     job = state.jobs.get(name)
     if job is None or not job.active:
         return True
     table = job.table(kind)
     flight = table.flights.get(index)
-    return flight is None or flight.publish_id != published or table.state[index] != QUEUED
+    if flight is None or table.state[index] != QUEUED:
+        return True
+    return (flight.primary_ticket, flight.publishes) != (ticket, published)
 
 
 def write_view(state: State, job: Job) -> None:
@@ -417,7 +416,7 @@ def write_view(state: State, job: Job) -> None:
     for table in (job.maps, job.reduces):
         for index in range(len(table)):
             code = table.state[index]
-            if code != IDLE or table.generation[index] > 1:
+            if code != IDLE or table.ticket[index]:
                 state.write_task(table, index)
             if code == COMPLETED and table.kind is Kind.MAP and job.shuffled:
                 write_location(state, job, index, withdrawn=False)

@@ -3,7 +3,7 @@
 One `handle` call takes one event through the rules and then hands out what has become possible. The
 rules live in neighbouring modules over one `State`; what is legal is the table in `core.transitions`;
 what is charged, the one in `core.charges`. Late, doubled and reordered events are recognised by
-(generation, role number, token) and change nothing. No rule looks at all tasks or all workers, but
+ticket and token, and change nothing. No rule looks at all tasks or all workers, but
 for those that have to name all winners (the commit) or undo a whole job.
 """
 
@@ -180,17 +180,17 @@ class Machine:
         state = self._state
         scheduler.note_rate(state)
         while state.timers and state.timers[0][0] <= state.now:
-            _, _, what, who, kind, index, generation = heapq.heappop(state.timers)
+            _, _, what, who, kind, index, ticket = heapq.heappop(state.timers)
             if what == ms.READY:
-                scheduler.ready_due(state, who, Kind(kind), index, generation)
+                scheduler.ready_due(state, who, Kind(kind), index, ticket)
             elif what == ms.BEAT:
                 health.check_beats(state, who)
             elif what == ms.FORGET:
                 health.forget(state, who)
             elif what == ms.OFFER:
-                scheduler.offer_due(state, who, kind, index, generation)
+                scheduler.offer_due(state, who, Kind(kind), index, ticket)
             elif what == ms.REPUBLISH:
-                scheduler.message_due(state, who, Kind(kind), index, generation)
+                scheduler.message_due(state, who, Kind(kind), index, ticket)
             elif what == ms.DIAL:
                 joining.dial_due(state, who, index)
             elif what == ms.STRAGGLERS:
@@ -198,7 +198,7 @@ class Machine:
             elif what == ms.FIT:
                 scheduler.fit_due(state)
             elif what == ms.DISKS:
-                disks.disks_due(state, index, generation)
+                disks.disks_due(state, index, ticket)
             elif what == ms.STALL:
                 scheduler.stall_due(state, who)
         scheduler.unclaimed_due(state)

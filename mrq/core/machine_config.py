@@ -40,7 +40,7 @@ class MachineConfig:
     message_tasks_max: int = 64  #: short tasks of a job that one message names …
     message_s: float = 0.05  #: … and what they take one after another, by those of their kind that are done
     republish_after_s: float = 10.0  #: queued, unclaimed, with free slots
-    republish_max: int = 3  #: then the generation is raised
+    republish_max: int = 3  #: then it gets a new ticket
     message_deaths_max: int = 10
     waiting_reduces_share: float = 0.5  #: of the reduce slots, for reduces that wait for maps
     stall_after_s: float = 3.0  #: maps without a slot for so long take one from a waiting reduce

@@ -14,16 +14,16 @@ from mrq.core import commands as c
 from mrq.core.digest import MASK, mix
 from mrq.core.jobs import Job
 from mrq.core.machine_config import MachineConfig
-from mrq.core.model import TaskState
 from mrq.core.orders import Order
 from mrq.core.refs import Kind
-from mrq.core.tasks import QUEUED, STATES, TaskTable
+from mrq.core.tasks import COMPLETED, QUEUED, TaskTable
 from mrq.core.transitions import History
 from mrq.core.workers import Worker, Workers
 
-#: (due, serial, what, job or worker, kind, index, generation)
+#: (due, serial, what, job or worker, kind, index, ticket)
 Timer = tuple[float, int, str, str, str, int, int]
-Unclaimed = tuple[float, str, int, str]
+#: (due, job, index, ticket, which of its publications)
+Unclaimed = tuple[float, str, int, int, int]
 
 READY: Final = "ready"  # a backoff is over
 BEAT: Final = "beat"  # a worker's beat is due
@@ -47,8 +47,7 @@ class State:
         self.wall = 0.0  #: seconds since the epoch minus the caller's time; for records
         self.promised = float("inf")  #: when a tick was wanted last; a later one was our outage
         self.beats_from = 0.0  #: beats count as received at least then
-        self.incarnation = 0
-        self.serial = 0  #: of publishes and timers
+        self.serial = 0  #: of timers
         self.history = History()
         #: Tasks of all jobs by state code.
         self.totals: dict[Kind, list[int]] = {kind: [0, 0, 0, 0] for kind in Kind}
@@ -61,7 +60,7 @@ class State:
         #: (when, WORKER/BOOT) of the boots that were lost lately; not of those that ran one task alone.
         self.lost_boots: list[tuple[float, str]] = []
         self.timers: list[Timer] = []
-        #: (due, job, index, publish id) of published tasks, in order.
+        #: Of published tasks, in order.
         self.unclaimed: dict[Kind, deque[Unclaimed]] = {kind: deque() for kind in Kind}
         #: The message that is being filled with a job's tasks, and how many more it may name.
         self.filling: dict[tuple[str, Kind], tuple[int, int]] = {}
@@ -76,12 +75,10 @@ class State:
         return self.serial
 
     def timer(
-        self, delay: float, what: str, who: str, kind: str = "", index: int = 0, generation: int = 0
+        self, delay: float, what: str, who: str, kind: str = "", index: int = 0, ticket: int = 0
     ) -> None:
         """Look at something later; whether it still matters is asked then."""
-        heapq.heappush(
-            self.timers, (self.now + delay, self.next_serial(), what, who, kind, index, generation)
-        )
+        heapq.heappush(self.timers, (self.now + delay, self.next_serial(), what, who, kind, index, ticket))
 
     def due(self) -> float:
         """When a tick is wanted, on the machine's own time."""
@@ -134,16 +131,12 @@ class State:
 
 def task_record(table: TaskTable, index: int) -> c.WriteTask:
     """What the store should hold of a task."""
-    code = table.state[index]
     flight = table.flights.get(index)
-    state = STATES[code]
     return c.WriteTask(
         task=table.task(index),
-        state=state,
-        generation=table.generation[index],
-        primary_number=flight.primary_number if flight else 0,
-        backup_number=flight.backup_number if flight else 0,
-        winner=table.winner(index) if state is TaskState.COMPLETED else None,
+        primary=flight.primary_ticket if flight else 0,
+        backup=flight.backup_ticket if flight else 0,
+        winner=table.winner(index) if table.state[index] == COMPLETED else None,
     )
 
 

@@ -53,7 +53,7 @@ class TaskState(enum.Enum):
 class AttemptState(enum.Enum):
     RUNNING = "running"
     REPORTED = "reported"
-    ENDED = "ended"  # superseded: its generation or role number is no longer its task's
+    ENDED = "ended"  # superseded: its ticket is no longer one of its task's
 
 
 class Standing(enum.Enum):
@@ -237,10 +237,7 @@ class TaskMessage:
     """What is published for a task: a wake-up, never the truth."""
 
     task: TaskRef
-    generation: int
-    role: Role
-    role_number: int  #: an attempt is live while this is its task's number for the role
-    publish_id: str  #: one per physical publish
+    ticket: int  #: the leader's leave to run it once; copies of a message carry the same, and are harmless
     not_worker: str | None = None  #: a worker that must not take it (backups, exclusions)
     #: An earlier attempt failed, or made what can't be used: look at each record's pairs while it is at hand,
     #: and with skip_bad_records drop bad records in place.
@@ -312,7 +309,7 @@ class FetchFailure:
     """A map output that a reducer couldn't read; or use: then the map is to look at each of its pairs."""
 
     map_index: int
-    generation: int
+    ticket: int  #: of the attempt that made it
     reason: str  #: "not_found", "corrupt" or "unreachable"; "unordered": it has values that can't be sorted
 
 
@@ -351,7 +348,6 @@ class RunningAttempt:
     """One line of a beat."""
 
     attempt: AttemptRef
-    role: Role
     fraction: float = 0.0  #: of its input consumed, 0 to 1
     phase: str = ""  #: "mapping", "shuffling" or "reducing"
     records: int = 0

@@ -13,17 +13,14 @@ from mrq.core.workers import Worker
 
 
 def message(
-    job: Job, table: TaskTable, index: int, role: Role, publish_id: str, not_worker: str | None
+    job: Job, table: TaskTable, index: int, ticket: int, not_worker: str | None = None
 ) -> TaskMessage:
     """What is published or offered for a task in flight."""
     flight = table.flights[index]
     trouble = table.trouble.get(index)
     return TaskMessage(
         task=table.task(index),
-        generation=table.generation[index],
-        role=role,
-        role_number=flight.primary_number if role is Role.PRIMARY else flight.backup_number,
-        publish_id=publish_id,
+        ticket=ticket,
         not_worker=not_worker,
         careful=trouble is not None and trouble.careful,
         needs=job.needs,
@@ -33,9 +30,10 @@ def message(
     )
 
 
-def publish_id(state: State) -> str:
-    """One per physical publish."""
-    return f"{state.incarnation}-{state.next_serial()}"
+def issue(table: TaskTable, index: int) -> int:
+    """A new ticket for a task."""
+    table.ticket[index] += 1
+    return table.ticket[index]
 
 
 def kill(state: State, worker: Worker | None, attempt: AttemptRef) -> None:
@@ -49,13 +47,11 @@ def kill(state: State, worker: Worker | None, attempt: AttemptRef) -> None:
 def attach(
     state: State, table: TaskTable, index: int, worker: Worker, attempt: AttemptRef, role: Role
 ) -> Attempt:
-    """A live role was claimed: the task runs."""
+    """A live ticket was claimed: the task runs."""
     flight = table.flights[index]
-    number = flight.primary_number if role is Role.PRIMARY else flight.backup_number
     made = Attempt(
         ref=attempt,
         role=role,
-        role_number=number,
         worker=worker.worker,
         boot=worker.boot,
         claimed_at=state.now,
@@ -72,7 +68,7 @@ def attach(
         flight.primary, flight.offered_to = made, None
     else:
         flight.backup, flight.backup_offered_to = made, None
-    state.workers.hold(worker, attempt.token, (attempt.task, role))
+    state.workers.hold(worker, attempt.token, attempt.task)
     state.rate_count[table.kind] += 1
     return made
 
@@ -110,30 +106,26 @@ def drop_flight(state: State, table: TaskTable, index: int) -> Flight | None:
 def make_ready(state: State, table: TaskTable, index: int, delay: float = 0.0) -> None:
     """An idle task may be handed out, now or after a backoff."""
     if delay > 0:
-        state.timer(delay, READY, table.job, table.kind.value, index, table.generation[index])
+        state.timer(delay, READY, table.job, table.kind.value, index, table.ticket[index])
     else:
         table.give(index)
 
 
 def take_back(state: State, table: TaskTable, index: int, why: str, delay: float = 0.0) -> None:
-    """A task goes back to idle: the generation grows, which ends all its attempts."""
+    """A task goes back to idle: its tickets end, and with them all its attempts."""
     drop_flight(state, table, index)
     table.move(index, IDLE, why)
-    table.generation[index] += 1
     state.write_task(table, index)
     make_ready(state, table, index, delay)
 
 
 def end_role(state: State, table: TaskTable, index: int, role: Role) -> None:
-    """End one role beside a healthy one, by its number."""
+    """End one role beside a healthy one, with its ticket."""
     flight = table.flights[index]
     if role is Role.PRIMARY:
-        flight.primary_number += 1
-        flight.publish_id = ""
+        flight.primary_ticket = 0
     else:
-        flight.backup_number = 0
-        flight.backup_publish_id = ""
-        flight.backup_offered_to = None
+        flight.backup_ticket, flight.backup_offered_to = 0, None
     state.write_task(table, index)
 
 
@@ -193,8 +185,9 @@ def alive(state: State, worker: str, boot: str) -> bool:
 
 def arm_offer(state: State, table: TaskTable, index: int, role: Role) -> None:
     """Look at an offer again if nobody claims it."""
-    what, generation = f"{table.kind.value}{role.value}", table.generation[index]
-    state.timer(state.config.offer_timeout_s, OFFER, table.job, what, index, generation)
+    flight = table.flights[index]
+    ticket = flight.primary_ticket if role is Role.PRIMARY else flight.backup_ticket
+    state.timer(state.config.offer_timeout_s, OFFER, table.job, table.kind.value, index, ticket)
 
 
 def arm(state: State, job: Job, what: str, kind: Kind | None, delay: float) -> None:

@@ -24,7 +24,8 @@ from mrq.core.claim_rows import parse_task
 from mrq.core.digest import MASK, consumed
 from mrq.core.events import AttemptClaimed
 from mrq.core.exchange import StoredJob, StoredWorker
-from mrq.core.jobs import SUMMED, Job, stored_errors
+from mrq.core.info import ErrorInfo
+from mrq.core.jobs import SUMMED, Job
 from mrq.core.machine_state import BEAT, DIAL, FORGET, READY, State
 from mrq.core.model import Limits, Quarantine, Role, WorkerHealth
 from mrq.core.moves import arm_offer, attach
@@ -33,20 +34,18 @@ from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RESULT_FIELDS, RUNNING, Flig
 from mrq.core.workers import Worker
 from mrq.errors import CorruptFileError
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 DEAD: Final = WorkerHealth.DEAD
 
 _REACHED: Final = (WorkerHealth.ALIVE, WorkerHealth.SUSPECT, WorkerHealth.DRAINING)
 
-#: Attributes of a job that its record holds as they are, and those of them that are times; "" is a place that
-#: holds nothing any more.
+#: Attributes of a job that its record holds as they are, and how many of them, the first, are times.
 _PLAIN: Final = (
     "submitted_at",
     "started_at",
     "updated_at",
     "finished_at",
-    "",
     "failures",
     "losses",
     "worker_losses",
@@ -56,15 +55,11 @@ _PLAIN: Final = (
 )
 _TIMES: Final = 4
 
-#: Of a flight: all but the attempts. What was added since stands last: a record of before has less.
+#: Of a flight: all but the attempts, and what counts for one leader alone.
 _FLIGHT: Final = (
-    "primary_number",
-    "backup_number",
-    "backups",
-    "publish_id",
-    "publishes",
+    "primary_ticket",
+    "backup_ticket",
     "offered_to",
-    "backup_publish_id",
     "backup_offered_to",
     "last_number",
     "alone",
@@ -85,7 +80,7 @@ def task_record(state: State, job: Job, table: TaskTable, index: int) -> bytes:
     row: list[Any] = [
         VERSION,
         QUEUED if code == RUNNING else code,
-        table.generation[index],
+        table.ticket[index],
         table.failures[index],
         table.losses[index],
         updated and updated + state.shift + state.wall,
@@ -93,7 +88,7 @@ def task_record(state: State, job: Job, table: TaskTable, index: int) -> bytes:
         _before(table.started_at[index], updated),
         _before(table.finished_at[index], updated),
         *job.boots[table.boot[index]],
-        table.winner_generation[index],
+        table.winner_ticket[index],
         table.winner_number[index],
         table.token[index],
         table.digest[index],
@@ -108,11 +103,11 @@ def task_record(state: State, job: Job, table: TaskTable, index: int) -> bytes:
 def job_record(state: State, job: Job) -> bytes:
     """What is known of a job and doesn't follow from its tasks."""
     shift = state.shift + state.wall
-    plain = [getattr(job, name) if name else False for name in _PLAIN]
+    plain = [getattr(job, name) for name in _PLAIN]
     plain[:_TIMES] = [at and at + shift for at in plain[:_TIMES]]
     errors = [wire.to_wire(error) for error in job.errors]
     limits = wire.to_wire(job.limits)
-    return wire.pack([VERSION, wire.VERSION, shift, plain, errors, limits, job.strict_order])
+    return wire.pack([VERSION, wire.VERSION, plain, errors, limits, job.strict_order])
 
 
 def _before(at: float, updated: float) -> int | None:
@@ -159,26 +154,25 @@ def adopt(state: State, stored: StoredJob) -> bool:
 
 
 def _take_job(state: State, job: Job, stored: StoredJob) -> None:
-    version, wire_version, was, plain, errors, *later = wire.unpack(stored.job_record or b"")
+    version, wire_version, *rest = wire.unpack(stored.job_record or b"")
     if (version, wire_version) != (VERSION, wire.VERSION):
         raise ValueError(f"they are of version {version}.{wire_version}, not {VERSION}.{wire.VERSION}")
-    if later:  # an earlier mrq had none
-        job.limit(wire.from_wire(Limits, later[0]))
-        job.strict_order = later[1:] == [True]
+    plain, errors, limits, strict_order = rest
+    job.limit(wire.from_wire(Limits, limits))
+    job.strict_order = strict_order
     shift = state.shift + state.wall
     job.state, job.error = stored.state, stored.error
     for at, (name, value) in enumerate(zip(_PLAIN, plain, strict=True)):
-        if name:
-            setattr(job, name, value - shift if at < _TIMES and value else value)
-    job.errors = stored_errors(errors, was)
+        setattr(job, name, value - shift if at < _TIMES and value else value)
+    job.errors = [wire.from_wire(ErrorInfo, each) for each in errors]
 
 
 def _take_task(job: Job, table: TaskTable, index: int, row: list[Any], shift: float) -> None:
-    version, code, generation, failures, losses, updated, queued, started, finished = row[:9]
+    version, code, ticket, failures, losses, updated, queued, started, finished = row[:9]
     if version != VERSION:
         raise ValueError(f"{table.name(index)} is of version {version}, not {VERSION}")
     table.state[index] = code
-    table.generation[index] = generation
+    table.ticket[index] = ticket
     if failures or losses:
         table.failures[index], table.losses[index] = failures, losses
     if updated:
@@ -190,10 +184,10 @@ def _take_task(job: Job, table: TaskTable, index: int, row: list[Any], shift: fl
             table.started_at[index] = updated - started / 1000
         if finished is not None:
             table.finished_at[index] = updated - finished / 1000
-    worker, boot, won_generation, won_number, token, digest, result = row[9:16]
+    worker, boot, won_ticket, won_number, token, digest, result = row[9:16]
     table.digest[index] = digest
     if token is not None or worker:
-        table.winner_generation[index], table.winner_number[index] = won_generation, won_number
+        table.winner_ticket[index], table.winner_number[index] = won_ticket, won_number
         table.token[index], table.results[index] = token, result
         number = job.boot(worker, boot) if worker else 0
         if code == COMPLETED and table.kind is Kind.MAP and job.shuffled:
@@ -202,9 +196,9 @@ def _take_task(job: Job, table: TaskTable, index: int, row: list[Any], shift: fl
             table.boot[index] = number
     if len(row) > 16:
         if row[16] is not None:
-            table.flights[index] = Flight(**dict(zip(_FLIGHT, row[16], strict=False)))
+            table.flights[index] = Flight(**dict(zip(_FLIGHT, row[16], strict=True)))
         if row[17] is not None:
-            table.trouble[index] = Trouble(**dict(zip(_TROUBLE, row[17], strict=False)))
+            table.trouble[index] = Trouble(**dict(zip(_TROUBLE, row[17], strict=True)))
     if code == QUEUED and index not in table.flights:
         raise ValueError(f"{table.name(index)} is queued without a flight")
 
@@ -253,14 +247,15 @@ def _attach(state: State, job: Job, event: AttemptClaimed) -> None:
     table = job.table(task.kind)
     flight = table.flights.get(task.index)
     worker = state.workers.all.get(event.worker)
-    if flight is None or event.attempt.generation != table.generation[task.index]:
+    role = flight.role_of(event.attempt.ticket) if flight is not None else None
+    if flight is None or role is None:
         return
-    primary = event.role is Role.PRIMARY
-    if event.role_number != (flight.primary_number if primary else flight.backup_number):
-        return
-    holder = flight.primary if primary else flight.backup
-    if holder is None and worker is not None and (worker.boot == event.boot and worker.health is not DEAD):
-        attach(state, table, task.index, worker, event.attempt, event.role)
+    if (
+        flight.held_as(role) is None
+        and worker is not None
+        and (worker.boot == event.boot and worker.health is not DEAD)
+    ):
+        attach(state, table, task.index, worker, event.attempt, role)
 
 
 def _hand_out_again(state: State, job: Job, table: TaskTable, untouched: int) -> None:
@@ -271,13 +266,13 @@ def _hand_out_again(state: State, job: Job, table: TaskTable, untouched: int) ->
         trouble = table.trouble.get(at)
         if trouble is not None and trouble.retries:
             delay = state.backoff(job, table.name(at), trouble.retries)
-            state.timer(delay, READY, table.job, table.kind.value, at, table.generation[at])
+            state.timer(delay, READY, table.job, table.kind.value, at, table.ticket[at])
         else:
             table.give(at)
         at = table.state.find(IDLE, at + 1, untouched)
     table.cursor = untouched
     for index, flight in table.flights.items():
-        if flight.backup_number and flight.backup is None:
+        if flight.backup_ticket and flight.backup is None:
             flight.backup_offered_to = flight.backup_offered_to or ""
             arm_offer(state, table, index, Role.BACKUP)
 

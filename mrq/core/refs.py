@@ -66,12 +66,12 @@ class AttemptRef(NamedTuple):
     """Which attempt it is, everywhere: in reports, beats, fetches, paths."""
 
     task: TaskRef
-    generation: int  #: of the task when it was handed out
+    ticket: int  #: that it was claimed with: the leader's leave to run the task once
     number: int  #: grows with each claim of the task
     token: str  #: of who claimed it
 
     def __str__(self) -> str:
-        return f"{self.task}.{self.generation}.{self.number}.{self.token}"
+        return f"{self.task}.{self.ticket}.{self.number}.{self.token}"
 
     @classmethod
     def named(cls, job: str, name: str) -> AttemptRef | None:
@@ -79,18 +79,18 @@ class AttemptRef(NamedTuple):
         parts = name.split(".")
         if len(parts) != 4 or len(parts[0]) < 3 or parts[0][1] != "-" or parts[0][0] not in _KINDS:
             return None
-        index, generation, number = parts[0][2:], parts[1], parts[2]
-        if not all(digits.isascii() and digits.isdigit() for digits in (index, generation, number)):
+        index, ticket, number = parts[0][2:], parts[1], parts[2]
+        if not all(digits.isascii() and digits.isdigit() for digits in (index, ticket, number)):
             return None
         task = TaskRef(job, 0, _KINDS[parts[0][0]], int(index))
-        return cls(task, int(generation), int(number), parts[3])
+        return cls(task, int(ticket), int(number), parts[3])
 
     def to_items(self) -> tuple[Any, ...]:
         """As `core.wire` carries it: the task's items, and a list of what is the attempt's own."""
-        return *self.task.to_items(), [self.generation, self.number, self.token]
+        return *self.task.to_items(), [self.ticket, self.number, self.token]
 
     @classmethod
     def of_items(cls, job: str, kind: str, index: int, own: list[Any]) -> AttemptRef:
         """The one that `to_items` was asked of. Raises KeyError, ValueError, TypeError for anything else."""
-        generation, number, token = own
-        return cls(TaskRef.of_items(job, kind, index), generation, number, token)
+        ticket, number, token = own
+        return cls(TaskRef.of_items(job, kind, index), ticket, number, token)

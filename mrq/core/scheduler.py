@@ -12,7 +12,7 @@ from mrq.core.lifecycle import publish_again, settled, together
 from mrq.core.machine_config import ReduceStart
 from mrq.core.machine_state import READY, STALL, State, queued
 from mrq.core.model import JobState, Role
-from mrq.core.moves import arm, arm_offer, end_role, message, publish_id, take_back
+from mrq.core.moves import arm, arm_offer, end_role, issue, message, take_back
 from mrq.core.orders import Offer
 from mrq.core.refs import Kind
 from mrq.core.shuffle_rules import idle_maps
@@ -137,11 +137,10 @@ def hand_out(state: State, job: Job, table: TaskTable, index: int) -> bool:
     if worker is not None:
         _queue(state, job, table, index, "offered").offered_to = worker.worker
         if among is not None:
-            worker.offers[table.task(index)] = table.generation[index]
+            worker.offers[table.task(index)] = table.ticket[index]
         offer(state, job, table, index, Role.PRIMARY, worker, None)
         return True
-    flight = _queue(state, job, table, index, "published")
-    flight.publish_id = publish_id(state)
+    _queue(state, job, table, index, "published")
     publish_again(state, job, table, index)
     return True
 
@@ -161,7 +160,7 @@ def _hand_out_alone(state: State, job: Job, table: TaskTable, index: int) -> boo
 
 def _wait(state: State, table: TaskTable, index: int) -> None:
     """An idle task may be handed out again after a while."""
-    state.timer(_AVOID_WAIT_S, READY, table.job, table.kind.value, index, table.generation[index])
+    state.timer(_AVOID_WAIT_S, READY, table.job, table.kind.value, index, table.ticket[index])
 
 
 def _queue(state: State, job: Job, table: TaskTable, index: int, why: str) -> Flight:
@@ -170,7 +169,7 @@ def _queue(state: State, job: Job, table: TaskTable, index: int, why: str) -> Fl
         job.started_at = state.now
         state.write_job(job)
     table.move(index, QUEUED, why)
-    flight = table.flights[index] = Flight()
+    flight = table.flights[index] = Flight(primary_ticket=issue(table, index))
     table.queued_at[index] = table.updated_at[index] = state.now
     state.write_task(table, index)
     return flight
@@ -180,23 +179,19 @@ def offer(
     state: State, job: Job, table: TaskTable, index: int, role: Role, worker: Worker, not_worker: str | None
 ) -> None:
     """Ask one worker to claim, in its beat's reply; looked at again if it doesn't."""
-    text = message(job, table, index, role, publish_id(state), not_worker)
-    state.give(worker, Offer(message=text), table.job)
     flight = table.flights[index]
-    if role is Role.PRIMARY:
-        flight.publish_id = text.publish_id
-    else:
-        flight.backup_publish_id = text.publish_id
+    ticket = flight.primary_ticket if role is Role.PRIMARY else flight.backup_ticket
+    state.give(worker, Offer(message=message(job, table, index, ticket, not_worker)), table.job)
     arm_offer(state, table, index, role)
 
 
-def offer_due(state: State, name: str, what: str, index: int, generation: int) -> None:
-    """An offer should have been claimed by now: hand the task out anew, or take the backup's role back."""
-    found = _in_flight(state, name, Kind(what[0]), index, generation)
+def offer_due(state: State, name: str, kind: Kind, index: int, ticket: int) -> None:
+    """An offer should have been claimed by now: hand the task out anew, or take the backup's ticket back."""
+    found = _in_flight(state, name, kind, index, ticket)
     if found is None:
         return
     job, table, flight = found
-    if what[1:] == Role.BACKUP.value:
+    if ticket == flight.backup_ticket:
         if flight.backup is None and flight.backup_offered_to is not None:
             end_role(state, table, index, Role.BACKUP)
     elif table.state[index] == QUEUED and flight.offered_to is not None:
@@ -214,36 +209,33 @@ def offer_due(state: State, name: str, what: str, index: int, generation: int) -
 
 
 def _in_flight(
-    state: State, name: str, kind: Kind, index: int, generation: int
+    state: State, name: str, kind: Kind, index: int, ticket: int
 ) -> tuple[Job, TaskTable, Flight] | None:
     job = state.jobs.get(name)
     if job is None or not job.active:
         return None
     table = job.table(kind)
     flight = table.flights.get(index)
-    if flight is None or table.generation[index] != generation:
+    if flight is None or flight.role_of(ticket) is None:
         return None
     return job, table, flight
 
 
 def _republish(state: State, job: Job, table: TaskTable, index: int, flight: Flight) -> None:
-    """Another message for the same attempt; after some of them, a new generation."""
-    flight.publishes += 1
-    if flight.publishes > state.config.republish_max:
+    """Another message for the same ticket; after some of them, a new ticket."""
+    if flight.publishes >= state.config.republish_max:
         take_back(state, table, index, "nobody claimed it, though there were free slots")
         return
-    flight.publish_id = publish_id(state)
     publish_again(state, job, table, index)
 
 
-def message_due(state: State, name: str, kind: Kind, index: int, generation: int) -> None:
+def message_due(state: State, name: str, kind: Kind, index: int, ticket: int) -> None:
     """The wait after a returned message is over."""
-    found = _in_flight(state, name, kind, index, generation)
+    found = _in_flight(state, name, kind, index, ticket)
     if found is None:
         return
-    job, table, flight = found
+    job, table, _ = found
     if table.state[index] == QUEUED:
-        flight.publish_id = publish_id(state)
         publish_again(state, job, table, index)
 
 
@@ -251,8 +243,8 @@ def unclaimed_due(state: State) -> None:
     """Messages that nobody claimed for long: published again where slots are free."""
     for kind, unclaimed in state.unclaimed.items():
         while unclaimed and unclaimed[0][0] <= state.now:
-            _, name, index, published = unclaimed.popleft()
-            if settled(state, kind, name, index, published):
+            _, name, index, ticket, published = unclaimed.popleft()
+            if settled(state, kind, name, index, ticket, published):
                 continue
             job = state.jobs[name]
             table = job.table(kind)
@@ -260,16 +252,16 @@ def unclaimed_due(state: State) -> None:
                 _republish(state, job, table, index, table.flights[index])
             else:
                 due = state.now + state.config.republish_after_s
-                unclaimed.append((due, name, index, published))
+                unclaimed.append((due, name, index, ticket, published))
 
 
-def ready_due(state: State, name: str, kind: Kind, index: int, generation: int) -> None:
+def ready_due(state: State, name: str, kind: Kind, index: int, ticket: int) -> None:
     """A backoff is over."""
     job = state.jobs.get(name)
     if job is None or not job.active:
         return
     table = job.table(kind)
-    if table.state[index] == IDLE and table.generation[index] == generation:
+    if table.state[index] == IDLE and table.ticket[index] == ticket:
         table.give(index)
 
 

@@ -26,7 +26,6 @@ def lose_maps(state: State, job: Job, indices: Iterable[int], why: str) -> None:
         write_location(state, job, index, withdrawn=True)
         maps.unlink(index)
         maps.move(index, IDLE, why)
-        maps.generation[index] += 1
         job.reruns += 1
         state.write_task(maps, index)
         make_ready(state, maps, index)
@@ -48,7 +47,7 @@ def fetch_failed(state: State, job: Job, reducer: int, failures: Iterable[FetchF
         index = failure.map_index
         if not 0 <= index < len(maps) or maps.state[index] != COMPLETED or index in lost:
             continue
-        if maps.winner_generation[index] != failure.generation:
+        if maps.winner_ticket[index] != failure.ticket:
             continue  # it read an output that is out of date already
         if failure.reason == "unreachable" and not _give_up_on(state, job, index, reducer):
             continue
@@ -156,7 +155,6 @@ def uncomplete_reduce(state: State, job: Job, index: int, why: str) -> None:
     if result is not None:
         job.add(Kind.REDUCE, result, -1)
     reduces.move(index, IDLE, why)
-    reduces.generation[index] += 1
     reduces.results[index] = reduces.token[index] = None
     job.reruns += 1
     state.write_task(reduces, index)

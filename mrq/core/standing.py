@@ -169,15 +169,13 @@ def _since(worker: Worker, shift: float) -> float:
 def whole_worker_info(state: State, w: Worker, now: float) -> WorkerInfo:
     """A worker with what it runs and serves: the latter costs what there is."""
     attempts: list[AttemptInfo] = []
-    for token, (task, _) in w.held.items():
+    for token, task in w.held.items():
         job = state.jobs.get(task.job)
         flight = job.table(task.kind).flights.get(task.index) if job is not None else None
-        if job is None or flight is None:
-            continue
-        shown, stage = shown_id(task.job), inform.stage_name(job, task.kind)
-        for a in flight.attempts():
-            if a.ref.token == token:
-                attempts.append(inform.attempt_info(state, shown, stage, a, now))
+        attempt = flight.attempt(token) if flight is not None else None
+        if job is not None and attempt is not None:
+            stage = inform.stage_name(job, task.kind)
+            attempts.append(inform.attempt_info(state, shown_id(task.job), stage, attempt, now))
     outputs = list(_outputs(state, w))
     return replace(
         worker_info(state, w, now),

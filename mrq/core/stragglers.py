@@ -8,6 +8,7 @@ from mrq.core.jobs import Job
 from mrq.core.lifecycle import arm_stragglers
 from mrq.core.machine_state import STRAGGLERS, State
 from mrq.core.model import Role
+from mrq.core.moves import issue
 from mrq.core.refs import Kind
 from mrq.core.scheduler import offer
 from mrq.core.tasks import COMPLETED, RUNNING, TaskTable
@@ -34,7 +35,7 @@ def _back_up(state: State, job: Job, table: TaskTable) -> None:
         if allowed <= 0 or state.now - table.started_at[index] < limit:
             return  # the rest was claimed later
         flight = table.flights[index]
-        if flight.backup_number or flight.primary is None or flight.alone or is_wanted(state, table, index):
+        if flight.backup_ticket or flight.primary is None or flight.alone or is_wanted(state, table, index):
             continue
         if state.now - flight.primary.claimed_at < limit:
             continue
@@ -53,8 +54,7 @@ def _authorise(state: State, job: Job, table: TaskTable, index: int) -> bool:
     worker = state.workers.pick(table.kind, None if same else [holder], among)
     if worker is None:
         return False
-    flight.backups += 1
-    flight.backup_number = flight.backups
+    flight.backup_ticket = issue(table, index)
     flight.backup_offered_to = worker.worker
     job.backups += 1
     state.write_task(table, index)

@@ -1,6 +1,6 @@
 """The tasks of one stage as columns, with a small object only for those in progress or in trouble.
 
-A million tasks fit in some 300 bytes each: state, generation, charges, four timestamps, the winner and
+A million tasks fit in some 300 bytes each: state, last ticket, charges, four timestamps, the winner and
 its packed result. A `Flight` exists while a task is queued or running; a `Trouble` once something went
 wrong with it. Completed maps are chained per worker boot, so that a death costs what it destroys.
 """
@@ -36,7 +36,6 @@ class Attempt:
 
     ref: AttemptRef
     role: Role
-    role_number: int
     worker: str
     boot: str
     claimed_at: float
@@ -60,15 +59,12 @@ class Attempt:
 class Flight:
     """What a task in progress has besides its columns."""
 
-    primary_number: int = 1
-    backup_number: int = 0  #: 0: no backup is authorised
-    backups: int = 0  #: backup numbers used up in this generation
-    publish_id: str = ""
-    publishes: int = 1  #: of the primary in this generation
+    primary_ticket: int  #: 0: it was ended, and the backup goes on
+    backup_ticket: int = 0  #: 0: no backup is authorised
+    publishes: int = 0  #: of the primary's ticket, by this leader
     offered_to: str | None = None  #: the worker that the primary was offered to
     primary: Attempt | None = None
     backup: Attempt | None = None
-    backup_publish_id: str = ""
     backup_offered_to: str | None = None
     last_number: int = 0  #: the highest attempt number seen
     alone: bool = False  #: its worker runs nothing else beside it (`core.alone`)
@@ -77,6 +73,22 @@ class Flight:
     def gathers(self) -> bool:
         """Of a reduce: as far as is known, no attempt has all that it reads."""
         return all(attempt.phase != "reducing" for attempt in self.attempts())
+
+    def role_of(self, ticket: int) -> Role | None:
+        """What a live ticket is for; None for any other."""
+        if ticket <= 0:
+            return None
+        if ticket == self.primary_ticket:
+            return Role.PRIMARY
+        return Role.BACKUP if ticket == self.backup_ticket else None
+
+    def held_as(self, role: Role) -> Attempt | None:
+        """The live attempt with a role."""
+        return self.primary if role is Role.PRIMARY else self.backup
+
+    def attempt(self, token: str) -> Attempt | None:
+        """The live attempt with a token."""
+        return next((each for each in self.attempts() if each.ref.token == token), None)
 
     def attempts(self) -> list[Attempt]:
         """The claimed attempts that are live."""
@@ -132,14 +144,13 @@ def pack_result(result: TaskResult) -> bytes:
 
 def unpack_result(data: bytes) -> TaskResult:
     """The result that `pack_result` was given."""
-    # An earlier mrq packed fewer fields; those have their defaults.
-    row: dict[str, Any] = dict(zip(RESULT_FIELDS, wire.unpack(data), strict=False))
+    row: dict[str, Any] = dict(zip(RESULT_FIELDS, wire.unpack(data), strict=True))
     row["counters"] = {k: int(v) for k, v in row["counters"].items()}
     row["files"] = tuple(
         StagedFile(name=name, final=final, records=records, bytes=size, crc32=crc)
         for name, final, records, size, crc in row["files"]
     )
-    row["crcs"] = tuple(row.get("crcs", ()))
+    row["crcs"] = tuple(row["crcs"])
     return TaskResult(**row)
 
 
@@ -154,9 +165,9 @@ def zeros(code: str, n: int) -> array[Any]:
     return array(code, bytes(n * array(code).itemsize))
 
 
-#: (name, array code); every column starts at zero but the generation.
+#: (name, array code); every column starts at zero.
 COLUMNS: Final = (
-    ("generation", "I"),
+    ("ticket", "I"),  # the last one that was issued; they only grow
     ("failures", "B"),
     ("losses", "B"),
     ("queued_at", "d"),
@@ -164,7 +175,7 @@ COLUMNS: Final = (
     ("updated_at", "d"),
     ("finished_at", "d"),
     ("boot", "I"),  # where the winner ran: index into the job's boots; 0 none
-    ("winner_generation", "I"),
+    ("winner_ticket", "I"),
     ("winner_number", "I"),
     ("digest", "Q"),  # of the accepted result, kept while the task is idle again
     ("next", "i"),
@@ -183,7 +194,6 @@ class TaskTable:
         "failures",
         "finished_at",
         "flights",
-        "generation",
         "heads",
         "history",
         "job",
@@ -197,15 +207,16 @@ class TaskTable:
         "running",
         "started_at",
         "state",
+        "ticket",
         "token",
         "totals",
         "trouble",
         "updated_at",
-        "winner_generation",
         "winner_number",
+        "winner_ticket",
     )
 
-    generation: array[int]
+    ticket: array[int]
     failures: array[int]
     losses: array[int]
     queued_at: array[float]
@@ -213,7 +224,7 @@ class TaskTable:
     updated_at: array[float]
     finished_at: array[float]
     boot: array[int]
-    winner_generation: array[int]
+    winner_ticket: array[int]
     winner_number: array[int]
     digest: array[int]
     next: array[int]
@@ -227,7 +238,6 @@ class TaskTable:
         self.state = bytearray(n)
         for name, code in COLUMNS:
             setattr(self, name, zeros(code, n))
-        self.generation = array("I", [1]) * n
         self.token: list[str | None] = [None] * n
         #: Packed; a map's stays while it is idle again: it is the accepted one.
         self.results: list[bytes | None] = [None] * n
@@ -284,8 +294,7 @@ class TaskTable:
         token = self.token[index]
         if token is None:
             return None
-        generation, number = self.winner_generation[index], self.winner_number[index]
-        return AttemptRef(self.task(index), generation, number, token)
+        return AttemptRef(self.task(index), self.winner_ticket[index], self.winner_number[index], token)
 
     def result(self, index: int) -> TaskResult | None:
         """The accepted result."""
@@ -368,9 +377,9 @@ class TaskTable:
         n = 0
         for index in self.running:
             flight = self.flights[index]
-            if not flight.backup_number and not flight.alone:
+            if not flight.backup_ticket and not flight.alone:
                 break
-            n += bool(flight.backup_number)
+            n += bool(flight.backup_ticket)
         return n
 
     def take(self) -> int:

@@ -48,8 +48,8 @@ TASK: Final[Mapping[tuple[TaskState, TaskState], str]] = {
 #: Attempts begin as RUNNING, by a claim.
 ATTEMPT: Final[Mapping[tuple[AttemptState, AttemptState], str]] = {
     (AttemptState.RUNNING, AttemptState.REPORTED): "outcome recorded",
-    (AttemptState.RUNNING, AttemptState.ENDED): "generation or role number raised, or worker lost",
-    (AttemptState.REPORTED, AttemptState.ENDED): "generation raised later",
+    (AttemptState.RUNNING, AttemptState.ENDED): "its ticket ended, or worker lost",
+    (AttemptState.REPORTED, AttemptState.ENDED): "its ticket ended later",
 }
 
 
@@ -114,10 +114,10 @@ def document() -> str:
         "While a job is committing its winners are frozen: nothing goes back.",
         "## Task",
         f"```mermaid\n{mermaid(TASK, TaskState.IDLE)}\n```",
-        "The generation grows whenever a task goes back to idle, which ends all its attempts.",
+        "A task that goes back to idle loses its tickets, which ends its attempts; a new one goes out later.",
         "## Attempt",
         f"```mermaid\n{mermaid(ATTEMPT, AttemptState.RUNNING)}\n```",
-        "An attempt is live while its generation and its role's number are its task's.",
+        "An attempt is live while its ticket is its task's, which has one for the primary, one for a backup.",
         "## Master",
         f"```mermaid\n{mermaid(ELECTION, Standing.STANDBY)}\n```",
         "A paused master keeps its view of the jobs and says nothing; one that stands by has none.",

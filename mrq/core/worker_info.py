@@ -64,7 +64,7 @@ class LogInfo(Info):
     """What user code printed in one attempt."""
 
     task: str = ""  #: `m-00042`, `r-00003`
-    generation: int = 0  #: as of an attempt
+    ticket: int = 0  #: as of an attempt
     number: int = 0  #: as of an attempt
     token: str = ""  #: as of an attempt
     worker: str = ""  #: its worker's id

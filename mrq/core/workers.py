@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mrq.core.model import Quarantine, Role, Slots, WorkerHealth
+from mrq.core.model import Quarantine, Slots, WorkerHealth
 from mrq.core.needs import distributions
 from mrq.core.refs import Kind, TaskRef
 
 #: What a worker holds under a token.
-Held = tuple[TaskRef, Role]
 
 _NO_SLOTS: Final = Slots(map=0, reduce=0, total=0)
 
@@ -39,14 +38,14 @@ class Worker:
     seen: WorkerHealth | None = None  #: its health as `Workers.note` saw it last …
     since: float = 0.0  #: … and since when it has it
     old_boots: list[str] = field(default_factory=list)
-    held: dict[str, Held] = field(default_factory=dict)  #: live attempts by token
+    held: dict[str, TaskRef] = field(default_factory=dict)  #: the tasks of live attempts, by token
     used_map: int = 0
     used_reduce: int = 0
     strikes: dict[str, float] = field(default_factory=dict)  #: task -> when it failed here last
     killed: dict[str, int] = field(default_factory=dict)  #: token -> seq of the beat it was killed at
-    #: What its boot was offered as one of few that may, by task, with the generation; looked over as more is.
+    #: What its boot was offered as one of few that may, by task, with its ticket; looked over as more is.
     offers: dict[TaskRef, int] = field(default_factory=dict)
-    #: The one task, with its generation, that it is kept for (`core.alone`).
+    #: The one task, with its ticket, that it is kept for (`core.alone`).
     alone: tuple[TaskRef, int] | None = None
 
     @property
@@ -170,17 +169,16 @@ class Workers:
         self.kept.pop(worker.worker, None)
         self.put_in(worker)
 
-    def hold(self, worker: Worker, token: str, held: Held) -> None:
+    def hold(self, worker: Worker, token: str, task: TaskRef) -> None:
         """A worker claimed an attempt."""
-        worker.held[token] = held
-        self._use(worker, held[0].kind, 1)
+        worker.held[token] = task
+        self._use(worker, task.kind, 1)
 
-    def release(self, worker: Worker, token: str) -> Held | None:
+    def release(self, worker: Worker, token: str) -> None:
         """An attempt is no longer this worker's."""
-        held = worker.held.pop(token, None)
-        if held is not None:
-            self._use(worker, held[0].kind, -1)
-        return held
+        task = worker.held.pop(token, None)
+        if task is not None:
+            self._use(worker, task.kind, -1)
 
     def _use(self, worker: Worker, kind: Kind, by: int) -> None:
         if kind is Kind.MAP:

@@ -41,13 +41,13 @@ class Archive:
         while len(self._jobs) > _JOBS_MAX:
             self._jobs.popitem(last=False)
 
-    def give_up(self, spec: JobSpec, error: str) -> None:
-        """A job that failed because its records can't be read: all that can be shown of it is that."""
+    def give_up(self, spec: JobSpec, state: JobState, error: str) -> None:
+        """A job that is over, and whose records can't be read: all that can be shown of it is that."""
         machine = Machine(wall=self._epoch_s)
         machine.handle(e.JobSubmitted(spec=spec), self._now())
         info = machine.job(spec.job)
         assert info is not None
-        over = replace(info, state=JobState.FAILED, error=error, finished_at=self._now() + self._epoch_s)
+        over = replace(info, state=state, error=error, finished_at=self._now() + self._epoch_s)
         self._unread[over.job] = over
         self.add(over)
 
@@ -72,20 +72,20 @@ class Archive:
     def status(self, job: str, *, tasks: bool = False) -> JobInfo | None:
         """A job as it was last, from what the store keeps, its tasks listed if asked; None where there is
         none. Raises OperatorError."""
+        if job in self._unread:
+            return self._unread[job]
         try:
             stored = self._state.load(job)
+            machine = self.machine_of(stored) if stored is not None else None
         except CorruptFileError as exc:
             raise OperatorError(f"job {job} can't be shown: {exc}") from exc
-        machine = self.machine_of(stored) if stored is not None else None
         info = machine.job(job) if machine is not None else None
         if machine is None or info is None:
-            return self._unread.get(job)
+            return None
         return replace(info, tasks=tuple(machine.tasks(job))) if tasks else info
 
     def machine_of(self, stored: StoredJob) -> Machine | None:
-        """A machine that knows this job alone, to be looked at; None where nothing was recorded of it."""
+        """A machine that knows this job alone, to be looked at; None where nothing was recorded of it. Raises
+        CorruptFileError."""
         machine = Machine(wall=self._epoch_s)
-        try:
-            return machine if machine.adopt(stored, self._now()) else None
-        except CorruptFileError:
-            return None
+        return machine if machine.adopt(stored, self._now()) else None

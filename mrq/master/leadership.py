@@ -226,7 +226,7 @@ class Leadership:
                 first.append(e.JobSubmitted(spec=stored.spec))
             if stored.state is JobState.FAILED:
                 over.append(job)
-        events = [e.Restored(incarnation=self.epoch), *recorded, *first]
+        events = [e.Restored(), *recorded, *first]
         self._broker.attach(leader=self.master.sink)
 
         def hand_in(master: Master) -> None:
@@ -267,9 +267,18 @@ class Leadership:
         with contextlib.suppress(CorruptFileError):
             stored = self._backend.state.load(job)
             if stored is not None:
-                self._archive.give_up(replace(stored.spec, job=shown_id(job)), error)
-        end = JobEnd(job=shown_id(job), state=JobState.FAILED, error=error, error_type=OperatorError.__name__)
-        self._events.ended(end)
+                self._archive.give_up(replace(stored.spec, job=shown_id(job)), JobState.FAILED, error)
+        self._events.ended(_refused(job, error))
+
+    def _give_up_showing(self, job: str, why: str) -> None:
+        """A job that is over, and whose records can't be read."""
+        error = f"job {shown_id(job)} is over, and can't be shown: {why}. What it wrote is as it was"
+        self._settings.say(error)
+        with contextlib.suppress(CorruptFileError):
+            stored = self._backend.state.load(job)
+            if stored is not None and stored.spec.purpose is not Purpose.SAMPLE:
+                self._archive.give_up(stored.spec, stored.state, error)
+        self._events.ended(_refused(job, error))
 
     def _remember(self, over: list[str]) -> None:
         """Jobs that are over: their rows, and their ends once more for whoever still waits."""
@@ -279,10 +288,10 @@ class Leadership:
                 return
             try:
                 stored = self._backend.state.load(job)
+                machine = self._archive.machine_of(stored) if stored is not None else None
             except CorruptFileError as exc:
-                self._settings.say(f"job {job}, which is over, can't be shown: {exc}")
+                self._give_up_showing(job, str(exc))
                 continue
-            machine = self._archive.machine_of(stored) if stored is not None else None
             info = machine.job(job) if machine is not None else None
             if stored is None or machine is None or info is None:
                 continue
@@ -366,3 +375,8 @@ class Leadership:
     def _claim_of(self, job: str) -> str:
         spec = self.master.spec(job) or self.master.spec(sample_id(job))
         return spec.claim if spec is not None else ""
+
+
+def _refused(job: str, error: str) -> JobEnd:
+    """The end, for whoever waits, of a job whose records can't be read."""
+    return JobEnd(job=shown_id(job), state=JobState.FAILED, error=error, error_type=OperatorError.__name__)

@@ -133,13 +133,13 @@ def _names(info: JobInfo) -> str:
 
 def _name(of: ErrorInfo | TaskInfo) -> str:
     """As `core.paths.attempt_name` has it."""
-    return f"{of.task}.{of.generation}.{of.number}.{of.token}"
+    return f"{of.task}.{of.ticket}.{of.number}.{of.token}"
 
 
 def _log(of: ErrorInfo | TaskInfo, status: str, tail: str = "") -> LogInfo:
     return LogInfo(
         task=of.task,
-        generation=of.generation,
+        ticket=of.ticket,
         number=of.number,
         token=of.token,
         worker=of.worker,

@@ -19,7 +19,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.info import JobInfo
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, JobState, TaskState
+from mrq.core.model import JobSpec, JobState
 from mrq.errors import InternalError, MrqError, OperatorError
 from mrq.master.outbox import (
     AGAIN_S,
@@ -263,11 +263,7 @@ class Master:
         if not isinstance(event, e.AttemptReported):
             return
         for command in made:
-            if (
-                isinstance(command, c.WriteTask)
-                and command.state is TaskState.COMPLETED
-                and command.winner == event.attempt
-            ):
+            if isinstance(command, c.WriteTask) and command.winner == event.attempt:
                 self._leadership.completed(self._out.jobs[event.attempt.task.job].spec, event)
 
     # What goes out.

@@ -106,7 +106,7 @@ class Follower:
     def _take(self, entry: Mapping[str, Any]) -> bool:
         """Take in one entry; True at the end."""
         kind = entry.get("type")
-        if kind == "progress" and entry.get("info") is not None:  # the version before sent other rows
+        if kind == "progress":
             self.last = self._here.job(wire.from_wire(JobInfo, entry["info"]))
         elif kind == "note":
             self._handle.note(self._here.text(str(entry["text"])))

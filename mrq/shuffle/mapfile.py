@@ -250,12 +250,12 @@ class MapFile:
                 f"{self.path}: wrong checksum in the header at offset {at - header_length}"
             )
         try:
-            job, index_of_map, generation, number, token, code, *rest = msgpack.unpackb(header)
+            job, index_of_map, ticket, number, token, code, *rest = msgpack.unpackb(header)
         except (ValueError, TypeError) as exc:
             raise CorruptFileError(f"{self.path}: the header isn't of a map-output file: {exc}") from exc
         #: Who wrote it.
         self.header = MapHeader(
-            attempt=AttemptRef(TaskRef(job, 0, Kind.MAP, index_of_map), generation, number, token),
+            attempt=AttemptRef(TaskRef(job, 0, Kind.MAP, index_of_map), ticket, number, token),
             code=code,
             sources=rest[0] if rest else b"",
         )

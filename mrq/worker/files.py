@@ -57,7 +57,7 @@ class _Job:
     whole: JobSpec
     code: str  #: the folder
     locations: dict[int, MapLocation] = field(default_factory=dict)  #: by map index
-    withdrawn: dict[int, int] = field(default_factory=dict)  #: map index -> the generation that was
+    withdrawn: dict[int, int] = field(default_factory=dict)  #: map index -> the ticket of the one that was
     position: int = 0  #: in the stream of locations
 
     def limited(self, message: TaskMessage) -> JobSpec:
@@ -230,7 +230,7 @@ class JobFiles:
         if missing:
             raise MissingMaps(
                 tuple(
-                    FetchFailure(map_index=i, generation=job.withdrawn.get(i, 0), reason="not_found")
+                    FetchFailure(map_index=i, ticket=job.withdrawn.get(i, 0), reason="not_found")
                     for i in missing
                 )
             )
@@ -251,7 +251,7 @@ class JobFiles:
             if not withdrawn:
                 job.locations[index] = location
             else:
-                job.withdrawn[index] = location.attempt.generation
+                job.withdrawn[index] = location.attempt.ticket
                 if index in job.locations and job.locations[index].attempt == location.attempt:
                     del job.locations[index]
         return [index for index in range(len(job.whole.splits)) if index not in job.locations]

@@ -17,7 +17,7 @@ class MapSource:
     path: str  #: "": an output of 0 bytes, of which there is no file
     #: None: the map's own output, whose region is the reduce's own. Else which region of a gathered file.
     partition: int | None = None
-    generation: int = 0  #: of the map's attempt, for a gathered region; a map's own file says it in its name
+    ticket: int = 0  #: of the map's attempt, for a gathered region; a map's own file says it in its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,12 +29,10 @@ from mrq.core.model import (
     JobSpec,
     JobState,
     Outcome,
-    Role,
     RunningAttempt,
     Slots,
     Status,
     TaskMessage,
-    TaskState,
 )
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.ports import (
@@ -241,10 +239,8 @@ def ref(index: int = 0, kind: Kind = Kind.MAP, job: str = "j") -> TaskRef:
 def task(index: int = 0, kind: Kind = Kind.MAP, **changes: Any) -> WriteTask:
     made = WriteTask(
         task=ref(index, kind),
-        state=TaskState.QUEUED,
-        generation=1,
-        primary_number=1,
-        backup_number=0,
+        primary=1,
+        backup=0,
     )
     return replace(made, **changes)
 
@@ -254,9 +250,7 @@ def job_state(state: JobState, job: str = "j") -> WriteJob:
 
 
 def message(index: int = 0, kind: Kind = Kind.MAP, job: str = "j", **changes: Any) -> TaskMessage:
-    made = TaskMessage(
-        task=ref(index, kind, job), generation=1, role=Role.PRIMARY, role_number=1, publish_id="p1"
-    )
+    made = TaskMessage(task=ref(index, kind, job), ticket=1)
     return replace(made, **changes)
 
 
@@ -283,8 +277,6 @@ def report(
 ) -> AttemptReported:
     made = AttemptReported(
         attempt=attempt,
-        role=Role.PRIMARY,
-        role_number=1,
         worker=worker,
         boot=boot,
         outcome=Outcome(status=status),
@@ -293,7 +285,7 @@ def report(
 
 
 def line(token: str, index: int = 0, **changes: Any) -> RunningAttempt:
-    made = RunningAttempt(attempt=AttemptRef(ref(index), 1, 1, token), role=Role.PRIMARY)
+    made = RunningAttempt(attempt=AttemptRef(ref(index), 1, 1, token))
     return replace(made, **changes)
 
 

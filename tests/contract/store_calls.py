@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mrq.core.model import JobState, MapLocation, Role, Status, TaskMessage, TaskState, WorkerHealth
+from mrq.core.model import JobState, MapLocation, Status, TaskMessage, WorkerHealth
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.ports import (
     Drain,
@@ -27,7 +27,6 @@ KINDS = st.sampled_from(list(Kind))
 INDEXES = st.integers(0, 1)
 TASKS = st.tuples(KINDS, INDEXES)
 REFS = st.builds(TaskRef, job=JOBS, stage=st.just(0), kind=KINDS, index=INDEXES)
-ROLES = st.sampled_from([Role.PRIMARY, Role.PRIMARY, Role.BACKUP])
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 TOKENS = st.sampled_from(["t1", "t2", "t3", "t4"])
 SMALL = st.integers(1, 2)
@@ -42,17 +41,14 @@ FITS = st.sampled_from([True] * 7 + [False])
 MESSAGES = st.builds(
     TaskMessage,
     task=REFS,
-    generation=SMALL,
-    role=ROLES,
-    role_number=st.integers(0, 2),
-    publish_id=st.sampled_from(["p1", "p1", "p1", "p2"]),
+    ticket=SMALL,
     not_worker=st.sampled_from([None, None, None, "w1"]),
 )
-ATTEMPTS = st.builds(AttemptRef, task=REFS, generation=SMALL, number=SMALL, token=TOKENS)
+ATTEMPTS = st.builds(AttemptRef, task=REFS, ticket=SMALL, number=SMALL, token=TOKENS)
 OUTPUTS = st.builds(TaskRef, job=JOBS, stage=st.just(0), kind=st.just(Kind.MAP), index=st.integers(0, 3))
 LOCATIONS = st.builds(
     MapLocation,
-    attempt=st.builds(AttemptRef, task=OUTPUTS, generation=SMALL, number=SMALL, token=TOKENS),
+    attempt=st.builds(AttemptRef, task=OUTPUTS, ticket=SMALL, number=SMALL, token=TOKENS),
     worker=WORKERS,
     boot=st.just("b"),
     digest=st.sampled_from([0, 2**53 + 1, 2**64 - 1]),
@@ -69,17 +65,10 @@ ORDERS: st.SearchStrategy[Order] = st.one_of(
     st.builds(UploadLog, job=JOBS, log=st.just("m-00000.1.1.t1")),
 )
 SENT = st.lists(st.tuples(WORKERS, BOOTS, ORDERS), max_size=2)
-#: (task, state, generations more, primary, backup)
-ROWS = st.lists(
-    st.tuples(
-        TASKS,
-        st.sampled_from([*[TaskState.QUEUED] * 6, *TaskState]),
-        st.sampled_from([0, 0, 0, 0, 1]),
-        st.sampled_from([1, 1, 1, 1, 2, 0]),
-        st.sampled_from([1, 1, 1, 2, 0]),
-    ),
-    max_size=3,
-)
+#: What becomes of a role's ticket.
+TICKETS = st.sampled_from(["same", "same", "new", "none"])
+#: (task, primary's, backup's)
+ROWS = st.lists(st.tuples(TASKS, TICKETS, TICKETS), max_size=3)
 STATES = st.sampled_from([*[None] * 24, *[JobState.RUNNING] * 8, *JobState])
 HEALTH = st.sampled_from([*[WorkerHealth.ALIVE] * 12, *WorkerHealth])
 #: Which of the attempts that a worker holds or held a beat lists.
@@ -106,7 +95,6 @@ CLAIM = _call(
 )
 REPORT = _call(
     "report",
-    ROLES,
     st.none() | st.integers(0, 3),
     JOBS,
     ATTEMPTS,

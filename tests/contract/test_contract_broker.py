@@ -178,7 +178,7 @@ def test_a_message_that_keeps_coming_back_dies_by_name(brokers: BrokerFactory) -
     for n in range(1, 22):
         one.broker.give_back(one.inbox.wait(Delivered, n)[-1].delivery)
     (died,) = one.inbox.wait(MessageDied)
-    assert (died.message.task, died.message.role_number) == (TaskRef("j", 0, Kind.MAP, 3), 1)
+    assert (died.message.task, died.message.ticket) == (TaskRef("j", 0, Kind.MAP, 3), 1)
     assert "came back" in died.reason
     one.inbox.stays(Delivered, 21)
 

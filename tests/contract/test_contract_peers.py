@@ -89,7 +89,7 @@ def test_a_region_comes_whole_in_chunks_and_from_any_offset(
         {"attempt": attempt(6)},
         {"attempt": ATTEMPT._replace(token="b1-8")},
         {"attempt": ATTEMPT._replace(number=4)},
-        {"attempt": ATTEMPT._replace(generation=1)},
+        {"attempt": ATTEMPT._replace(ticket=1)},
     ],
     ids=lambda c: next(iter(c)),
 )

@@ -8,7 +8,7 @@ from contract_kit import CODE, Sides, beat, fence, job_state, line, report, requ
 
 from mrq.core.commands import GiveOrder, WriteLocation, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
-from mrq.core.model import JobState, MapLocation, Piece, Split, Status, TaskState, WorkerHealth
+from mrq.core.model import JobState, MapLocation, Piece, Split, Status, WorkerHealth
 from mrq.core.orders import Numbered
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.ports import Answer, Batch, Drain, StoredJob, WriteAnswer
@@ -59,7 +59,7 @@ def test_a_job_is_loaded_as_it_was_written(store: Sides) -> None:
         records=dict(records),
         recorded=(),
     )
-    second = Batch(job="j", fence=fence(seq=2), writes=(task(0, generation=2),), records=(("m0", b"2"),))
+    second = Batch(job="j", fence=fence(seq=2), writes=(task(0, primary=2),), records=(("m0", b"2"),))
     store.leader.write(second)
     store.leader.write(first)  # comes again, and changes nothing
     found = store.state.load("j")
@@ -103,7 +103,7 @@ def test_what_is_claimed_and_reported_is_loaded(store: Sides) -> None:
     for n in (1, 2):
         done = report(attempts[n], status=Status.LOST)
         store.report(done)
-    store.write(task(2, state=TaskState.COMPLETED))
+    store.write(task(2, primary=0))
     found = store.state.load("j")
     assert found is not None
     by_task: dict[int, list[type]] = {}
@@ -195,8 +195,8 @@ def stored(*, incarnation: int = 2, seq: int = 9) -> StoredJob:
         records={"m0": b"zero", "m1": b"one"},
         recorded=(),
         writes=(
-            task(0, state=TaskState.COMPLETED, generation=3),
-            task(1, generation=5),
+            task(0, primary=0),
+            task(1, primary=5),
             WriteLocation(location=location(0)),
         ),
     )
@@ -209,12 +209,12 @@ def test_a_job_is_written_whole_into_a_store_that_lost_it(unready: Sides) -> Non
     assert unready.state.load("j") == replace(given, writes=())
     assert unready.worker.job("j") == spec()
     assert unready.worker.code(CODE) == b"code"
-    assert unready.claim(request(index=1, generation=5)).answer is Answer.NO_STORE
+    assert unready.claim(request(index=1, ticket=5)).answer is Answer.NO_STORE
     unready.make_ready()
     unready.worker.beat(beat(1))
     assert unready.worker.locations("j", 0)[1] == [(location(0), False)]
-    assert unready.claim(request(generation=3)).answer is Answer.OBSOLETE
-    assert unready.claim(request(index=1, generation=5)).answer is Answer.NEW
+    assert unready.claim(request(ticket=3)).answer is Answer.OBSOLETE
+    assert unready.claim(request(index=1, ticket=5)).answer is Answer.NEW
     after = Batch(job="j", fence=fence(incarnation=2, epoch=2, seq=10), writes=(task(2),))
     assert unready.leader.write(after) is WriteAnswer.WRITTEN
 
@@ -229,7 +229,7 @@ def test_a_restored_job_takes_the_place_of_what_is_behind(store: Sides) -> None:
     assert reply.live == frozenset()
     assert store.report(report(attempt)).value == "obsolete"
     assert [entry.map_index for entry, _ in store.worker.locations("j", 0)[1]] == [0]
-    assert store.claim(request(index=1, generation=5)).attempt.number == 1
+    assert store.claim(request(index=1, ticket=5)).attempt.number == 1
 
 
 def test_an_older_view_is_not_restored(store: Sides) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from contract_kit import CODE, Sides, beat, fence, job_state, line, message, report, request, spec, task
+from contract_kit import CODE, Sides, beat, fence, job_state, line, message, ref, report, request, spec, task
 
 from mrq.core.commands import GiveOrder, WriteLocation, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
-from mrq.core.model import JobState, MapLocation, Quarantine, Status, TaskState, WorkerHealth
+from mrq.core.model import JobState, MapLocation, Quarantine, Status, WorkerHealth
 from mrq.core.orders import Numbered
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.ports import (
@@ -56,10 +56,10 @@ def test_batches_move_the_fence_one_by_one(store: Sides) -> None:
 def test_a_replayed_batch_changes_nothing(store: Sides) -> None:
     first = Batch(job="j", fence=fence(seq=1), writes=(task(), WriteLocation(location=location(0))))
     store.leader.write(first)
-    store.leader.write(Batch(job="j", fence=fence(seq=2), writes=(task(generation=2),)))
+    store.leader.write(Batch(job="j", fence=fence(seq=2), writes=(task(primary=2),)))
     store.leader.write(first)
     assert store.claim(request()).answer is Answer.OBSOLETE
-    assert store.claim(request(generation=2)).answer is Answer.NEW
+    assert store.claim(request(ticket=2)).answer is Answer.NEW
     assert len(store.worker.locations("j", 0)[1]) == 1
 
 
@@ -149,7 +149,7 @@ def test_the_leader_is_told_of_a_report_with_the_beats_until_it_has_written_what
     assert told[0] == told[1]
     store.inbox.wait(BeatReceived)
     assert isinstance(store.inbox.events[-1], BeatReceived)  # the report comes before the beat without it
-    store.write(task(state=TaskState.COMPLETED))
+    store.write(task(primary=0))
     store.worker.beat(beat(2))
     store.inbox.stays(AttemptReported, 2)
 
@@ -185,16 +185,15 @@ def test_a_report_is_recorded_once(store: Sides) -> None:
 @pytest.mark.parametrize(
     "after",
     [
-        task(generation=2),
-        task(primary_number=2),
-        task(state=TaskState.COMPLETED),
-        task(state=TaskState.IDLE, primary_number=0),
+        task(primary=2),
+        task(primary=2, backup=3),
+        task(primary=0),
         job_state(JobState.CANCELLED),
         job_state(JobState.FAILED),
         job_state(JobState.COMMITTING),
         job_state(JobState.DONE),
     ],
-    ids=lambda w: f"{type(w).__name__}-{w.state.value}-{getattr(w, 'generation', '')}",
+    ids=repr,
 )
 def test_a_dead_attempt_cannot_report(store: Sides, after: object) -> None:
     store.write(task())
@@ -342,12 +341,11 @@ def test_locations_are_followed_by_position(store: Sides) -> None:
     assert store.worker.locations("unknown", 0) == (0, [])
 
 
-def test_a_line_of_a_beat_is_matched_by_role_too(store: Sides) -> None:
-    store.write(task(backup_number=1))
+def test_a_line_of_a_beat_is_matched_by_ticket_too(store: Sides) -> None:
+    store.write(task(backup=2))
     store.claim(request())
-    from mrq.core.model import Role
 
-    wrong = replace(beat(1), running=(line("t1", role=Role.BACKUP),))
+    wrong = replace(beat(1), running=(line("t1", attempt=AttemptRef(ref(), 2, 1, "t1")),))
     reply = store.worker.beat(wrong)
     assert reply is not None
     assert reply.live == frozenset()

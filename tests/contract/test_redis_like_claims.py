@@ -20,7 +20,7 @@ from store_calls import CALLS
 from mrq.adapters.memory import MemoryStore
 from mrq.adapters.redis import Connection, RedisLeaderStore, RedisWorkerStore, connect
 from mrq.adapters.redis.events import decode
-from mrq.core.claim_rows import attempt_of, parse_task, role_of, task_key
+from mrq.core.claim_rows import A_BOOT, A_WORKER, attempt_of, parse_task, task_key
 from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import WorkerLeft
 from mrq.core.model import (
@@ -28,11 +28,9 @@ from mrq.core.model import (
     JobState,
     MapLocation,
     Outcome,
-    Role,
     RunningAttempt,
     Status,
     TaskMessage,
-    TaskState,
     WorkerHealth,
 )
 from mrq.core.refs import AttemptRef, Kind, TaskRef
@@ -67,6 +65,7 @@ class Calls:
     def __init__(self, memory: MemoryStore) -> None:
         self.memory = memory
         self.boots: dict[str, int] = {}
+        self.issued: dict[tuple[str, str], int] = {}  #: the highest ticket of a task
         self.seqs: dict[tuple[str, str], int] = {}
         self.held: dict[str, tuple[int, str]] = {}  #: by token that asked: beat and holder of a HELD
 
@@ -90,25 +89,18 @@ class Calls:
         )
 
     def rows(self, job: str, rows: list[Any]) -> list[Write]:
-        """As the machine writes them: what leaves COMPLETED has another generation."""
-        tasks = self.tables(job)["tasks"]
-        last = {key: (row[1], row[0] == TaskState.COMPLETED.value) for key, row in tasks.items()}
+        """As the machine writes them: a new ticket is higher than all before it."""
         made: list[Write] = []
-        for (kind, index), state, more, primary, backup in rows:
-            task, completed = TaskRef(job, 0, kind, index), state is TaskState.COMPLETED
-            key = task_key(task)
-            generation, was_completed = last.get(key, (1, False))
-            generation += max(more, int(was_completed and not completed))
-            last[key] = (generation, completed)
-            made.append(
-                WriteTask(
-                    task=task,
-                    state=state,
-                    generation=generation,
-                    primary_number=primary,
-                    backup_number=backup,
-                )
-            )
+        for (kind, index), primary, backup in rows:
+            task = TaskRef(job, 0, kind, index)
+            key = (job, task_key(task))
+            tickets = list(self.tables(job)["tasks"].get(key[1], [0, 0]))
+            for at, word in enumerate((primary, backup)):
+                if word == "new":
+                    tickets[at] = self.issued[key] = self.issued.get(key, 0) + 1
+                elif word == "none":
+                    tickets[at] = 0
+            made.append(WriteTask(task=task, primary=tickets[0], backup=tickets[1]))
         return made
 
     def beat(
@@ -142,11 +134,11 @@ class Calls:
             (job, key, row)
             for job in self.memory.jobs()
             for key, row in self.tables(job)["attempts"].items()
-            if (row[4], row[5]) == (worker, boot)
+            if (row[A_WORKER], row[A_BOOT]) == (worker, boot)
         ]
         for job, key, row in (held[at] for at in listed if at < len(held)):
             attempt = attempt_of(parse_task(job, key[:-1]), row)
-            yield RunningAttempt(attempt=attempt, role=role_of(key), records=2**62 + 1)
+            yield RunningAttempt(attempt=attempt, records=2**62 + 1)
 
     def claim(self, requests: list[Any]) -> Call:
         return "claim", [self._claim(*request) for request in requests]
@@ -156,8 +148,7 @@ class Calls:
     ) -> ClaimRequest:
         task = self.tables(message.task.job)["tasks"].get(task_key(message.task))
         if fits and task is not None:
-            number = task[2 if message.role is Role.PRIMARY else 3]
-            message = replace(message, generation=task[1], role_number=number)
+            message = replace(message, ticket=task[message.ticket - 1])
         seq, holder = self.held.get(token, (None, None)) if again else (None, None)
         return ClaimRequest(
             message=message,
@@ -171,7 +162,6 @@ class Calls:
 
     def report(
         self,
-        role: Role,
         which: int | None,
         job: str,
         attempt: AttemptRef,
@@ -181,12 +171,10 @@ class Calls:
         held = list(self.tables(job)["attempts"].items())
         if which is not None and held:
             key, row = held[which % len(held)]
-            attempt, role = attempt_of(parse_task(job, key[:-1]), row), role_of(key)
-            worker, boot = row[4], row[5]
+            attempt = attempt_of(parse_task(job, key[:-1]), row)
+            worker, boot = row[A_WORKER], row[A_BOOT]
         request = AttemptReported(
             attempt=attempt,
-            role=role,
-            role_number=1,
             worker=worker,
             boot=boot,
             outcome=Outcome(status=status),
@@ -271,7 +259,7 @@ class Both:
         self.same("lead", FIRST)
         for job in ("j", "k"):
             self.same("begin", spec(job), b"code", FIRST)
-            rows = [((kind, index), TaskState.QUEUED, 0, 1, 1) for kind in Kind for index in (0, 1)]
+            rows = [((kind, index), "new", "new") for kind in Kind for index in (0, 1)]
             self.make(("write", job, 1, 1, rows, JobState.RUNNING, [], [], None), 1)
         for worker in ("w1", "w2", "w3"):
             self.make(("beat", worker, 0, 1, (), 0, False, False), 1)
@@ -320,7 +308,7 @@ def _sorted(stored: StoredJob | None) -> StoredJob | None:
     """Without the order of a table, in which tasks have none; a claim stays before its report."""
     if stored is None:
         return None
-    recorded = sorted(stored.recorded, key=lambda e: (e.attempt.task, e.role.value))
+    recorded = sorted(stored.recorded, key=lambda e: (e.attempt.task, e.attempt.ticket))
     return replace(stored, recorded=tuple(recorded))
 
 

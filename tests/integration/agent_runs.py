@@ -18,7 +18,7 @@ from mrq.adapters.memory import MemoryBroker, MemoryStore, SystemClock
 from mrq.core.agent_words import AgentConfig
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask
 from mrq.core.events import AttemptReported
-from mrq.core.model import JobSpec, JobState, Outcome, Piece, Role, Slots, Split, TaskMessage, TaskState
+from mrq.core.model import JobSpec, JobState, Outcome, Piece, Slots, Split, TaskMessage
 from mrq.core.refs import Kind, TaskRef
 from mrq.job import bundle
 from mrq.ports import Batch, DropJob, Fence, Kill, Order
@@ -121,31 +121,26 @@ class AgentRun:
         addressed = tuple(GiveOrder(worker=WORKER, boot=BOOT, order=order) for order in orders)
         self.store.write(Batch(job=job, fence=fence, writes=writes, orders=addressed))
 
-    def publish(self, index: int = 0, kind: Kind = Kind.MAP, *, generation: int = 1, job: str = "j") -> None:
+    def publish(self, index: int = 0, kind: Kind = Kind.MAP, *, ticket: int = 1, job: str = "j") -> None:
         """Hand out one task."""
-        self.broker.publish([self._queued(index, kind, generation, job)])
+        self.broker.publish([self._queued(index, kind, ticket, job)])
 
     def publish_together(self, indexes: Sequence[int]) -> None:
         """Hand out maps in one message."""
         self.broker.publish([self._queued(index, Kind.MAP, 1, "j") for index in indexes], together=True)
 
-    def _queued(self, index: int, kind: Kind, generation: int, job: str) -> TaskMessage:
+    def _queued(self, index: int, kind: Kind, ticket: int, job: str) -> TaskMessage:
         self.write(
             job,
             WriteTask(
                 task=TaskRef(job, 0, kind, index),
-                state=TaskState.QUEUED,
-                generation=generation,
-                primary_number=1,
-                backup_number=0,
+                primary=ticket,
+                backup=0,
             ),
         )
         return TaskMessage(
             task=TaskRef(job, 0, kind, index),
-            generation=generation,
-            role=Role.PRIMARY,
-            role_number=1,
-            publish_id=f"{kind.value}{index}.{generation}",
+            ticket=ticket,
         )
 
     def kill(self, token: str, *, job: str = "j") -> None:

@@ -249,9 +249,9 @@ class ClusterRun(ProcessCluster):
         return [row["job"] for row in rows if row["state"] not in ("done", "failed", "cancelled")]
 
     def attempts(self, job: str) -> dict[str, tuple[int, int, str]]:
-        """By task: generation, number and worker of the attempts that live."""
+        """By task: ticket, number and worker of the attempts that live."""
         rows = self.status(job)["attempts"]
-        return {row["task"]: (row["generation"], row["number"], row["worker"]) for row in rows}
+        return {row["task"]: (row["ticket"], row["number"], row["worker"]) for row in rows}
 
     def result(self, name: str) -> dict[str, int]:
         """What `Held` counted."""

@@ -11,7 +11,7 @@ from inbox import Inbox
 from services import Broker
 
 from mrq.adapters.rabbitmq import Keys, RabbitBroker, connect
-from mrq.core.model import Role, TaskMessage
+from mrq.core.model import TaskMessage
 from mrq.core.refs import Kind, TaskRef
 
 KEYS = Keys(current="k1", secrets={"k1": b"an example's secret, of 32 bytes"})
@@ -20,10 +20,7 @@ KEYS = Keys(current="k1", secrets={"k1": b"an example's secret, of 32 bytes"})
 def message(index: int = 0, kind: Kind = Kind.MAP, **changes: Any) -> TaskMessage:
     fields: dict[str, Any] = {
         "task": TaskRef("j", 0, kind, index),
-        "generation": 1,
-        "role": Role.PRIMARY,
-        "role_number": 1,
-        "publish_id": f"p{index}",
+        "ticket": 1,
     }
     return TaskMessage(**{**fields, **changes})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from mrq.core.commands import WriteLocation, WriteTask
-from mrq.core.model import Beat, JobSpec, MapLocation, Outcome, Role, Slots, Status, TaskMessage, TaskState
+from mrq.core.model import Beat, JobSpec, MapLocation, Outcome, Slots, Status, TaskMessage
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.ports import AttemptReported, Batch, ClaimRequest, Fence, Write
 
@@ -32,10 +32,8 @@ def fence(seq: int = 0, incarnation: int = 1) -> Fence:
 def task(index: int) -> WriteTask:
     return WriteTask(
         task=TaskRef("j", 0, Kind.MAP, index),
-        state=TaskState.QUEUED,
-        generation=1,
-        primary_number=1,
-        backup_number=0,
+        primary=1,
+        backup=0,
     )
 
 
@@ -53,17 +51,13 @@ def beat(seq: int, worker: str = "w1") -> Beat:
 
 
 def claim(index: int) -> ClaimRequest:
-    message = TaskMessage(
-        task=TaskRef("j", 0, Kind.MAP, index), generation=1, role=Role.PRIMARY, role_number=1, publish_id="p"
-    )
+    message = TaskMessage(task=TaskRef("j", 0, Kind.MAP, index), ticket=1)
     return ClaimRequest(message=message, worker="w1", boot="b1", token=f"t{index}")
 
 
 def report(index: int) -> AttemptReported:
     return AttemptReported(
         attempt=AttemptRef(TaskRef("j", 0, Kind.MAP, index), 1, 1, f"t{index}"),
-        role=Role.PRIMARY,
-        role_number=1,
         worker="w1",
         boot="b1",
         outcome=Outcome(status=Status.LOST),

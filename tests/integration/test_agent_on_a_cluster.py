@@ -86,7 +86,7 @@ def test_a_reduce_gathers_before_it_gets_an_executor(tmp_path: Path, gatherer: F
         run.publish(0, Kind.REDUCE)
         wait_for(lambda: gatherer.asked)
         ((attempt, maps),) = gatherer.asked
-        assert (attempt.task, attempt.generation, maps) == (TaskRef("j", 0, Kind.REDUCE, 0), 1, 1)
+        assert (attempt.task, attempt.ticket, maps) == (TaskRef("j", 0, Kind.REDUCE, 0), 1, 1)
         token = attempt.token
         gatherer.tell(Gathering(token=token, fraction=0.5, bytes=77))
 
@@ -109,7 +109,7 @@ def test_gathering_that_fails_is_the_outcome(tmp_path: Path, gatherer: FakeGathe
         run.add(WORDS, ["x"])
         run.publish(0, Kind.REDUCE)
         wait_for(lambda: gatherer.asked)
-        failure = FetchFailure(map_index=0, generation=3, reason="unreachable")
+        failure = FetchFailure(map_index=0, ticket=3, reason="unreachable")
         outcome = Outcome(status=Status.FETCH_FAILED, fetch_failures=(failure,), started=False)
         gatherer.tell(GatherFailed(token=f"{BOOT}-1", outcome=outcome))
         assert run.outcome() == outcome

@@ -95,7 +95,7 @@ def test_a_killed_worker_s_tasks_are_run_again_in_two_beats(cluster: ClusterRun)
     print(f"a killed worker's task runs elsewhere after {seconds:.1f} s")
     rows = cluster.mrq("status", job, "--json").json
     assert [
-        (each["task"], each["worker"], each["generation"], each["number"])
+        (each["task"], each["worker"], each["ticket"], each["number"])
         for each in rows["info"]["attempts"]
         if each["stage"] == "map"
     ] == [("m-00000", "w0", 1, 2), ("m-00001", "w0", 1, 2)]

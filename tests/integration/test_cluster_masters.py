@@ -39,12 +39,12 @@ def maps(cluster: ClusterRun, name: str) -> dict[str, list[tuple[int, int]]]:
 
 
 def complete(cluster: ClusterRun, job: str) -> dict[str, Mapping[str, Any]]:
-    """What is complete: with generation, attempt, worker and times."""
+    """What is complete: with ticket, attempt, worker and times."""
     found = {}
     for task, row in cluster.tasks(job).items():
         if row["state"] == "completed":
             found[task] = {
-                name: row[name] for name in ("generation", "number", "worker", "records_in", "records_out")
+                name: row[name] for name in ("ticket", "number", "worker", "records_in", "records_out")
             }
     return found
 

@@ -115,8 +115,8 @@ class Cluster:
         """As if its disk weren't this machine's."""
         (self.root(worker) / "sentinel").write_text("another")
 
-    def output(self, index: int, worker: str, size: int = 10_000, generation: int = 1) -> MapLocation:
-        attempt = AttemptRef(TaskRef(JOB, 0, Kind.MAP, index), generation, 1, f"{worker}b-{index}")
+    def output(self, index: int, worker: str, size: int = 10_000, ticket: int = 1) -> MapLocation:
+        attempt = AttemptRef(TaskRef(JOB, 0, Kind.MAP, index), ticket, 1, f"{worker}b-{index}")
         path = map_output_path(str(self.root(worker)), attempt)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         header = MapHeader(attempt=attempt, code="c")
@@ -236,7 +236,7 @@ def test_a_withdrawn_output_is_waited_for(cluster: Cluster) -> None:
     wait_for(lambda: cluster.inboxes["w2"].events)
     cluster.tell(old[0], withdrawn=True)
     cluster.tell(old[1])
-    new = cluster.output(0, "w2", generation=2)
+    new = cluster.output(0, "w2", ticket=2)
     cluster.tell(new)
     cluster.same("w2", "t1", [new, old[1]])
 
@@ -485,7 +485,7 @@ def test_workers_that_are_started_again_on_each_others_ports_lose_no_fetch(clust
         for worker in ports:
             cluster.hide(worker)
         locations = [
-            replace(cluster.output(index, worker, generation=life + 1), boot=f"{worker}b{life or ''}")
+            replace(cluster.output(index, worker, ticket=life + 1), boot=f"{worker}b{life or ''}")
             for index, worker in enumerate(ports)
         ]
         cluster.tell(*locations)

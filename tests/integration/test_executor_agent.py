@@ -73,7 +73,7 @@ def test_a_reduce_whose_maps_are_gone_says_which(tmp_path: Path) -> None:
         run.publish(0, Kind.REDUCE)
         told = run.outcome()
         assert told.status is Status.FETCH_FAILED
-        assert [(f.map_index, f.generation, f.reason) for f in told.fetch_failures] == [
+        assert [(f.map_index, f.ticket, f.reason) for f in told.fetch_failures] == [
             (0, 0, "not_found"),
             (1, 7, "not_found"),
         ]
@@ -85,7 +85,7 @@ def test_an_executor_stays_with_its_job(tmp_path: Path) -> None:
         code = job(f"open({str(pids)!r}, 'a').write(f'{{os.getpid()}} '); yield line, 1")
         run.add(code, ["x"])
         for count in range(1, 4):
-            run.publish(generation=count)
+            run.publish(ticket=count)
             run.reports(count)
         run.add(code, ["x"], job="k")
         run.publish(job="k")
@@ -131,7 +131,7 @@ def test_print_and_logging_go_to_the_attempts_log(tmp_path: Path) -> None:
         )
         run.add(code, ["x"])
         for count in (1, 2):  # the second in the same process
-            run.publish(generation=count)
+            run.publish(ticket=count)
             told = run.reports(count)[-1].outcome
             assert told.error is not None
             lines = told.error.log_tail.splitlines()
@@ -199,7 +199,7 @@ def test_a_store_that_is_away_is_not_charged_at_once(tmp_path: Path) -> None:
         told = run.outcome()
         assert (told.status, told.started) == (Status.LOST, False)
         run.store.code = code  # type: ignore[method-assign]
-        run.publish(generation=2)
+        run.publish(ticket=2)
         assert run.reports(2)[1].outcome.status is Status.DONE
 
 
@@ -223,7 +223,7 @@ def test_locations_are_read_again_from_a_store_that_was_written_anew(tmp_path: P
         assert run.reports(2)[1].outcome.status is Status.DONE
         run.loop._files._jobs["j"].position = 99
         run.loop._files._jobs["j"].locations.clear()
-        run.publish(0, Kind.REDUCE, generation=2)
+        run.publish(0, Kind.REDUCE, ticket=2)
         assert run.reports(3)[2].outcome.status is Status.DONE
 
 
@@ -247,7 +247,7 @@ def test_the_debug_switch_acts_once(tmp_path: Path, fault: Fault, status: Status
     with AgentRun(tmp_path, debug=DebugSwitch(after=1, fault=fault)) as run:
         run.add(WORDS, LINES, progress_timeout_s=3.0)
         for count in (1, 2, 3):
-            run.publish(generation=count)
+            run.publish(ticket=count)
             run.reports(count)
         found = [report.outcome.status for report in run.reports(3)]
         assert found == [Status.DONE, status, Status.DONE]
@@ -313,7 +313,7 @@ def test_what_waits_behind_a_long_attempt_is_handed_back_and_never_runs(tmp_path
         ]
         assert not any(report.outcome.started for report in reports[3:])
         assert run.reports(11)[-1].outcome.status is Status.DONE
-        run.publish(4, generation=2)
+        run.publish(4, ticket=2)
         told = {report.attempt.task.index: report.outcome.status for report in run.reports(12)}
         assert (told[3], told[4]) == (Status.DONE, Status.DONE)
         assert mark.read_text().split() == [f"m-0000{n}" for n in range(5)]
@@ -373,7 +373,7 @@ def test_executors_that_do_not_start_are_charged_in_the_end(
     with AgentRun(tmp_path) as run:
         run.add(WORDS, LINES)
         for count in (1, 2, 3):
-            run.publish(generation=count)
+            run.publish(ticket=count)
             run.reports(count)
         told = [report.outcome for report in run.reports(3)]
         assert [t.status for t in told] == [Status.LOST] * 3
@@ -407,7 +407,7 @@ def test_reduce_orders_longer_than_a_pipe_arrive(tmp_path: Path) -> None:
                 digest=made.outcome.result.digest, bytes=1,
             )  # fmt: skip
             run.write("j", WriteLocation(location=location))
-            os.link(whole, root / f"m-{index:05d}.{attempt.generation}.{attempt.number}.t{index}")
+            os.link(whole, root / f"m-{index:05d}.{attempt.ticket}.{attempt.number}.t{index}")
         run.publish(0, Kind.REDUCE)
         told = run.reports(2)[1].outcome
         # Every file says that it is map 0's: the order arrived whole, and the reducer isn't fooled.

@@ -127,7 +127,7 @@ def test_asking_a_terminal_fails_by_name(run: AgentRun, call: str) -> None:
 def test_closing_the_standard_descriptors_is_survived(run: AgentRun) -> None:
     code = "for fd in (0, 1, 2): os.close(fd)\nsys.stdout = sys.stderr = None"
     assert outcome(run, code).status is Status.DONE
-    run.publish(generation=2)  # the same process goes on, with streams again
+    run.publish(ticket=2)  # the same process goes on, with streams again
     assert run.reports(2)[1].outcome.status is Status.DONE
 
 

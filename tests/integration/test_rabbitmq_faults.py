@@ -153,7 +153,7 @@ def test_only_the_leader_reads_the_dead_letters(rabbitmq: Broker, processes: Pro
     standby.inbox.stays(MessageDied, 0, seconds=0.3)
     standby.broker.attach(leader=standby.inbox)
     (died,) = standby.inbox.wait(MessageDied)
-    assert (died.message.task, died.message.generation) == (TaskRef("j", 0, Kind.MAP, 7), 1)
+    assert (died.message.task, died.message.ticket) == (TaskRef("j", 0, Kind.MAP, 7), 1)
     assert died.reason == "it came back to mrq.map more than 20 times"
     standby.broker.attach()
     successor = processes(rabbitmq, leads=True)

@@ -6,6 +6,7 @@ import os
 import tarfile
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgpack
 import pytest
@@ -13,6 +14,7 @@ from left_before import BEFORE, RAN_IN, unpacked
 
 import mrq
 from mrq.cli.app import run as mrq_command
+from mrq.core import wire
 from mrq.io.output import output_format
 from mrq.servers.memory import jobfolder
 
@@ -45,13 +47,21 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "outputs"
 
 
-def kept(tmp_path: Path) -> Path:
+#: What kept a job, by the version of its folder.
+KEPT = {2: "kept-job.tar.gz", 3: "kept-job-3.tar.gz"}
+
+
+def kept(tmp_path: Path, version: int) -> Path:
     """The kept job at a path of its own, as if it had run there."""
-    root = unpacked("kept-job.tar.gz", tmp_path)
+    root = unpacked(KEPT[version], tmp_path)
     (root / "tmp/mrq-0").rename(root / f"tmp/mrq-{os.getuid()}")
     os.chmod(root / f"tmp/mrq-{os.getuid()}", 0o700)
     for path in [*root.rglob("jobs/*/spec"), *root.rglob(".out.mrq/job")]:
         path.write_bytes(path.read_bytes().replace(RAN_IN.encode(), str(root).encode()))
+    for path in root.rglob("jobs/*/spec"):
+        spec = wire.unpack(path.read_bytes())
+        if spec.pop("crc32", None) is not None:
+            path.write_bytes(wire.pack({**spec, "crc32": crc32(wire.pack(spec))}))
     (folder,) = root.glob("tmp/mrq-*/jobs/*")
     for split in jobfolder.read_kept(str(folder)).spec.splits:
         for piece in split.pieces:
@@ -88,17 +98,24 @@ def test_a_finished_result_is_read(
         assert found == printed.split("\n")[:-1]
 
 
+@pytest.mark.parametrize("version", KEPT)
 def test_a_kept_job_is_refused_by_name_and_cleaned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It is listed as any other, stays as it is for the mrq that kept it, and goes with what it staged."""
-    folder = kept(tmp_path)
+    folder = kept(tmp_path, version)
     root, job = folder.parents[3], folder.name
     monkeypatch.setenv("MRQ_TMP", str(root / "tmp"))
     before = {path: path.stat().st_size for path in [*folder.rglob("*"), *root.glob(".out.mrq/**/*")]}
     assert mrq_command(["retry", job]) == 2
     refused = capfd.readouterr().err
-    for words in (f"job {job}", str(folder), "version 2", "go on with that mrq", "submit the job anew"):
+    for words in (
+        f"job {job}",
+        str(folder),
+        f"version {version}",
+        "go on with that mrq",
+        "submit the job anew",
+    ):
         assert words in refused
     assert f"mrq clean {job}" in refused
     assert {path: path.stat().st_size for path in before} == before
@@ -115,7 +132,7 @@ def test_a_kept_job_is_refused_by_name_and_cleaned(
 def test_a_kept_job_of_an_unknown_version_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = kept(tmp_path)
+    folder = kept(tmp_path, 2)
     monkeypatch.setenv("MRQ_TMP", str(folder.parents[2]))
     spec = msgpack.unpackb((folder / "spec").read_bytes(), strict_map_key=False)
     (folder / "spec").write_bytes(msgpack.packb({**spec, "v": 1}))

@@ -18,9 +18,8 @@ from process_cluster import ProcessCluster
 from services import Broker, Redis
 
 import mrq
-from mrq.adapters.redis.packing import unpack
-from mrq.core.info import JobInfo
-from mrq.core.model import JobSpec, JobState
+from mrq.core.model import JobState
+from mrq.errors import OutputError
 
 
 class Left:
@@ -119,68 +118,39 @@ def counted(out: Path) -> dict[str, int]:
     return {word: int(count) for word, count in lines}
 
 
-def test_jobs_kept_in_redis_go_on(cluster: ProcessCluster, left: Left) -> None:
-    """Whatever they were at; the one that had failed with `mrq retry`."""
+def test_jobs_kept_in_redis_are_refused_by_name(cluster: ProcessCluster, left: Left) -> None:
+    """Whatever they were at: those that weren't over fail alone, are listed, and let go of their OUTs."""
     client, jobs = cluster.client(), left.jobs
     cluster.master()
     cluster.worker("new", 4, 2)
     cluster.workers_ready(client, 1)
-
-    def row(name: str) -> JobInfo:
-        (info,) = client.ask("status", job=jobs[name])["jobs"]
-        return info
-
-    # What was over, and what was being committed.
-    assert sorted(client.handle(jobs["private"]).result(30)) == [("p", 2), ("q", 1)]
-    assert client.handle(jobs["committing"]).result(30).output == str(left.folder / "out-committing")
-    assert counted(left.folder / "out-committing") == {"m": 2, "n": 1}
-    # What ran, and what samples were taken for: their workers are gone with all that they had.
-    assert {name: row(name).state.value for name in ("unfinished", "ordered")} == dict.fromkeys(
-        ("unfinished", "ordered"), "running"
-    )
-    (left.folder / "gates/open").touch()
-    done = client.handle(jobs["unfinished"]).result(60)
-    assert counted(left.folder / "out-unfinished") == {"a": 1, "once": 1, "c": 1, "d": 1}
-    assert done.counters["lines"] == 4
-    assert (row("unfinished").failures, row("unfinished").error) == (1, None)
-    told = row("unfinished").errors[0]
-    assert (told.stage, told.error and told.error.type) == ("map", "ValueError")
-    assert abs(told.at - left.made_at) < 60
-    client.handle(jobs["ordered"]).result(60)
-    assert list(counted(left.folder / "out-ordered").items()) == [("a", 1), ("b", 1)]
-    # What had failed.
-    assert row("failed").state is JobState.FAILED
-    assert "can't read 'bad'" in str(row("failed").error)
-    (left.folder / "gates/mended").touch()
-    client.retry(jobs["failed"]).result(60)
-    assert counted(left.folder / "out-failed") == {"a": 2, "b": 1, "bad": 1}
-    # What was asked for while no master led.
-    client.handle(jobs["asked"]).result(60)
-    assert counted(left.folder / "out-asked") == {"v": 2, "u": 1}
-
-
-def test_a_job_in_redis_that_cant_be_read_is_refused_alone_and_by_name(
-    cluster: ProcessCluster, left: Left, redis_server: Redis
-) -> None:
-    """One of records of an unknown version, one of which what its samples are for was damaged."""
-    client, jobs = cluster.client(), left.jobs
-    with redis_server.client() as store:
-        claims = f"{redis_server.prefix}:{{{jobs['unfinished']}}}:claims"
-        store.hset(claims, "record", msgpack.packb([9, *msgpack.unpackb(store.hget(claims, "record"))[1:]]))
-        spec = unpack(JobSpec, store.get(f"{redis_server.prefix}:{{{jobs['ordered']}-s}}:spec"))
-        store.hset(f"{redis_server.prefix}:blob:{spec.then}", "0", b"damaged")
-    cluster.master()
-    cluster.worker("new", 4, 2)
-    cluster.workers_ready(client, 1)
-    for name, why in (
-        ("unfinished", "of version 9.2, not 1.2"),
-        ("ordered", "has other bytes than its name"),
-    ):
-        with pytest.raises(mrq.MrqError, match=f"job {jobs[name]} can't be gone on with: .*{why}") as refused:
+    for name in ("committing", "unfinished", "ordered", "failed"):
+        with pytest.raises(
+            mrq.MrqError, match=f"job {jobs[name]} can't be gone on with: .*version"
+        ) as refused:
             client.handle(jobs[name]).result(30)
         assert "Submit it anew" in str(refused.value)
         with pytest.raises(mrq.MrqError, match="nothing to go on with"):
             client.retry(jobs[name])
-    assert counted(left.folder / "out-committing") == {"m": 2, "n": 1}
+    with pytest.raises(mrq.MrqError, match=f"job {jobs['private']} is over, and can't be shown: .*version"):
+        client.handle(jobs["private"]).result(30)
+    rows = {row.job: row for row in client.ask("jobs")["jobs"]}
+    for name in ("committing", "unfinished", "ordered", "failed"):
+        assert rows[jobs[name]].state is JobState.FAILED
+        assert "version" in str(rows[jobs[name]].error)
+    (left.folder / "gates/open").touch()
     client.run(Words, [left.folder / "in/unfinished"], left.folder / "out-unfinished")
     assert counted(left.folder / "out-unfinished") == {"a": 1, "once": 1, "c": 1, "d": 1, "open": 2}
+    # The output of the one that was committing was certain: whoever comes next makes it visible.
+    with pytest.raises(OutputError, match="exists"):
+        client.run(Words, [left.folder / "in/unfinished"], left.folder / "out-committing")
+    assert counted(left.folder / "out-committing") == {"m": 2, "n": 1}
+
+
+def test_a_worker_of_the_version_before_gets_no_tasks(cluster: ProcessCluster, left: Left) -> None:
+    """Its beats, which lie in Redis, can't be read, and it holds nobody up."""
+    client = cluster.client()
+    cluster.master()
+    cluster.worker("new", 4, 2)
+    cluster.workers_ready(client, 1)
+    assert [worker.worker for worker in client.ask("workers")["workers"]] == ["new"]

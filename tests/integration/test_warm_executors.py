@@ -97,7 +97,7 @@ def test_what_a_job_leaves_in_an_executor_ends_with_the_job(tmp_path: Path, left
         code = f"class T(mrq.Job):\n    def map(self, key, line):\n        open({str(pids)!r}, 'a')"
         run.add(code + f".write(f'{{os.getpid()}} ')\n        {left}\n        yield line, 1", ["x"])
         for count in (1, 2):
-            run.publish(generation=count)
+            run.publish(ticket=count)
             assert run.reports(count)[-1].outcome.status is Status.DONE
         first, second = map(int, pids.read_text().split())
         assert first == second

@@ -24,12 +24,10 @@ from mrq.core.model import (
     JobSpec,
     JobState,
     Piece,
-    Role,
     Slots,
     Split,
     Status,
     TaskMessage,
-    TaskState,
     WorkerHealth,
 )
 from mrq.core.refs import AttemptRef, Kind, TaskRef
@@ -162,18 +160,13 @@ class Cluster:
     def publish(self, index: int) -> None:
         row = WriteTask(
             task=TaskRef("j", 0, Kind.MAP, index),
-            state=TaskState.QUEUED,
-            generation=1,
-            primary_number=1,
-            backup_number=0,
+            primary=1,
+            backup=0,
         )
         self.write("j", row)
         message = TaskMessage(
             task=TaskRef("j", 0, Kind.MAP, index),
-            generation=1,
-            role=Role.PRIMARY,
-            role_number=1,
-            publish_id=f"p{index}",
+            ticket=1,
         )
         self.broker.publish([message])
 

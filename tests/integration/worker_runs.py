@@ -22,10 +22,8 @@ from mrq.core.model import (
     JobState,
     MapLocation,
     Piece,
-    Role,
     Split,
     TaskMessage,
-    TaskState,
     WorkerHealth,
 )
 from mrq.core.refs import Kind, TaskRef
@@ -171,14 +169,11 @@ class Servers:
         self.write("j", WriteJob(job="j", state=JobState.RUNNING))
         return spec
 
-    def publish(self, kind: Kind, index: int, *, generation: int = 1) -> None:
-        self.write("j", _row(kind, index, TaskState.QUEUED, generation))
+    def publish(self, kind: Kind, index: int, *, ticket: int = 1) -> None:
+        self.write("j", _row(kind, index, ticket))
         message = TaskMessage(
             task=TaskRef("j", 0, kind, index),
-            generation=generation,
-            role=Role.PRIMARY,
-            role_number=1,
-            publish_id=f"{kind.value}{index}.{generation}",
+            ticket=ticket,
         )
         self.broker.publish([message])
 
@@ -192,15 +187,13 @@ class Servers:
             digest=report.outcome.result.digest,
             bytes=report.outcome.result.bytes_out,
         )
-        done = _row(Kind.MAP, report.attempt.task.index, TaskState.COMPLETED, report.attempt.generation)
+        done = _row(Kind.MAP, report.attempt.task.index, 0)
         self.write("j", done, WriteLocation(location=location))
 
 
-def _row(kind: Kind, index: int, state: TaskState, generation: int) -> WriteTask:
+def _row(kind: Kind, index: int, ticket: int) -> WriteTask:
     return WriteTask(
         task=TaskRef("j", 0, kind, index),
-        state=state,
-        generation=generation,
-        primary_number=1,
-        backup_number=0,
+        primary=ticket,
+        backup=0,
     )

@@ -79,10 +79,9 @@ class Chaos:
     def _claim(self, what: str, m, who: str, boot: str) -> e.Event:
         if what == "died":
             return e.MessageDied(message=m, reason="returned")
-        held = {"role": m.role, "role_number": m.role_number}
         number = len(self.claims) + 1
-        attempt = AttemptRef(m.task, m.generation, number, f"t{number}")
-        event = e.AttemptClaimed(**held, attempt=attempt, worker=who, boot=boot)
+        attempt = AttemptRef(m.task, m.ticket, number, f"t{number}")
+        event = e.AttemptClaimed(attempt=attempt, worker=who, boot=boot)
         self.claims.append(event)
         return event
 
@@ -103,15 +102,14 @@ class Chaos:
         if what == "fail":
             status = [s for s in Status if s is not Status.DONE][detail % 8]
             error = ErrorReport(type="E", message=str(detail))
-            fetch = (FetchFailure(map_index=0, generation=1, reason="not_found"),)
+            fetch = (FetchFailure(map_index=0, ticket=1, reason="not_found"),)
             outcome = Outcome(status=status, error=error, fetch_failures=fetch, started=detail > 1)
-        held = {"role": claim.role, "role_number": claim.role_number, "worker": claim.worker}
-        return e.AttemptReported(**task, **held, boot=claim.boot, outcome=outcome)
+        return e.AttemptReported(**task, worker=claim.worker, boot=claim.boot, outcome=outcome)
 
     def _beat(self, who: str, boot: str, detail: int) -> e.Event:
         self.seq += 1
         running = tuple(
-            RunningAttempt(attempt=x.attempt, role=x.role, records=1)
+            RunningAttempt(attempt=x.attempt, records=1)
             for x in self.claims[-8:]
             if x.worker == who and x.boot == boot and detail % 3
         )

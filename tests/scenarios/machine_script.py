@@ -145,7 +145,9 @@ class Script:
         for command in out:
             m = message_of(command)
             if m is not None:
-                self.messages[m.task, m.role] = m
+                role = self.role(m)
+                assert role is not None
+                self.messages[m.task, role] = m
             elif isinstance(command, c.GiveOrder) and isinstance(command.order, Kill):
                 worker = self.workers.get(command.worker)
                 if worker is not None and worker.boot == command.boot:
@@ -205,40 +207,38 @@ class Script:
     def claim(self, task: str, worker: str, role: Role = Role.PRIMARY, *, tell: bool = True) -> Claim:
         """The claim script gives the role to a worker; `tell=False` loses the event."""
         message = self.messages[parse(task), role]
-        assert message.generation == self.task(task).generation, f"{task} isn't handed out at present"
+        assert self.role(message) is role, f"{task} isn't handed out at present"
         self.numbers += 1
         boot = self.workers[worker].boot
         token = f"t{self.numbers}"
-        attempt = AttemptRef(message.task, message.generation, self.numbers, token)
+        attempt = AttemptRef(message.task, message.ticket, self.numbers, token)
         claim = Claim(message, attempt, worker, boot)
-        self.workers[worker].running[token] = RunningAttempt(
-            attempt=attempt, role=role, phase="mapping", records=1
-        )
+        self.workers[worker].running[token] = RunningAttempt(attempt=attempt, phase="mapping", records=1)
         if tell:
             self.tell(claim)
         return claim
 
+    def role(self, message: TaskMessage) -> Role | None:
+        """What a message's ticket is for, at present."""
+        job = self.machine._state.jobs[message.task.job]
+        flight = job.table(message.task.kind).flights.get(message.task.index)
+        return flight.role_of(message.ticket) if flight is not None else None
+
     def tell(self, claim: Claim) -> list[c.Command]:
-        m = claim.message
         return self.do(
             e.AttemptClaimed(
                 attempt=claim.attempt,
-                role=m.role,
-                role_number=m.role_number,
                 worker=claim.worker,
                 boot=claim.boot,
             )
         )
 
     def report(self, claim: Claim, outcome: Outcome) -> list[c.Command]:
-        m = claim.message
         if claim.worker in self.workers:
             self.workers[claim.worker].running.pop(claim.attempt.token, None)
         return self.do(
             e.AttemptReported(
                 attempt=claim.attempt,
-                role=m.role,
-                role_number=m.role_number,
                 worker=claim.worker,
                 boot=claim.boot,
                 outcome=outcome,
@@ -277,7 +277,7 @@ class Script:
         started, disk = more.pop("started", True), more.pop("disk", False)
         kind = "killed by signal 9 (SIGKILL)" if status is Status.LOST and started else "ValueError"
         error = ErrorReport(type=more.pop("type", kind), message=message or claim.attempt.token, **more)
-        failures = tuple(FetchFailure(map_index=i, generation=g, reason=r) for i, g, r in fetch)
+        failures = tuple(FetchFailure(map_index=i, ticket=g, reason=r) for i, g, r in fetch)
         self.report(
             claim,
             Outcome(status=status, error=error, fetch_failures=failures, started=started, disk=disk),

@@ -9,7 +9,7 @@ import pytest
 
 from mrq.core import agent as a
 from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ReportAnswer
-from mrq.core.model import Needs, Outcome, Role, Slots, Status, TaskMessage, WorkerHealth
+from mrq.core.model import Needs, Outcome, Slots, Status, TaskMessage, WorkerHealth
 from mrq.core.orders import Drain, DropJob, Kill, Numbered, Offer, Release, UploadLog
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 
@@ -17,9 +17,7 @@ DONE = Outcome(status=Status.DONE)
 
 
 def message(index: int = 0, kind: Kind = Kind.MAP, job: str = "j") -> TaskMessage:
-    return TaskMessage(
-        task=TaskRef(job, 0, kind, index), generation=1, role=Role.PRIMARY, role_number=1, publish_id="p"
-    )
+    return TaskMessage(task=TaskRef(job, 0, kind, index), ticket=1)
 
 
 class Script:

@@ -25,12 +25,10 @@ from mrq.core.model import (
     Beat,
     JobState,
     Outcome,
-    Role,
     RunningAttempt,
     Slots,
     Status,
     TaskMessage,
-    TaskState,
     WorkerHealth,
 )
 from mrq.core.orders import Kill
@@ -56,29 +54,14 @@ class Table:
         self.seq += 1
         assert self.claims.write(Batch(job="j", fence=self.fence(), writes=writes)) is WriteAnswer.WRITTEN
 
-    def task(
-        self,
-        state: TaskState = TaskState.QUEUED,
-        *,
-        generation: int = 1,
-        primary: int = 1,
-        backup: int = 0,
-    ) -> None:
-        self.write(
-            WriteTask(
-                task=TaskRef("j", 0, Kind.MAP, 0),
-                state=state,
-                generation=generation,
-                primary_number=primary,
-                backup_number=backup,
-            )
-        )
+    def task(self, ticket: int = 1, *, backup: int = 0) -> None:
+        """The tickets that it may be claimed with; 0 is none."""
+        self.write(WriteTask(task=TaskRef("j", 0, Kind.MAP, 0), primary=ticket, backup=backup))
 
     def beat(self, worker: str, *tokens: str, boot: str = "b", draining: bool = False) -> None:
         seq = self.beats[worker + boot] = self.beats.get(worker + boot, 0) + 1
         running = tuple(
-            RunningAttempt(attempt=AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 1, token), role=Role.PRIMARY)
-            for token in tokens
+            RunningAttempt(attempt=AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 1, token)) for token in tokens
         )
         slots = Slots(map=1, reduce=1, total=2)
         self.claims.beat(
@@ -92,20 +75,14 @@ class Table:
         boot: str = "b",
         *,
         job: str = "j",
-        generation: int = 1,
-        role: Role = Role.PRIMARY,
-        number: int = 1,
-        publish: str = "p1",
+        ticket: int = 1,
         not_worker: str | None = None,
         held: ClaimAnswer | None = None,
         fits: bool = True,
     ) -> ClaimAnswer:
         message = TaskMessage(
             task=TaskRef(job, 0, Kind.MAP, 0),
-            generation=generation,
-            role=role,
-            role_number=number,
-            publish_id=publish,
+            ticket=ticket,
             not_worker=not_worker,
         )
         request = ClaimRequest(
@@ -119,12 +96,10 @@ class Table:
         )
         return self.claims.claim(request)[0]
 
-    def report(self, attempt: AttemptRef | None, role: Role = Role.PRIMARY, number: int = 1) -> ReportAnswer:
+    def report(self, attempt: AttemptRef | None) -> ReportAnswer:
         assert attempt is not None
         request = AttemptReported(
             attempt=attempt,
-            role=role,
-            role_number=number,
             worker="w1",
             boot="b",
             outcome=Outcome(status=Status.FAILED),
@@ -151,33 +126,27 @@ def test_a_job_that_is_over_is_obsolete(state: JobState) -> None:
     assert t.claim("t1").answer is Answer.OBSOLETE
 
 
-def test_another_generation_is_obsolete() -> None:
+def test_another_ticket_is_obsolete() -> None:
     t = Table()
-    t.task(generation=3)
-    assert t.claim("t1", generation=2).answer is Answer.OBSOLETE
-    assert t.claim("t2", generation=4).answer is Answer.OBSOLETE
-    assert t.claim("t3", generation=3).answer is Answer.NEW
+    t.task(3)
+    assert t.claim("t1", ticket=2).answer is Answer.OBSOLETE
+    assert t.claim("t2", ticket=4).answer is Answer.OBSOLETE
+    assert t.claim("t3", ticket=3).answer is Answer.NEW
 
 
-def test_another_role_number_is_obsolete() -> None:
+def test_a_task_may_have_a_ticket_for_a_backup_alone() -> None:
     t = Table()
-    t.task(primary=2)
-    assert t.claim("t1", number=1).answer is Answer.OBSOLETE
-    assert t.claim("t2", role=Role.BACKUP).answer is Answer.OBSOLETE  # none is authorised
-    assert t.claim("t3", role=Role.BACKUP, number=0).answer is Answer.OBSOLETE
-    assert t.claim("t4", number=2).answer is Answer.NEW
+    t.task(0, backup=2)
+    assert t.claim("t1", ticket=1).answer is Answer.OBSOLETE
+    assert t.claim("t2", ticket=2).answer is Answer.NEW
 
 
-def test_a_task_that_is_done_is_obsolete() -> None:
+@pytest.mark.parametrize("ticket", [1, 0, -1])
+def test_a_task_without_tickets_is_obsolete(ticket: int) -> None:
+    """It is idle, or completed; no message has the ticket 0, and one that says so gets nothing."""
     t = Table()
-    t.task(TaskState.COMPLETED)
-    assert t.claim("t1").answer is Answer.OBSOLETE
-
-
-def test_a_task_that_was_never_published_is_obsolete() -> None:
-    t = Table()
-    t.task(TaskState.IDLE, primary=0)
-    assert t.claim("t1", number=0).answer is Answer.OBSOLETE
+    t.task(0)
+    assert t.claim("t1", ticket=ticket).answer is Answer.OBSOLETE
 
 
 def test_an_attempt_that_reported_is_obsolete() -> None:
@@ -188,15 +157,15 @@ def test_an_attempt_that_reported_is_obsolete() -> None:
     assert t.claim("t1").answer is Answer.OBSOLETE
 
 
-def test_nobody_holds_the_role_is_new_and_numbers_only_grow() -> None:
+def test_nobody_holds_the_ticket_is_new_and_numbers_only_grow() -> None:
     t = Table()
     first = t.claim("t1")
     assert (first.answer, first.attempt) == (
         Answer.NEW,
         AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 1, "t1"),
     )
-    t.task(generation=2)
-    second = t.claim("t2", generation=2)
+    t.task(2)
+    second = t.claim("t2", ticket=2)
     assert second.attempt == AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 2, 2, "t2")
 
 
@@ -208,16 +177,8 @@ def test_the_same_token_gets_the_same_answer() -> None:
     assert (again.answer, again.attempt) == (Answer.SAME, first.attempt)
 
 
-def test_another_publish_is_a_duplicate() -> None:
-    # Published again by a new leader while the first copy was claimed: acked, whoever got it.
-    t = Table()
-    t.claim("t1")
-    for worker in ("w1", "w2"):
-        assert t.claim("t2", worker, publish="p2").answer is Answer.DUPLICATE
-
-
 def test_the_same_boot_resumes() -> None:
-    # The connection was lost and the message came back to the worker that runs it.
+    # The connection was lost and the message came back to the worker that runs it; or it got a copy as well.
     t = Table()
     first = t.claim("t1")
     again = t.claim("t2")
@@ -225,6 +186,7 @@ def test_the_same_boot_resumes() -> None:
 
 
 def test_a_holder_whose_beat_lists_it_is_held_then_lives_on_its_beats() -> None:
+    # Its message was delivered again; or a new leader has published it again, while the first was claimed.
     t = Table()
     t.claim("t1")
     t.beat("w1", "t1")
@@ -291,12 +253,12 @@ def test_held_names_the_holder_so_that_another_one_is_asked_about_anew() -> None
 def test_the_other_role_is_another_row() -> None:
     t = Table()
     primary = t.claim("t1")
-    t.task(backup=1)
-    backup = t.claim("t2", "w2", role=Role.BACKUP)
+    t.task(1, backup=2)
+    backup = t.claim("t2", "w2", ticket=2)
     assert backup.answer is Answer.NEW
     assert backup.attempt is not None
     assert backup.attempt.number == 2
-    assert t.report(backup.attempt, Role.BACKUP) is ReportAnswer.RECORDED
+    assert t.report(backup.attempt) is ReportAnswer.RECORDED
     assert t.report(primary.attempt) is ReportAnswer.RECORDED  # the leader decides who won
 
 
@@ -326,7 +288,7 @@ def test_a_worker_that_does_not_fit_inherits_nothing() -> None:
 def test_what_was_taken_back_is_obsolete_for_a_worker_that_was_declined() -> None:
     t = Table()
     assert t.claim("t1", "w1", fits=False).answer is Answer.DECLINED
-    t.task(TaskState.IDLE, generation=2)
+    t.task(0)
     assert t.claim("t1", "w1", fits=False).answer is Answer.OBSOLETE
 
 
@@ -335,8 +297,8 @@ def test_a_draining_worker_is_declined_but_keeps_what_it_has() -> None:
     t.claim("t1")
     t.beat("w1", "t1", draining=True)
     assert t.claim("t1").answer is Answer.SAME
-    t.task(generation=2)
-    assert t.claim("t2", generation=2).answer is Answer.DECLINED
+    t.task(2)
+    assert t.claim("t2", ticket=2).answer is Answer.DECLINED
 
 
 @pytest.mark.parametrize("health", [WorkerHealth.QUARANTINED, WorkerHealth.DRAINING, WorkerHealth.DEAD])
@@ -361,7 +323,7 @@ def test_a_successor_finds_claims_and_reports_of_what_is_not_completed() -> None
     assert [type(x).__name__ for x in t.claims.recorded("j")] == ["AttemptClaimed"]
     t.report(attempt)
     assert [type(x).__name__ for x in t.claims.recorded("j")] == ["AttemptClaimed", "AttemptReported"]
-    t.task(generation=2)
+    t.task(2)
     assert t.claims.recorded("j") == []
 
 
@@ -473,13 +435,7 @@ def test_store_lost_a_restored_job_has_its_rows_and_nobodys_claims() -> None:
     t = Table()
     held = t.claim("t1")
     behind = Fence(incarnation=2, epoch=1, owner="o", seq=0)
-    row = WriteTask(
-        task=TaskRef("j", 0, Kind.MAP, 0),
-        state=TaskState.QUEUED,
-        generation=2,
-        primary_number=1,
-        backup_number=0,
-    )
+    row = WriteTask(task=TaskRef("j", 0, Kind.MAP, 0), primary=2, backup=0)
     stored = StoredJob(
         spec=spec("j"),
         fence=behind,
@@ -497,7 +453,7 @@ def test_store_lost_a_restored_job_has_its_rows_and_nobodys_claims() -> None:
     t.claims.open(2)
     assert t.report(held.attempt) is ReportAnswer.OBSOLETE
     assert t.claim("t2").answer is Answer.OBSOLETE
-    assert t.claim("t3", "w2", generation=2).answer is Answer.NEW
+    assert t.claim("t3", "w2", ticket=2).answer is Answer.NEW
 
 
 def test_store_lost_orders_go_on_counting_from_what_a_worker_has_acknowledged() -> None:

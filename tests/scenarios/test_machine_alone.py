@@ -6,14 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from machine_script import Claim, Offered, Script, parse
+from machine_script import Claim, Offered, Script
 from test_machine_adopt import Kept, cut
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core import records, wire
 from mrq.core.machine import MachineConfig
-from mrq.core.model import JobState, TaskState
+from mrq.core.model import JobState, Role, TaskState
 from mrq.core.refs import Kind
 
 
@@ -84,7 +83,7 @@ def test_three_losses_alone_are_poison_named_with_record_and_workers(workers: tu
     s.submit(maps=2)
     other = s.claim("m1", "w1")
     offer, died = lost_twice(s), ["w1", "w1"]
-    assert s.task("m1").generation > other.message.generation
+    assert s.task("m1").ticket > other.message.ticket
     for n in range(3):
         assert s.state() is JobState.RUNNING, f"after {n} losses alone"
         claim = taken(s, offer)
@@ -220,7 +219,7 @@ def test_a_worker_that_goes_before_it_has_claimed_it_is_replaced_at_once() -> No
     first = lost_twice(s)
     lose(s, first.worker)
     (second,) = s.offered()
-    assert second.message.generation > first.message.generation
+    assert second.message.ticket > first.message.ticket
     assert s.view().worker_losses == 2, "it didn't run there"
     s.workers[second.worker].draining = True
     s.beat(second.worker)
@@ -234,7 +233,7 @@ def test_one_that_is_not_claimed_by_a_worker_with_nothing_to_end_goes_to_the_nex
     first = lost_twice(s)
     (second,) = s.offered(s.advance(11))
     assert second.message.alone
-    assert second.message.generation > first.message.generation
+    assert second.message.ticket > first.message.ticket
 
 
 def test_it_gets_no_backup_and_others_do() -> None:
@@ -246,7 +245,7 @@ def test_it_gets_no_backup_and_others_do() -> None:
     for n in range(1, 7):
         s.run(f"m{n}", worker=straggler.worker)
     s.advance(10)
-    backups = [x.message.task.index for x in s.offered(s.log) if x.message.role.value == "backup"]
+    backups = [x.message.task.index for x in s.offered(s.log) if s.role(x.message) is Role.BACKUP]
     assert backups == [7]
     s.done(claim)
 
@@ -262,7 +261,7 @@ def test_a_message_that_comes_again_isnt_run_beside_others() -> None:
     assert again.attempt.token in s.killed()
     (offer,) = s.offered()
     assert offer.message.alone
-    assert offer.message.generation > again.message.generation
+    assert offer.message.ticket > again.message.ticket
     assert s.done(again) == [], "it is no longer live"
     lose(s, "w3")  # it had begun all the same: no storm, but its own doing
     for _ in range(3):
@@ -365,25 +364,6 @@ def test_takeover_of_what_is_offered_or_runs_alone() -> None:
             taken(s, offer)
         lose(s, offer.worker)
         assert s.machine._state.jobs["j"].maps.trouble[0].lost_alone == 1
-
-
-def test_records_of_before_are_read() -> None:
-    s = with_workers()
-    s.submit(maps=1)
-    s.claim("m0", "w1")
-    lose(s, "w1")
-    job = s.machine._state.jobs["j"]
-    job.maps.trouble[0].workers_lost = ["w1"]  # as it was written: distinct workers
-    row = wire.unpack(s.machine.record(parse("m0")))
-    assert row[17][-2:] == [0, None]
-    row[16], row[17] = row[16][:-1], row[17][:-2]
-    records._take_task(job, job.maps, 0, row, 0.0)
-    assert job.maps.flights[0].alone is False
-    assert job.maps.trouble[0].lost_alone == 0
-    s.claim("m0", "w2")
-    lose(s, "w2")
-    assert s.offered()[0].message.alone
-    assert job.maps.trouble[0].workers_lost == ["w1", "w2/w2-boot1"]
 
 
 @pytest.mark.parametrize("storm_s", [20.0, 0.0], ids=["as it is", "without the rule"])

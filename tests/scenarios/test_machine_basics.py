@@ -45,10 +45,10 @@ def test_every_task_record_is_written_before_its_message():
     written = set()
     for command in s.log:
         if isinstance(command, c.WriteTask):
-            written.add((command.task, command.generation))
+            written.add((command.task, command.primary))
         if isinstance(command, c.PublishTask):
             m = command.message
-            assert (m.task, m.generation) in written
+            assert (m.task, m.ticket) in written
 
 
 def test_timestamps_are_queued_started_updated_finished():
@@ -162,26 +162,24 @@ def test_a_claim_after_completion_by_another_is_killed():
     assert s.killed() == [late.attempt.token]
 
 
-def test_a_late_report_of_a_dead_generation_changes_nothing():
+def test_a_late_report_with_a_dead_ticket_changes_nothing():
     s = two_by_one()
     old = s.claim("m0", "w1")
     s.fail(old)
     s.advance(2)
     new = s.claim("m0", "w2")
-    assert new.message.generation == old.message.generation + 1
+    assert new.message.ticket == old.message.ticket + 1
     assert s.done(old) == []
     assert s.is_("m0", TaskState.RUNNING)
     s.done(new)
     assert s.winner("m0") == new.attempt
 
 
-def test_a_report_under_another_role_number_changes_nothing():
+def test_a_report_with_another_ticket_changes_nothing():
     s = two_by_one()
     claim = s.claim("m0", "w1")
     other = e.AttemptReported(
-        attempt=claim.attempt,
-        role=claim.message.role,
-        role_number=7,
+        attempt=claim.attempt._replace(ticket=7),
         worker="w1",
         boot="w1-boot1",
         outcome=outcome_of(s, claim),
@@ -200,7 +198,7 @@ def test_events_of_unknown_jobs_workers_and_tasks_change_nothing():
     for job, index in (("nope", 0), ("j", 99)):
         task = TaskRef(job, 0, Kind.MAP, index)
         base = {"attempt": claim.attempt._replace(task=task)}
-        held = {"role": claim.message.role, "role_number": 1, "worker": "w9", "boot": "b"}
+        held = {"worker": "w9", "boot": "b"}
         events = [
             e.AttemptClaimed(**base, **held),
             e.AttemptReported(**base, **held, outcome=outcome_of(s, claim)),
@@ -223,21 +221,18 @@ def test_events_of_unknown_jobs_workers_and_tasks_change_nothing():
         assert s.do(event) == []
 
 
-def test_an_unclaimed_message_is_published_again_under_a_new_id():
+def test_an_unclaimed_message_is_published_again_with_the_same_ticket():
     s = two_by_one(maps=1)
-    first = s.messages[parse("m0"), s.of(c.PublishTask, s.log)[0].message.role]
+    (first,) = s.of(c.PublishTask, s.log)
     out = s.advance(10.5)
-    assert s.published(out) == ["m0"]
-    again = s.of(c.PublishTask, out)[0].message
-    assert again.publish_id != first.publish_id
-    assert (again.generation, again.role_number) == (first.generation, first.role_number)
+    assert [x.message for x in s.of(c.PublishTask, out)] == [first.message]
 
 
-def test_after_some_messages_without_a_claim_the_generation_grows():
-    # A report that was lost: the store calls every new claim obsolete until the generation grows.
+def test_after_some_messages_without_a_claim_there_is_a_new_ticket():
+    # A report that was lost: the store calls every new claim obsolete until then.
     s = two_by_one(maps=1)
     s.advance(45)
-    assert s.task("m0").generation == 2
+    assert s.task("m0").ticket == 2
 
 
 def test_without_free_slots_nothing_is_published_again():

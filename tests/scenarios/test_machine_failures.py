@@ -23,11 +23,12 @@ def attempt(s: Script, task: str, worker: str, status: Status = Status.FAILED, *
     s.advance(40)
 
 
-def test_a_failure_goes_back_to_idle_with_a_new_generation_and_a_backoff():
+def test_a_failure_goes_back_to_idle_without_a_ticket_and_with_a_backoff():
     s = running()
     s.fail(s.claim("m0", "w1"))
     t = s.task("m0")
-    assert (t.state, t.generation, t.failures) == (TaskState.IDLE, 2, 1)
+    assert (t.state, t.ticket, t.failures) == (TaskState.IDLE, 1, 1)
+    assert [(w.primary, w.backup) for w in s.of(c.WriteTask)] == [(0, 0)]
     assert s.published() == []
     assert s.published(s.advance(0.2)) == []  # at least half of 0.5 s
     assert s.published(s.advance(0.4)) == ["m0"]
@@ -210,11 +211,10 @@ def test_a_failed_job_goes_on_with_charges_forgiven_and_completed_work_kept():
     s.run("m1", worker="w2")
     s.fail(s.claim("m0", "w1"))
     assert s.state() is JobState.FAILED
-    generation = s.task("m0").generation
     s.do(e.RetryRequested(job="j"))
     assert s.published() == ["m0", "r0"]
     assert (s.task("m0").failures, s.view().failures, s.view().error) == (0, 0, None)
-    assert s.task("m0").generation == generation
+    assert s.task("m0").ticket == 2
     s.run("m0", "r0", worker="w1")
     assert s.state() is JobState.COMMITTING
 
@@ -257,9 +257,9 @@ def test_a_straggler_gets_a_backup_on_another_worker():
     (offer,) = s.offered(s.advance(5))
     m = offer.message
     assert offer.worker in ("w2", "w3")
-    assert (m.role, m.role_number, m.not_worker) == (Role.BACKUP, 1, "w1")
-    writes = [w for w in s.of(c.WriteTask) if w.backup_number]
-    assert [(w.task.index, w.primary_number, w.backup_number) for w in writes] == [(4, 1, 1)]
+    assert (m.ticket, m.not_worker) == (2, "w1")
+    writes = [w for w in s.of(c.WriteTask) if w.backup]
+    assert [(w.task.index, w.primary, w.backup) for w in writes] == [(4, 1, 2)]
 
 
 def test_no_backup_before_most_of_the_stage_is_done():
@@ -304,27 +304,27 @@ def test_a_backup_claimed_after_the_primary_won_is_killed():
     assert s.killed() == [backup.attempt.token]
 
 
-def test_a_dead_primary_beside_a_healthy_backup_ends_by_its_role_number():
+def test_a_dead_primary_beside_a_healthy_backup_ends_with_its_ticket():
     s, slow = near_the_end()
     s.advance(5)
     backup = s.claim("m4", "w2", Role.BACKUP)
     s.fail(slow, Status.LOST)
     (write,) = s.of(c.WriteTask)
-    assert (write.generation, write.primary_number, write.backup_number) == (1, 2, 1)
+    assert (write.primary, write.backup) == (0, 2)
     assert s.task("m4").losses == 1
     assert s.done(slow) == []
     s.done(backup)
     assert s.is_("m4", TaskState.COMPLETED)
 
 
-def test_a_lost_backup_leaves_the_primary_alone_and_its_number_is_not_used_again():
+def test_a_lost_backup_leaves_the_primary_alone_and_its_ticket_is_not_used_again():
     s, slow = near_the_end()
     s.advance(5)
     backup = s.claim("m4", "w2", Role.BACKUP)
     s.fail(backup, Status.LOST)
     assert s.is_("m4", TaskState.RUNNING)
     (offer,) = s.offered(s.advance(3))
-    assert offer.message.role_number == 2
+    assert offer.message.ticket == 3
     assert s.done(backup) == []
     s.done(slow)
     assert s.is_("m4", TaskState.COMPLETED)
@@ -336,14 +336,15 @@ def test_when_both_roles_are_gone_the_task_goes_back_to_idle():
     backup = s.claim("m4", "w2", Role.BACKUP)
     s.fail(slow, Status.LOST)
     s.fail(backup, Status.LOST)
-    assert (s.task("m4").state, s.task("m4").generation) == (TaskState.IDLE, 2)
+    assert (s.task("m4").state, s.task("m4").ticket) == (TaskState.IDLE, 2)
+    assert [(w.primary, w.backup) for w in s.of(c.WriteTask)] == [(0, 0)]
 
 
 def test_an_offered_backup_that_nobody_claims_is_withdrawn():
     s, _ = near_the_end()
     s.advance(5)
     out = s.advance(11)
-    writes = [(w.task.index, w.backup_number) for w in s.of(c.WriteTask, out)]
+    writes = [(w.task.index, w.backup) for w in s.of(c.WriteTask, out)]
     assert (4, 0) in writes
 
 

@@ -10,8 +10,6 @@ from test_machine_adopt import Kept, cut
 from test_machine_shuffle import mapped, rerun
 
 from mrq.core import events as e
-from mrq.core import wire
-from mrq.core.machine import Machine
 from mrq.core.model import JobState, Limits
 
 
@@ -94,17 +92,7 @@ def test_maps_that_come_out_differently_under_other_memory_charge_nothing_once(m
     assert s.machine._state.jobs["j"].rollbacks == (1 if memory else 4)
 
 
-def test_what_an_earlier_mrq_kept_has_no_limits():
-    s = Kept()
-    s.join("w1")
-    s.submit(maps=1, reducers=0)
-    s.run("m0", worker="w1")
-    stored = s.store.stored(s.machine, "j")
-    record = wire.pack(wire.unpack(stored.job_record)[:-1])
-    again = Machine()
-    again.adopt(replace(stored, job_record=record), s.now)
-    job = again._state.jobs["j"]
-    assert job.limits == Limits()
+def test_limits_of_a_retry_over_those_of_another():
     assert replace(Limits(), memory_bytes=1).over(Limits(skip_bad_records=3)) == Limits(
         skip_bad_records=3, memory_bytes=1
     )

@@ -24,11 +24,11 @@ def mapped(
     return s
 
 
-def fetch(s: Script, claim: Claim, index: int, reason: str, generation: int | None = None) -> None:
+def fetch(s: Script, claim: Claim, index: int, reason: str, ticket: int | None = None) -> None:
     """The reduce couldn't read one map's output."""
-    if generation is None:
-        generation = s.task(f"m{index}").generation
-    s.fail(claim, Status.FETCH_FAILED, fetch=[(index, generation, reason)])
+    if ticket is None:
+        ticket = s.task(f"m{index}").ticket
+    s.fail(claim, Status.FETCH_FAILED, fetch=[(index, ticket, reason)])
 
 
 def withdrawn(s: Script) -> list[int]:
@@ -74,7 +74,7 @@ def test_half_of_few_reducers_are_enough():
 def test_a_fetch_failure_of_an_output_that_was_replaced_already_is_stale():
     s = mapped()
     claims = [s.claim(f"r{i}", "w2") for i in (0, 1)]
-    old = s.task("m1").generation
+    old = s.task("m1").ticket
     fetch(s, claims[0], 1, "not_found", old)
     s.run("m1", worker="w3")
     fetch(s, claims[1], 1, "not_found", old)
@@ -179,8 +179,9 @@ def test_a_dead_workers_needed_maps_and_running_tasks_go_back_to_idle():
     s.workers["w1"].silent = True
     out = s.advance(16)
     assert [x.location.map_index for x in s.of(c.WriteLocation, out) if x.withdrawn] == [0, 1, 2]
-    assert [s.task(f"m{i}").generation for i in range(3)] == [2, 2, 2]
-    assert s.task("r0").generation == 2
+    assert {s.task(f"m{i}").state for i in range(3)} == {TaskState.QUEUED}
+    assert {s.task(f"m{i}").ticket for i in range(3)} == {2}
+    assert s.is_("r0", TaskState.IDLE)
     assert s.is_("r1", TaskState.RUNNING)
     assert s.view().worker_losses == 1
     assert s.done(running) == []
@@ -232,8 +233,8 @@ def test_a_map_that_reported_from_a_dead_boot_does_not_count():
     late = s.claim("m0", "w1", tell=False)
     s.reboot("w1")
     s.done(late)
-    assert s.task("m0").state is TaskState.QUEUED  # in a new generation
-    assert s.task("m0").generation == 2
+    assert s.task("m0").state is TaskState.QUEUED  # with a new ticket
+    assert s.task("m0").ticket == 2
 
 
 # Digests.
@@ -261,7 +262,7 @@ def test_a_rerun_with_another_digest_puts_every_consumer_back_completed_ones_too
     running = s.claim("r1", "w2")
     rerun(s, 1, 777)
     for reduce in ("r0", "r1"):
-        assert s.task(reduce).generation == 2
+        assert s.task(reduce).ticket == 2
     assert running.attempt.token in s.killed()
     assert s.view().counters == {}
     assert s.view().reduces.records_out == 0
@@ -275,7 +276,7 @@ def test_a_queued_reduce_is_put_back_too_for_it_may_have_been_claimed():
     early = s.claim("r0", "w2", tell=False)
     s_sum = s.result(early).digest
     rerun(s, 1, 777)
-    s.done(early, digest=s_sum)  # consumed the old output; its generation is over
+    s.done(early, digest=s_sum)  # consumed the old output; its ticket has ended
     assert s.state() is JobState.RUNNING
 
 
@@ -348,7 +349,7 @@ def test_a_rebooted_worker_has_lost_its_outputs():
     s.submit(maps=2)
     s.run("m0", worker="w1")
     s.reboot("w1")
-    assert s.task("m0").generation == 2
+    assert s.task("m0").ticket == 2
     assert s.view().maps.records_out == 6
     s.run("m0", worker="w1")
     assert s.view().maps.records_out == 6  # counted once

@@ -149,7 +149,7 @@ def another_leads(cluster: Cluster) -> None:
     assert stored is not None
     cluster.machine.adopt_workers(cluster.claims.heard(), cluster.now)
     assert cluster.machine.adopt(stored, cluster.now)
-    cluster.handle(e.Restored(incarnation=cluster.epoch))
+    cluster.handle(e.Restored())
     for event in stored.recorded:
         cluster.handle(event)
 

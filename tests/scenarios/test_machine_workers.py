@@ -72,8 +72,7 @@ def test_a_dead_worker_that_beats_again_is_alive_and_its_old_attempts_are_killed
 
 
 def line_of(claim: Claim) -> RunningAttempt:
-    m = claim.message
-    return RunningAttempt(attempt=claim.attempt, role=m.role, phase="mapping")
+    return RunningAttempt(attempt=claim.attempt, phase="mapping")
 
 
 def test_a_kill_is_repeated_only_now_and_then():
@@ -106,7 +105,7 @@ def test_the_newest_boot_wins():
     claim = s.claim("m0", "w1")
     old = Beat(worker="w1", boot="w1-boot1", seq=99, slots=Slots(map=2, reduce=2, total=4))
     s.reboot("w1")
-    assert s.task("m0").generation == 2
+    assert s.task("m0").ticket == 2
     assert s.do(e.BeatReceived(beat=old)) == []
     assert s.done(claim) == []
     assert [w.boot for w in s.machine.workers()] == ["w1-boot2", "w2-boot1"]
@@ -118,7 +117,7 @@ def test_a_claim_of_a_boot_that_no_beat_told_of_goes_back_uncharged():
     s.workers["w1"].boot = "w1-boot0"
     claim = s.claim("m0", "w1")
     t = s.task("m0")
-    assert (t.state, t.generation, s.view().worker_losses) == (TaskState.QUEUED, 2, 0)
+    assert (t.state, t.ticket, s.view().worker_losses) == (TaskState.QUEUED, 2, 0)
     assert s.done(claim) == []
     assert [w.boot for w in s.machine.workers()] == ["w1-boot1", "w2-boot1"]
 
@@ -370,7 +369,7 @@ def test_a_worker_that_a_new_leader_found_dead_is_forgotten_an_hour_later():
     beat = Beat(worker="w1", boot="w1-boot1", seq=9, slots=Slots(map=1, reduce=1, total=2))
     s.machine.adopt_workers([StoredWorker(beat=beat, health=WorkerHealth.DEAD, age_s=50.0)], s.now)
     s.now += 1
-    s.do(e.Restored(incarnation=2))
+    s.do(e.Restored())
     assert view(s, "w1").beat_at == view(s, "w1").since == s.now - 51
     s.advance(3599)
     assert len(s.machine.workers()) == 1
@@ -486,7 +485,7 @@ def successor(s: Script, *known: StoredWorker) -> None:
     """Another leader, which finds these in the store; its clock is a thousand seconds behind."""
     s.machine = Machine(MachineConfig(), wall=1000.0)
     s.machine.adopt_workers(known, s.now)
-    s.do(e.Restored(incarnation=2))
+    s.do(e.Restored())
 
 
 def test_a_quarantine_is_stored_with_its_reason_and_since_when_and_a_successor_shows_them():

@@ -19,7 +19,6 @@ from mrq.core.model import (
     JobSpec,
     JobState,
     Outcome,
-    Role,
     RunningAttempt,
     Slots,
     Status,
@@ -150,7 +149,7 @@ class Rig:
         self.store._followers[:] = [master.sink]
         assert self.store.lead(master.fence()) is WriteAnswer.WRITTEN
         master._machine.adopt_workers(self.store.workers(), self.clock.now)
-        events: list[e.Event] = [e.Restored(incarnation=epoch)]
+        events: list[e.Event] = [e.Restored()]
         for job in self.store.jobs():
             found = self.store.job(job)
             assert found is not None
@@ -186,8 +185,7 @@ class Rig:
         (answer,) = self.store.claim([ClaimRequest(message=message, worker="w", boot="b", token=token)])
         assert answer.answer is Answer.NEW, answer
         assert answer.attempt is not None
-        m = message
-        self.running[token] = RunningAttempt(attempt=answer.attempt, role=m.role)
+        self.running[token] = RunningAttempt(attempt=answer.attempt)
         self.step()
         return answer.attempt
 
@@ -198,8 +196,6 @@ class Rig:
         outcome = Outcome(status=Status.DONE, result=result)
         request = AttemptReported(
             attempt=attempt,
-            role=Role.PRIMARY,
-            role_number=message.role_number,
             worker="w",
             boot="b",
             outcome=outcome,
@@ -320,7 +316,7 @@ def test_a_wiped_store_is_written_back_and_the_job_goes_on(initialised: bool) ->
     assert running.token not in r.reply.live
     r.running.clear()
     (again,) = [m for m in r.messages() if m.task.kind is Kind.MAP]
-    assert (again.task.index, again.generation) == (1, 2)
+    assert (again.task.index, again.ticket) == (1, 2)
     r.done(again, r.claim(again))
     assert r.states() == [TaskState.COMPLETED] * 2
 
@@ -372,7 +368,7 @@ def test_a_later_epoch_with_the_same_view_keeps_what_runs() -> None:
     assert r.states() == [TaskState.RUNNING, TaskState.QUEUED]
     r.done(first, attempt)
     assert r.states() == [TaskState.COMPLETED, TaskState.QUEUED]
-    assert second.publish_id
+    assert second.ticket
     r.step(1.1)
     assert r.fenced == []
 
@@ -411,8 +407,8 @@ def test_an_open_whose_answer_was_lost_as_the_epoch_changed_is_no_loss() -> None
     fence = r.store.fence("j")
     assert fence is not None
     assert (fence.incarnation, fence.epoch) == (2, 5)
-    assert first.generation == 1
-    assert [m.generation for m in r.messages() if m.task.index == 0] == [2]
+    assert first.ticket == 1
+    assert [m.ticket for m in r.messages() if m.task.index == 0] == [2]
 
 
 def test_a_successor_of_a_leader_that_died_restoring_goes_on_above_its_fences() -> None:

@@ -12,7 +12,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.exchange import Answer, Batch, ClaimAnswer, ClaimRequest, StoredJob, Write
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, JobState, Role, Status, TaskMessage, TaskState
+from mrq.core.model import JobSpec, JobState, Status, TaskMessage
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 #: More attempts of one task than any plan can justify.
@@ -48,7 +48,7 @@ class Oracle:
     rows: dict[TaskRef, c.WriteTask] = field(default_factory=dict)
     jobs: dict[str, JobState] = field(default_factory=dict)
     numbers: dict[TaskRef, int] = field(default_factory=dict)
-    holders: dict[tuple[TaskRef, Role], AttemptRef] = field(default_factory=dict)  #: claimed last
+    holders: dict[tuple[TaskRef, int], AttemptRef] = field(default_factory=dict)  #: of each ticket, the last
     attempts: Counter[TaskRef] = field(default_factory=Counter)
     finished: dict[str, TaskRef] = field(default_factory=dict)  #: tokens that came to DONE
     ended: Counter[tuple[TaskRef, Status]] = field(default_factory=Counter)
@@ -61,21 +61,22 @@ class Oracle:
     over: dict[str, tuple[JobState, str | None]] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)  #: of each epoch, whose writes were accepted
     epochs: dict[str, int] = field(default_factory=dict)  #: of each job, the last one that wrote
-    generations: dict[TaskRef, int] = field(default_factory=dict)  #: the highest that was ever claimed
+    issued: dict[TaskRef, int] = field(default_factory=dict)  #: the highest ticket that the store has seen
+    tickets: dict[TaskRef, int] = field(default_factory=dict)  #: the highest that was ever claimed
     damaged: bool = False  #: the store has lost something, and wasn't restored yet
     no_room: Callable[[JobSpec], bool] = lambda spec: False  #: does a job find the disks full?
     dialled: set[tuple[str, str]] | None = None  #: boots that were dialled back; None: nobody is
 
     def claimed(self, event: e.AttemptClaimed) -> None:
-        """A claim was granted: numbers only grow, attempts are bounded, the role was authorised."""
+        """A claim was granted: numbers only grow, attempts are bounded, the ticket was live."""
         task = event.attempt.task
         if event.attempt.number <= self.numbers.get(task, 0):
             raise Broken(f"{task}: number {event.attempt.number} after {self.numbers[task]}")
         if self.dialled is not None and (event.worker, event.boot) not in self.dialled:
             raise Broken(f"{event}: that boot was never dialled back")
         self.numbers[task] = event.attempt.number
-        self.generations[task] = max(self.generations.get(task, 0), event.attempt.generation)
-        self.holders[task, event.role] = event.attempt
+        self.tickets[task] = max(self.tickets.get(task, 0), event.attempt.ticket)
+        self.holders[task, event.attempt.ticket] = event.attempt
         self.attempts[task] += 1
         if self.attempts[task] > ATTEMPTS_MAX:
             raise Broken(f"{task}: attempt {self.attempts[task]}")
@@ -100,18 +101,17 @@ class Oracle:
             raise Broken(f"{message} is acknowledged, and no report of it is known")
 
     def live(self, event: e.AttemptClaimed | e.AttemptReported) -> bool:
-        """Is it the attempt of an authorised role, by what the leader persisted?"""
+        """Has its attempt a live ticket, by what the leader persisted?"""
         row = self.rows.get(event.attempt.task)
-        if row is None or row.state is TaskState.COMPLETED or row.generation != event.attempt.generation:
+        if row is None or row.winner is not None:
             return False
-        number = row.primary_number if event.role is Role.PRIMARY else row.backup_number
         over = self.jobs.get(event.attempt.task.job) not in (None, JobState.PENDING, JobState.RUNNING)
-        return number == event.role_number > 0 and not over
+        return event.attempt.ticket in (row.primary or None, row.backup or None) and not over
 
     def recorded(self, event: e.AttemptReported) -> None:
-        """The store took a report: only of a live attempt, and of the one that holds the role."""
+        """The store took a report: only of a live attempt, and of the one that holds its ticket."""
         task = event.attempt.task
-        if not self.live(event) or self.holders[task, event.role] != event.attempt:
+        if not self.live(event) or self.holders[task, event.attempt.ticket] != event.attempt:
             row = self.rows.get(task)
             raise Broken(f"a dead attempt's report was recorded: {event}; the task is {row}")
 
@@ -145,14 +145,11 @@ class Oracle:
         job = stored.spec.job
         if not self.damaged:
             raise Broken(f"{job} was restored into a store that has lost nothing")
-        for row in stored.writes:
-            if isinstance(row, c.WriteTask) and row.state is not TaskState.COMPLETED:
-                claimed = self.generations.get(row.task, 0)
-                if row.generation <= claimed:
-                    raise Broken(f"{row} was restored: what was claimed in generation {claimed} may live on")
-        for table in (self.rows, self.numbers):
+        for table in (self.rows, self.numbers, self.issued):
             for key in [key for key in table if key.job == job]:
                 del table[key]
+        # What was claimed with a ticket may live on.
+        self.issued.update((task, ticket) for task, ticket in self.tickets.items() if task.job == job)
         for holder in [key for key in self.holders if key[0].job == job]:
             del self.holders[holder]
         self.epochs[job] = stored.fence.epoch
@@ -171,17 +168,22 @@ class Oracle:
     def _write(self, row: c.WriteTask, dead: TaskRef | None) -> None:
         task = row.task
         old = self.rows.get(task)
-        before = old.generation if old is not None else 1
-        if row.generation < before:
-            raise Broken(f"{task}: generation {before} -> {row.generation}")
-        if row.state is TaskState.COMPLETED:
-            if row.winner is None or self.finished.get(row.winner.token) != task:
+        had = (old.primary, old.backup) if old is not None else (0, 0)
+        has, issued = (row.primary, row.backup), self.issued.get(task, 0)
+        for ticket in {*has} - {*had, 0}:
+            if ticket <= issued:
+                raise Broken(f"{task}: ticket {ticket} was issued after {issued}: {old}, then {row}")
+        if row.primary == row.backup > 0:
+            raise Broken(f"{task}: one ticket for both roles: {row}")
+        self.issued[task] = max(issued, *has)
+        if row.winner is not None:
+            if any(has):
+                raise Broken(f"{task}: completed, and may be claimed: {row}")
+            if self.finished.get(row.winner.token) != task:
                 raise Broken(f"{task}: the winner {row.winner} never came to DONE")
-            if old is not None and old.state is TaskState.COMPLETED and old.winner != row.winner:
+            if old is not None and old.winner not in (None, row.winner):
                 raise Broken(f"{task}: won by {old.winner}, then by {row.winner}")
-        elif old is not None and old.state is TaskState.COMPLETED and row.generation == before:
-            raise Broken(f"{task}: completed, then {row.state} in the same generation")
-        if task == dead and (row.generation != before or row.state is TaskState.COMPLETED):
+        if task == dead and (has != had or row.winner is not None):
             raise Broken(f"{task}: the report of a dead attempt changed {old} to {row}")
         self.rows[task] = row
 
@@ -288,16 +290,17 @@ class Oracle:
             needed += [] if spec.reducers else [TaskRef(job, 0, Kind.MAP, i) for i in range(len(spec.splits))]
             for task in needed:
                 row = self.rows.get(task)
-                if row is None or row.state is not TaskState.COMPLETED:
+                if row is None or row.winner is None:
                     raise Broken(f"{job}: done, and {task} is {row}")
 
     def snapshot(self) -> tuple[Any, ...]:
         """What is in the store, to go back to."""
-        return dict(self.rows), dict(self.jobs), dict(self.numbers), dict(self.holders), dict(self.epochs)
+        kept = (self.rows, self.jobs, self.numbers, self.holders, self.epochs, self.issued)
+        return tuple(dict(each) for each in kept)
 
     def roll_back(self, then: tuple[Any, ...]) -> None:
         """The store lost what came after."""
-        self.rows, self.jobs, self.numbers, self.holders, self.epochs = then
+        self.rows, self.jobs, self.numbers, self.holders, self.epochs, self.issued = then
 
     def begin_again(self) -> None:
         """Embedded, the store dies with the master: the new one knows nothing of the old one's rows."""
@@ -305,6 +308,7 @@ class Oracle:
         self.jobs.clear()
         self.numbers.clear()
         self.holders.clear()
+        self.issued.clear()
 
     def done(self, attempt: AttemptRef) -> None:
         """An attempt came to its end with a result."""

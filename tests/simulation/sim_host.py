@@ -78,6 +78,7 @@ class Host:
             )
         )
         self.alive = True
+        self.died = float("inf")
         self.paused = False
         self.frozen = False  #: its executors are paused, too
         self.backlog: list[a.AgentEvent] = []
@@ -112,7 +113,7 @@ class Host:
 
     def die(self) -> None:
         """kill -9 of the whole process tree; its files are lost."""
-        self.alive = False
+        self.alive, self.died = False, self.world.now
         self.running.clear()
         self.outputs.clear()
         self.world.at(self.world.rng.uniform(0, 3), self.broker.close)
@@ -297,8 +298,8 @@ class Host:
                 continue
             found = world.fetch(self, job, made.known[index])
             if isinstance(found, str):
-                generation = made.known[index].attempt.generation
-                failure = FetchFailure(map_index=index, generation=generation, reason=found)
+                ticket = made.known[index].attempt.ticket
+                failure = FetchFailure(map_index=index, ticket=ticket, reason=found)
                 world.oracle.fetches[job, index] += 1
                 outcome = Outcome(status=Status.FETCH_FAILED, fetch_failures=(failure,))
                 world.at(0.05, self._end, made, outcome)

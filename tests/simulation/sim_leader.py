@@ -11,7 +11,7 @@ from mrq.core import events as e
 from mrq.core.claims import Claims, task_key
 from mrq.core.exchange import Batch, Fence, StoredJob, Write, WriteAnswer
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, JobState, TaskMessage, TaskResult, TaskState
+from mrq.core.model import JobSpec, JobState, TaskMessage, TaskResult
 from mrq.core.orders import DropJob
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.servers.memory.log import frame, replay
@@ -107,7 +107,7 @@ class Leader:
             for job, log in self._logs.items():
                 del log[rng.randint(kept.get(job, 0), len(log)) :]
         rows = world.oracle.rows.items() if not 0.25 <= lost < 0.75 else ()
-        self._sure = {task for task, row in rows if row.state is TaskState.COMPLETED}
+        self._sure = {task for task, row in rows if row.winner is not None}
         world.oracle.committed.clear()  # CommitFinished wasn't heard: no manifest was written
         self.up = False
         self._tick_at = float("inf")

@@ -17,7 +17,7 @@ from mrq.core import election as el
 from mrq.core import events as e
 from mrq.core.exchange import Batch, Fence, StoredJob, WriteAnswer
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, TaskState, WorkerHealth
+from mrq.core.model import JobSpec, WorkerHealth
 from mrq.core.refs import Kind
 from mrq.errors import OperatorError
 from mrq.master.outbox import AGAIN_S, Fenced, Held, Lost, Outbox, Publish, Said, found_in
@@ -352,8 +352,8 @@ class SimMaster:
             )
         world.faults_seen["takeover"] += 1
         self.machine, self.out, self._lost = machine, out, False
-        done = {key for key, row in world.oracle.rows.items() if row.state is TaskState.COMPLETED}
-        made = self._handle(e.Restored(incarnation=self._epoch))
+        done = {key for key, row in world.oracle.rows.items() if row.winner is not None}
+        made = self._handle(e.Restored())
         self._nothing_redone(machine, done, made)
         for event in events:
             self._handle(event)
@@ -379,7 +379,7 @@ class SimMaster:
     def _nothing_redone(self, machine: Machine, done: set[Any], made: list[c.Command]) -> None:
         """A takeover alone loses nothing that is complete, but with the disk that it lay on."""
         for x in made:
-            if not isinstance(x, c.WriteTask) or x.state is TaskState.COMPLETED:
+            if not isinstance(x, c.WriteTask) or x.winner is not None:
                 continue
             if x.task not in done:
                 continue

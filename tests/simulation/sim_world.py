@@ -27,8 +27,9 @@ from mrq.core import agent as a
 from mrq.core import events as e
 from mrq.core.claims import Claims
 from mrq.core.commands import WriteTask
-from mrq.core.exchange import AttemptReported, ClaimAnswer, ClaimRequest, ReportAnswer
-from mrq.core.model import JobSpec, JobState, MapLocation, Role, Status, TaskMessage
+from mrq.core.events import AttemptClaimed, AttemptReported
+from mrq.core.exchange import ClaimAnswer, ClaimRequest, ReportAnswer
+from mrq.core.model import JobSpec, JobState, MapLocation, Status, TaskMessage
 
 #: A call that isn't answered is given up after so long.
 CALL_TIMEOUT_S = 2.0
@@ -128,7 +129,9 @@ class World:
         for command in made:
             event += type(command).__name__
             if isinstance(command, WriteTask):
-                event += f"{command.task.index}{command.state.value}{command.generation}"
+                event += (
+                    f"{command.task.index} {command.primary} {command.backup} {command.winner is not None}"
+                )
         self.trace = zlib.crc32(event.encode(), self.trace)
         if self.lines is not None:
             self.note("leader", event if not made else "", *made)
@@ -216,7 +219,7 @@ class World:
             self.oracle.claimed(event)
             if request.message.alone:
                 self.oracle.alone.setdefault(event.attempt.task, set()).add((event.worker, event.boot))
-            if event.role is Role.BACKUP:
+            if self.is_backup(event):
                 self.faults_seen["backup claimed"] += 1
         self.oracle.answered(request, answer)
         self.note("claim", request.token, request.message.task, answer.answer)
@@ -227,12 +230,17 @@ class World:
         answer, event = self.claims.report(report)
         if event is not None:
             self.oracle.recorded(event)
-            if event.role is Role.BACKUP and event.outcome.status is Status.DONE:
+            if self.is_backup(event) and event.outcome.status is Status.DONE:
                 self.faults_seen["backup won"] += 1
         if answer is not ReportAnswer.NO_STORE:
             self.oracle.reported(report.attempt.token)
         self.note("report", report.attempt.token, report.outcome.status, answer)
         return answer, event
+
+    def is_backup(self, event: AttemptClaimed | AttemptReported) -> bool:
+        """Has its attempt the ticket of a backup?"""
+        row = self.oracle.rows.get(event.attempt.task)
+        return row is not None and row.backup == event.attempt.ticket
 
     def fate(self, job: JobPlan, message: TaskMessage) -> Status:
         """What is going to become of an attempt."""
@@ -325,11 +333,15 @@ class World:
                     raise Broken(f"{job.spec.job} fits nobody and is {state}")
             elif self.plan.ends(job.spec) or self.now < self.plan.chaos_s + WAIT_S:
                 return False
-            elif not any(self.plan.fits(job.spec, h.number) for h in self.hosts if h.alive):
+            elif not any(self.plan.fits(job.spec, h.number) for h in self.hosts if self._counts(h)):
                 view = self.leader.machine.job(job.spec.job)
                 if view is not None and view.maps.queued + view.reduces.queued:
                     raise Broken(f"{job.spec.job} fits nobody and was handed out: {view}")
         return True
+
+    def _counts(self, host: Host) -> bool:
+        """Does it live, as far as the leader may know?"""
+        return host.alive or self.now < host.died + WAIT_S
 
     def _settled(self) -> bool:
         """No agent holds anything any more: nothing leaks, every delivery was settled."""

@@ -31,8 +31,9 @@ from mrq.core import (
     records,
     scheduler,
     shuffle_rules,
+    stragglers,
 )
-from mrq.core.model import Outcome, Status
+from mrq.core.model import Outcome, Role, Status
 from mrq.core.refs import Kind
 from mrq.errors import MrqError, OperatorError
 from mrq.master import outbox
@@ -43,8 +44,13 @@ SEEDS = 400
 Patch = pytest.MonkeyPatch
 
 
-def stale_generations_may_report(patch: Patch) -> None:
-    patch.setattr(claims, "_current", lambda task, role, row: task is not None)
+def ended_tickets_may_report(patch: Patch) -> None:
+    def claim_with(job: Any, attempt: Any) -> Any:
+        keys = [claims.attempt_key(attempt.task, role) for role in Role]
+        found = [(key, job["attempts"][key]) for key in keys if key in job["attempts"]]
+        return next((each for each in found if each[1][claims.A_TOKEN] == attempt.token), None)
+
+    patch.setattr(claims, "_claim_with", claim_with)
 
 
 def superseded_holders_may_report(patch: Patch) -> None:
@@ -53,9 +59,10 @@ def superseded_holders_may_report(patch: Patch) -> None:
     def report(self: claims.Claims, report: Any) -> Any:
         task = report.attempt.task
         job = self.jobs.get(task.job)
-        row = job and job["attempts"].get(claims.attempt_key(task, report.role))
-        if row:
-            row[claims.A_TOKEN] = report.attempt.token
+        for role in Role:
+            row = job and job["attempts"].get(claims.attempt_key(task, role))
+            if row and row[claims.A_TICKET] == report.attempt.ticket:
+                row[claims.A_TOKEN] = report.attempt.token
         return real(self, report)
 
     patch.setattr(claims.Claims, "report", report)
@@ -77,9 +84,9 @@ def the_leader_believes_dead_attempts(patch: Patch) -> None:
 def the_same_number_twice(patch: Patch) -> None:
     real = claims.Claims._grant
 
-    def grant(self: claims.Claims, job: Any, request: Any) -> Any:
+    def grant(self: claims.Claims, job: Any, attempt: str, request: Any) -> Any:
         job["numbers"].clear()
-        return real(self, job, request)
+        return real(self, job, attempt, request)
 
     patch.setattr(claims.Claims, "_grant", grant)
 
@@ -106,7 +113,7 @@ def nobody_dies(patch: Patch) -> None:
     """Either rule alone is enough: silence, or a redelivered claim that finds no newer beat."""
     held = claims.ClaimAnswer(answer=claims.Answer.HELD)
     patch.setattr(health, "die", lambda *args: None)
-    patch.setattr(claims.Claims, "_contend", lambda self, job, request, row, holder: (held, None))
+    patch.setattr(claims.Claims, "_contend", lambda self, job, key, request, holder: (held, None))
 
 
 def results_count_twice(patch: Patch) -> None:
@@ -127,18 +134,17 @@ def no_bound_on_failures(patch: Patch) -> None:
     patch.setattr(charging, "_failed", lambda *args: None)
 
 
-def generations_do_not_grow(patch: Patch) -> None:
-    real = lifecycle.make_ready
+def tickets_do_not_grow(patch: Patch) -> None:
+    real = scheduler.issue
 
-    def take_back(state: Any, table: Any, index: int, why: str, delay: float = 0.0) -> None:
-        attempts_module_drop(state, table, index)
-        table.move(index, 0, why)
-        state.write_task(table, index)
-        real(state, table, index, delay)
+    def issue(table: Any, index: int) -> int:
+        return table.ticket[index] or real(table, index)
 
-    from mrq.core.moves import drop_flight as attempts_module_drop
+    patch.setattr(scheduler, "issue", issue)
 
-    patch.setattr(attempts, "take_back", take_back)
+
+def a_backup_has_the_ticket_of_its_primary(patch: Patch) -> None:
+    patch.setattr(stragglers, "issue", lambda table, index: table.ticket[index])
 
 
 def a_worker_lists_nothing(patch: Patch) -> None:
@@ -220,11 +226,11 @@ def a_takeover_forgets_what_is_complete(patch: Patch) -> None:
     patch.setattr(records, "_take_task", take)
 
 
-def a_takeover_forgets_generations(patch: Patch) -> None:
+def a_takeover_forgets_tickets(patch: Patch) -> None:
     real = records._take_task
 
     def take(job: Any, table: Any, index: int, row: Any, shift: float) -> None:
-        real(job, table, index, [*row[:2], 1, *row[3:]], shift)
+        real(job, table, index, [*row[:2], 0, *row[3:]], shift)
 
     patch.setattr(records, "_take_task", take)
 
@@ -406,7 +412,7 @@ def short_tasks_of_two_jobs_share_a_message(patch: Patch) -> None:
 
 
 MUTANTS: list[Callable[[Patch], None]] = [
-    stale_generations_may_report,
+    ended_tickets_may_report,
     superseded_holders_may_report,
     the_leader_believes_dead_attempts,
     the_same_number_twice,
@@ -418,7 +424,8 @@ MUTANTS: list[Callable[[Patch], None]] = [
     results_count_twice,
     never_roll_back,
     no_bound_on_failures,
-    generations_do_not_grow,
+    tickets_do_not_grow,
+    a_backup_has_the_ticket_of_its_primary,
     a_worker_lists_nothing,
     a_worker_settles_twice,
     a_worker_keeps_deliveries,
@@ -427,7 +434,7 @@ MUTANTS: list[Callable[[Patch], None]] = [
     an_older_leader_may_write,
     epochs_do_not_grow,
     a_takeover_forgets_what_is_complete,
-    a_takeover_forgets_generations,
+    a_takeover_forgets_tickets,
     a_lost_store_ends_no_attempts,
     a_lost_store_gets_no_outputs,
     what_ran_runs_on_after_its_engine_is_gone,
@@ -467,7 +474,7 @@ NOTICES = {
     nobody_dies: 71,
     an_older_leader_may_write: 76,
     a_takeover_forgets_what_is_complete: 315,
-    a_takeover_forgets_generations: 34,
+    a_takeover_forgets_tickets: 34,
     anybody_may_run_anything: 162,
     what_only_some_may_run_stays_on_the_queue: 881,
     nobody_runs_alone: 16,

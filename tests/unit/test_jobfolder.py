@@ -157,7 +157,7 @@ def test_a_folder_of_the_version_before_is_read_and_refused_by_name(folder: JobF
     Path(folder.path, "spec").write_bytes(wire.pack({"v": 2, "spec": wire.to_wire(SPEC)}))
     kept = folder.kept()
     assert kept.spec == SPEC
-    with pytest.raises(UsageError, match=r"job count-1 .* has version 2, .* with 3.*mrq clean count-1"):
+    with pytest.raises(UsageError, match=r"job count-1 .* has version 2, .* with 4.*mrq clean count-1"):
         refuse_other(kept, folder.path)
     Path(folder.path, "spec").write_bytes(wire.pack({"v": 1, "spec": wire.to_wire(SPEC)}))
     with pytest.raises(CorruptFileError, match="another version"):

@@ -16,7 +16,7 @@ from test_jobfolder import SPEC
 from mrq.adapters.memory import MemoryStore
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask
 from mrq.core.exchange import Batch, Fence, StoredJob, WriteAnswer
-from mrq.core.model import JobState, TaskState
+from mrq.core.model import JobState
 from mrq.core.orders import DropJob
 from mrq.core.refs import Kind, TaskRef
 from mrq.errors import CorruptFileError, DiskFullError, MrqError, OutputError
@@ -29,10 +29,8 @@ def batch(seq: int, *, epoch: int = 1, owner: str = "o", job: str = SPEC.job) ->
     """The batch that queues task `seq`."""
     row = WriteTask(
         task=TaskRef(job, 0, Kind.MAP, seq),
-        state=TaskState.QUEUED,
-        generation=epoch,
-        primary_number=1,
-        backup_number=0,
+        primary=epoch,
+        backup=0,
     )
     return Batch(
         job=job,

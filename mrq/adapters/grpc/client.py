@@ -360,10 +360,8 @@ def _dialled(key: bytes | None, nonce: bytes, reply: Any) -> Dialled | None:
 
 
 def _output(location: MapLocation) -> Any:
-    task, generation, number, token = location.attempt
-    return pb.Output(
-        map_index=task.index, generation=generation, number=number, token=token, digest=location.digest
-    )
+    task, ticket, number, token = location.attempt
+    return pb.Output(map_index=task.index, ticket=ticket, number=number, token=token, digest=location.digest)
 
 
 def _info(region: Any) -> Region | None:

@@ -144,9 +144,9 @@ class JobOutputs:
 
 def _name(attempt: AttemptRef) -> str:
     """Of its file. Raises UsageError for ids that can name nothing but a map output."""
-    task, generation, number, token = attempt
+    task, ticket, number, token = attempt
     if not _TOKEN.fullmatch(token):
         raise UsageError(f"{token!r:.100} isn't a token")
-    if not all(0 <= each <= _NUMBER_MAX for each in (task.index, generation, number)):
-        raise UsageError(f"{attempt} has a number out of range for a map, generation or attempt")
+    if not all(0 <= each <= _NUMBER_MAX for each in (task.index, ticket, number)):
+        raise UsageError(f"{attempt} has a number out of range for a map, ticket or attempt")
     return str(attempt)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -167,7 +166,7 @@ class RabbitBroker:
     def _outgoing(self, tasks: Sequence[TaskMessage]) -> Outgoing:
         queue = self._queues[tasks[0].task.kind]
         body = self._messages.encode(tasks, queue.name)
-        return Outgoing(queue.exchange, queue.key, tasks[0].publish_id, body, tasks)
+        return Outgoing(queue.exchange, queue.key, body, tasks)
 
     def _start_publishing(self) -> None:
         with self._starting:
@@ -179,9 +178,7 @@ class RabbitBroker:
         self, key: str, body: bytes, headers: Mapping[str, Any], confirmed: Callable[[], None]
     ) -> None:
         self._start_publishing()
-        out = Outgoing(
-            self._topology.dead_exchange, key, uuid.uuid4().hex, body, headers=headers, confirmed=confirmed
-        )
+        out = Outgoing(self._topology.dead_exchange, key, body, headers=headers, confirmed=confirmed)
         self._publisher.publish([out])
 
     def _unroutable(self, tasks: Sequence[TaskMessage]) -> None:

@@ -1,9 +1,9 @@
 """Publishing: confirmed, mandatory, many under way at once, again after a loss.
 
 What was handed over waits in a deque, goes out as room in the pipeline allows, and is remembered until
-RabbitMQ confirms it. What a lost connection leaves unconfirmed is published again under its old publish
-id, so that a copy is recognised as one. Nothing here blocks a caller: what is over the bound is dropped,
-and said, since the leader publishes again what stays unclaimed.
+RabbitMQ confirms it. What a lost connection leaves unconfirmed is published again, and may so be there
+twice: a copy of a task's message is harmless (`core.claims`). Nothing here blocks a caller: what is over
+the bound is dropped, and said, since the leader publishes again what stays unclaimed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ class Outgoing:
 
     exchange: str
     key: str
-    publish_id: str
     body: bytes
     tasks: Sequence[TaskMessage] = ()  #: none for copies, which are tried again until they are confirmed
     headers: Mapping[str, Any] | None = None
@@ -60,7 +59,7 @@ class Publisher:
         self._unroutable = unroutable
         self._waiting: deque[Outgoing] = deque()
         self._unconfirmed: dict[int, Outgoing] = {}
-        self._returned: set[str] = set()
+        self._returned: set[str] = set()  #: tags of messages that found no queue
         self._channel: Any = None
         self._sent = 0  #: the last tag on this channel
         self._blocked = False
@@ -145,7 +144,7 @@ class Publisher:
                 out.exchange,
                 out.key,
                 out.body,
-                pika.BasicProperties(delivery_mode=2, message_id=out.publish_id, headers=out.headers),
+                pika.BasicProperties(delivery_mode=2, message_id=str(self._sent), headers=out.headers),
                 mandatory=True,
             )
         if not self._unconfirmed and not self._waiting and not self._resting:
@@ -165,8 +164,8 @@ class Publisher:
         again: list[Outgoing] = []
         for each in tags:
             out = self._unconfirmed.pop(each)
-            if out.publish_id in self._returned:
-                self._returned.discard(out.publish_id)
+            if str(each) in self._returned:
+                self._returned.discard(str(each))
                 self._no_queue(out, again)
             elif nacked:
                 again.append(out)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from mrq.adapters.redis.connect import Connection
-from mrq.adapters.redis.packing import pack, pack_value, unpack, unpack_value
+from mrq.adapters.redis.packing import is_ours, pack, pack_value, unpack, unpack_value
 from mrq.adapters.redis.scripts import Call
 from mrq.adapters.redis.streams import Follower
 from mrq.errors import CorruptFileError, OperatorError
@@ -82,11 +82,13 @@ class RedisClientLink:
         return cast(Mapping[str, Any], unpack_value(found[0][1][b"a"])) if found else None
 
     def news(self, job: str, after: str, wait_s: float) -> tuple[str, list[Mapping[str, Any]]]:
-        """A job's news after a position."""
+        """A job's news after a position, but for what another version said."""
         self._check()
         found = self._reader.read(self._keys.news(job), after or "0-0", wait_s)
         self._check()
-        return (found[-1][0] if found else after), [unpack_value(fields[b"e"]) for _, fields in found]
+        return (found[-1][0] if found else after), [
+            unpack_value(fields[b"e"]) for _, fields in found if is_ours(fields[b"e"])
+        ]
 
     def close(self) -> None:
         """A blocked call raises OperatorError."""

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from mrq.adapters.redis.connect import Connection
-from mrq.adapters.redis.packing import quarantine, row, unpack, unpack_beat
+from mrq.adapters.redis.packing import quarantine, row, unpack
 from mrq.adapters.redis.streams import START, Follower, extent, order
 from mrq.core.claim_rows import parse_task
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
-from mrq.core.model import Role, WorkerHealth
+from mrq.core.model import Beat, WorkerHealth
 from mrq.core.refs import AttemptRef
 from mrq.errors import CorruptFileError, MrqError
 from mrq.ports import Sink
@@ -130,17 +130,13 @@ def decode(fields: dict[bytes, bytes]) -> StoreEvent:
         if b"y" in fields:
             word = quarantine(fields[b"y"].decode("utf-8", "surrogatepass"), int(fields[b"s"]))
         health = WorkerHealth(fields[b"h"].decode())
-        return BeatReceived(beat=unpack_beat(fields[b"b"]), health=health, quarantine=word)
+        return BeatReceived(beat=unpack(Beat, fields[b"b"]), health=health, quarantine=word)
     if b"r" in fields:
         return unpack(AttemptReported, fields[b"r"])
     if b"l" in fields:
         worker, boot = row(fields[b"l"])
         return WorkerLeft(worker=worker, boot=boot)
-    job, task, role, role_number, generation, number, token, worker, boot = row(fields[b"c"])
+    job, task, ticket, number, token, worker, boot = row(fields[b"c"])
     return AttemptClaimed(
-        attempt=AttemptRef(parse_task(job, task), generation, number, token),
-        role=Role.PRIMARY if role == "p" else Role.BACKUP,
-        role_number=role_number,
-        worker=worker,
-        boot=boot,
+        attempt=AttemptRef(parse_task(job, task), ticket, number, token), worker=worker, boot=boot
     )

@@ -18,26 +18,21 @@ from mrq.adapters.redis.packing import (
     quarantine,
     row,
     unpack,
-    unpack_beat,
+    unpack_spec,
     unpack_value,
 )
 from mrq.adapters.redis.scripts import Call
 from mrq.adapters.redis.worker import W_AT, W_HEALTH, W_WHY
 from mrq.core.claim_rows import (
-    A_GENERATION,
-    A_ROLE_NUMBER,
     A_STATUS,
-    BACKUP,
-    GENERATION,
-    PRIMARY,
     claimed,
-    role_of,
+    is_current,
     task_key,
 )
 from mrq.core.commands import WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
 from mrq.core.exchange import StoredWorker
-from mrq.core.model import JobSpec, JobState, Quarantine, Role, TaskState, WorkerHealth
+from mrq.core.model import Beat, JobSpec, JobState, Quarantine, WorkerHealth
 from mrq.errors import CorruptFileError
 from mrq.ports import Batch, Fence, StoredJob, Write, WriteAnswer
 
@@ -50,7 +45,7 @@ _CODE_COMES_S: Final = 3600.0  #: from a bundle's bytes to the job that runs on 
 _SILENT_S: Final = 7 * 24 * 3600.0  #: a worker that was silent for longer is dropped
 
 #: How the row of a completed task begins.
-_COMPLETED: Final = pack_row([TaskState.COMPLETED.value, 0, 0, 0])[:-3]
+_NO_TICKETS: Final = pack_row([0, 0])
 
 #: States of a job whose claims and reports count for nothing, as in `core.claims`.
 _OVER: Final = (JobState.COMMITTING, JobState.DONE, JobState.FAILED, JobState.CANCELLED)
@@ -119,7 +114,7 @@ class RedisLeaderStore:
             return None
         state = JobState(found[0].decode())
         return StoredJob(
-            spec=unpack(JobSpec, spec),
+            spec=unpack_spec(spec),
             fence=at,
             state=state,
             error=None if found[1] is None else found[1].decode("utf-8", "surrogatepass"),
@@ -156,7 +151,7 @@ class RedisLeaderStore:
                 continue
             with contextlib.suppress(CorruptFileError):  # of another version's worker: it gets no tasks
                 beat = replace(
-                    unpack_beat(beats[name]), about=unpack_value(about[name]) if name in about else {}
+                    unpack(Beat, beats[name]), about=unpack_value(about[name]) if name in about else {}
                 )
                 health = WorkerHealth(worker[W_HEALTH])
                 word = quarantine(*worker[W_WHY:]) if health is WorkerHealth.QUARANTINED else None
@@ -305,19 +300,14 @@ class RedisLeaderStore:
                 attempts[field] = data
         for field, data in attempts.items():
             task, key = tasks.get(field[:-1]), field.decode()
-            if task is None or task.startswith(_COMPLETED):
+            if task is None or task == _NO_TICKETS:
                 continue
             found = row(data)
-            if not _is_current(row(task), role_of(key), found):
+            if not is_current(row(task), key, found):
                 continue
             yield claimed(job, key, found)
             if found[A_STATUS] and field in reports:
                 yield unpack(AttemptReported, reports[field])
-
-
-def _is_current(task: list[Any], role: Role, found: list[Any]) -> bool:
-    number = task[PRIMARY if role is Role.PRIMARY else BACKUP]
-    return [task[GENERATION], number] == found[A_GENERATION : A_ROLE_NUMBER + 1]
 
 
 def _packed(writes: tuple[Write, ...]) -> tuple[list[Any], list[Any], list[Any], WriteJob | None]:
@@ -329,8 +319,7 @@ def _packed(writes: tuple[Write, ...]) -> tuple[list[Any], list[Any], list[Any],
     for write in writes:
         match write:
             case WriteTask():
-                numbers = [write.generation, write.primary_number, write.backup_number]
-                tasks += [task_key(write.task), pack_row([write.state.value, *numbers])]
+                tasks += [task_key(write.task), pack_row([write.primary, write.backup])]
             case WriteLocation():
                 locations.append(pack(write))
             case WriteWorker():

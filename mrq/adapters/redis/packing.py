@@ -10,23 +10,21 @@ from typing import Any, Final, TypeVar, cast, get_args
 import msgpack
 
 from mrq.core import wire
-from mrq.core.commands import WriteLocation
-from mrq.core.model import Beat, Quarantine
+from mrq.core.model import JobSpec, Quarantine
 from mrq.core.orders import Order
-from mrq.core.refs import Kind
 from mrq.core.wire import from_wire, pack_any, to_wire, unpack_any
 from mrq.errors import CorruptFileError
 
 T = TypeVar("T")
 
 #: Of all that is stored in Redis: a change of the fields of a class that lies there is another version.
-VERSION: Final = 3
-#: The one before differs in orders and in where map outputs are. Whatever else it stored is read, so that
-#: its jobs go on; its workers don't.
-_BEFORE: Final = 2
+VERSION: Final = 4
+#: Of a job's spec: what these versions stored is the same, so a leader can say by its name of a job of theirs
+#: that it can't be gone on with.
+_SPECS: Final = (2, 3, VERSION)
 
-#: Fields of an entry of the version before in a stream of map outputs.
-_LOCATION_BEFORE: Final = 3
+#: How a value of this version begins.
+_OURS: Final = wire.pack([VERSION, None])[:2]
 
 _ORDERS: Final[dict[str, type[Any]]] = {order.__name__: order for order in get_args(Order)}
 
@@ -37,22 +35,13 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(cls: type[T], data: bytes) -> T:
-    """The instance that `pack` was given, also of the version before. Raises CorruptFileError."""
-    return from_wire(cls, _body(data, before=True))
+    """The instance that `pack` was given. Raises CorruptFileError, also for another version's."""
+    return from_wire(cls, _body(data))
 
 
-def unpack_beat(data: bytes) -> Beat:
-    """A beat that `pack` was given. Raises CorruptFileError, also for one of another version's worker."""
-    return from_wire(Beat, _body(data))
-
-
-def unpack_location(data: bytes) -> WriteLocation:
-    """An entry of a stream of map outputs, also of the version before. Raises CorruptFileError."""
-    body = _body(data, before=True)
-    if isinstance(body, list) and len(body) == _LOCATION_BEFORE:
-        job, location, withdrawn = body  # the job stood apart from its map and the attempt
-        body = [[job, Kind.MAP.value, *location], withdrawn] if isinstance(location, list) else body
-    return from_wire(WriteLocation, body)
+def unpack_spec(data: bytes) -> JobSpec:
+    """A job's spec that `pack` was given, also of versions before. Raises CorruptFileError."""
+    return from_wire(JobSpec, _body(data, _SPECS))
 
 
 def pack_order(order: Order) -> bytes:
@@ -74,11 +63,16 @@ def pack_value(value: Any) -> bytes:
 
 
 def unpack_value(data: bytes) -> Any:
-    """What `pack_value` was given, also of the version before. Raises CorruptFileError."""
+    """What `pack_value` was given, Raises CorruptFileError, also for another version's."""
     try:
-        return unpack_any(_body(data, before=True))
+        return unpack_any(_body(data))
     except (TypeError, ValueError, IndexError) as exc:
         raise CorruptFileError(f"a value in Redis can't be read: {exc}") from exc
+
+
+def is_ours(data: bytes) -> bool:
+    """Was a value packed by this version?"""
+    return data.startswith(_OURS)
 
 
 def row(data: bytes) -> list[Any]:
@@ -87,7 +81,7 @@ def row(data: bytes) -> list[Any]:
 
 
 def quarantine(why: str = "", since_ms: int = 0) -> Quarantine:
-    """As it ends a worker's row; one of an earlier mrq has neither."""
+    """As it ends a worker's row."""
     return Quarantine(why=why, at=since_ms / 1000)
 
 
@@ -101,12 +95,12 @@ def pack_row(values: list[Any]) -> bytes:
     return cast(bytes, msgpack.packb(values))
 
 
-def _body(data: bytes, *, before: bool = False) -> Any:
+def _body(data: bytes, versions: tuple[int, ...] = (VERSION,)) -> Any:
     try:
         version, body = wire.unpack(data)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as exc:
         raise CorruptFileError(f"a value in Redis can't be read: {exc}") from exc
-    if version != VERSION and not (before and version == _BEFORE):
+    if version not in versions:
         raise CorruptFileError(
             f"a value in Redis has version {version}, and this mrq reads {VERSION}: "
             "run one version of mrq everywhere, or give the new one another prefix"

@@ -8,11 +8,12 @@ from typing import Any, Final
 from mrq.adapters.redis.blobs import RedisBlobs
 from mrq.adapters.redis.connect import Connection
 from mrq.adapters.redis.events import EVENTS_KEPT
-from mrq.adapters.redis.packing import pack, pack_row, pack_value, row, unpack, unpack_location, unpack_order
+from mrq.adapters.redis.packing import pack, pack_row, pack_value, row, unpack, unpack_order, unpack_spec
 from mrq.adapters.redis.scripts import Call
-from mrq.core.claim_rows import attempt_key, task_key
+from mrq.core.claim_rows import task_key
+from mrq.core.commands import WriteLocation
 from mrq.core.events import AttemptReported
-from mrq.core.model import Beat, JobSpec, MapLocation, Role, WorkerHealth
+from mrq.core.model import Beat, JobSpec, MapLocation, WorkerHealth
 from mrq.core.refs import AttemptRef, TaskRef
 from mrq.ports import (
     Answer,
@@ -44,7 +45,7 @@ class RedisWorkerStore:
     def job(self, job: str) -> JobSpec | None:
         """The job's spec."""
         found = self._connection.call("GET", self._keys.spec(job))
-        return None if found is None else unpack(JobSpec, found)
+        return None if found is None else unpack_spec(found)
 
     def code(self, digest: str) -> bytes | None:
         """A bundle by its sha256."""
@@ -62,11 +63,7 @@ class RedisWorkerStore:
                     names.setdefault(keys.claims(message.task.job), len(names) + 1),
                     message.task.job,
                     task_key(message.task),
-                    attempt_key(message.task, message.role),
-                    _role(message.role),
-                    message.generation,
-                    message.role_number,
-                    message.publish_id,
+                    message.ticket,
                     request.worker,
                     request.boot,
                     request.token,
@@ -87,8 +84,8 @@ class RedisWorkerStore:
             [
                 names.setdefault(keys.claims(report.attempt.task.job), len(names) + 1),
                 names.setdefault(keys.reported(report.worker), len(names) + 1),
-                attempt_key(report.attempt.task, report.role),
-                _role(report.role),
+                task_key(report.attempt.task),
+                report.attempt.ticket,
                 report.attempt.token,
                 report.outcome.status.value,
                 report.worker,
@@ -108,8 +105,7 @@ class RedisWorkerStore:
             [
                 jobs.setdefault(line.attempt.task.job, len(jobs) + 1),
                 task_key(line.attempt.task),
-                attempt_key(line.attempt.task, line.role),
-                _role(line.role),
+                line.attempt.ticket,
                 line.attempt.token,
             ]
             for line in beat.running
@@ -138,7 +134,7 @@ class RedisWorkerStore:
         """Entries after a position. When a leader has restored the job, all entries come again."""
         entry = f"{after >> _NUMBER_BITS}-{after & ((1 << _NUMBER_BITS) - 1)}"
         found = self._reader.read(self._keys.locations(job), entry, wait_s)
-        writes = [unpack_location(fields[b"l"]) for _, fields in found]
+        writes = [unpack(WriteLocation, fields[b"l"]) for _, fields in found]
         if found:
             incarnation, _, number = found[-1][0].partition("-")
             after = (int(incarnation) << _NUMBER_BITS) + int(number)
@@ -172,10 +168,6 @@ class RedisWorkerStore:
     def close(self) -> None:
         """A blocked `locations` returns. The connection is closed by whoever made it."""
         self._reader.close()
-
-
-def _role(role: Role) -> str:
-    return "p" if role is Role.PRIMARY else "b"
 
 
 def _claim_answer(task: TaskRef, found: list[Any]) -> ClaimAnswer:

@@ -27,9 +27,11 @@ from mrq.errors import CorruptFileError, InputError, OperatorError, UsageError
 from mrq.io import disk
 from mrq.io.temporary import make_root
 
-_VERSION: Final = 3
+_VERSION: Final = 4
 #: Of folders whose jobs this mrq can't go on with, but reads what they are and where they write.
-_BEFORE: Final = 2
+_BEFORE: Final = (2, 3)
+#: From this one on a folder's spec has a checksum.
+_SUMMED: Final = 3
 #: What attempts write into. Nobody but the folder's owner makes these, so that what is removed stays so.
 _PARTS: Final = ("maps", "scratch", "logs")
 #: Making a job's folder takes milliseconds; on a disk that hangs, somewhat longer.
@@ -219,10 +221,10 @@ def _name_of(root: str, job: str) -> str | None:
 
 
 def read_kept(path: str) -> Kept:
-    """What is in a job's folder, locked or not, of this version or the one before. Raises InputError or
+    """What is in a job's folder, locked or not, of this version or one before. Raises InputError or
     CorruptFileError."""
     data = _unpack(_read(f"{path}/spec"), f"{path}/spec")
-    if data["v"] == _VERSION and data.pop("crc32", None) != crc32(wire.pack(data)):
+    if data["v"] >= _SUMMED and data.pop("crc32", None) != crc32(wire.pack(data)):
         raise CorruptFileError(f"{path}/spec is damaged: its checksum is another; submit the job anew")
     after = data.get("sampled_for")
     return Kept(
@@ -233,7 +235,7 @@ def read_kept(path: str) -> Kept:
 
 
 def refuse_other(kept: Kept, path: str) -> None:
-    """Raise UsageError for a job that the version before has kept, and this one can't go on with."""
+    """Raise UsageError for a job that another version has kept, and this one can't go on with."""
     if kept.version != _VERSION:
         raise UsageError(
             f"job {kept.target.job} was kept in {path} by another version of mrq (its folder has version "
@@ -342,7 +344,7 @@ def _unpack(data: bytes, path: str) -> dict[str, Any]:
         found = wire.unpack(data)
     except Exception as exc:
         raise CorruptFileError(f"{path} is damaged: {exc}") from exc
-    if not isinstance(found, dict) or found.get("v") not in (_VERSION, _BEFORE):
+    if not isinstance(found, dict) or found.get("v") not in (_VERSION, *_BEFORE):
         raise CorruptFileError(
             f"{path} was written by another version of mrq, and this one reads {_VERSION}: go on with that "
             "version, or submit the job anew (its inputs and OUT are as they were)"

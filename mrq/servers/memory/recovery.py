@@ -1,7 +1,7 @@
 """`mrq retry`: what of a failed or killed job is still good, and the events with which its machine goes on.
 
 What the job's log says is adopted as a new leader adopts what it finds in Redis (`core.records`):
-generations, attempts, charges, results. What is complete by it counts only where the disk has it: a map when
+tickets, attempts, charges, results. What is complete by it counts only where the disk has it: a map when
 its map-output file passes its checksums and its footer names this very attempt and code; a reduce when every
 file of its result lies in the staging folder, or already in OUT, with those bytes. Where the two differ, the
 disk wins.

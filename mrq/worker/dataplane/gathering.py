@@ -170,7 +170,7 @@ class Gathering:
             digest=location.digest,
             path=self._path,
             partition=location.map_index,
-            generation=location.attempt.generation,
+            ticket=location.attempt.ticket,
         )
 
     def _is_wanted(self, location: MapLocation) -> bool:
@@ -398,7 +398,7 @@ class Gathering:
         outcome = Outcome(
             status=Status.FETCH_FAILED,
             fetch_failures=tuple(
-                FetchFailure(map_index=one.map_index, generation=one.attempt.generation, reason=said)
+                FetchFailure(map_index=one.map_index, ticket=one.attempt.ticket, reason=said)
                 for one, said in real
             ),
             error=ErrorReport(type="FetchFailed", message=message),

@@ -107,12 +107,12 @@ def _region(attempt: Attempt, source: MapSource, gathered: dict[str, GatheredFil
 
 
 def _failure(source: MapSource, reason: str) -> FetchFailure:
-    """By the ids in the file's name: what is missing can't say itself which generation it is of."""
+    """By the ids in the file's name: what is missing can't say itself which ticket it was made with."""
     if source.partition is not None:
-        return FetchFailure(map_index=source.map_index, generation=source.generation, reason=reason)
+        return FetchFailure(map_index=source.map_index, ticket=source.ticket, reason=reason)
     named = AttemptRef.named("", source.path.rsplit("/", 1)[-1])
-    generation = named.generation if named is not None else 0
-    return FetchFailure(map_index=source.map_index, generation=generation, reason=reason)
+    ticket = named.ticket if named is not None else 0
+    return FetchFailure(map_index=source.map_index, ticket=ticket, reason=reason)
 
 
 class Source:

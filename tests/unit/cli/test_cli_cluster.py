@@ -379,7 +379,7 @@ ATTEMPT = AttemptInfo(
     job="wordcount-0a1b2c3d",
     task="m-00042",
     stage="map",
-    generation=1,
+    ticket=1,
     number=2,
     role=Role.BACKUP,
     worker="worker-1",
@@ -468,9 +468,7 @@ def test_a_status_shows_stages_attempts_errors_and_counters(engine, capfd):
 
 
 def test_every_task_is_listed_where_that_is_asked_for(engine, capfd):
-    task = TaskInfo(
-        task="m-00003", state=TaskState.COMPLETED, number=1, generation=2, worker="w-1", failures=1
-    )
+    task = TaskInfo(task="m-00003", state=TaskState.COMPLETED, number=1, ticket=2, worker="w-1", failures=1)
     engine.answers["status"] = status(replace(STATUS, tasks=(task,)))
     out, _ = mrq(capfd, "status", JOB.job, "--tasks", "--cluster", "prod")
     assert engine.asked[-1] == ("status", {"job": JOB.job, "tasks": True})
@@ -575,7 +573,7 @@ def test_an_order_to_a_worker_says_how_it_is_then(engine, capfd):
 
 
 def log(task, number, status, **more):
-    return LogInfo(task=task, generation=1, number=number, worker="w1", status=status, **more)
+    return LogInfo(task=task, ticket=1, number=number, worker="w1", status=status, **more)
 
 
 LOGS = [

@@ -10,8 +10,7 @@ import pytest
 
 from mrq.core import events as e
 from mrq.core import info, wire, worker_info
-from mrq.core.info import AttemptInfo, ErrorInfo, JobInfo, StageInfo
-from mrq.core.jobs import stored_errors
+from mrq.core.info import AttemptInfo, JobInfo, StageInfo
 from mrq.core.machine import Machine
 from mrq.core.model import (
     Beat,
@@ -54,7 +53,7 @@ def attempt(number: int = 1) -> AttemptRef:
 
 
 def running(index: int, **more: Any) -> RunningAttempt:
-    return RunningAttempt(attempt=attempt(index + 1), role=Role.PRIMARY, **more)
+    return RunningAttempt(attempt=attempt(index + 1), **more)
 
 
 def beat(*lines: RunningAttempt, seq: int = 1, **about: Any) -> e.BeatReceived:
@@ -73,9 +72,7 @@ def machine() -> Machine:
     made.handle(e.JobSubmitted(spec=SPEC), 11.0)
     for index in range(2):
         made.handle(
-            e.AttemptClaimed(
-                attempt=attempt(index + 1), role=Role.PRIMARY, role_number=1, worker="w", boot="b"
-            ),
+            e.AttemptClaimed(attempt=attempt(index + 1), worker="w", boot="b"),
             12.0,
         )
     half = running(0, fraction=0.5, phase="mapping", records=7, bytes=70)
@@ -90,9 +87,7 @@ def the(machine: Machine, **more: Any) -> JobInfo:
 
 
 def report(machine: Machine, index: int, outcome: Outcome) -> None:
-    event = e.AttemptReported(
-        attempt=attempt(index + 1), role=Role.PRIMARY, role_number=1, worker="w", boot="b", outcome=outcome
-    )
+    event = e.AttemptReported(attempt=attempt(index + 1), worker="w", boot="b", outcome=outcome)
     machine.handle(event, 14.0)
 
 
@@ -110,7 +105,7 @@ def test_a_job_says_what_it_is_and_how_far_in_seconds_since_the_epoch(machine: M
     ]
     first = job.attempts[0]
     assert (first.job, first.stage, first.worker, first.role) == ("j-1", "map", "w", Role.PRIMARY)
-    assert (first.generation, first.number, first.token, first.started_at) == (1, 1, "t1", WALL + 12)
+    assert (first.ticket, first.number, first.token, first.started_at) == (1, 1, "t1", WALL + 12)
     assert not job.tasks, "they are listed only where that is asked for"
 
 
@@ -126,7 +121,7 @@ def test_what_went_wrong_is_told_whole(machine: Machine) -> None:
     assert (job.state, job.failures, job.maps.failed) == (JobState.FAILED, 1, 1)
     (told,) = job.errors
     assert (told.task, told.stage, told.worker, told.status) == ("m-00000", "map", "w", Status.FAILED)
-    assert (told.generation, told.number, told.token, told.at) == (1, 1, "t1", WALL + 14)
+    assert (told.ticket, told.number, told.token, told.at) == (1, 1, "t1", WALL + 14)
     assert told.error == error
     brief = job.brief()
     assert (brief.attempts, brief.errors, dict(brief.counters)) == ((), (), {})
@@ -165,7 +160,7 @@ def test_what_a_worker_serves_is_counted_as_long_as_reduces_need_it(machine: Mac
     assert (worker.outputs_count, worker.outputs_bytes) == (1, 40)
     first, second, reduce = machine.tasks("j-1")
     assert (first.task, first.stage, first.state) == ("m-00000", "map", TaskState.COMPLETED)
-    assert (first.generation, first.number, first.token, first.worker, first.boot) == (1, 1, "t1", "w", "b")
+    assert (first.ticket, first.number, first.token, first.worker, first.boot) == (1, 1, "t1", "w", "b")
     assert (first.records_out, first.bytes_out, first.seconds) == (3, 40, 1.5)
     assert (first.started_at, first.finished_at) == (WALL + 12, WALL + 14)
     assert (second.state, second.token, second.records_out) == (TaskState.RUNNING, "t2", 0)
@@ -191,19 +186,6 @@ def test_a_reader_of_another_version_gets_on(cls: type[Any]) -> None:
     for known in range(len(data) + 1):
         assert wire.from_wire(cls, data[:known]) == zero
     assert wire.from_wire(cls, [*data, "new", 3]) == zero
-
-
-def test_errors_that_the_version_before_stored_are_read() -> None:
-    report = ErrorReport(type="E", message="m")
-    before = ["m", 42, [2, 1, "t"], "w", "failed", 5.0, wire.to_wire(report)]
-    now = ErrorInfo(
-        task="m-00042", stage="map", generation=2, number=1, token="t", worker="w", status=Status.FAILED,
-        at=WALL + 5, error=report,
-    )  # fmt: skip
-    lost = ["r", 3, [1, 1, "u"], "w", "lost", 6.0, None]
-    made = stored_errors([before, lost, wire.to_wire(now)], WALL)
-    assert made[0] == made[2] == now
-    assert (made[1].task, made[1].stage, made[1].error) == ("r-00003", "reduce", None)
 
 
 def test_what_is_no_information_is_refused() -> None:

@@ -10,7 +10,7 @@ from mrq.core.digest import MASK, consumed
 from mrq.core.jobs import Durations
 from mrq.core.machine_config import MachineConfig
 from mrq.core.machine_state import State, stable_hash
-from mrq.core.model import Role, Slots, StagedFile, Status, TaskResult
+from mrq.core.model import Slots, StagedFile, Status, TaskResult
 from mrq.core.refs import Kind, TaskRef
 from mrq.core.tasks import TaskTable, pack_result, unpack_result
 from mrq.core.transitions import History
@@ -110,9 +110,9 @@ def test_free_slots_respect_each_kind_and_the_shared_total():
     workers.put_in(worker)
     assert (workers.free_slots(Kind.MAP), workers.free_slots(Kind.REDUCE)) == (2, 2)
     for i in range(2):
-        workers.hold(worker, f"t{i}", (TaskRef("j", 0, Kind.MAP, i), Role.PRIMARY))
+        workers.hold(worker, f"t{i}", TaskRef("j", 0, Kind.MAP, i))
     assert (workers.free_slots(Kind.MAP), workers.free_slots(Kind.REDUCE)) == (0, 1)
-    workers.hold(worker, "t2", (TaskRef("j", 0, Kind.REDUCE, 0), Role.PRIMARY))
+    workers.hold(worker, "t2", TaskRef("j", 0, Kind.REDUCE, 0))
     assert workers.pick(Kind.REDUCE, None) is None
     workers.release(worker, "t0")
     assert workers.pick(Kind.MAP, ["other"]) is worker

@@ -74,7 +74,6 @@ def test_an_illegal_attempt_transition_raises_and_changes_nothing(old, new):
     attempt = Attempt(
         ref=AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 1, "t"),
         role=Role.PRIMARY,
-        role_number=1,
         worker="w",
         boot="b",
         claimed_at=0.0,

@@ -25,11 +25,11 @@ def output(
     *,
     worker: str = "w1",
     boot: str = "b1",
-    generation: int = 2,
+    ticket: int = 2,
     salt: str = "",
 ) -> MapLocation:
     """One map's output with a partition of about so many bytes each."""
-    who = AttemptRef(TaskRef(JOB, 0, Kind.MAP, index), generation, 3, f"{boot}-{index}")
+    who = AttemptRef(TaskRef(JOB, 0, Kind.MAP, index), ticket, 3, f"{boot}-{index}")
     path = map_output_path(str(root), who)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     header = MapHeader(attempt=who, code="c" * 64)

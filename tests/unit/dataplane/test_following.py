@@ -20,8 +20,8 @@ from mrq.worker.dataplane.messages import Located
 JOB = "job-1"
 
 
-def location(index: int, generation: int = 1, worker: str = "w1") -> MapLocation:
-    attempt = AttemptRef(TaskRef(JOB, 0, Kind.MAP, index), generation, 1, f"{worker}-{index}-{generation}")
+def location(index: int, ticket: int = 1, worker: str = "w1") -> MapLocation:
+    attempt = AttemptRef(TaskRef(JOB, 0, Kind.MAP, index), ticket, 1, f"{worker}-{index}-{ticket}")
     return MapLocation(attempt=attempt, worker=worker, boot=f"{worker}b", digest=index, bytes=1)
 
 
@@ -95,13 +95,13 @@ def test_what_comes_and_goes_is_told_once(rig: Rig) -> None:
     many = [location(i) for i in range(8)]
     rig.store.entries += [(one, False) for one in many]
     rig.becomes(*many)
-    again = location(3, generation=2)
+    again = location(3, ticket=2)
     rig.store.entries += [(many[3], True), (again, False), (many[4], True), (many[5], False)]
     rig.becomes(*many[:3], again, *many[5:])
 
 
 def test_a_withdrawal_of_another_attempt_is_passed_over(rig: Rig) -> None:
-    first, second = location(0), location(0, generation=2)
+    first, second = location(0), location(0, ticket=2)
     rig.store.entries += [(first, False), (second, False), (first, True), (location(1), False)]
     rig.becomes(second, location(1))
 
@@ -110,10 +110,10 @@ def test_a_store_that_was_written_anew_is_read_again(rig: Rig) -> None:
     """It has less than was followed, and nobody withdraws what it lost."""
     rig.store.entries += [(location(i), False) for i in range(5)]
     rig.becomes(*(location(i) for i in range(5)))
-    rig.store.entries = [(location(0), False), (location(2, generation=2), False)]
-    rig.becomes(location(0), location(2, generation=2))
+    rig.store.entries = [(location(0), False), (location(2, ticket=2), False)]
+    rig.becomes(location(0), location(2, ticket=2))
     rig.store.entries.append((location(3), False))
-    rig.becomes(location(0), location(2, generation=2), location(3))
+    rig.becomes(location(0), location(2, ticket=2), location(3))
 
 
 def test_a_store_that_is_away_is_waited_for(rig: Rig) -> None:

@@ -162,7 +162,7 @@ def same(rig: Rig, locations: Sequence[MapLocation], partition: int = 0) -> None
             original = file.entry(partition)
             assert pairs(source, partition) == list(original.blocks())
         if source.partition is not None:
-            assert source.generation == location.attempt.generation
+            assert source.ticket == location.attempt.ticket
             region = GatheredFile(source.path).region(source.partition, source.digest)
             for field in ("length", "records", "crc32", "cost", "block_cost", "is_sorted"):
                 assert getattr(region, field) == getattr(original, field)
@@ -273,7 +273,7 @@ def test_a_region_that_comes_damaged_twice_is_corrupt(rig: Rig) -> None:
     data[20] ^= 1
     path.write_bytes(data)
     rig.gather(3).locate(locations, [])
-    assert rig.failures() == [FetchFailure(map_index=1, generation=2, reason="corrupt")]
+    assert rig.failures() == [FetchFailure(map_index=1, ticket=2, reason="corrupt")]
     assert [count for _, count, _ in rig.peers.calls] == [3, 1]
 
 
@@ -281,7 +281,7 @@ def test_more_bytes_than_were_promised_are_no_region(rig: Rig) -> None:
     location = rig.output(0)
     rig.peers.spoil = lambda output, nth, data: data + b"more"
     rig.gather(1).locate([location], [])
-    assert rig.failures() == [FetchFailure(map_index=0, generation=2, reason="corrupt")]
+    assert rig.failures() == [FetchFailure(map_index=0, ticket=2, reason="corrupt")]
 
 
 @pytest.mark.parametrize("worker", ["w1", "here"])
@@ -340,11 +340,11 @@ def test_a_withdrawal_in_the_middle_drops_what_was_fetched(rig: Rig) -> None:
     gathering = rig.gather(2)
     gathering.locate(old, [])
     gathering.locate([], [old[0].attempt])
-    new = rig.output(0, "w3", generation=3, salt="x")
+    new = rig.output(0, "w3", ticket=3, salt="x")
     gathering.locate([new], [])
     rig.peers.gate.set()
     same(rig, [new, old[1]])
-    assert rig.sources()[0].generation == 3
+    assert rig.sources()[0].ticket == 3
 
 
 def test_a_withdrawal_after_it_was_fetched_drops_it_too(rig: Rig) -> None:
@@ -356,7 +356,7 @@ def test_a_withdrawal_after_it_was_fetched_drops_it_too(rig: Rig) -> None:
     gathering.locate(old[1:], [])
     rig.settle()
     assert all(isinstance(message, gather.Gathering) for message in rig.told)
-    new = rig.output(0, "w3", generation=3, salt="x")
+    new = rig.output(0, "w3", ticket=3, salt="x")
     gathering.locate([new], [])
     same(rig, [new, old[1]])
 
@@ -369,7 +369,7 @@ def test_an_output_that_is_made_again_the_same_isnt_fetched_again(rig: Rig) -> N
     again = AttemptRef(TaskRef(JOB, 0, Kind.MAP, 0), 3, 4, "w3-1")
     new = replace(old[0], attempt=again, worker="w3")
     gathering.locate([new, old[1]], [old[0].attempt])
-    assert [source.generation for source in rig.sources()] == [3, 2]
+    assert [source.ticket for source in rig.sources()] == [3, 2]
     assert sorted(worker for worker, _, _ in rig.peers.calls) == ["w1", "w2"]
 
 
@@ -377,7 +377,7 @@ def test_a_withdrawal_of_another_attempt_changes_nothing(rig: Rig) -> None:
     locations = [rig.output(0), rig.output(1)]
     gathering = rig.gather(2)
     gathering.locate(locations[:1], [])
-    gathering.locate([], [locations[0].attempt._replace(generation=1)])
+    gathering.locate([], [locations[0].attempt._replace(ticket=1)])
     gathering.locate(locations[1:], [])
     same(rig, locations)
 
@@ -398,7 +398,7 @@ def test_a_failure_of_what_was_withdrawn_meanwhile_is_none(rig: Rig) -> None:
     gathering.locate(old, [])
     gathering.locate([], [old[0].attempt])
     gate.set()
-    new = rig.output(0, "w3", generation=3)
+    new = rig.output(0, "w3", ticket=3)
     gathering.locate([new], [])
     same(rig, [new, old[1]])
 

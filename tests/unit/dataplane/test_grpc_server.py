@@ -71,7 +71,7 @@ def ask(channel: Any, method: str, request: Any, key: bytes | None = KEY) -> Any
 def wire(location: MapLocation, **changes: Any) -> Any:
     fields = {
         "map_index": location.map_index,
-        "generation": location.attempt.generation,
+        "ticket": location.attempt.ticket,
         "number": location.attempt.number,
         "token": location.attempt.token,
         "digest": location.digest,
@@ -103,7 +103,7 @@ def code_of(exc: Any) -> grpc.StatusCode:
         (JOB, {"token": "a\0"}),
         (JOB, {"token": "t" * 129}),
         (JOB, {"map_index": 2**32 - 1}),
-        (JOB, {"generation": 2**31}),
+        (JOB, {"ticket": 2**31}),
         (JOB, {"number": 2**32 - 1}),
     ],
 )

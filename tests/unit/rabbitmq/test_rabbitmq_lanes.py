@@ -10,7 +10,7 @@ import pytest
 
 from mrq.adapters.rabbitmq.deliveries import Deliveries, Held
 from mrq.adapters.rabbitmq.lanes import Lane, TaskLane
-from mrq.core.model import Role, TaskMessage
+from mrq.core.model import TaskMessage
 from mrq.core.refs import Kind, TaskRef
 from mrq.errors import InternalError
 
@@ -150,10 +150,7 @@ def test_credit_that_changes_while_a_step_is_open_waits_for_its_answer(channel: 
 def message(index: int = 0) -> TaskMessage:
     return TaskMessage(
         task=TaskRef("j", 0, Kind.MAP, index),
-        generation=1,
-        role=Role.PRIMARY,
-        role_number=1,
-        publish_id="p",
+        ticket=1,
     )
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrq.adapters.rabbitmq.messages import BODY_BYTES_MAX, Keys, Messages, Refused
-from mrq.core.model import Role, TaskMessage
+from mrq.core.model import TaskMessage
 from mrq.core.refs import Kind, TaskRef
 from mrq.errors import InternalError, UsageError
 
@@ -21,16 +21,13 @@ QUEUE = "mrq.map"
 OLD, NEW = b"an old secret of 32 bytes, say..", b"a new secret of 32 bytes, say..."
 OURS = Messages(Keys(current="old", secrets={"old": OLD}))
 #: The fields of `task()`.
-FIRST = ["j", "m", 3, 1, "primary", 1, "p1", None, False, [0, []], None, False, False]
+FIRST = ["j", "m", 3, 1, None, False, [0, []], None, False, False]
 
 
 def task(**changes: Any) -> TaskMessage:
     fields: dict[str, Any] = {
         "task": TaskRef("j", 0, Kind.MAP, 3),
-        "generation": 1,
-        "role": Role.PRIMARY,
-        "role_number": 1,
-        "publish_id": "p1",
+        "ticket": 1,
     }
     return TaskMessage(**{**fields, **changes})
 
@@ -58,10 +55,7 @@ messages = st.builds(
         kind=st.sampled_from(Kind),
         index=st.integers(0, 2**31),
     ),
-    generation=st.integers(0, 2**63 - 1),
-    role=st.sampled_from(Role),
-    role_number=st.integers(0, 2**31),
-    publish_id=st.text(max_size=40),
+    ticket=st.integers(0, 2**63 - 1),
     not_worker=st.none() | st.text(max_size=64),
     careful=st.booleans(),
 )
@@ -77,8 +71,8 @@ def test_the_format_is_as_documented() -> None:
 
 
 def test_what_tasks_have_in_common_is_said_once() -> None:
-    tasks = [task(), *(task(task=TaskRef("j", 0, Kind.MAP, i), publish_id=f"p{i}") for i in (4, 5))]
-    assert OURS.encode(tasks, QUEUE) == signed(msgpack.packb([FIRST, [2, 6], [[4, "p4"], [5, "p5"]]]))
+    tasks = [task(), *(task(task=TaskRef("j", 0, Kind.MAP, i)) for i in (4, 5))]
+    assert OURS.encode(tasks, QUEUE) == signed(msgpack.packb([FIRST, [2], [[4], [5]]]))
 
 
 @given(st.binary(max_size=300))
@@ -172,7 +166,7 @@ def test_a_body_over_the_limit_isnt_even_looked_at() -> None:
 
 def test_a_message_over_the_limit_is_refused_before_it_is_sent() -> None:
     with pytest.raises(InternalError, match="262,144 is the most"):
-        OURS.encode([task(publish_id="p" * BODY_BYTES_MAX)], QUEUE)
+        OURS.encode([task(not_worker="w" * BODY_BYTES_MAX)], QUEUE)
 
 
 def test_a_secret_is_never_shown() -> None:

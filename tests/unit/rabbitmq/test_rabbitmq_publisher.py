@@ -12,7 +12,7 @@ import pytest
 from mrq.adapters.rabbitmq import publisher as module
 from mrq.adapters.rabbitmq.connection import Notices
 from mrq.adapters.rabbitmq.publisher import Outgoing, Publisher
-from mrq.core.model import Role, TaskMessage
+from mrq.core.model import TaskMessage
 from mrq.core.refs import Kind, TaskRef
 
 
@@ -22,13 +22,14 @@ class FakeBroker:
     is_open = True
 
     def __init__(self) -> None:
-        self.sent: list[str] = []  #: publish ids
+        self.sent: list[str] = []  #: bodies
+        self.ids: dict[str, str] = {}  #: of the message with a body
         self.said: list[str | None] = []
         self.unroutable: list[str] = []
         self.dropped: list[str] = []
         self.timers: list[Callable[[], None]] = []
         self.publisher = Publisher(
-            Notices(self.said.append), lambda tasks: self.unroutable.extend(m.publish_id for m in tasks)
+            Notices(self.said.append), lambda tasks: self.unroutable.extend(m.task.job for m in tasks)
         )
         self.publisher.link = self  # type: ignore[assignment]
 
@@ -66,7 +67,8 @@ class FakeBroker:
     def basic_publish(self, exchange: str, key: str, body: bytes, properties: Any, mandatory: bool) -> None:
         assert mandatory
         assert properties.delivery_mode == 2
-        self.sent.append(properties.message_id)
+        self.sent.append(body.decode())
+        self.ids[body.decode()] = properties.message_id
 
     def ack(self, tag: int, multiple: bool = False) -> None:
         self.on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(tag, multiple)))
@@ -74,19 +76,13 @@ class FakeBroker:
     def nack(self, tag: int) -> None:
         self.on_confirm(SimpleNamespace(method=pika.spec.Basic.Nack(tag)))
 
-    def give_back(self, publish_id: str) -> None:
-        self.on_return(self, None, SimpleNamespace(message_id=publish_id), b"")
+    def give_back(self, body: str) -> None:
+        self.on_return(self, None, SimpleNamespace(message_id=self.ids[body]), b"")
 
 
-def out(publish_id: str) -> Outgoing:
-    message = TaskMessage(
-        task=TaskRef("j", 0, Kind.MAP, 0),
-        generation=1,
-        role=Role.PRIMARY,
-        role_number=1,
-        publish_id=publish_id,
-    )
-    return Outgoing("mrq.tasks", "map", publish_id, b"body", [message])
+def out(name: str) -> Outgoing:
+    message = TaskMessage(task=TaskRef(name, 0, Kind.MAP, 0), ticket=1)
+    return Outgoing("mrq.tasks", "map", name.encode(), [message])
 
 
 @pytest.fixture
@@ -113,7 +109,7 @@ def test_the_pipeline_is_bounded(broker: FakeBroker, monkeypatch: pytest.MonkeyP
     assert broker.sent == ["0", "1", "2"]
 
 
-def test_what_was_unconfirmed_is_published_again_under_its_id_and_first(broker: FakeBroker) -> None:
+def test_what_was_unconfirmed_is_published_again_and_first(broker: FakeBroker) -> None:
     broker.publisher.publish([out("a"), out("b"), out("c")])
     broker.ack(2)
     broker.publisher.lost()
@@ -147,9 +143,9 @@ def test_what_finds_no_queue_is_told_and_all_is_declared_again(broker: FakeBroke
 
 def test_a_copy_that_finds_no_queue_is_kept(broker: FakeBroker) -> None:
     confirmed: list[int] = []
-    copy = Outgoing("mrq.dead", "dead", "a", b"rubbish", confirmed=lambda: confirmed.append(1))
+    copy = Outgoing("mrq.dead", "dead", b"rubbish", confirmed=lambda: confirmed.append(1))
     broker.publisher.publish([copy])
-    broker.give_back("a")
+    broker.give_back("rubbish")
     broker.ack(1)
     assert not confirmed
     broker.publisher.lost()

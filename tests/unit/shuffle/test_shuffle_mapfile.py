@@ -80,7 +80,7 @@ def test_the_digest_is_of_content_alone(tmp_path: Path) -> None:
     again = write(
         tmp_path / "b",
         REGIONS,
-        replace(HEADER, attempt=HEADER.attempt._replace(token="other", generation=9, number=9)),
+        replace(HEADER, attempt=HEADER.attempt._replace(token="other", ticket=9, number=9)),
     )
     assert again == first
     changed = dict(REGIONS)

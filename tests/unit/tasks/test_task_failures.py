@@ -378,7 +378,7 @@ class TestFetchFailures:
     def reasons(self, rig: Rig, sources: list[MapSource]) -> list[tuple[int, int, str]]:
         outcome = rig.run(rig.order(Kind.REDUCE, 0, sources=tuple(sources)))
         assert outcome.status is Status.FETCH_FAILED
-        return [(f.map_index, f.generation, f.reason) for f in outcome.fetch_failures]
+        return [(f.map_index, f.ticket, f.reason) for f in outcome.fetch_failures]
 
     def test_missing_cut_and_another_digest(self, tmp_path: Path) -> None:
         rig = Rig(reducing(mrq.sum), tmp_path)

@@ -67,7 +67,7 @@ def gathered(
             at = writer.reserve(region.length)
             writer.write(at, b"".join(file.raw(partition)))
         placed[index] = replace(region, path=path, offset=at), source.digest
-        result[index] = replace(source, path=path, partition=index, generation=7)
+        result[index] = replace(source, path=path, partition=index, ticket=7)
     header = MapHeader(attempt=AttemptRef(TaskRef("rig", 0, Kind.MAP, partition), 0, 0, "t"), code="")
     writer.finish(header, placed)
     writer.close()
@@ -95,14 +95,14 @@ def test_the_same_parts_and_the_same_conservation(
 
 
 def test_what_is_wrong_with_it_is_the_maps_to_make_good(tmp_path: Path) -> None:
-    """By the generation that it was gathered from, so that the map is run again, within its bound."""
+    """By the ticket that it was gathered from, so that the map is run again, within its bound."""
     rig = Rig(Count(), tmp_path)
     sources = gathered(tmp_path, own(rig), 0, frozenset())
 
     def reasons(changed: list[MapSource]) -> list[tuple[int, int, str]]:
         outcome = rig.run(rig.order(Kind.REDUCE, 0, sources=tuple(changed)))
         assert outcome.status is Status.FETCH_FAILED
-        return [(f.map_index, f.generation, f.reason) for f in outcome.fetch_failures]
+        return [(f.map_index, f.ticket, f.reason) for f in outcome.fetch_failures]
 
     assert not sources[1].path  # of nothing there is no file
     other = replace(sources[3], digest=sources[3].digest ^ 1)

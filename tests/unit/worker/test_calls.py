@@ -10,7 +10,7 @@ import pytest
 
 from mrq.core import agent as a
 from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ClaimRequest
-from mrq.core.model import Beat, Role, Slots, TaskMessage, WorkerHealth
+from mrq.core.model import Beat, Slots, TaskMessage, WorkerHealth
 from mrq.core.refs import Kind, TaskRef
 from mrq.errors import CorruptFileError, OperatorError
 from mrq.worker import calls
@@ -83,9 +83,7 @@ def asking(store: Store, told: Told) -> Iterator[ThreadedCalls]:
 
 
 def request(token: str) -> ClaimRequest:
-    message = TaskMessage(
-        task=TaskRef("j", 0, Kind.MAP, 0), generation=1, role=Role.PRIMARY, role_number=1, publish_id="p"
-    )
+    message = TaskMessage(task=TaskRef("j", 0, Kind.MAP, 0), ticket=1)
     return ClaimRequest(message=message, worker="w", boot="b", token=token)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mrq.adapters.memory import MemoryStore
 from mrq.core import paths
 from mrq.core.exchange import Fence
-from mrq.core.model import JobSpec, Needs, Role, TaskMessage
+from mrq.core.model import JobSpec, Needs, TaskMessage
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.job import bundle
 from mrq.worker.code_cache import CodeCache
@@ -64,9 +64,7 @@ def test_limits_of_a_retry_come_with_its_messages(tmp_path: Path) -> None:
     found = mine.find("j")
     assert found is not None
     mine.add(found)
-    message = TaskMessage(
-        task=TaskRef("j", 0, Kind.REDUCE, 0), generation=1, role=Role.PRIMARY, role_number=1, publish_id="1-1"
-    )
+    message = TaskMessage(task=TaskRef("j", 0, Kind.REDUCE, 0), ticket=1)
     attempt = AttemptRef(message.task, 1, 1, "t")
 
     def spec(message: TaskMessage) -> JobSpec:

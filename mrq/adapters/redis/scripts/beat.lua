@@ -5,7 +5,7 @@
 --       8 … claims of the jobs that are listed
 -- ARGV: 1 worker, 2 boot, 3 seq, 4 draining ("1" or "0"), 5 orders carried out, 6 the beat (opaque),
 --       7 what it says about itself (opaque), or "", 8 events kept at most, 9 health of a new boot,
---       10 lines: msgpack {{index in KEYS, task, attempt, role, token}, …}
+--       10 lines: msgpack {{index in KEYS, task, ticket, token}, …}
 -- Gives false when the store isn't ready, else {health ("dead boot" for one that was followed by a newer
 -- one), store id, incarnation, "0101…" (which lines live), {order number, order, …}}.
 local name, boot, seq = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -42,8 +42,8 @@ local function tell_unheard()
     local key = entry[2]
     local found = redis.call('HMGET', entry[1], 'state', string.sub(key, 1, -2), key, key .. '!')
     local row = packed(found[3])
-    if found[1] and not OVER[found[1]] and row and row[7] == entry[3]
-        and is_current(packed(found[2]), string.sub(key, -1), row) and found[4] then
+    if found[1] and not OVER[found[1]] and row and row[A_TOKEN] == entry[3]
+        and is_current(packed(found[2]), key, row) and found[4] then
       table.insert(kept, data)
       redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[8], '*', 'r', found[4])
     end
@@ -75,10 +75,8 @@ local function drop_acknowledged()
 end
 
 local function is_live(line)
-  local found = redis.call('HMGET', KEYS[7 + line[1]], 'state', line[2], line[3])
-  local row = packed(found[3])
-  return found[1] and not OVER[found[1]] and row and row[7] == line[5] and row[9] == ''
-    and is_current(packed(found[2]), line[4], row)
+  local row = claim_with(KEYS[7 + line[1]], line[2], line[3], line[4])
+  return row and row[A_STATUS] == ''
 end
 
 local is_new = not worker or worker[W_BOOT] ~= boot
@@ -95,7 +93,7 @@ if is_later then
   worker[W_SEQ], worker[W_TOKENS] = seq, {}
   worker[W_DRAINING] = tonumber(ARGV[4])
   for at, line in ipairs(lines) do
-    worker[W_TOKENS][at] = line[5]
+    worker[W_TOKENS][at] = line[4]
   end
   drop_acknowledged()
   worker[W_ORDER] = math.max(worker[W_ORDER], tonumber(ARGV[5])) -- of a store that lost some

@@ -2,13 +2,14 @@
 --
 -- A job's claims hash: state, error, incarnation, epoch, owner, seq, record, blob, users, expires;
 -- "m42" -> task row, "m42p" and "m42b" -> attempt rows, "m42p!" -> a report not yet acted upon (opaque).
--- Rows are msgpack arrays of small numbers and strings. A task: {state, generation, primary, backup}; an
--- attempt: {generation, role number, number, publish id, worker, boot, token, floor, status or ""}.
+-- Rows are msgpack arrays of small numbers and strings. A task: {primary ticket, backup ticket}, 0 is none; an
+-- attempt: {ticket, number, worker, boot, token, floor, status or ""}.
 -- A worker's row: {boot, older boots, seq, tokens, health, draining, last order, seen at (ms), 1 if it said
 -- goodbye, why it is in quarantine, since when (ms)}; of the version before it ends with the goodbye.
 local OVER = {committing = true, done = true, failed = true, cancelled = true}
 local W_BOOT, W_OLD, W_SEQ, W_TOKENS, W_HEALTH, W_DRAINING, W_ORDER, W_AT, W_LEFT = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local W_WHY, W_SINCE = 10, 11
+local A_TICKET, A_NUMBER, A_WORKER, A_BOOT, A_TOKEN, A_FLOOR, A_STATUS = 1, 2, 3, 4, 5, 6, 7
 
 local function is_ready(store)
   return redis.call('HGET', store, 'ready') == '1'
@@ -18,13 +19,31 @@ local function packed(value)
   return value and cmsgpack.unpack(value) or nil
 end
 
-local function number_of(task, role)
-  return task[role == 'p' and 3 or 4]
+-- The role that a ticket of this task is for: "p", "b", or nil where it is no ticket of it (any more).
+local function role_with(task, ticket)
+  if not task or ticket <= 0 then
+    return nil
+  end
+  return task[1] == ticket and 'p' or task[2] == ticket and 'b' or nil
 end
 
--- Do this attempt's generation and role number still stand, on a task that isn't completed?
-local function is_current(task, role, row)
-  return task ~= nil and task[1] ~= 'completed' and task[2] == row[1] and number_of(task, role) == row[2]
+-- Is what stands in the attempt row with this key claimed with a ticket of its task?
+local function is_current(task, key, row)
+  return task ~= nil and row[A_TICKET] > 0 and task[string.sub(key, -1) == 'p' and 1 or 2] == row[A_TICKET]
+end
+
+-- The row, and its key, of a claim whose ticket still is its task's, of a job that isn't over.
+local function claim_with(claims, task, ticket, token)
+  local found = redis.call('HMGET', claims, 'state', task, task .. 'p', task .. 'b')
+  local role = role_with(packed(found[2]), ticket)
+  if not role or not found[1] or OVER[found[1]] then
+    return nil
+  end
+  local row = packed(found[role == 'p' and 3 or 4])
+  if row and row[A_TICKET] == ticket and row[A_TOKEN] == token then
+    return row, task .. role
+  end
+  return nil
 end
 
 local function now_ms()

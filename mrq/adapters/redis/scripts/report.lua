@@ -2,7 +2,7 @@
 --
 -- KEYS: 1 store, 2 workers, 3 events, 4 … the jobs' claims, and what the workers reported
 -- ARGV: 1 events kept at most, 2 requests: msgpack {{index of the claims in KEYS, index of what that worker
---       reported, attempt ("m42p"), role, token, status, worker, boot}, …}, 3 … the reports (opaque)
+--       reported, task ("m42"), ticket, token, status, worker, boot}, …}, 3 … the reports (opaque)
 -- Gives for each "recorded", "already", "obsolete" or "no_store".
 local workers = {}
 
@@ -15,19 +15,14 @@ local function boot_of(name)
 end
 
 local function report(asked, text)
-  local claims, reported, attempt, role, token, status, worker, boot = unpack(asked)
-  local found = redis.call('HMGET', KEYS[claims], 'state', string.sub(attempt, 1, -2), attempt)
-  local row = packed(found[3])
-  if not found[1] or not row or row[7] ~= token then
+  local claims, reported, task, ticket, token, status, worker, boot = unpack(asked)
+  local row, attempt = claim_with(KEYS[claims], task, ticket, token)
+  if not row then
     return 'obsolete'
-  end
-  if row[9] ~= '' then
+  elseif row[A_STATUS] ~= '' then
     return 'already'
   end
-  if OVER[found[1]] or not is_current(packed(found[2]), role, row) then
-    return 'obsolete'
-  end
-  row[9] = status
+  row[A_STATUS] = status
   redis.call('HSET', KEYS[claims], attempt, cmsgpack.pack(row), attempt .. '!', text)
   if boot_of(worker) == boot then
     redis.call('RPUSH', KEYS[reported], cmsgpack.pack({KEYS[claims], attempt, token}))

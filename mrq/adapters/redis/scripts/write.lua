@@ -27,11 +27,13 @@ elseif seq > has_seq + 1 then
   return 'rolled_back'
 end
 
+local NO_TICKETS = cmsgpack.pack({0, 0})
+
 local function write_tasks(first, last)
   hset_args(KEYS[2], first, last)
-  local heard = {} -- what was reported of a completed task is in its record
+  local heard = {} -- what was reported of a task without a ticket is in its record, or is of no use
   for at = first, last, 2 do
-    if cmsgpack.unpack(ARGV[at + 1])[1] == 'completed' then
+    if ARGV[at + 1] == NO_TICKETS then
       table.insert(heard, ARGV[at] .. 'p!')
       table.insert(heard, ARGV[at] .. 'b!')
     end
