@@ -1,4 +1,4 @@
-"""What the agent hears and says: events past tense, commands imperative. `core.agent` exports them all."""
+"""What the agent hears and says: events past tense, commands imperative."""
 
 from __future__ import annotations
 

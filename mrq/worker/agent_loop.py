@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mrq import config as bounds
-from mrq.core import agent as a
+from mrq.core import agent_words as a
+from mrq.core.agent import Agent
 from mrq.core.model import Outcome
+from mrq.core.orders import DropJob, Kill, UploadLog
 from mrq.core.refs import Kind
 from mrq.errors import InternalError, MrqError
 from mrq.ports import Blobs, Broker, Clock, WorkerStore
@@ -104,7 +106,7 @@ class AgentLoop:
         debug: DebugSwitch | None = None,
         crashed: Callable[[BaseException], None] | None = None,
     ) -> None:
-        self._machine = a.Agent(config)
+        self._machine = Agent(config)
         self._config = config
         self._links = links
         self._calls = ThreadedCalls(links.store) if links.threaded else Calls(links.store)
@@ -334,7 +336,7 @@ class AgentLoop:
                     self._starts.start(command)
                     if message.task.kind is Kind.MAP:
                         self._serve(message.task.job, True)
-                case a.Kill(token=token):
+                case Kill(token=token):
                     self._starts.kill(token)
                 case a.Ack(delivery=delivery):
                     self._links.broker.ack(delivery)
@@ -344,9 +346,9 @@ class AgentLoop:
                     self._links.broker.set_credit(kind, credit)
                 case a.SendBeat(beat=beat):
                     self._calls.beat(beat)
-                case a.DropJob(job=job):
+                case DropJob(job=job):
                     self._drop(job)
-                case a.UploadLog(job=job, log=log):
+                case UploadLog(job=job, log=log):
                     self._upload(job, log)
                 case a.Leave():
                     self._calls.leave(self._config.worker, self._config.boot)

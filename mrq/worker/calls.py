@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from mrq.core import agent as a
+from mrq.core import agent_words as a
 from mrq.core.events import AttemptReported
 from mrq.core.exchange import ClaimRequest
 from mrq.core.model import Beat

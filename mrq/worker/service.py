@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from mrq import health
-from mrq.core import agent as a
+from mrq.core import agent_words as a
 from mrq.core.exchange import BeatReply
 from mrq.core.model import Slots, WorkerHealth
 from mrq.core.orders import Drain, Notify, Order

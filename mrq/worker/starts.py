@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mrq.core import agent as a
+from mrq.core import agent_words as a
 from mrq.core.model import ErrorReport, Outcome, Status
 from mrq.core.refs import Kind
 from mrq.errors import DiskFullError, MrqError, OperatorError, WorkerFolderError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from contract_kit import BrokerFactory, message
 
-from mrq.core.agent import BrokerBack, BrokerLost, Delivered
+from mrq.core.agent_words import BrokerBack, BrokerLost, Delivered
 from mrq.core.events import MessageDied
 from mrq.core.refs import Kind, TaskRef
 from mrq.errors import InternalError, OperatorError

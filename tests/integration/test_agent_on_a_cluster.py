@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from agent_runs import BOOT, WORKER, AgentRun, wait_for
 
-from mrq.core import agent as a
+from mrq.core import agent_words as a
 from mrq.core.commands import WriteLocation
 from mrq.core.model import FetchFailure, MapLocation, Outcome, Slots, Status
 from mrq.core.paths import map_output_path

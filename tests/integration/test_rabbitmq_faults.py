@@ -16,7 +16,7 @@ from services import Broker
 
 from mrq.adapters.rabbitmq import Keys
 from mrq.adapters.rabbitmq import connection as connection_module
-from mrq.core.agent import BrokerBack, BrokerLost, Delivered
+from mrq.core.agent_words import BrokerBack, BrokerLost, Delivered
 from mrq.core.events import MessageDied
 from mrq.core.refs import Kind, TaskRef
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mrq.core import agent as a
+from mrq.core import agent_words as a
+from mrq.core.agent import Agent
 from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ReportAnswer
 from mrq.core.model import Needs, Outcome, Slots, Status, TaskMessage, WorkerHealth
 from mrq.core.orders import Drain, DropJob, Kill, Numbered, Offer, Release, UploadLog
@@ -25,7 +26,7 @@ class Script:
 
     def __init__(self, *, slots: Slots | None = None, hello: bool = True, **config: Any) -> None:
         slots = slots or Slots(map=2, reduce=1, total=3)
-        self.agent = a.Agent(a.AgentConfig(worker="w", boot="b", slots=slots, **config))
+        self.agent = Agent(a.AgentConfig(worker="w", boot="b", slots=slots, **config))
         self.now = 100.0
         self.beats: list[Any] = []
         self.out: list[Any] = []
@@ -227,7 +228,7 @@ def test_a_resume_that_comes_after_its_report_is_acked_and_not_run_again() -> No
 def test_a_lost_broker_does_not_stop_what_runs_and_settles_nothing_of_it() -> None:
     s = Script()
     _, token = s.started()
-    assert of(a.Kill, s.do(a.BrokerLost())) == []
+    assert of(Kill, s.do(a.BrokerLost())) == []
     s.do(a.AttemptEnded(token=token, outcome=DONE))
     out = s.do(a.ReportAnswered(token=token, answer=ReportAnswer.RECORDED))
     assert of(a.Ack, out) == []
@@ -246,8 +247,8 @@ def test_a_kill_ends_in_a_report_like_any_other_end() -> None:
     s = Script()
     delivery, token = s.started()
     s.orders = (Numbered(number=1, order=Kill(token=token)),)
-    assert of(a.Kill, s.wait(1.1)) == [a.Kill(token=token)]
-    assert of(a.Kill, s.wait(3)) == []  # repeated orders, one kill
+    assert of(Kill, s.wait(1.1)) == [Kill(token=token)]
+    assert of(Kill, s.wait(3)) == []  # repeated orders, one kill
     (report,) = of(a.Report, s.do(a.AttemptEnded(token=token, outcome=Outcome(status=Status.LOST))))
     assert report.report.outcome.status is Status.SUPERSEDED
     assert of(a.Ack, s.do(a.ReportAnswered(token=token, answer=ReportAnswer.OBSOLETE))) == [
@@ -260,7 +261,7 @@ def test_what_a_reply_does_not_call_live_is_killed() -> None:
     s = Script()
     _, token = s.started()
     s.dead.add(token)
-    assert of(a.Kill, s.wait(1.1)) == [a.Kill(token=token)]
+    assert of(Kill, s.wait(1.1)) == [Kill(token=token)]
 
 
 def test_a_claim_under_way_is_not_judged_by_a_beat() -> None:
@@ -299,7 +300,7 @@ def test_a_draining_worker_returns_once_what_it_did_not_claim_and_finishes_what_
     assert {x.credit for x in of(a.SetCredit, out)} == {0}
     late, _, out = s.deliver(2)
     assert of(a.GiveBack, out) == [a.GiveBack(delivery=late)]
-    assert of(a.Kill, s.wait(30)) == []
+    assert of(Kill, s.wait(30)) == []
     s.do(a.AttemptEnded(token=token, outcome=DONE))
     out = s.do(a.ReportAnswered(token=token, answer=ReportAnswer.RECORDED))
     assert out[-2:] == [a.Ack(delivery=delivery), a.Leave()]
@@ -309,7 +310,7 @@ def test_a_draining_worker_returns_once_what_it_did_not_claim_and_finishes_what_
 def test_a_stop_kills_and_hands_back() -> None:
     s = Script()
     _, token = s.started()
-    assert of(a.Kill, s.do(a.StopRequested(deadline=s.now + 5))) == [a.Kill(token=token)]
+    assert of(Kill, s.do(a.StopRequested(deadline=s.now + 5))) == [Kill(token=token)]
     (report,) = of(a.Report, s.do(a.AttemptEnded(token=token, outcome=Outcome(status=Status.LOST))))
     assert report.report.outcome.status is Status.HANDED_BACK
     assert of(a.Leave, s.do(a.ReportAnswered(token=token, answer=ReportAnswer.RECORDED)))
@@ -327,8 +328,8 @@ def test_a_drain_becomes_a_stop_at_its_deadline_and_wants_no_tick_for_it_again()
     s = Script()
     _, token = s.started()
     s.do(a.DrainRequested(deadline=s.now + 2))
-    assert of(a.Kill, s.wait(1.9)) == []
-    assert of(a.Kill, s.wait(0.2)) == [a.Kill(token=token)]
+    assert of(Kill, s.wait(1.9)) == []
+    assert of(Kill, s.wait(0.2)) == [Kill(token=token)]
     assert s.agent.next_tick() > s.now
 
 
@@ -399,8 +400,8 @@ def test_a_dropped_job_is_killed_before_its_files_go() -> None:
     s = Script()
     _, token = s.started()
     s.orders = (Numbered(number=1, order=DropJob(job="j")),)
-    out = [x for x in s.wait(1.1) if isinstance(x, (a.Kill, a.DropJob))]
-    assert out == [a.Kill(token=token), a.DropJob(job="j")]
+    out = [x for x in s.wait(1.1) if isinstance(x, (Kill, DropJob))]
+    assert out == [Kill(token=token), DropJob(job="j")]
 
 
 def test_a_drain_order_drains() -> None:
@@ -525,13 +526,13 @@ def test_what_waits_behind_a_map_that_turned_out_long_goes_back_uncharged_within
     s = after_a_short_map()
     _, (long, *behind) = s.started_together(range(1, 9))
     s.do(a.AttemptStarted(token=long))
-    assert of(a.Kill, s.wait(4.9)) == []
-    assert of(a.Kill, s.wait(0.2)) == [a.Kill(token=token) for token in behind]
+    assert of(Kill, s.wait(4.9)) == []
+    assert of(Kill, s.wait(0.2)) == [Kill(token=token) for token in behind]
     ended = Outcome(status=Status.SUPERSEDED, started=False)
     for token in behind:
         (report,) = of(a.Report, s.do(a.AttemptEnded(token=token, outcome=ended)))
         assert (report.report.outcome.status, report.report.outcome.started) == (Status.HANDED_BACK, False)
-    assert of(a.Kill, s.wait(60)) == []
+    assert of(Kill, s.wait(60)) == []
     (report,) = of(a.Report, s.do(a.AttemptEnded(token=long, outcome=DONE)))
     assert report.report.outcome.status is Status.DONE
 
@@ -540,14 +541,14 @@ def test_what_starts_slowly_is_behind_nothing() -> None:
     """A new executor, or a reduce that gathers, may take longer than what waits behind others may."""
     s = after_a_short_map()
     s.started_together(range(1, 2))
-    assert of(a.Kill, s.wait(30)) == []
+    assert of(Kill, s.wait(30)) == []
 
 
 def test_a_drain_hands_back_what_has_not_begun_and_finishes_the_rest() -> None:
     s = after_a_short_map()
     _, (runs, behind) = s.started_together(range(1, 3))
     s.do(a.AttemptStarted(token=runs))
-    assert of(a.Kill, s.do(a.DrainRequested())) == [a.Kill(token=behind)]
+    assert of(Kill, s.do(a.DrainRequested())) == [Kill(token=behind)]
 
 
 def test_a_nudge_beats_at_once_one_beat_at_a_time() -> None:
@@ -566,7 +567,7 @@ def test_a_full_disk_takes_no_maps_and_returns_once_what_it_did_not_claim() -> N
     out = s.do(a.DiskChanged(full=True))
     assert of(a.GiveBack, out) == [a.GiveBack(delivery=waiting)]
     assert of(a.SetCredit, out) == [a.SetCredit(kind=Kind.MAP, credit=0)]
-    assert of(a.Kill, out) == []
+    assert of(Kill, out) == []
     late, _, out = s.deliver(2)
     assert of(a.GiveBack, out) == [a.GiveBack(delivery=late)]
     s.orders = (Numbered(number=1, order=Offer(message=message(4))),)
@@ -655,7 +656,7 @@ def test_a_worker_with_an_address_asks_for_no_deliveries_before_it_was_let_in() 
 def test_a_log_is_uploaded_on_order_once() -> None:
     s = Script()
     s.orders = (Numbered(number=1, order=UploadLog(job="j", log="m-00000.1.1.t")),)
-    assert of(a.UploadLog, s.wait(3.3)) == [a.UploadLog(job="j", log="m-00000.1.1.t")]
+    assert of(UploadLog, s.wait(3.3)) == [UploadLog(job="j", log="m-00000.1.1.t")]
 
 
 def test_what_a_worker_says_about_itself_is_in_its_beats_until_one_was_answered() -> None:

@@ -16,15 +16,17 @@ from copy import deepcopy
 import pytest
 from machine_script import spec
 
-from mrq.core import agent as a
+from mrq.core import agent_words as a
 from mrq.core import commands as c
 from mrq.core import events as e
+from mrq.core.agent import Agent
 from mrq.core.claims import Claims, task_key
 from mrq.core.digest import consumed
 from mrq.core.exchange import Batch, Fence, WriteAnswer
 from mrq.core.info import JobInfo, TaskInfo
 from mrq.core.machine import Machine
 from mrq.core.model import JobState, Outcome, Slots, Status, TaskMessage, TaskResult, TaskState
+from mrq.core.orders import Kill
 from mrq.core.refs import Kind
 
 
@@ -39,7 +41,7 @@ class Cluster:
         self.claims, self.machine = Claims(store_id="s"), Machine()
         self.told: list[e.Event] = []
         self.token = ""  #: of the attempt that runs
-        self.agent = a.Agent(a.AgentConfig(worker="w1", boot="b1", slots=Slots(map=1, reduce=2, total=3)))
+        self.agent = Agent(a.AgentConfig(worker="w1", boot="b1", slots=Slots(map=1, reduce=2, total=3)))
         self.claims.begin("j", self.fence())
         self.feed(a.Ticked())
         self.hear()
@@ -80,7 +82,7 @@ class Cluster:
                 case a.Start(attempt=attempt):
                     self.token = attempt.token
                     self.feed(a.AttemptStarted(token=self.token))
-                case a.Kill(token=token):
+                case Kill(token=token):
                     self.feed(a.AttemptEnded(token=token, outcome=Outcome(status=Status.SUPERSEDED)))
                 case a.Report(report=report):
                     said, reported = self.claims.report(report)

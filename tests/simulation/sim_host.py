@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from memory_faults import BreakingBroker
 from sim_checks import Broken, Staged
 
-from mrq.core import agent as a
+from mrq.core import agent_words as a
+from mrq.core.agent import Agent
 from mrq.core.digest import consumed as consumed_by
 from mrq.core.digest import mix
 from mrq.core.model import (
@@ -22,6 +23,7 @@ from mrq.core.model import (
     TaskMessage,
     TaskResult,
 )
+from mrq.core.orders import DropJob, Kill
 from mrq.core.paths import staged_folder
 from mrq.core.refs import AttemptRef, Kind
 from mrq.worker.room import Room, judge
@@ -66,7 +68,7 @@ class Host:
         self.worker = f"w{worker}"
         self.boot = boot
         self.slowness = world.plan.slowness[worker]
-        self.agent = a.Agent(
+        self.agent = Agent(
             a.AgentConfig(
                 worker=self.worker,
                 boot=boot,
@@ -187,7 +189,7 @@ class Host:
     def _set_credit(self, command: a.SetCredit) -> None:
         self.broker.set_credit(command.kind, command.credit)
 
-    def _drop(self, command: a.DropJob) -> None:
+    def _drop(self, command: DropJob) -> None:
         self.outputs = {key: d for key, d in self.outputs.items() if key[0] != command.job}
         self._serving()
 
@@ -239,7 +241,7 @@ class Host:
         self.running[command.attempt.token] = made
         world.at(world.rng.uniform(0, 0.05), self._begin, made)
 
-    def _kill(self, command: a.Kill) -> None:
+    def _kill(self, command: Kill) -> None:
         made = self.running.get(command.token)
         if made is None:
             return  # it ended while the agent was paused: that waits in the backlog
@@ -375,8 +377,8 @@ _DO: dict[type, Callable[[Host, Any], None]] = {
     a.Ack: Host._settle,
     a.GiveBack: Host._settle,
     a.SetCredit: Host._set_credit,
-    a.DropJob: Host._drop,
+    DropJob: Host._drop,
     a.Leave: Host._leave,
     a.Start: Host._start,
-    a.Kill: Host._kill,
+    Kill: Host._kill,
 }

@@ -23,7 +23,7 @@ from sim_masters import Masters, SimMaster
 from sim_plan import JobPlan, Plan, calm, draw
 
 from mrq.adapters.memory import MemoryBroker, MemoryQueues
-from mrq.core import agent as a
+from mrq.core import agent_words as a
 from mrq.core import events as e
 from mrq.core.claims import Claims
 from mrq.core.commands import WriteTask

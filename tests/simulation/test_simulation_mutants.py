@@ -17,7 +17,6 @@ from sim_world import World
 from mrq.adapters import memory_leading
 from mrq.core import (
     agent,
-    agent_follow,
     attempts,
     charging,
     claims,
@@ -149,7 +148,6 @@ def a_backup_has_the_ticket_of_its_primary(patch: Patch) -> None:
 
 def a_worker_lists_nothing(patch: Patch) -> None:
     patch.setattr(agent, "listed", lambda item: False)
-    patch.setattr(agent_follow, "listed", lambda item: False)
 
 
 def a_worker_settles_twice(patch: Patch) -> None:
@@ -286,7 +284,7 @@ def nobody_is_dialled_back(patch: Patch) -> None:
 
 
 def anybody_may_run_anything(patch: Patch) -> None:
-    patch.setattr(agent_follow, "fits", lambda *args: True)
+    patch.setattr(agent, "fits", lambda *args: True)
 
 
 def what_only_some_may_run_stays_on_the_queue(patch: Patch) -> None:
@@ -404,7 +402,7 @@ def all_tasks_of_a_message_that_died_are_suspect(patch: Patch) -> None:
 
 
 def what_waits_behind_a_long_task_stays_there(patch: Patch) -> None:
-    patch.setattr(agent_follow.Following, "_hand_back_behind", lambda self, until: None)
+    patch.setattr(agent.Agent, "_hand_back_behind", lambda self, until: None)
 
 
 def short_tasks_of_two_jobs_share_a_message(patch: Patch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mrq.core import agent as a
+from mrq.core import agent_words as a
 from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ClaimRequest
 from mrq.core.model import Beat, Slots, TaskMessage, WorkerHealth
 from mrq.core.refs import Kind, TaskRef
