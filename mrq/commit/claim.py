@@ -79,18 +79,17 @@ def check(
     inputs: Sequence[str] = (),
     shown: str | None = None,
     cluster: owner.Cluster | None = None,
-    fs: FileSystem = LOCAL,
 ) -> None:
     """Refuse an OUT as `prepare` would, and leave everything as it is. Raises OutputError, DiskFullError."""
     staging = Staging.beside(output, job, shown)
     parent = os.path.dirname(staging.output_open)
     missing = _missing(parent)
-    replaceable(fs, staging, overwrite, inputs)
+    replaceable(LOCAL, staging, overwrite, inputs)
     there = os.path.dirname(missing[-1]) if missing else parent
     with disk.naming(parent if missing else staging.folder), tempfile.TemporaryFile(dir=there):
         pass
-    former = _former(fs, staging, cluster)
-    if former is not None and not overwrite and fs.read(staging.manifest) is not None:
+    former = _former(LOCAL, staging, cluster)
+    if former is not None and not overwrite and LOCAL.read(staging.manifest) is not None:
         raise exists(staging)  # once the commit that its owner had decided is finished
 
 
@@ -192,7 +191,7 @@ def _finish_former(
     staging.notes.append(f"completed the commit of job {former.job}, which died while committing")
 
 
-def reopen(spec: JobSpec, *, cluster: owner.Cluster | None = None, fs: FileSystem = LOCAL) -> Staging:
+def reopen(spec: JobSpec, *, cluster: owner.Cluster | None = None) -> Staging:
     """Claim OUT again for a job that goes on (`mrq retry`, a restart).
 
     What its attempts wrote is still there, unless another job has taken the folder over since, which is
@@ -202,17 +201,15 @@ def reopen(spec: JobSpec, *, cluster: owner.Cluster | None = None, fs: FileSyste
         raise InternalError(f"job {spec.job} has no output to open again")
     staging = Staging.beside(spec.output_open, spec.job, spec.output)
     with disk.naming(staging.folder):
-        held = owner.holder(fs, staging.folder)
-        if held is None and publish.is_published(fs, staging):
+        held = owner.holder(LOCAL, staging.folder)
+        if held is None and publish.is_published(LOCAL, staging):
             # Committed already, as `commit` will find; until then attempts need somewhere to write.
             me = owner.myself(spec.job, None, cluster=cluster, claim=spec.claim)
-            if owner.create(fs, staging.folder, me):
+            if owner.create(LOCAL, staging.folder, me):
                 return staging
     if held is None:
         shown, claim = spec.output, spec.claim
-        return prepare(
-            spec.output_open, spec.job, spec.overwrite, shown=shown, cluster=cluster, claim=claim, fs=fs
-        )
+        return prepare(spec.output_open, spec.job, spec.overwrite, shown=shown, cluster=cluster, claim=claim)
     former = held[1]
     if former.job != spec.job:
         raise OutputError(
@@ -221,27 +218,27 @@ def reopen(spec: JobSpec, *, cluster: owner.Cluster | None = None, fs: FileSyste
         )
     staging = replace(staging, displaces=former.displaces)
     me = owner.myself(spec.job, former.displaces, former.made, cluster, spec.claim)
-    if not former.is_mine(cluster, spec.claim) and not _take_over(fs, staging, me, cluster):
+    if not former.is_mine(cluster, spec.claim) and not _take_over(LOCAL, staging, me, cluster):
         raise OutputError(f"{staging.output}: someone else takes job {spec.job} up at this moment")
     return staging
 
 
-def abandon(staging: Staging, *, keep: bool = False, fs: FileSystem = LOCAL) -> None:
+def abandon(staging: Staging, *, keep: bool = False) -> None:
     """Let go of OUT after a failure or cancel: nothing was visible, nothing is.
 
     `keep` leaves the staging folder, released, for `mrq retry`; so does a commit that was decided. A folder
     that another job owns by now is left alone. Raises OutputError.
     """
     with disk.naming(staging.folder):
-        held = owner.holder(fs, staging.folder)
+        held = owner.holder(LOCAL, staging.folder)
         if held is None or held[1].job != staging.job:
             return
-        if keep or fs.read(staging.manifest) is not None:
-            owner.release(fs, staging.folder, held[1])
+        if keep or LOCAL.read(staging.manifest) is not None:
+            owner.release(LOCAL, staging.folder, held[1])
             return
-        owner.remove(fs, staging.folder)
+        owner.remove(LOCAL, staging.folder)
         for path in held[1].made:
             try:
-                fs.rmdir(path)
+                LOCAL.rmdir(path)
             except OSError:
                 break  # someone uses it by now

@@ -8,7 +8,7 @@ only: no time, no file name.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from mrq.errors import InputError, UsageError
 
@@ -23,16 +23,10 @@ def compression_of(path: str) -> str | None:
     return None if dot < 0 else SUFFIXES.get(path[dot:].lower())
 
 
-class Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
-
-    def flush(self) -> bytes: ...
-
-
 class Codec(NamedTuple):
     """What a library has for one compression; it is imported when this is asked for."""
 
-    compressor: Callable[[], Compressor]  #: makes a fresh one
+    compressor: Callable[[], Any]  #: makes a fresh one, with `compress` and `flush`
     decoder: Callable[[], Any]  #: makes one in the shape of bz2's and lzma's
     errors: tuple[type[Exception], ...]  #: what a decoder raises for damaged data
 
