@@ -104,12 +104,6 @@ class Connection:
             reader.close()
         self._client.close()
 
-    def info(self) -> dict[str, Any]:
-        """What the server says of itself. Raises OperatorError."""
-        with self.translated():
-            found: dict[str, Any] = self._execute("INFO")
-            return found
-
     def fsync(self) -> dict[str, Any]:
         """{"appendfsync": how often it is} where this user may ask; else nothing. Raises OperatorError."""
         with self.translated():
@@ -247,7 +241,7 @@ def connect(
     try:
         while True:
             try:
-                check({**connection.info(), **connection.fsync()}, connection.where)
+                check({**connection.call("INFO"), **connection.fsync()}, connection.where)
                 return connection
             except OperatorError as exc:
                 left = deadline - time.monotonic()
