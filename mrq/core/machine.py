@@ -63,8 +63,9 @@ class Machine:
         self._state.wall = wall
         self._begun = False
 
-    def handle(self, event: e.Event, now: float) -> list[c.Command]:
-        """Take one event; what is to be done about it, in order. Raises IllegalTransition for a bug."""
+    def handle(self, event: e.Event, now: float, *, more: bool = False) -> list[c.Command]:
+        """Take one event; what is to be done about it, in order. Where there is `more` to come at once, what
+        can be handed out is looked for after the last. Raises IllegalTransition for a bug."""
         state = self._state
         self._clock(now)
         state.out = []
@@ -74,7 +75,8 @@ class Machine:
                 self._tick()
             else:
                 _RULES[type(event)](state, event)
-            scheduler.fill(state)
+            if not more:
+                scheduler.fill(state)
             state.workers.note(state.now)
         finally:
             state.promised = state.due()

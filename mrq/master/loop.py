@@ -249,7 +249,7 @@ class Master:
                 elif callable(event):
                     later.append(event)
                 else:
-                    made = self._machine.handle(event, now)  # type: ignore[arg-type]
+                    made = self._machine.handle(event, now, more=True)  # type: ignore[arg-type]
                     self._note(event, made)
                     self._out.add(made)
             self._out.add(self._machine.handle(e.Ticked(), now))

@@ -432,12 +432,11 @@ class Attempts:
         if keep_log and outcome.error is not None:
             logs.append(order.log_path, exits.as_text(outcome.error))
         del self._running[order.attempt.token]
-        running.view.release()
         if self._kept is not None and outcome.status is Status.DONE and logged:
             self._kept.keep(order.spec.job, order.log_path)
             keep_log = True
         if reusable:
-            self._scratches.give_back(order, keep_log=keep_log, empty_log=not logged)
+            self._scratches.give_back(order, running.view, keep_log=keep_log, empty_log=not logged)
         else:
             scratch.clean(order, keep_log=keep_log)
         if outcome.status is not Status.DONE:

@@ -39,6 +39,8 @@ _OOM_SCORE: Final = b"300"
 #: Our descriptors live at the top of this range, out of reach of `os.closerange(0, 256)`.
 _FD_MAX: Final = 4096
 _FDS: Final = 6
+#: Progress pages that stay mapped.
+_PAGES_MAX: Final = 256
 
 #: In the order in which an attempt comes to need them.
 _WARM: Final = (
@@ -96,6 +98,7 @@ class Executor:
         self._poll.register(read, 0)  # its end alone
         self._orders: deque[dict[str, Any]] = deque()
         self._unsaid = bytearray()  #: frames that go out with the next ones
+        self._pages: dict[str, memoryview[int]] = {}  #: attempts use them again, one after the other
         self._quota: Page | None = None  #: of the worker's disk, once there was word of one
 
     def serve(self) -> None:
@@ -182,10 +185,10 @@ class Executor:
         return retire
 
     def _attempt(self, order: AttemptOrder, message: dict[str, Any]) -> Outcome:
-        from mrq.worker import page, tasks
+        from mrq.worker import tasks
 
         try:
-            view = page.open_page(order.page_path)
+            view = self._page(order.page_path)
             found = self._classes.get(order.spec.entry)
             if found is None:
                 found = self._classes[order.spec.entry] = _load(message["code"], order.spec.entry)
@@ -194,6 +197,17 @@ class Executor:
             return tasks.run_attempt(order, job, view, self._share(order, message.get("quota")))
         except BaseException as exc:  # noqa: BLE001 - whatever user code raises, sys.exit too
             return _failed(exc, order, message["code"])
+
+    def _page(self, path: str) -> memoryview[int]:
+        """The progress page there. Raises OSError."""
+        from mrq.worker import page
+
+        view = self._pages.get(path)
+        if view is None:
+            if len(self._pages) >= _PAGES_MAX:
+                self._pages.clear()
+            view = self._pages[path] = page.open_page(path)
+        return view
 
     def _share(self, order: AttemptOrder, path: str | None) -> Share | None:
         """Of the worker's disk quota; None where there is none. Raises OSError."""

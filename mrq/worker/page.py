@@ -30,6 +30,9 @@ BLOCK_START: Final = 10  # offset of its first record; -1 where its records have
 BLOCK_SPAN: Final = 11  # from there to its last record
 BLOCK_AT: Final = 12  # index of the record at hand, where they are counted
 
+#: A page before its attempt.
+BLANK: Final = memoryview((-1).to_bytes(8, "little", signed=True) + bytes(SIZE - 8)).cast("q")
+
 PHASES: Final = ("", "mapping", "shuffling", "reducing")
 MAPPING, SHUFFLING, REDUCING = 1, 2, 3
 
@@ -38,7 +41,7 @@ def create(path: str) -> None:
     """Make a blank page. Raises OSError."""
     fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
-        os.write(fd, (-1).to_bytes(8, "little", signed=True) + bytes(SIZE - 8))
+        os.write(fd, BLANK)
     finally:
         os.close(fd)
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _STDERR_BYTES_MAX: Final = 4096
 _CLOSE_TIMEOUT_S: Final = 1.0
+#: Orders that wait for each other before they are sent: many are made one after another.
+_UNSENT_MAX: Final = 8
 #: An executor that holds more isn't kept for a code that no job uses: a new one takes 0.2 s.
 _RESTING_RSS_BYTES_MAX: Final = 256 << 20
 
@@ -63,10 +65,13 @@ class Executor:
         return self._writer.waiting
 
     def order(self, message: dict[str, Any]) -> int:
-        """Have an order sent by the next `flush`; its number. Raises ProtocolError."""
+        """Have an order sent by the next `flush`, or at once after some others; its number. Raises
+        ProtocolError."""
         self._orders += 1
         self._writer.add({**message, "number": self._orders})
         self._permits.append(self._orders)
+        if len(self._permits) >= _UNSENT_MAX:
+            self.flush()
         return self._orders
 
     def take_back(self, number: int) -> bool:

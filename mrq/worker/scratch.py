@@ -19,24 +19,25 @@ _PAGE: Final = "page"
 
 
 class Scratches:
-    """Scratch folders with nothing but a page, each with an empty log, or "", by job. One thread owns it."""
+    """Scratch folders with nothing but a page, each with an empty log, or "", and the page, by job. One
+    thread owns it."""
 
     def __init__(self) -> None:
-        self._free: dict[str, list[tuple[str, str]]] = {}
+        self._free: dict[str, list[tuple[str, str, memoryview[int]]]] = {}
 
     def make(self, order: AttemptOrder) -> tuple[AttemptOrder, memoryview[int]]:
         """The order with a scratch folder that is empty but for a blank page; the job's own folders are
         there. Raises OSError."""
         free = self._free.get(order.spec.job)
         while free:
-            scratch, log = free.pop()
+            scratch, log, view = free.pop()
+            page_path = f"{scratch}/{_PAGE}"
             with contextlib.suppress(OSError):  # somebody has removed it
+                os.stat(page_path)
                 if log:
                     os.rename(log, order.log_path)
-                view = page.open_page(f"{scratch}/{_PAGE}")
-                for slot in range(page.FIELDS):
-                    view[slot] = -1 if slot == page.OFFSET else 0
-                return replace(order, scratch=scratch, page_path=f"{scratch}/{_PAGE}"), view
+                view[:] = page.BLANK
+                return replace(order, scratch=scratch, page_path=page_path), view
         try:
             os.mkdir(order.scratch, 0o700)
         except FileExistsError:  # of a life before this one, with the same token
@@ -46,24 +47,27 @@ class Scratches:
         page.create(page_path)
         return replace(order, page_path=page_path), page.open_page(page_path)
 
-    def give_back(self, order: AttemptOrder, *, keep_log: bool, empty_log: bool) -> None:
+    def give_back(
+        self, order: AttemptOrder, view: memoryview[int], *, keep_log: bool, empty_log: bool
+    ) -> None:
         """Of an attempt that has ended, and whose executor lives, so nothing writes there any more."""
         if not _only_page(order.scratch):
             clean(order, keep_log=keep_log)
             return
         reused = empty_log and not keep_log
-        self._free.setdefault(order.spec.job, []).append((order.scratch, order.log_path if reused else ""))
+        free = self._free.setdefault(order.spec.job, [])
+        free.append((order.scratch, order.log_path if reused else "", view))
         if not keep_log and not reused:
             logs.remove(order.log_path)
 
     def forget(self, job: str) -> None:
         """Of a job that is over: its folder is being deleted."""
-        for _, log in self._free.pop(job, ()):
+        for _, log, _ in self._free.pop(job, ()):
             logs.remove(log)
 
     def close(self) -> None:
         """Remove what is kept."""
-        for folder, log in (pair for free in self._free.values() for pair in free):
+        for folder, log, _ in (each for free in self._free.values() for each in free):
             shutil.rmtree(folder, ignore_errors=True)
             logs.remove(log)
         self._free.clear()

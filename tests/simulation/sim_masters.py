@@ -431,7 +431,9 @@ class SimMaster:
         assert self.machine is not None
         assert self.out is not None
         self.world.events += 1
-        made = self.machine.handle(event, self.world.now)  # type: ignore[arg-type]
+        now = self.world.now
+        made = self.machine.handle(event, now, more=True)  # type: ignore[arg-type]
+        made += self.machine.handle(e.Ticked(), now)  # as a step of `master.loop` ends
         self.world.traced(type(event).__name__, made)
         self.out.add(made)
         due = self.machine.next_tick(self.world.now)

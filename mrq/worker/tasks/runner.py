@@ -190,13 +190,10 @@ def peak_rss_bytes() -> int:
     Not `ru_maxrss`: that begins with what the parent had when it started this process.
     """
     try:
-        with open("/proc/self/status", "rb") as file:
-            for line in file:
-                if line.startswith(b"VmHWM:"):
-                    return int(line.split()[1]) << 10
-    except (OSError, ValueError):
-        pass
-    return 0
+        with open("/proc/self/status", "rb", buffering=0) as file:
+            return int(file.read(1 << 16).partition(b"VmHWM:")[2].split(None, 1)[0]) << 10
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _forget_peak() -> None:
