@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import Any
 
 from mrq.adapters.grpc import options
-from mrq.adapters.memory import MemoryStore
 from mrq.core.commands import WriteLocation
 from mrq.core.model import Beat, JobSpec, MapLocation, Slots
 from mrq.core.paths import gathered_path, map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.ports import Batch, Fence
+from mrq.servers.memory.store import MemoryStore
 from mrq.shuffle.block import Frame
 from mrq.shuffle.mapfile import MapFileWriter, MapHeader
 from mrq.worker import gather

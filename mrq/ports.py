@@ -1,14 +1,15 @@
 """What the roles need of the outside, as small Protocols. Each has an in-memory twin.
 
-Their twins (`adapters/memory.py` and its neighbours) are what the embedded run uses, but for PeerClient's,
-which has nothing to fetch there and is with the tests; RabbitMQ, Redis and gRPC adapters implement the same
-ones, and one contract suite (`tests/contract/`) runs on every twin.
+Those of `servers/memory/` are what the embedded run uses, the others are the tests' own (`tests/twins.py`).
+RabbitMQ, Redis and gRPC adapters implement the same ones, and one contract suite (`tests/contract/`) runs on
+every twin.
 Adapters tell what happened by calling the *sink* that they were made with, from any thread; a sink
 only enqueues.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -79,16 +80,11 @@ __all__ = [
 Sink = Callable[[object], None]
 
 
-class Clock(Protocol):
-    """Time for the loops; the machines get `now` as an argument."""
+class Clock:
+    """Time for the loops, by this machine's own clocks; the machines of `core` get `now` as an argument."""
 
-    def monotonic(self) -> float:
-        """Seconds that never run backwards."""
-        ...
-
-    def time(self) -> float:
-        """Seconds since the epoch, for people."""
-        ...
+    monotonic = staticmethod(time.monotonic)  #: seconds that never run backwards
+    time = staticmethod(time.time)  #: seconds since the epoch, for people
 
 
 class Broker(Protocol):

@@ -1,6 +1,6 @@
 """The store's scripts as plain code: claim, report, beat, and the leader's fenced batch.
 
-`adapters.memory` is a lock around this; the scripts of a server are tested against it, difference by
+`servers.memory.store` is a lock around this; the scripts of a server are tested against it, difference by
 difference, so its data is plain: dicts, lists, strings and numbers under string keys. Every script is
 idempotent: answers get lost, so whoever asked asks again.
 

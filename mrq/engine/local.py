@@ -13,6 +13,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq import config
@@ -21,6 +22,7 @@ from mrq.core.paths import shown_id
 from mrq.engine.engine import Engine
 from mrq.errors import Interrupted, MrqError, OperatorError, UsageError, UsageTypeError, UsageValueError
 from mrq.io.temporary import PrivateFolder, make_root
+from mrq.ports import Clock
 from mrq.result import JobFailed, Result
 from mrq.worker.pool import Pool
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from mrq.io.plan import Draft, Plan
     from mrq.master.leadership import Leadership
     from mrq.master.leadership_settings import Settings
-    from mrq.ports import Clock
     from mrq.servers.memory.kept import KeptStore
     from mrq.worker.agent_loop import AgentLoop
 
@@ -277,16 +278,16 @@ class LocalLeader:
             return self._leadership
 
     def _start(self) -> Leadership:
-        from mrq.adapters.memory import SystemClock
-        from mrq.adapters.memory_leading import MemoryBlobs
         from mrq.core.agent_words import AgentConfig
+        from mrq.master.backend import Servers
         from mrq.master.leadership import Leadership
         from mrq.servers.memory.kept import KeptStore
-        from mrq.servers.memory.servers import MemoryServers
+        from mrq.servers.memory.queues import MemoryBroker, MemoryQueues
+        from mrq.servers.memory.servers import MemoryBlobs, MemoryEvents
         from mrq.worker import debug
         from mrq.worker.agent_loop import AgentLoop, Links, Storage
 
-        clock, blobs = SystemClock(), MemoryBlobs()
+        blobs, queues = MemoryBlobs(), MemoryQueues()
         self._store = KeptStore(
             self._private.root,
             blobs,
@@ -294,9 +295,11 @@ class LocalLeader:
             left=self._private.need,
             forgotten=lambda job: self._agent.forget(job),
         )
-        servers = MemoryServers(self._store, blobs)
-        leadership = Leadership(servers, servers.broker(), self, self._settings(clock), epoch=1)
-        broker = servers.broker()
+        servers = Servers(
+            store=self._store, state=self._store, blobs=blobs, events=partial(MemoryEvents, self._store)
+        )
+        leadership = Leadership(servers, MemoryBroker(queues), self, self._settings(), epoch=1)
+        broker = MemoryBroker(queues)
         self._agent = AgentLoop(
             config=AgentConfig(
                 worker=_WORKER,
@@ -308,7 +311,7 @@ class LocalLeader:
             storage=Storage(
                 root=self._private.root, code_root=f"{self._private.path}/code", makes_folders=False
             ),
-            clock=clock,
+            clock=Clock(),
             pool=self._pool,
             debug=debug.parse(os.environ),
             crashed=leadership.master.fail,
@@ -320,7 +323,7 @@ class LocalLeader:
         self._agent_thread.start()
         return leadership
 
-    def _settings(self, clock: Clock) -> Settings:
+    def _settings(self) -> Settings:
         from mrq.core.machine_config import MachineConfig
         from mrq.master.leadership_settings import Settings
 
@@ -330,7 +333,7 @@ class LocalLeader:
             keep_s=0.0,
             cut=_cut,
             config=MachineConfig.for_one_worker(),
-            clock=clock,
+            clock=Clock(),
             say=lambda text: None,
             dial=None,
             probe=None,

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 import mrq
 from mrq.adapters import rabbitmq, redis
 from mrq.adapters.grpc.client import dial_back, sees
-from mrq.adapters.memory import SystemClock
 from mrq.cli.console import Console
 from mrq.cli.roles import RoleLine, run_role
 from mrq.core import commands as c
@@ -25,9 +24,10 @@ from mrq.core import events as e
 from mrq.core.machine_config import MachineConfig
 from mrq.errors import OperatorError, UsageError
 from mrq.health import Pulse, health_file
+from mrq.master.backend import Servers
 from mrq.master.service import MasterService, ServiceConfig
 from mrq.master.shares import Probe, Question
-from mrq.ports import Sink
+from mrq.ports import Clock
 from mrq.worker.tasks.sampler import boundaries
 
 if TYPE_CHECKING:
@@ -40,13 +40,12 @@ _AGAIN_S: Final = 0.5
 _LEASE_TIMEOUT_S: Final = 1.5
 
 
-class Servers:
+class Backend:
     """A `master.backend.Backend`: RabbitMQ and Redis."""
 
     def __init__(self, profile: Profile, say: Callable[[str], None]) -> None:
         """Connects to Redis. Raises OperatorError, UsageError."""
         self._profile = profile
-        self._say = say
         amqp, state = profile.services()
         self._amqp = amqp
         self.where = str(state)
@@ -54,19 +53,21 @@ class Servers:
             state.full(), prefix=profile.prefix, wait_s=profile.timeout_s, say=say
         )
         self.store = redis.RedisLeaderStore(self._connection, keep_s=profile.keep_s)
-        self.state = self.store
         self._prompt = self._connection.impatient(_LEASE_TIMEOUT_S)
         self.lease = redis.RedisLease(self._prompt)
         self._watched = redis.RedisLeaderStore(self._prompt)
-        self.blobs = redis.RedisBlobs(self._connection)
+        self.servers = Servers(
+            store=self.store,
+            state=self.store,
+            blobs=redis.RedisBlobs(self._connection),
+            events=lambda sink: redis.LeaderEvents(
+                self._connection, sink, recorded=self.store.recorded, say=say
+            ),
+        )
 
     def store_id(self) -> str:
         """As the lease: at once, or not."""
         return self._watched.identity()[0]
-
-    def events(self, sink: Sink) -> redis.LeaderEvents:
-        """What workers record."""
-        return redis.LeaderEvents(self._connection, sink, recorded=self.store.recorded, say=self._say)
 
     def desk(self) -> redis.RedisDesk:
         """What clients ask."""
@@ -129,15 +130,15 @@ def serve(line: RoleLine) -> int:
     profile = line.profile
     for note in profile.notes:
         say(note)
-    servers = Servers(profile, say)
-    with contextlib.closing(servers):
+    backend = Backend(profile, say)
+    with contextlib.closing(backend):
         if line.init:
-            return _init(servers, say)
-        _await_init(servers, profile.timeout_s, say)
+            return _init(backend, say)
+        _await_init(backend, profile.timeout_s, say)
         host = socket.gethostname()
         pulse = Pulse(health_file(Path(profile.root)))
         service = MasterService(
-            servers,
+            backend,
             ServiceConfig(
                 owner=f"{host}-{os.getpid()}-{secrets.token_hex(3)}",
                 shared_root=profile.shared_root,
@@ -145,7 +146,7 @@ def serve(line: RoleLine) -> int:
                 machine=MachineConfig(version=mrq.__version__),
                 cut=boundaries,
             ),
-            clock=SystemClock(),
+            clock=Clock(),
             say=say,
             pulse=pulse.tick,
             dial=dialler(profile.secret_key()),
@@ -161,14 +162,14 @@ def serve(line: RoleLine) -> int:
     return 0
 
 
-def _await_init(servers: Servers, timeout_s: float, say: Callable[[str], None]) -> None:
+def _await_init(backend: Backend, timeout_s: float, say: Callable[[str], None]) -> None:
     """Wait for a store that has an id. Raises UsageError when none comes: nobody gives it one unasked."""
     until = time.monotonic() + timeout_s
     told = False
-    while not servers.state.identity()[0]:
+    while not backend.store.identity()[0]:
         if time.monotonic() > until:
             raise UsageError(
-                f"the store at {servers.where} was never initialised: run `python -m mrq.master --init` "
+                f"the store at {backend.where} was never initialised: run `python -m mrq.master --init` "
                 "once. If it was, its data is gone, and only a master that still leads can bring it back"
             )
         if not told:
@@ -177,12 +178,12 @@ def _await_init(servers: Servers, timeout_s: float, say: Callable[[str], None]) 
         time.sleep(_AGAIN_S)
 
 
-def _init(servers: Servers, say: Callable[[str], None]) -> int:
-    store_id, _, _ = servers.state.identity()
+def _init(backend: Backend, say: Callable[[str], None]) -> int:
+    store_id, _, _ = backend.store.identity()
     if store_id:
         say(f"the store is initialised already, as {store_id}")
         return 0
-    say(f"the store is initialised, as {servers.store.init()}")
+    say(f"the store is initialised, as {backend.store.init()}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from mrq.ports import Blobs, Broker, Desk, LeaderState, LeaderStore, Lease, Sink
@@ -24,25 +25,27 @@ class Events(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Servers:
+    """What a leadership needs: of this process (`servers.memory`), or of a cluster."""
+
+    store: LeaderStore
+    state: LeaderState  #: the same store
+    blobs: Blobs
+    events: Callable[[Sink], Events]  #: makes what a leadership hears of workers from
+
+
 class Backend(Protocol):
-    """One process's connections; what is made for a term of leadership is closed with it."""
+    """One process's connections to a cluster; what is made for a term of leadership is closed with it."""
 
     @property
+    def servers(self) -> Servers: ...
+    @property
     def lease(self) -> Lease: ...
-    @property
-    def state(self) -> LeaderState: ...
-    @property
-    def store(self) -> LeaderStore: ...
-    @property
-    def blobs(self) -> Blobs: ...
 
     def store_id(self) -> str:
         """`state.identity()`'s, asked for as promptly as the lease is; "" in a store without one. Raises
         OperatorError."""
-        ...
-
-    def events(self, sink: Sink) -> Events:
-        """A term's own."""
         ...
 
     def desk(self) -> Desk:
@@ -52,8 +55,4 @@ class Backend(Protocol):
     def broker(self, notify: Callable[[str | None], None]) -> Broker:
         """The process's own, made once and kept open; `notify` is told what keeps it from taking messages,
         None once it takes them again. Raises OperatorError."""
-        ...
-
-    def close(self) -> None:
-        """Close all connections."""
         ...

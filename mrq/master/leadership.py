@@ -27,7 +27,7 @@ from mrq.core.model import JobSpec, JobState, Purpose
 from mrq.core.paths import sample_id, shown_id
 from mrq.errors import CorruptFileError, OperatorError, UsageError
 from mrq.master.archive import Archive
-from mrq.master.backend import Backend
+from mrq.master.backend import Servers
 from mrq.master.background import Background
 from mrq.master.finishing import JobFinisher
 from mrq.master.job_events import JobEvents
@@ -57,7 +57,7 @@ class Leadership:
 
     def __init__(
         self,
-        backend: Backend,
+        servers: Servers,
         broker: Broker,
         events: JobEvents,
         settings: Settings,
@@ -68,7 +68,7 @@ class Leadership:
     ) -> None:
         self.epoch = epoch
         self.stopping = threading.Event()
-        self._backend = backend
+        self._servers = servers
         self._broker = broker
         self._events = events
         self._settings = settings
@@ -94,23 +94,23 @@ class Leadership:
             shares=self.shares,
         )
         self._archive = Archive(
-            backend.state, keep_s=settings.keep_s, now=settings.clock.monotonic, epoch_s=self._epoch_s
+            servers.state, keep_s=settings.keep_s, now=settings.clock.monotonic, epoch_s=self._epoch_s
         )
         self.jobs = KnownJobs(self.master, self.views, self._archive, self.stopping)
         whole = owner.Cluster(store_id, self._goes_on, self._claim_of)
         self._serve_with(whole if settings.cluster_claims else None)
-        self._worker_events = backend.events(self.master.sink)
+        self._worker_events = servers.events(self.master.sink)
 
     def _find_store(self) -> str:
         """The store's id. Raises UsageError for a store that was never initialised, Overtaken for one that a
         later epoch has led."""
-        store_id, incarnation, _ = self._backend.state.identity()
+        store_id, incarnation, _ = self._servers.state.identity()
         if not store_id:
             raise UsageError(
                 "this cluster's store was never initialised: run `python -m mrq.master --init` once. If it "
                 "was, its data is gone; only a master that still runs can bring it back"
             )
-        self._incarnation, there = found_in(self._backend.store, incarnation)
+        self._incarnation, there = found_in(self._servers.store, incarnation)
         if there > self.epoch:
             raise Overtaken(f"epoch {there} came after {self.epoch}", epoch=there)
         return store_id
@@ -128,7 +128,7 @@ class Leadership:
         return Master(
             machine=self._machine,
             out=out,
-            state=self._backend.state,
+            state=self._servers.state,
             leadership=self,
             clock=settings.clock,
             say=settings.say,
@@ -139,7 +139,7 @@ class Leadership:
         self.submits = Submits(
             jobs=self.jobs,
             views=self.views,
-            blobs=self._backend.blobs,
+            blobs=self._servers.blobs,
             shared=self.shared,
             shares=self.shares,
             cluster=cluster,
@@ -164,7 +164,7 @@ class Leadership:
         from mrq.master.requests import RequestHandler
 
         logs = Logbook(
-            state=self._backend.state,
+            state=self._servers.state,
             views=self.views,
             archive=self._archive,
             look=self.master.look,
@@ -196,7 +196,7 @@ class Leadership:
 
     def start(self) -> None:
         """Take over, and run. Raises OperatorError, UsageError; `halt` and `close` then, all the same."""
-        state, store, clock = self._backend.state, self._backend.store, self._settings.clock
+        state, store, clock = self._servers.state, self._servers.store, self._settings.clock
         heard = state.workers()
         self._worker_events.note()
         store.lead(self.master.fence())
@@ -242,14 +242,14 @@ class Leadership:
 
     def _fence_and_load(self, job: str) -> tuple[StoredJob, bytes] | None:
         """A job, which nobody writes any more but this leader, and its code; None when it is gone."""
-        state = self._backend.state
+        state = self._servers.state
         stored = state.load(job)
         if stored is None:
             return None
-        code = self._backend.blobs.get(stored.spec.code)
+        code = self._servers.blobs.get(stored.spec.code)
         if code is None:
             raise CorruptFileError(f"its code {stored.spec.code} isn't in the store any more")
-        self._backend.store.begin(stored.spec, code, self.master.fence())
+        self._servers.store.begin(stored.spec, code, self.master.fence())
         loaded = state.load(job)
         return None if loaded is None else (loaded, code)
 
@@ -261,11 +261,11 @@ class Leadership:
         )
         self._settings.say(error)
         write = c.WriteJob(job=job, state=JobState.FAILED, error=error)
-        store = self._backend.store
+        store = self._servers.store
         store.write(Batch(job=job, fence=replace(self.master.fence(), seq=1), writes=(write,)))
         store.forget(job)  # it is kept as long as others that are over
         with contextlib.suppress(CorruptFileError):
-            stored = self._backend.state.load(job)
+            stored = self._servers.state.load(job)
             if stored is not None:
                 self._archive.give_up(replace(stored.spec, job=shown_id(job)), JobState.FAILED, error)
         self._events.ended(_refused(job, error))
@@ -275,7 +275,7 @@ class Leadership:
         error = f"job {shown_id(job)} is over, and can't be shown: {why}. What it wrote is as it was"
         self._settings.say(error)
         with contextlib.suppress(CorruptFileError):
-            stored = self._backend.state.load(job)
+            stored = self._servers.state.load(job)
             if stored is not None and stored.spec.purpose is not Purpose.SAMPLE:
                 self._archive.give_up(stored.spec, stored.state, error)
         self._events.ended(_refused(job, error))
@@ -287,7 +287,7 @@ class Leadership:
             if self.stopping.is_set():
                 return
             try:
-                stored = self._backend.state.load(job)
+                stored = self._servers.state.load(job)
                 machine = self._archive.machine_of(stored) if stored is not None else None
             except CorruptFileError as exc:
                 self._give_up_showing(job, str(exc))
@@ -307,7 +307,7 @@ class Leadership:
 
     def known(self) -> set[str]:
         """Jobs of which something may still be wanted, by the ids that clients know. Raises OperatorError."""
-        return self.submits.planned() | {shown_id(job) for job in self._backend.state.jobs()}
+        return self.submits.planned() | {shown_id(job) for job in self._servers.state.jobs()}
 
     def lead_again(self, epoch: int) -> None:
         """Nobody led while this leader was paused: go on under a (later) epoch."""

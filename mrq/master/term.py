@@ -36,7 +36,7 @@ class Term:
         self._events = JobEventQueue(desk, lambda: self.leadership.views.under_way(), settings.died)
         dial = settings.dial
         self.leadership = Leadership(
-            backend,
+            backend.servers,
             broker,
             self._events,
             settings,

@@ -62,7 +62,7 @@ def _run(profile: Profile, say: Callable[[str], None]) -> int:
 def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]) -> int:
     """Connect, and work until the end."""
     from mrq.adapters import redis
-    from mrq.adapters.memory import SystemClock
+    from mrq.ports import Clock
     from mrq.worker import about, debug, hints
     from mrq.worker.agent_loop import Links
     from mrq.worker.dataplane.messages import Hello
@@ -73,13 +73,12 @@ def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]
     _, state = profile.services()
     found = hints.find(home.path, memory=profile.memory_limit)
     slots = hints.slots(found, maps=profile.map_slots, reduces=profile.reduce_slots)
-    clock = SystemClock()
     with contextlib.ExitStack() as stack:
         connection = redis.connect(state.full(), prefix=profile.prefix, wait_s=profile.timeout_s, say=say)
         stack.callback(connection.close)
         store = redis.RedisWorkerStore(connection)
         stack.callback(store.close)
-        wait_for_silence(store, home, worker, wait_s=profile.timeout_s, clock=clock, say=say)
+        wait_for_silence(store, home, worker, wait_s=profile.timeout_s, clock=Clock(), say=say)
         page = _quota_page(profile, home, slots)
         hello = Hello(
             root=home.path,
@@ -115,7 +114,7 @@ def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]
             ),
             home=home,
             links=Links(store=store, blobs=blobs, broker=broker, gatherer=plane),
-            clock=clock,
+            clock=Clock(),
             say=say,
         )
         notify.append(service.note)

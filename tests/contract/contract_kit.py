@@ -13,13 +13,11 @@ from typing import Any, cast
 
 import pytest
 from inbox import Inbox
-from local_peers import LocalPeers
-from memory_faults import BreakingBroker
 from services import Redis, broker_on, shared
+from twins import LocalPeers, LosingBroker
 
 from mrq.adapters.grpc.client import GrpcPeers
 from mrq.adapters.grpc.server import FileServer
-from mrq.adapters.memory import MemoryQueues, MemoryStore
 from mrq.adapters.rabbitmq import Keys, RabbitBroker
 from mrq.adapters.rabbitmq import connect as connect_rabbitmq
 from mrq.adapters.redis import LeaderEvents, RedisLeaderStore, RedisWorkerStore, connect
@@ -48,6 +46,8 @@ from mrq.ports import (
     Write,
     WriteAnswer,
 )
+from mrq.servers.memory.queues import MemoryQueues
+from mrq.servers.memory.store import MemoryStore
 
 
 @dataclass
@@ -63,22 +63,22 @@ class MemoryBrokerFactory:
 
     def __init__(self, _request: pytest.FixtureRequest) -> None:
         self._queues = MemoryQueues()
-        self._made: list[BreakingBroker] = []
+        self._made: list[LosingBroker] = []
 
     def connect(self) -> Consumer:
         """One process's broker, with one inbox for worker and leader events."""
         inbox = Inbox()
-        broker = BreakingBroker(self._queues)
+        broker = LosingBroker(self._queues)
         broker.attach(worker=inbox, leader=inbox)
         self._made.append(broker)
         return Consumer(broker, inbox)
 
     def lose(self, consumer: Consumer) -> None:
-        assert isinstance(consumer.broker, BreakingBroker)
+        assert isinstance(consumer.broker, LosingBroker)
         consumer.broker.lose_connection()
 
     def restore(self, consumer: Consumer) -> None:
-        assert isinstance(consumer.broker, BreakingBroker)
+        assert isinstance(consumer.broker, LosingBroker)
         consumer.broker.connect_again()
 
     def close(self) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from memory_faults import MemoryClientLink
 from services import Redis
+from twins import MemoryClientLink, MemoryDesk, MemoryLease, MemoryRequests
 
-from mrq.adapters.memory_leading import MemoryBlobs, MemoryDesk, MemoryLease, MemoryRequests
 from mrq.adapters.redis import Connection, RedisBlobs, RedisClientLink, RedisDesk, RedisLease, connect
 from mrq.ports import Blobs, ClientLink, Desk, Lease
+from mrq.servers.memory.servers import MemoryBlobs
 
 #: Bytes that a blob may have at most here: more than two chunks.
 BYTES_MAX = (2 << 20) + 7

@@ -17,7 +17,6 @@ from lossy import Losses, lossy
 from services import Redis
 from store_calls import CALLS
 
-from mrq.adapters.memory import MemoryStore
 from mrq.adapters.redis import Connection, RedisLeaderStore, RedisWorkerStore, connect
 from mrq.adapters.redis.events import decode
 from mrq.core.claim_rows import A_BOOT, A_WORKER, attempt_of, parse_task, task_key
@@ -47,6 +46,7 @@ from mrq.ports import (
     StoredJob,
     Write,
 )
+from mrq.servers.memory.store import MemoryStore
 
 FIRST = Fence(incarnation=1, epoch=1, owner="o", seq=0)
 #: A store's method and its arguments.

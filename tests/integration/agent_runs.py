@@ -14,14 +14,15 @@ from typing import Any
 
 from folders import below
 
-from mrq.adapters.memory import MemoryBroker, MemoryStore, SystemClock
 from mrq.core.agent_words import AgentConfig
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask
 from mrq.core.events import AttemptReported
 from mrq.core.model import JobSpec, JobState, Outcome, Piece, Slots, Split, TaskMessage
 from mrq.core.refs import Kind, TaskRef
 from mrq.job import bundle
-from mrq.ports import Batch, DropJob, Fence, Kill, Order
+from mrq.ports import Batch, Clock, DropJob, Fence, Kill, Order
+from mrq.servers.memory.queues import MemoryBroker, MemoryQueues
+from mrq.servers.memory.store import MemoryStore
 from mrq.worker.agent_loop import AgentLoop, Links, Storage
 from mrq.worker.debug import DebugSwitch
 from mrq.worker.pool import Pool
@@ -50,7 +51,7 @@ class AgentRun:
         self._changed = threading.Condition()
         self.store = MemoryStore(leader=self._take)
         self.store.open(1)
-        self.broker = MemoryBroker()
+        self.broker = MemoryBroker(MemoryQueues())
         self.pool = Pool()
         self.loop = AgentLoop(
             config=config
@@ -62,7 +63,7 @@ class AgentRun:
             ),
             links=Links(broker=self.broker, store=self.store, threaded=threaded, gatherer=gatherer),
             storage=Storage(root=str(self.root)),
-            clock=SystemClock(),
+            clock=Clock(),
             pool=self.pool,
             debug=debug,
         )

@@ -12,11 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from memory_faults import MemoryClientLink
+from twins import Blobs, MemoryClientLink, MemoryCluster, Store
 
 from mrq import profile
-from mrq.adapters.memory import MemoryBroker, MemoryStore, SystemClock
-from mrq.adapters.memory_leading import MemoryBlobs
 from mrq.client import local
 from mrq.core.election import ElectionConfig
 from mrq.core.machine_config import MachineConfig, ReduceStart
@@ -26,8 +24,8 @@ from mrq.engine.remote import cluster_engine
 from mrq.errors import OperatorError
 from mrq.master.service import MasterService, ServiceConfig
 from mrq.master.shares import Probe
-from mrq.ports import StoredJob, WriteAnswer
-from mrq.servers.memory.servers import MemoryServers
+from mrq.ports import Clock, StoredJob, WriteAnswer
+from mrq.servers.memory.queues import MemoryBroker
 from mrq.worker.agent_loop import AgentLoop, Links, Storage
 from mrq.worker.pool import Pool
 from mrq.worker.tasks.sampler import boundaries
@@ -38,10 +36,10 @@ CONFIG = MachineConfig(
 )
 
 
-class _Store(MemoryStore):
+class _Store(Store):
     """Keeps what is forgotten, as Redis does for a while, and a restored job's code among the blobs."""
 
-    blobs: MemoryBlobs
+    blobs: Blobs
 
     def restore(self, stored: StoredJob, code: bytes) -> WriteAnswer:
         self.blobs.put(code)
@@ -51,12 +49,12 @@ class _Store(MemoryStore):
         """Kept."""
 
 
-def servers_of_a_cluster() -> MemoryServers[_Store]:
+def servers_of_a_cluster() -> MemoryCluster:
     """What RabbitMQ and Redis would hold."""
-    blobs = MemoryBlobs()
+    blobs = Blobs()
     store = _Store(ready=False, store_id="cluster-1")
     store.blobs = blobs
-    return MemoryServers(store, blobs)
+    return MemoryCluster(store, blobs)
 
 
 class Cluster:
@@ -114,7 +112,7 @@ class Cluster:
                     look_s=share,
                 ),
             ),
-            clock=SystemClock(),
+            clock=Clock(),
             say=self.said.append,
             probe=self.probe,
         )
@@ -150,7 +148,7 @@ class Cluster:
             ),
             links=Links(broker=broker, store=store),
             storage=Storage(root=str(self.folder / "tmp")),
-            clock=SystemClock(),
+            clock=Clock(),
             pool=pool,
         )
         broker.attach(worker=loop.sink)

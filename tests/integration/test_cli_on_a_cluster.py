@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cluster_rig import Cluster, cluster, until
 from json_objects import checked
-from memory_faults import MemoryClientLink
+from twins import MemoryClientLink
 
 import mrq.engine.remote
 from mrq.cli import objects

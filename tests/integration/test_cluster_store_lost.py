@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from cluster_jobs import Broken, Gated, SortedLate, Waiting, Words
 from cluster_rig import Cluster, until
-from memory_faults import wipe_blobs, wipe_lease, wipe_store
 
 from mrq.commit import claim, owner, publish
 from mrq.core.model import JobState
@@ -42,9 +41,9 @@ def lose(made: Cluster, *, initialised: bool = False) -> None:
     """The servers come back without anything; `initialised`: an operator ran `--init` before the leader saw
     it. Returns once the leader has written its view back."""
     servers = made.servers
-    wipe_blobs(servers.blobs)
-    wipe_lease(servers.lease)
-    wipe_store(servers.store, initialised=initialised)
+    servers.blobs.wipe()
+    servers.lease.wipe()
+    servers.store.wipe(initialised=initialised)
     until(lambda: servers.store.identity()[2])
 
 

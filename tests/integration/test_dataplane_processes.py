@@ -21,13 +21,13 @@ from typing import Any
 import grpc
 import pytest
 
-from mrq.adapters.memory import MemoryStore
 from mrq.core.commands import WriteLocation
 from mrq.core.model import Beat, JobSpec, MapLocation, Slots, Status
 from mrq.core.paths import gathered_path, map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError, UsageError
 from mrq.ports import Batch, Fence, WriteAnswer
+from mrq.servers.memory.store import MemoryStore
 from mrq.shuffle.gathered import GatheredFile
 from mrq.shuffle.mapfile import MapFile, MapFileWriter, MapHeader
 from mrq.worker import gather
@@ -367,7 +367,7 @@ def test_it_dies_with_its_parent_even_when_it_is_stopped(tmp_path: Path) -> None
     code = textwrap.dedent(
         f"""
         import sys, time
-        from mrq.adapters.memory import MemoryStore
+        from mrq.servers.memory.store import MemoryStore
         from mrq.worker.dataplane.messages import Hello
         from mrq.worker.dataplane.plane import DataPlane
         plane = DataPlane(hello=Hello(root={str(tmp_path)!r}, worker="w", boot="b"), store=MemoryStore())

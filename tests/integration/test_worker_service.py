@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 from agent_runs import wait_for
 
-from mrq.adapters.memory import MemoryBroker, MemoryStore, SystemClock
-from mrq.adapters.memory_leading import MemoryBlobs
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask, WriteWorker
 from mrq.core.events import AttemptReported, BeatReceived, WorkerLeft
 from mrq.core.model import (
@@ -33,7 +31,10 @@ from mrq.core.model import (
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
 from mrq.job import bundle
-from mrq.ports import Batch, DropJob, Fence, Order, UploadLog
+from mrq.ports import Batch, Clock, DropJob, Fence, Order, UploadLog
+from mrq.servers.memory.queues import MemoryBroker
+from mrq.servers.memory.servers import MemoryBlobs
+from mrq.servers.memory.store import MemoryStore
 from mrq.worker import room, service
 from mrq.worker.agent_loop import Links
 from mrq.worker.hints import Hints
@@ -81,7 +82,7 @@ class Cluster:
             settings=self.settings,
             home=self.home,
             links=Links(store=self.store, blobs=self.blobs, broker=self.broker, gatherer=Nothing()),
-            clock=SystemClock(),
+            clock=Clock(),
             say=self.said.append,
         )
         self.store.attach(nudge=made.loop.nudge)
@@ -374,7 +375,7 @@ def test_what_the_loop_dies_of_is_raised(cluster: Cluster, monkeypatch: pytest.M
 def test_the_newcomer_waits_for_silence_elsewhere(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     def wait(wait_s: float) -> None:
         wait_for_silence(
-            cluster.store, cluster.home, WORKER, wait_s=wait_s, clock=SystemClock(), say=cluster.said.append
+            cluster.store, cluster.home, WORKER, wait_s=wait_s, clock=Clock(), say=cluster.said.append
         )
 
     wait(0)

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from memory_faults import AwayLease, wipe_lease
+from twins import MemoryLease
 
 from mrq.core import election as el
 from mrq.core.exchange import LeaseView
@@ -23,7 +23,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.lease = AwayLease(now=lambda: self.now)
+        self.lease = MemoryLease(now=lambda: self.now)
         self.store_id = "s"
         self.masters: list[Master] = []
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -50,7 +50,7 @@ class Stage:
         self.now = until
 
     def wipe(self) -> None:
-        wipe_lease(self.lease)
+        self.lease.wipe()
         self.store_id = ""
 
 

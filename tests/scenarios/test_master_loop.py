@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 from machine_script import spec
-from memory_faults import wipe_store
+from twins import Store as TwinStore
 
-from mrq.adapters.memory import MemoryBroker, MemoryStore
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.exchange import Answer, AttemptReported, Batch, ClaimRequest, Fence, WriteAnswer
@@ -31,6 +30,7 @@ from mrq.core.refs import AttemptRef, Kind
 from mrq.errors import OperatorError
 from mrq.master.loop import Master
 from mrq.master.outbox import Outbox, found_in
+from mrq.servers.memory.queues import MemoryBroker, MemoryQueues
 
 SLOTS = Slots(map=4, reduce=2, total=6)
 
@@ -46,7 +46,7 @@ class Clock:
         return self.now
 
 
-class Store(MemoryStore):
+class Store(TwinStore):
     """The twin, with a network between."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class Rig:
     def __init__(self) -> None:
         self.clock = Clock()
         self.store = Store()
-        self.broker = MemoryBroker()
+        self.broker = MemoryBroker(MemoryQueues())
         self.inbox: list[Any] = []
         self.ends: list[tuple[str, JobState, str | None]] = []
         self.commits: list[str] = []
@@ -296,7 +296,7 @@ def test_a_wiped_store_is_written_back_and_the_job_goes_on(initialised: bool) ->
     attempt = r.claim(first)
     r.done(first, attempt)
     running = r.claim(second)
-    wipe_store(r.store, initialised=initialised)
+    r.store.wipe(initialised=initialised)
     assert not r.store.identity()[2]
     r.step(1.1)
     store_id, incarnation, ready = r.store.identity()
@@ -337,7 +337,7 @@ def test_a_store_that_came_back_without_its_last_batch_is_written_back() -> None
 def test_a_restoring_leader_whose_store_goes_away_goes_on_where_it_was() -> None:
     r = Rig()
     r.submit()
-    wipe_store(r.store)
+    r.store.wipe()
     real, tries = r.store.restore, []
 
     def restore(stored: Any, code: bytes) -> WriteAnswer:
@@ -416,7 +416,7 @@ def test_a_successor_of_a_leader_that_died_restoring_goes_on_above_its_fences() 
     r.submit()
     r.store.lead(Fence(incarnation=2, epoch=3, owner="dead", seq=0))  # and no more than that
     assert found_in(r.store, r.store.identity()[1]) == (2, 3)
-    assert found_in(MemoryStore(), 0) == (1, 0)
+    assert found_in(TwinStore(), 0) == (1, 0)
 
 
 def test_takeover_by_another_master_goes_on_from_the_records() -> None:

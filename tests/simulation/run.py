@@ -15,8 +15,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # of memory_faults
-
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # tests/, where the twins are
 from sim_workers import KINDS, check, world_of
 
 CHUNK = 100

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from memory_faults import BreakingBroker
 from sim_checks import Broken, Staged
+from twins import LosingBroker
 
 from mrq.core import agent_words as a
 from mrq.core.agent import Agent
@@ -92,7 +92,7 @@ class Host:
         self.born = world.now
         self._fifo = 0.0
         self._tick_at = float("inf")
-        self.broker = BreakingBroker(world.queues)
+        self.broker = LosingBroker(world.queues)
         self.broker.attach(worker=self._from_broker)
         self.feed(a.Ticked())
         self.look()

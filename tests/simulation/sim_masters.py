@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sim_checks import Broken
+from twins import MemoryLease
 
-from mrq.adapters.memory_leading import MemoryLease
 from mrq.core import commands as c
 from mrq.core import election as el
 from mrq.core import events as e

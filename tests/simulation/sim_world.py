@@ -15,14 +15,12 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from memory_faults import wipe_lease
 from sim_checks import Broken, Oracle
 from sim_host import Host
 from sim_leader import Leader
 from sim_masters import Masters, SimMaster
 from sim_plan import JobPlan, Plan, calm, draw
 
-from mrq.adapters.memory import MemoryBroker, MemoryQueues
 from mrq.core import agent_words as a
 from mrq.core import events as e
 from mrq.core.claims import Claims
@@ -30,6 +28,7 @@ from mrq.core.commands import WriteTask
 from mrq.core.events import AttemptClaimed, AttemptReported
 from mrq.core.exchange import ClaimAnswer, ClaimRequest, ReportAnswer
 from mrq.core.model import JobSpec, JobState, MapLocation, Status, TaskMessage
+from mrq.servers.memory.queues import MemoryBroker, MemoryQueues
 
 #: A call that isn't answered is given up after so long.
 CALL_TIMEOUT_S = 2.0
@@ -471,7 +470,7 @@ class World:
         self.claims = Claims(store_id="", incarnation=0, ready=False)
         self.oracle.begin_again()
         assert isinstance(self.leader, Masters)
-        wipe_lease(self.leader.lease)
+        self.leader.lease.wipe()
 
     def _roll_back(self, leader: SimMaster, then: tuple[Claims, Any]) -> None:
         claims, seen = then

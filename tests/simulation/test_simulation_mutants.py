@@ -13,8 +13,8 @@ import sim_leader
 from sim_checks import Broken
 from sim_workers import check, world_of
 from sim_world import World
+from twins import MemoryLease
 
-from mrq.adapters import memory_leading
 from mrq.core import (
     agent,
     attempts,
@@ -200,13 +200,13 @@ def an_older_leader_may_write(patch: Patch) -> None:
 
 
 def epochs_do_not_grow(patch: Patch) -> None:
-    real = memory_leading.MemoryLease.take
+    real = MemoryLease.take
 
     def take(self: Any, owner: str, epoch_above: int, seconds: float) -> Any:
         self._epoch = 0
         return real(self, owner, 0, seconds)
 
-    patch.setattr(memory_leading.MemoryLease, "take", take)
+    patch.setattr(MemoryLease, "take", take)
 
 
 def a_takeover_forgets_what_is_complete(patch: Patch) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from test_jobfolder import SPEC
 
-from mrq.adapters.memory import MemoryStore
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask
 from mrq.core.exchange import Batch, Fence, StoredJob, WriteAnswer
 from mrq.core.model import JobState
@@ -21,6 +20,7 @@ from mrq.core.orders import DropJob
 from mrq.core.refs import Kind, TaskRef
 from mrq.errors import CorruptFileError, DiskFullError, MrqError, OutputError
 from mrq.servers.memory.log import NAME, JobLog, Logs, frame, frames, replay
+from mrq.servers.memory.store import MemoryStore
 
 FENCE = Fence(incarnation=1, epoch=1, owner="o", seq=0)
 

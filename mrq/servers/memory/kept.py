@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from mrq.adapters.memory import MemoryStore
-from mrq.adapters.memory_leading import MemoryBlobs
 from mrq.core import wire
 from mrq.core.exchange import Fence, WriteAnswer
 from mrq.core.model import JobSpec, JobState
 from mrq.errors import MrqError
 from mrq.servers.memory.jobfolder import JobFolder, Kept
 from mrq.servers.memory.log import JobLog, Logs
+from mrq.servers.memory.servers import MemoryBlobs
+from mrq.servers.memory.store import MemoryStore
 
 
 class KeptStore(MemoryStore):

@@ -1,45 +1,54 @@
-"""The servers of one process: what stands where a cluster has Redis and RabbitMQ."""
+"""What stands beside the store of one process: its blobs, and what it tells a leader of."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
+import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
 
-from mrq.adapters.memory import MemoryBroker, MemoryQueues, MemoryStore
-from mrq.adapters.memory_leading import MemoryBlobs, MemoryDesk, MemoryLease, MemoryRequests
+from mrq.errors import UsageError
 from mrq.ports import Sink
+from mrq.servers.memory.store import MemoryStore
 
-S = TypeVar("S", bound=MemoryStore)
 
+class MemoryBlobs:
+    """Blobs, for everybody; at most `bytes_max` each."""
 
-class MemoryServers(Generic[S]):
-    """A `master.backend.Backend`: masters, workers and clients of it share one store, queues and blobs."""
+    def __init__(self, *, bytes_max: int = 512 << 20, now: Callable[[], float] = time.monotonic) -> None:
+        self._bytes_max = bytes_max
+        self._now = now
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[bytes, float]] = {}  #: with the time until which it is kept
 
-    def __init__(self, store: S, blobs: MemoryBlobs | None = None) -> None:
-        self.store: S = store
-        self.state: S = store
-        self.blobs = blobs if blobs is not None else MemoryBlobs()
-        self.lease = MemoryLease()
-        self.requests = MemoryRequests()
-        self.queues = MemoryQueues()
+    def put(self, data: bytes, *, keep_s: float | None = None) -> str:
+        """Store bytes under their sha256."""
+        if len(data) > self._bytes_max:
+            raise UsageError(
+                f"{len(data):,} bytes are more than the {self._bytes_max:,} that the cluster takes at once "
+                "(blob_bytes_max); put the data where the cluster can read it, and name it as input"
+            )
+        digest = hashlib.sha256(data).hexdigest()
+        until = float("inf") if keep_s is None else self._now() + keep_s
+        with self._lock:
+            before = self._kept.get(digest, (b"", 0.0))[1]
+            self._kept[digest] = (bytes(data), max(before, until))
+        return digest
 
-    def store_id(self) -> str:
-        """The store's id."""
-        return self.store.identity()[0]
+    def get(self, digest: str) -> bytes | None:
+        """The bytes."""
+        with self._lock:
+            data, until = self._kept.get(digest, (b"", 0.0))
+            if until > self._now():
+                return data
+            self._kept.pop(digest, None)
+            return None
 
-    def events(self, sink: Sink) -> MemoryEvents:
-        """What workers record from now on, for one leader."""
-        return MemoryEvents(self.store, sink)
-
-    def desk(self) -> MemoryDesk:
-        """One leader's side of what clients ask."""
-        return MemoryDesk(self.requests)
-
-    def broker(self, notify: Callable[[str | None], None] = lambda trouble: None) -> MemoryBroker:
-        """One process's connection to the queues."""
-        return MemoryBroker(self.queues)
+    def drop(self, digest: str) -> None:
+        """Keep these bytes no longer."""
+        with self._lock:
+            self._kept.pop(digest, None)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_peers import LocalPeers
 from outputs_rig import JOB, output, path_of
+from twins import LocalPeers
 
 from mrq.core.model import FetchFailure, MapLocation, Status
 from mrq.core.paths import gathered_path

@@ -6,12 +6,12 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from mrq.adapters.memory import MemoryStore
 from mrq.core import paths
 from mrq.core.exchange import Fence
 from mrq.core.model import JobSpec, Needs, TaskMessage
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.job import bundle
+from mrq.servers.memory.store import MemoryStore
 from mrq.worker.code_cache import CodeCache
 from mrq.worker.files import Found, JobFiles
 
