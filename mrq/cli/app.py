@@ -7,55 +7,52 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from mrq.cli import errors, flags
-from mrq.cli.console import Console, print_json, shown, write_out
-from mrq.cli.signals import Signals, Stopped
+from mrq.cli.console import shown, write_out
+from mrq.cli.session import Session
+from mrq.cli.signals import Stopped
 from mrq.cli.wording import in_flags
 from mrq.errors import MrqError, NoInputFiles, OperatorError, UsageError
 
 if TYPE_CHECKING:
-    from mrq.cli.submit import Told
     from mrq.job.base import Job
 
 
-#: Commands that take (parsed, console, signals, told): module and function, imported when asked for.
+#: Commands that take a session: module and function, imported when asked for.
 _COMMANDS: Final = {
     "retry": ("mrq.cli.retry", "retry"),
     "clean": ("mrq.cli.retry", "clean"),
     "jobs": ("mrq.cli.listing", "jobs"),
     "status": ("mrq.cli.listing", "status"),
-    "wait": ("mrq.cli.remote", "wait"),
-    "cancel": ("mrq.cli.remote", "cancel"),
+    "wait": ("mrq.cli.attend", "wait"),
+    "cancel": ("mrq.cli.attend", "cancel"),
     "logs": ("mrq.cli.logs", "logs"),
     "workers": ("mrq.cli.workers", "workers"),
     "config": ("mrq.cli.settings", "config"),
+    "cat": ("mrq.cli.cat", "cat"),
+    "show": ("mrq.cli.cat", "show"),
 }
 
 
 def run(argv: Sequence[str], *, job: type[Job] | None = None) -> int:
     """Run one command line and return its exit code. `job`: submit this class, all words are inputs."""
-    from mrq.cli.submit import Told
-
-    told = Told()
-    console = Console()
-    with Signals() as signals:
+    session = Session()
+    with session.signals:
         try:
             try:
-                return _dispatch(argv, job, console, signals, told)
+                return _dispatch(argv, job, session)
             finally:
-                console.end()
+                session.console.end()
         except BaseException as exc:
             if isinstance(exc, SystemExit):
                 raise
-            with signals.noting():
-                return _failed(exc, argv, console, told)
+            with session.signals.noting():
+                return _failed(exc, argv, session)
 
 
-def _dispatch(
-    argv: Sequence[str], job: type[Job] | None, console: Console, signals: Signals, told: Told
-) -> int:
+def _dispatch(argv: Sequence[str], job: type[Job] | None, session: Session) -> int:
     """Find the command and run it."""
     if job is not None:
-        return _submit(argv, job, console, signals, told)
+        return _submit(argv, job, session)
     name, rest = (argv[0], argv[1:]) if argv else ("help", ())
     if name in ("-h", "--help"):
         name = "help"
@@ -65,48 +62,35 @@ def _dispatch(
         write_out(f"mrq {mrq.__version__}\n".encode())
         return errors.DONE
     if name == "submit":
-        return _submit(rest, None, console, signals, told)
+        return _submit(rest, None, session)
     parsed = flags.parse(flags.command(name).flags, rest, listed_by=f"mrq help {name}")
     if "help" in parsed.switches or name == "help":
         about = parsed.words[0] if name == "help" and parsed.words else None if name == "help" else name
         write_out(flags.help_text(about).encode())
         return errors.DONE
-    console.quiet = "quiet" in parsed.switches
-    if name in _COMMANDS:
-        from importlib import import_module
+    session.take(parsed)
+    from importlib import import_module
 
-        module, function = _COMMANDS[name]
-        code: int = getattr(import_module(module), function)(parsed, console, signals, told)
-        return code
-    return _read(name, parsed)
+    module, function = _COMMANDS[name]
+    code: int = getattr(import_module(module), function)(session)
+    return code
 
 
-def _submit(
-    argv: Sequence[str], job: type[Job] | None, console: Console, signals: Signals, told: Told
-) -> int:
-    from mrq.cli import clusters
+def _submit(argv: Sequence[str], job: type[Job] | None, session: Session) -> int:
+    import sys
+
     from mrq.cli.options import submit_options
     from mrq.cli.submit import submit
 
-    program = f"python {_script()}" if job is not None else "mrq submit"
+    # The running program, as it was named: of `mrq.main` a job's own file.
+    program = f"python {sys.argv[0] or 'job.py'}" if job is not None else "mrq submit"
     parsed = flags.parse(flags.SUBMIT_FLAGS, argv, listed_by=f"{program} --help")
     if "help" in parsed.switches:
         write_out(_submit_help(parsed, job, program).encode())
         return errors.DONE
     options = submit_options(parsed, with_ref=job is None)
-    console.quiet = options.quiet
-    if clusters.is_local(parsed):
-        return submit(options, console, signals, told, job=job)
-    from mrq.cli import remote
-
-    return remote.submit(options, parsed, console, signals, told, job=job)
-
-
-def _script() -> str:
-    """The running program, as it was named: of `mrq.main` a job's own file."""
-    import sys
-
-    return sys.argv[0] or "job.py"
+    session.take(parsed)
+    return submit(session, options, job)
 
 
 def _submit_help(parsed: flags.Parsed, job: type[Job] | None, program: str) -> str:
@@ -124,53 +108,34 @@ def _submit_help(parsed: flags.Parsed, job: type[Job] | None, program: str) -> s
     return job_text(job, program)
 
 
-def _read(name: str, parsed: flags.Parsed) -> int:
-    """`cat` and `show`."""
-    from mrq.cli import cat
-
-    if len(parsed.words) != 1:
-        raise UsageError(f"mrq {name} takes one OUT; {len(parsed.words)} are given")
-    if name == "cat":
-        cat.cat(parsed.words[0])
-    else:
-        cat.show(parsed.words[0], json="json" in parsed.switches)
-    return errors.DONE
-
-
-def _failed(exc: BaseException, argv: Sequence[str], console: Console, told: Told) -> int:
+def _failed(exc: BaseException, argv: Sequence[str], session: Session) -> int:
     """Say what went wrong, where the caller listens, and return the exit code."""
-    code = errors.exit_code(exc)
+    code, console = errors.exit_code(exc), session.console
     if isinstance(exc, BrokenPipeError):
         return code
     status = "failed"
     if isinstance(exc, NoInputFiles):
         status = "nothing"
         console.line(f"note: {shown(in_flags(str(exc)))}")
-        told.notes += (str(exc),)
+        session.notes += (str(exc),)
     elif isinstance(exc, KeyboardInterrupt):
         status = "interrupted"
         by = "Ctrl-C" if code == 130 else str(exc).removeprefix("stopped by ")
-        out = f"{told.output} is as it was before" if told.output and told.engine == "embedded" else ""
-        fate = told.fate or out
+        unchanged = session.output if session.engine == "embedded" else None
+        fate = session.fate or (f"{unchanged} is as it was before" if unchanged else "")
         console.error(f"interrupted by {by}" + (f"; {fate}" if fate else ""))
     elif isinstance(exc, MrqError):
         status = "refused" if isinstance(exc, UsageError) else "failed"
-        errors.print_error(
-            console, exc, job=told.job and told.job + told.where, remote=told.engine == "cluster"
-        )
+        job = session.job and session.job + session.where
+        errors.print_error(console, exc, job=job, remote=session.engine == "cluster")
     else:
         errors.print_bug(console, exc)
     if "--json" in argv:
-        _print_failure(exc, status, code, told)
+        from mrq.cli.objects import Answer, Failure
+
+        kind = "Interrupted" if isinstance(exc, Stopped) else type(exc).__name__
+        attempts = tuple(errors.reports_of(exc))
+        failure = Failure(type=kind, message=in_flags(str(exc)), attempts=attempts) if code else None
+        with contextlib.suppress(BrokenPipeError, OperatorError):
+            session.answer(Answer, status, code, error=failure)
     return code
-
-
-def _print_failure(exc: BaseException, status: str, code: int, told: Told) -> None:
-    """The object of `--json` for what didn't work."""
-    from mrq.cli.objects import Answer, Failure, head
-
-    kind = "Interrupted" if isinstance(exc, Stopped) else type(exc).__name__
-    attempts = tuple(errors.reports_of(exc))
-    failure = Failure(type=kind, message=in_flags(str(exc)), attempts=attempts) if code else None
-    with contextlib.suppress(BrokenPipeError, OperatorError):
-        print_json(Answer(**head(told, status, code), error=failure))

@@ -6,8 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from mrq.cli import units
-from mrq.cli.console import print_json, shown, write_out
+from mrq.cli import errors, units
+from mrq.cli.console import print_json, shown, write_lines, write_out
+from mrq.cli.session import Session
+from mrq.errors import UsageError
 
 if TYPE_CHECKING:
     from mrq.commit.manifest import Manifest
@@ -19,12 +21,21 @@ _CHUNK: Final = 1 << 20
 _CHECKED_FIRST: Final = 64 << 20
 
 
-def cat(out: str) -> None:
+def cat(session: Session) -> int:
     """Print a result. Raises OutputError where OUT isn't one, InputError or CorruptFileError where a part
     isn't what its job wrote, BrokenPipeError when nobody reads on."""
     from mrq.commit.manifest import read_manifest
 
+    out = _one_out(session, "cat")
     print_parts(out, read_manifest(out).format)
+    return errors.DONE
+
+
+def _one_out(session: Session, name: str) -> str:
+    words = session.parsed.words
+    if len(words) != 1:
+        raise UsageError(f"mrq {name} takes one OUT; {len(words)} are given")
+    return words[0]
 
 
 def print_parts(out: str, output_format: str) -> None:
@@ -52,10 +63,7 @@ def _print_bytes(piece: Piece, reading: Reading) -> None:
     from mrq.io.streams import Source
 
     with Source(piece, reading) as source:
-        while True:
-            data = source.read(_CHUNK)
-            if not data:
-                return
+        while data := source.read(_CHUNK):
             write_out(data)
 
 
@@ -68,27 +76,28 @@ def _print_records(piece: Piece, reading: Reading) -> None:
         write_out(encode_text(*block.columns()))
 
 
-def show(out: str, *, json: bool) -> None:
-    """Print a result's manifest: for people, or as it is with `json`. Raises OutputError."""
+def show(session: Session) -> int:
+    """Print a result's manifest: for people, or as it is with `--json`. Raises OutputError."""
     from mrq.commit.manifest import dump_manifest, read_manifest
 
-    manifest = read_manifest(out)
-    if json:
+    manifest = read_manifest(_one_out(session, "show"))
+    if session.json:
         from json import loads
 
         print_json(loads(dump_manifest(manifest)))
-        return
-    text = "".join(f"{shown(line)}\n" for line in manifest_lines(manifest))
-    write_out(text.encode("utf-8", "backslashreplace"))
+    else:
+        write_lines(map(shown, manifest_lines(manifest)))
+    return errors.DONE
 
 
 def manifest_lines(manifest: Manifest) -> list[str]:
     """A manifest for people: the job, then its parameters, counters and parts."""
     records, size = manifest.records, manifest.bytes
+    finished = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest.finished_at))
     packed = f", {manifest.compression}" if manifest.compression else ""
     lines = [
         f"job        {manifest.job} ({manifest.name}), by mrq {manifest.version}",
-        f"finished   {_moment(manifest.finished_at)}, after "
+        f"finished   {finished}, after "
         f"{units.duration(max(0.0, manifest.finished_at - manifest.started_at))}",
         f"code       {manifest.code}",
         f"inputs     {' '.join(manifest.inputs)}: {units.plural(manifest.input_files, 'file')}, "
@@ -97,10 +106,6 @@ def manifest_lines(manifest: Manifest) -> list[str]:
     ]
     lines += _table("parameters", manifest.parameters) + _table("counters", manifest.counters)
     return lines + _files(f"parts ({len(manifest.parts):,})", manifest.parts) + _bad(manifest.bad)
-
-
-def _moment(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _table(title: str, values: Mapping[str, Any]) -> list[str]:

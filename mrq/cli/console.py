@@ -6,10 +6,11 @@ ends the command quietly, which `mrq.cli.app` sees to.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TextIO
 
 from mrq.errors import OperatorError
@@ -33,15 +34,12 @@ class Console:
         self.lock = threading.RLock()
         #: Called before a line is printed: the live display takes itself away.
         self.before_line: Callable[[], None] | None = None
-        terminal = environ.get("TERM", "") not in ("", "dumb") and self._is_terminal()
+        terminal = False
+        if self._stream is not None and environ.get("TERM", "") not in ("", "dumb"):
+            with contextlib.suppress(ValueError):  # closed
+                terminal = self._stream.isatty()
         self.live = terminal  #: a display may move the cursor
         self.colour = terminal and not environ.get("NO_COLOR")
-
-    def _is_terminal(self) -> bool:
-        try:
-            return self._stream is not None and self._stream.isatty()
-        except ValueError:  # closed
-            return False
 
     @property
     def unicode(self) -> bool:
@@ -51,13 +49,11 @@ class Console:
 
     def size(self) -> tuple[int, int]:
         """(columns, rows) of the terminal now; 80 by 24 where it doesn't say."""
-        try:
-            if self._stream is None:
-                return 80, 24
-            found = os.get_terminal_size(self._stream.fileno())
-        except (OSError, ValueError):
-            return 80, 24
-        return found.columns or 80, found.lines or 24
+        columns = lines = 0
+        with contextlib.suppress(OSError, ValueError):
+            if self._stream is not None:
+                columns, lines = os.get_terminal_size(self._stream.fileno())
+        return columns or 80, lines or 24
 
     def line(self, text: str = "") -> None:
         """Print a line, unless quiet."""
@@ -134,6 +130,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     raise TypeError(f"{type(value).__name__} isn't for --json")
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Lines on standard output at once, in UTF-8 whatever the locale. Raises as `write_out`."""
+    write_out("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
 
 
 def write_out(data: bytes) -> None:

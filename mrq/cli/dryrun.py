@@ -8,10 +8,9 @@ from mrq.cli import units
 from mrq.cli.wording import in_flags
 
 if TYPE_CHECKING:
-    from mrq.cli.objects import Planned
-    from mrq.cli.submit import Told
+    from mrq.cli.session import Session
     from mrq.client import Plan
-    from mrq.core.model import JobSpec, Piece, Split
+    from mrq.core.model import Piece, Split
 
 #: Splits that are listed one by one, unless all are asked for.
 _LISTED: Final = 20
@@ -28,12 +27,18 @@ def plan_lines(plan: Plan, *, executors: int, every: bool = False, listed_by: st
         f"input       {units.plural(len(plan.files), 'file')}, {units.size(total)}, as {spec.input_format}",
         f"splits      {len(spec.splits):,}" + (f", the largest {units.size(largest)}" if spec.splits else ""),
     ]
+    partitions = f"{spec.reducers:,}, by a hash of the key"
+    if not spec.reducers:
+        partitions = "none: no reduce, so parts are the maps' outputs"
+    elif plan.sample is not None:
+        splits = len(plan.sample.splits)
+        partitions = f"{spec.reducers:,}, by ranges of keys, sampled first from {splits} splits"
     listed = spec.splits if every else spec.splits[:_LISTED]
     lines += [_split_line(split) for split in listed]
     if len(listed) < len(spec.splits):
         lines.append(f"            … and {len(spec.splits) - len(listed):,} more ({listed_by} lists all)")
     lines += [
-        f"partitions  {_partitions(plan)}",
+        f"partitions  {partitions}",
         f"output      {spec.output or 'printed'}, written as {spec.output_format}"
         + (f", compressed with {spec.compression}" if spec.compression else ""),
         f"executors   {executors}, each with a budget of {units.size(spec.memory_bytes)}",
@@ -41,17 +46,6 @@ def plan_lines(plan: Plan, *, executors: int, every: bool = False, listed_by: st
     lines += [f"parameter   {name} = {value!r}" for name, value in spec.parameters.items()]
     lines += [f"note        {in_flags(note)}" for note in plan.notes]
     return lines
-
-
-def _partitions(plan: Plan) -> str:
-    if not plan.spec.reducers:
-        return "none: no reduce, so parts are the maps' outputs"
-    how = f"{plan.spec.reducers:,}, by a hash of the key"
-    if plan.sample is not None:
-        how = (
-            f"{plan.spec.reducers:,}, by ranges of keys, sampled first from {len(plan.sample.splits)} splits"
-        )
-    return how
 
 
 def _split_line(split: Split) -> str:
@@ -67,13 +61,14 @@ def _piece(piece: Piece) -> str:
     return f"{piece.path} from {piece.start:,} to {piece.start + piece.length:,}"
 
 
-def plan_object(plan: Plan, told: Told, *, executors: int) -> Planned:
+def print_plan(session: Session, plan: Plan, *, executors: int) -> None:
     """The plan for programs."""
-    from mrq.cli.objects import Planned, PlannedFile, PlannedPiece, PlannedSplit, head
+    from mrq.cli.objects import Planned, PlannedFile, PlannedPiece, PlannedSplit
 
     spec = plan.spec
-    return Planned(
-        **head(told, "planned"),
+    session.answer(
+        Planned,
+        "planned",
         code=spec.code,
         parameters=_plain(dict(spec.parameters)),
         files=tuple(
@@ -88,19 +83,13 @@ def plan_object(plan: Plan, told: Told, *, executors: int) -> Planned:
             for split in spec.splits
         ),
         partitions=spec.reducers,
-        partitioned_by=_how(plan, spec),
+        partitioned_by=None if not spec.reducers else "hash" if plan.sample is None else "range",
         input_format=spec.input_format,
         output_format=spec.output_format,
         compression=spec.compression,
         executors=executors,
         memory_bytes=spec.memory_bytes,
     )
-
-
-def _how(plan: Plan, spec: JobSpec) -> str | None:
-    if not spec.reducers:
-        return None
-    return "range" if plan.sample is not None else "hash"
 
 
 def _plain(value: Any) -> Any:

@@ -72,6 +72,9 @@ TIMEOUT: Final = Flag(
 DETACH: Final = Flag(names=("--detach",), help="print the job's id and leave it running on its cluster")
 
 
+_ON_OFF: Final = {"True": "on", "False": "off"}
+
+
 def of_setting(name: str) -> Flag:
     """The flag of a job's setting, made of its row in `mrq.job.settings`."""
     row = SETTINGS[name]
@@ -79,16 +82,12 @@ def of_setting(name: str) -> Flag:
     switch = row.kind is Kind.SWITCH
     return Flag(
         names=(row.long,) if row.short is None else (row.short, row.long),
-        help=f"{row.help} (default: {_default(row.default)})",
+        help=f"{row.help} (default: {_ON_OFF.get(row.default, row.default)})",
         value=None if switch else row.value or row.kind.value,
         many=row.kind is Kind.PATHS,
         off=f"--no-{row.long.removeprefix('--')}" if switch else None,
         setting=name,
     )
-
-
-def _default(text: str) -> str:
-    return {"True": "on", "False": "off"}.get(text, text)
 
 
 SETTING_FLAGS: Final = tuple(of_setting(name) for name, row in SETTINGS.items() if row.long is not None)
@@ -236,6 +235,9 @@ class Parsed:
     switches: frozenset[str]  #: flags without value
 
 
+NOTHING: Final = Parsed(words=(), values={}, lists={}, switches=frozenset())
+
+
 def parse(flags: Sequence[Flag], argv: Sequence[str], *, listed_by: str = "mrq submit --help") -> Parsed:
     """Take a command line apart: `-o OUT`, `-oOUT`, `--output OUT`, `--output=OUT`, `-qv`; `--` ends flags.
 
@@ -263,14 +265,19 @@ def parse(flags: Sequence[Flag], argv: Sequence[str], *, listed_by: str = "mrq s
         if flag.value is None:
             switches -= {flag.key, f"no_{flag.key}"}  # of a switch and its opposite the last one counts
             switches.add(f"no_{flag.key}" if name == flag.off else flag.key)
-            if attached is not None:
-                rest.insert(0, _next_of_bundle(token, name, attached))
+            if attached is not None and token.startswith("--"):
+                raise UsageError(f"{name} takes no value; leave out ={attached}")
+            if attached is not None:  # the `v` of `-qv`
+                rest.insert(0, f"-{attached}")
             continue
-        value = attached if attached is not None else _value(flag, name, rest, by_name)
+        if attached is None:
+            if not rest or rest[0].partition("=")[0] in by_name or rest[0] == "--":
+                raise UsageError(f"{name} needs a value: {name} {flag.value} ({flag.help})")
+            attached = rest.pop(0)
         if flag.many:
-            lists.setdefault(flag.key, []).append(value)
+            lists.setdefault(flag.key, []).append(attached)
         else:
-            values[flag.key] = value
+            values[flag.key] = attached
     return Parsed(words=tuple(words), values=values, lists=lists, switches=frozenset(switches))
 
 
@@ -282,20 +289,6 @@ def _split(token: str, by_name: dict[str, Flag]) -> tuple[str, str | None]:
     if token[:2] in by_name:
         return token[:2], token[2:].removeprefix("=") if len(token) > 2 else None
     return token, None
-
-
-def _next_of_bundle(token: str, name: str, attached: str) -> str:
-    """`-v` of `-qv`. Raises UsageError for `--overwrite=yes`."""
-    if token.startswith("--"):
-        raise UsageError(f"{name} takes no value; leave out ={attached}")
-    return f"-{attached}"
-
-
-def _value(flag: Flag, name: str, rest: list[str], by_name: dict[str, Flag]) -> str:
-    """The next token, as the value of `name`."""
-    if not rest or rest[0].partition("=")[0] in by_name or rest[0] == "--":
-        raise UsageError(f"{name} needs a value: {name} {flag.value} ({flag.help})")
-    return rest.pop(0)
 
 
 def _nearest(name: str, names: Sequence[str] | dict[str, Flag], listed_by: str) -> str:

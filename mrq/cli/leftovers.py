@@ -14,7 +14,6 @@ from mrq.cli.console import Console, shown
 from mrq.errors import MrqError, UsageError
 
 if TYPE_CHECKING:
-    from mrq.core.model import JobSpec
     from mrq.servers.memory.jobfolder import Leftover
 
 #: Days that leftovers are kept; 0 sweeps at every start.
@@ -87,6 +86,7 @@ def listing(found: Sequence[Leftover]) -> list[str]:
 
 def remove(root: str, left: Leftover) -> bool:
     """Remove a job's folder and what it staged beside OUT. False if its owner came back meanwhile."""
+    from mrq.commit import claim
     from mrq.servers.memory.jobfolder import JobFolder
     from mrq.servers.memory.private import sweep
 
@@ -96,15 +96,9 @@ def remove(root: str, left: Leftover) -> bool:
         return False
     # A folder that can't be read any more is removed all the same; what belongs to others stays.
     with contextlib.suppress(MrqError):
-        _give_up(folder.kept().target)
+        spec = folder.kept().target
+        if spec.staging is not None and os.path.isdir(spec.staging):
+            claim.abandon(claim.reopen(spec))
     folder.remove()
     sweep(root)
     return True
-
-
-def _give_up(spec: JobSpec) -> None:
-    """Let go of OUT for good. Raises MrqError where another job has it by now."""
-    from mrq.commit import claim
-
-    if spec.staging is not None and os.path.isdir(spec.staging):
-        claim.abandon(claim.reopen(spec))

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from mrq.cli import errors, units
-from mrq.cli.clusters import is_local, refuse_local, remote_of
-from mrq.cli.console import Console, print_json
-from mrq.cli.flags import Parsed
-from mrq.cli.signals import Signals
-from mrq.cli.submit import Told, watch
+from mrq.cli import errors, objects, units
+from mrq.cli.attend import watch
+from mrq.cli.session import Session
 from mrq.cli.tables import Page
 from mrq.cli.wording import in_flags
 from mrq.core.info import AttemptInfo, ErrorInfo, JobInfo, StageInfo, TaskInfo
@@ -26,21 +23,20 @@ if TYPE_CHECKING:
 _LISTED: Final = 20
 
 
-def jobs(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
+def jobs(session: Session) -> int:
     """`mrq jobs`."""
-    if parsed.words:
-        raise UsageError(f"mrq jobs takes no words, not {parsed.words[0]!r}; mrq status {parsed.words[0]}?")
-    if is_local(parsed):
+    words = session.parsed.words
+    if words:
+        raise UsageError(f"mrq jobs takes no words, not {words[0]!r}; mrq status {words[0]}?")
+    if session.is_local():
         from mrq.cli.retry import list_kept
 
-        return list_kept(told, json="json" in parsed.switches)
-    with remote_of(parsed, console, told, headline=False) as engine:
+        return list_kept(session)
+    with session.on_cluster(headline=False) as engine:
         answer = engine.ask("jobs")
     rows, now = in_order(answer["jobs"]), float(answer.get("now", 0.0))
-    if "json" in parsed.switches:
-        from mrq.cli.objects import Jobs, head
-
-        print_json(Jobs(**head(told, "listed"), jobs=tuple(rows), now=now))
+    if session.json:
+        session.answer(objects.Jobs, "listed", jobs=tuple(rows), now=now)
     else:
         page = Page()
         jobs_table(page, rows, now)
@@ -78,25 +74,27 @@ def jobs_table(page: Page, rows: list[JobInfo], now: float) -> None:
     )
 
 
-def status(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
+def status(session: Session) -> int:
     """`mrq status JOB`."""
-    if len(parsed.words) != 1:
-        raise UsageError(f"mrq status takes one JOB; {len(parsed.words)} are given; `mrq jobs` lists them")
-    refuse_local(parsed, "status")
-    job, json, tasks = parsed.words[0], "json" in parsed.switches, "tasks" in parsed.switches
-    with remote_of(parsed, console, told, headline=False) as engine:
-        told.job = job
-        info, now = _status(engine, job, tasks=tasks)
-        if "watch" in parsed.switches and not info.state.is_over:
-            if not json:
-                _print(info, now)
-            _watch(engine, job, console, signals, told)
-            info, now = _status(engine, job, tasks=tasks)
-    told.name, told.output, told.info = info.name, info.output, info
-    if json:
-        from mrq.cli.objects import Status, head
+    job = session.one_job("status")
+    session.refuse_local("status")
+    tasks = session.has("tasks")
 
-        print_json(Status(**head(told, "status"), now=now))
+    def stop(session: Session, handle: Handle) -> None:
+        session.fate = f"job {job} goes on"
+
+    with session.on_cluster(headline=False) as engine:
+        session.job = job
+        info, now = _status(engine, job, tasks=tasks)
+        if session.has("watch") and not info.state.is_over:
+            if not session.json:
+                _print(info, now)
+            with session.signals.noting():
+                watch(session, engine.handle(job), stop)
+            info, now = _status(engine, job, tasks=tasks)
+    session.name, session.output, session.info = info.name, info.output, info
+    if session.json:
+        session.answer(objects.Status, "status", now=now)
     else:
         _print(info, now)
     return errors.DONE
@@ -110,16 +108,6 @@ def _status(engine: Engine, job: str, *, tasks: bool) -> tuple[JobInfo, float]:
     return info, float(answer.get("now", 0.0))
 
 
-def _watch(engine: Engine, job: str, console: Console, signals: Signals, told: Told) -> None:
-    """Follow the job's news until it is over."""
-
-    def stop(handle: Handle) -> None:
-        told.fate = f"job {job} goes on"
-
-    with signals.noting():
-        watch(engine.handle(job), console, signals, told, stop=stop)
-
-
 def _print(info: JobInfo, now: float) -> None:
     page = Page()
     status_page(page, info, now)
@@ -128,7 +116,9 @@ def _print(info: JobInfo, now: float) -> None:
 
 def status_page(page: Page, row: JobInfo, now: float) -> None:
     """A job by itself."""
-    over, took = row.state.is_over, _took(row, now)
+    over, took = row.state.is_over, ""
+    if row.started_at:
+        took = units.duration(max(0.0, (row.finished_at or now) - row.started_at))
     workers = sorted({each.worker for each in row.attempts})
     page.facts(
         [
@@ -269,9 +259,3 @@ def _age(at: float, now: float) -> str:
 
 def _ago(at: float, now: float) -> str:
     return f"{units.duration(max(0.0, now - at))} ago" if at and now else ""
-
-
-def _took(row: JobInfo, now: float) -> str:
-    if not row.started_at:
-        return ""
-    return units.duration(max(0.0, (row.finished_at or now) - row.started_at))

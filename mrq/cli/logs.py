@@ -6,12 +6,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mrq.cli import errors
-from mrq.cli.clusters import refuse_local, remote_of
-from mrq.cli.console import Console, print_json, shown, write_out
-from mrq.cli.flags import Parsed
-from mrq.cli.signals import Signals
-from mrq.cli.submit import Told
+from mrq.cli import errors, objects
+from mrq.cli.console import Console, shown, write_lines
+from mrq.cli.session import Session
 from mrq.core.worker_info import LogInfo
 from mrq.errors import UsageError
 
@@ -19,21 +16,19 @@ if TYPE_CHECKING:
     from mrq.engine.engine import Engine
 
 
-def logs(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
+def logs(session: Session) -> int:
     """Print logs on standard output, what is known of each on standard error."""
-    if not 1 <= len(parsed.words) <= 2:
-        raise UsageError(f"mrq logs takes a JOB and at most one TASK; {len(parsed.words)} words are given")
-    refuse_local(parsed, "logs")
-    job, *task = parsed.words
-    json = "json" in parsed.switches
-    with remote_of(parsed, console, told, headline=False) as engine:
-        told.job = job
+    words, console = session.parsed.words, session.console
+    if not 1 <= len(words) <= 2:
+        raise UsageError(f"mrq logs takes a JOB and at most one TASK; {len(words)} words are given")
+    session.refuse_local("logs")
+    job, *task = words
+    with session.on_cluster(headline=False) as engine:
+        session.job = job
         answer = engine.ask("logs", job=job, **({"task": task[0]} if task else {}))
-        chosen = chosen_of(answer["logs"], named=bool(task), every="all" in parsed.switches)
-        if json:
-            from mrq.cli.objects import Logs, head
-
-            print_json(Logs(**head(told, "logs"), logs=tuple(_read(engine, log) for log in chosen)))
+        chosen = chosen_of(answer["logs"], named=bool(task), every=session.has("all"))
+        if session.json:
+            session.answer(objects.Logs, "logs", logs=tuple(_read(engine, log) for log in chosen))
             return errors.DONE
         if not chosen:
             console.line(f"nothing was printed by {task[0] if task else 'any attempt'} of {job}")
@@ -92,5 +87,4 @@ def _print(log: LogInfo, console: Console) -> None:
         console.line(f"{what}: {log.missing}" if log.missing else what)
     elif not log.text:
         console.line("it printed nothing")
-    lines = "".join(f"{shown(line)}\n" for line in log.text.splitlines())
-    write_out(lines.encode("utf-8", "backslashreplace"))
+    write_lines(map(shown, log.text.splitlines()))

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mrq.cli.submit import Told
-from mrq.cli.wording import in_flags
 from mrq.core.info import JobInfo
 from mrq.core.model import ErrorReport
 from mrq.core.summary import Summary
@@ -186,18 +184,3 @@ ANSWERS: Final = (
     Cleaned,
     Settings,
 )
-
-
-def head(told: Told, status: str, exit_code: int = 0) -> dict[str, Any]:
-    """The fields of `Answer`, of what a command has told so far."""
-    return {
-        "status": status,
-        "exit_code": exit_code,
-        "engine": told.engine,
-        "cluster": told.cluster,
-        "job": told.job,
-        "name": told.name,
-        "output": told.output,
-        "notes": tuple(in_flags(note) for note in told.notes),
-        "info": told.info,
-    }

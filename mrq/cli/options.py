@@ -28,11 +28,7 @@ class Options:
     executors: int
     parameters: dict[str, str] = field(default_factory=dict)  #: `--set`, as typed
     overrides: dict[str, Any] = field(default_factory=dict)  #: settings that were given, by their names
-    dry_run: bool = False
-    detach: bool = False
-    json: bool = False
-    quiet: bool = False
-    verbose: bool = False
+    overwrite: bool = False
 
 
 def submit_options(parsed: Parsed, *, with_ref: bool = True) -> Options:
@@ -48,8 +44,8 @@ def submit_options(parsed: Parsed, *, with_ref: bool = True) -> Options:
         )
     if words.count("-") > 1:
         raise UsageError("standard input (-) can be read once only; give one -")
-    output, dry_run = parsed.values.get("output"), "dry_run" in parsed.switches
-    if output is None and not dry_run:
+    output = parsed.values.get("output")
+    if output is None and "dry_run" not in parsed.switches:
         raise UsageError("where should the result go? Give -o OUT (a folder to make), or -o - to print it")
     if output == "":
         raise UsageError("-o '': OUT is empty; give a folder to make, or - to print the result")
@@ -71,12 +67,8 @@ def submit_options(parsed: Parsed, *, with_ref: bool = True) -> Options:
         output=None if output == "-" else output,
         executors=executors(parsed),
         parameters=_parameters(parsed.lists.get("set", [])),
-        overrides=_overrides(parsed),
-        dry_run=dry_run,
-        detach="detach" in parsed.switches,
-        json="json" in parsed.switches,
-        quiet="quiet" in parsed.switches,
-        verbose="verbose" in parsed.switches,
+        overrides=settings_of(parsed),
+        overwrite="overwrite" in parsed.switches,
     )
 
 
@@ -131,14 +123,6 @@ def _parameters(pairs: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--set {name} is given twice; give it once")
         parameters[name] = value
     return parameters
-
-
-def _overrides(parsed: Parsed) -> dict[str, Any]:
-    """The settings that were given, under the names of `mrq.job.settings`, checked as it checks them."""
-    made = settings_of(parsed)
-    if "overwrite" in parsed.switches:
-        made["overwrite"] = True
-    return made
 
 
 def limits_of(parsed: Parsed) -> Limits:

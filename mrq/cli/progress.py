@@ -110,7 +110,10 @@ def stage_spans(stage: StageInfo, meter: Meter, width: int, *, unicode: bool = T
             room -= len(span[0]) + 2
     spans += [span for _, span in sorted(chosen, key=lambda pair: pair[0])]
     if room >= _BAR_MIN + 1:
-        spans[1:1] = [(" ", ()), *_bar(stage, min(_BAR, room - 1), unicode)]
+        full, empty = ("█", "░") if unicode else ("#", ".")
+        length = min(_BAR, room - 1)
+        filled = length if stage.complete else min(length - 1, int(stage.fraction * length))
+        spans[1:1] = [(" ", ()), (full * filled, ("green",)), (empty * (length - filled), ("dim",))]
     total = sum(len(text) for text, _ in spans)
     return spans if total <= width else [("".join(text for text, _ in spans)[:width], ())]
 
@@ -141,12 +144,6 @@ def _extras(stage: StageInfo, meter: Meter) -> list[tuple[int, Span]]:
     if stage.bytes_in:
         extras.append((3, (units.size(stage.bytes_in), ())))
     return extras
-
-
-def _bar(stage: StageInfo, width: int, unicode: bool) -> list[Span]:
-    full, empty = ("█", "░") if unicode else ("#", ".")
-    filled = width if stage.complete else min(width - 1, int(stage.fraction * width))
-    return [(full * filled, ("green",)), (empty * (width - filled), ("dim",))]
 
 
 def plain_line(stages: Sequence[StageInfo], meters: dict[str, Meter]) -> str:

@@ -2,106 +2,107 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
 
 from mrq import config
 from mrq.cli import errors, leftovers, units
-from mrq.cli.console import Console, print_json, shown, write_out
-from mrq.cli.flags import RETRY_FLAGS, Parsed
+from mrq.cli.console import shown, write_lines
+from mrq.cli.flags import RETRY_FLAGS
 from mrq.cli.options import executors, limits_of
-from mrq.cli.signals import Signals
+from mrq.cli.session import Session
 from mrq.errors import UsageError
 
-if TYPE_CHECKING:
-    from mrq.cli.submit import Told
 
-
-def retry(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
+def retry(session: Session) -> int:
     """Go on with a job, or list what there is. Raises UsageError, or whatever the job raises."""
-    from mrq.cli.cat import print_parts
-    from mrq.cli.submit import engine_of, report, run
-    from mrq.servers.memory.private import sweep
-
+    parsed = session.parsed
     if len(parsed.words) > 1:
         raise UsageError(f"mrq retry goes on with one job at a time; {len(parsed.words)} are given")
-    json, count = "json" in parsed.switches, executors(parsed)
+    count = executors(parsed)
     if not parsed.words:
         for flag in RETRY_FLAGS:
             if flag.key in parsed.values:
                 raise UsageError(f"{flag.names[-1]} is for one job: mrq retry JOB; alone it lists them")
-        return list_kept(told, json=json)
-    job = parsed.words[0]
-    if not _is_here(parsed, job):
-        from mrq.cli import remote
+        return list_kept(session)
+    from mrq.servers.memory.jobfolder import is_kept
 
-        return remote.retry(parsed, console, signals, told)
-    limits_of(parsed)  # refuses what is no limit before anything starts
-    told.job = job
-    with engine_of(count, console, signals, told) as engine:
-        limits, old = limits_of(parsed), parsed.values.get("from")
-        result = run(lambda: engine.retry(job, limits=limits, old=old), engine, console, signals, told)
-        told.output = result.output
-        private = result.is_private
-        if private and not json:
-            print_parts(result.output, result.output_format)
-        report(
-            result,
-            console,
-            told,
-            output=None if private else result.output,
-            json=json,
-            verbose="verbose" in parsed.switches,
-        )
-    if private and not json:
+    job, old = parsed.words[0], parsed.values.get("from")
+    here = (is_kept(config.temp_root(), job) or old is not None) and "cluster" not in parsed.values
+    if here or session.is_local():
+        return _retry_here(session, job, count, old)
+    return _retry_on_cluster(session, job)
+
+
+def _retry_here(session: Session, job: str, executors: int, old: str | None) -> int:
+    from mrq.cli.attend import attend_here, report
+    from mrq.servers.memory.private import sweep
+
+    limits = limits_of(session.parsed)
+    session.job = job
+    with session.on_this_machine(executors) as engine:
+        result = attend_here(session, engine, partial(engine.retry, job, limits=limits, old=old))
+        session.output = result.output
+        report(session, result, None if result.is_private else result.output)
+    if result.is_private and not session.json:
         sweep(config.temp_root())
     return errors.DONE
 
 
-def _is_here(parsed: Parsed, job: str) -> bool:
-    """Whether a job is this machine's: by --cluster, else by where it is known."""
-    from mrq.cli import clusters
-    from mrq.servers.memory.jobfolder import is_kept
+def _retry_on_cluster(session: Session, job: str) -> int:
+    from mrq.cli.attend import attend_on_cluster, leave, report
 
-    if (is_kept(config.temp_root(), job) or "from" in parsed.values) and "cluster" not in parsed.values:
-        return True
-    return clusters.is_local(parsed)
+    if "executors" in session.parsed.values:
+        raise UsageError(
+            "-j is for a retry on this machine; a cluster's job keeps what it was submitted with"
+        )
+    if "from" in session.parsed.values:
+        raise UsageError("--from is for a retry on this machine; a cluster keeps its jobs in its store")
+    with session.on_cluster() as engine:
+        session.job = job
+        handle = engine.retry(job, limits=limits_of(session.parsed))
+        if session.has("detach"):
+            return leave(session, handle)
+        result = attend_on_cluster(session, handle)
+        session.output = None if result.is_private else result.output
+        report(session, result, session.output)
+    return errors.DONE
 
 
-def list_kept(told: Told, *, json: bool) -> int:
+def list_kept(session: Session) -> int:
     """What is kept under MRQ_TMP, on standard output."""
     from mrq.servers.memory.jobfolder import leftovers as find
 
     found = find(config.temp_root())
-    if json:
-        from mrq.cli.objects import Kept, head
+    if session.json:
+        from mrq.cli.objects import Kept
 
-        print_json(Kept(**head(told, "listed"), kept=tuple(found)))
+        session.answer(Kept, "listed", kept=tuple(found))
     else:
-        write_out(
-            "".join(f"{line}\n" for line in leftovers.listing(found)).encode("utf-8", "backslashreplace")
-        )
+        write_lines(leftovers.listing(found))
     return errors.DONE
 
 
-def clean(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
+def clean(session: Session) -> int:
     """Remove leftovers: those named, or all. Raises UsageError for a name that isn't one."""
     from mrq.servers.memory.jobfolder import leftovers as find
 
-    root = config.temp_root()
+    root, words = config.temp_root(), session.parsed.words
     found = find(root)
     known = {left.job: left for left in found}
-    for job in parsed.words:
+    for job in words:
         if job not in known:
             have = ", ".join(known) if known else "none"
             raise UsageError(
                 f"no job {shown(job)} is kept in {root}/jobs (there: {have}); `mrq retry` lists them"
             )
-    chosen = [known[job] for job in dict.fromkeys(parsed.words)] if parsed.words else found
+    chosen = [known[job] for job in dict.fromkeys(words)] if words else found
     removed = [left for left in chosen if leftovers.remove(root, left)]
     total = sum(left.bytes for left in removed)
-    console.line(f"removed {units.plural(len(removed), 'job')}, {units.size(total)}, from {root}/jobs")
-    if "json" in parsed.switches:
-        from mrq.cli.objects import Cleaned, head
+    session.console.line(
+        f"removed {units.plural(len(removed), 'job')}, {units.size(total)}, from {root}/jobs"
+    )
+    if session.json:
+        from mrq.cli.objects import Cleaned
 
-        print_json(Cleaned(**head(told, "cleaned"), removed=tuple(removed), bytes=total))
+        session.answer(Cleaned, "cleaned", removed=tuple(removed), bytes=total)
     return errors.DONE

@@ -78,12 +78,6 @@ def line_of(role: Role, argv: Sequence[str]) -> RoleLine | None:
     return RoleLine(profile=found, init="init" in parsed.switches)
 
 
-def profile_of(role: Role, argv: Sequence[str]) -> Profile | None:
-    """`line_of`, of a role that takes settings only."""
-    line = line_of(role, argv)
-    return None if line is None else line.profile
-
-
 def run_role(role: Role, argv: Sequence[str], serve: Callable[[RoleLine], int]) -> int:
     """`python -m mrq.ROLE`: take the command line apart, `serve`, and return the exit code.
 

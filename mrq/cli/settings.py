@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from mrq.cli import errors, units
-from mrq.cli.clusters import is_local, profile_for
-from mrq.cli.console import Console, print_json
-from mrq.cli.flags import Parsed
-from mrq.cli.signals import Signals
-from mrq.cli.submit import Told
+from mrq.cli import errors, objects, units
+from mrq.cli.session import Session
 from mrq.cli.tables import Page
 from mrq.errors import UsageError
 
 
-def config(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
+def config(session: Session) -> int:
     """Print the settings. Raises UsageError for what is wrong in them."""
-    if parsed.words:
-        raise UsageError(f"mrq config takes no words, not {parsed.words[0]!r}; --cluster names a profile")
-    profile = profile_for(parsed)
-    if not is_local(parsed):
-        told.engine, told.cluster = "cluster", profile.name
+    words = session.parsed.words
+    if words:
+        raise UsageError(f"mrq config takes no words, not {words[0]!r}; --cluster names a profile")
+    profile = session.profile()
+    if not session.is_local():
+        session.engine, session.cluster = "cluster", profile.name
     rows = profile.show()
-    if "json" in parsed.switches:
-        from mrq.cli.objects import Setting, Settings, head
-
-        settings = {row.name: Setting(value=row.value, source=row.source) for row in rows}
-        told.notes = profile.notes
-        print_json(Settings(**head(told, "shown"), settings=settings))
+    if session.json:
+        settings = {row.name: objects.Setting(value=row.value, source=row.source) for row in rows}
+        session.notes = profile.notes
+        session.answer(objects.Settings, "shown", settings=settings)
         return errors.DONE
     page = Page()
     page.line(
         "jobs run on this machine; the settings of a cluster, were one named, would be"
-        if told.cluster is None
+        if session.cluster is None
         else f"jobs run on cluster {profile.name}"
     )
     page.line()
@@ -41,7 +36,7 @@ def config(parsed: Parsed, console: Console, signals: Signals, told: Told) -> in
     )
     page.write()
     for note in profile.notes:
-        console.line(f"note: {note}")
+        session.console.line(f"note: {note}")
     return errors.DONE
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from mrq.cli.console import Console, shown, write_out
+from mrq.cli.console import Console, shown, write_lines
 
 WIDTH: Final = 80
 _GAP: Final = "  "
@@ -79,9 +79,7 @@ class Page:
 
     def write(self) -> None:
         """Raises BrokenPipeError when nobody reads."""
-        text = "".join(f"{line}\n" for line in self._lines)
-        self._lines.clear()
-        write_out(text.encode("utf-8", "backslashreplace"))
+        write_lines(self._lines)
 
 
 def fitted(widths: Sequence[int], room: int) -> list[int]:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from mrq.cli import errors, units
-from mrq.cli.clusters import refuse_local, remote_of
-from mrq.cli.console import Console, print_json
-from mrq.cli.flags import Parsed
+from mrq.cli import errors, objects, units
 from mrq.cli.listing import attempts_table
-from mrq.cli.signals import Signals
-from mrq.cli.submit import Told
+from mrq.cli.session import Session
 from mrq.cli.tables import Page
 from mrq.core.model import WorkerHealth
 from mrq.core.worker_info import WorkerInfo
@@ -23,27 +19,25 @@ _PACKAGES_LISTED: Final = 40
 _REASONS_LISTED: Final = 20
 
 
-def workers(parsed: Parsed, console: Console, signals: Signals, told: Told) -> int:
+def workers(session: Session) -> int:
     """`mrq workers [WORKER]` and `mrq workers ORDER WORKER`."""
-    refuse_local(parsed, "workers")
-    if parsed.words and parsed.words[0] in ORDERS:
-        return _order(parsed, console, told)
-    if len(parsed.words) > 1:
+    session.refuse_local("workers")
+    words = session.parsed.words
+    if words and words[0] in ORDERS:
+        return _order(session)
+    if len(words) > 1:
         raise UsageError(
-            f"mrq workers takes one WORKER, or one of {', '.join(ORDERS)} and a WORKER; not "
-            f"{' '.join(parsed.words)}"
+            f"mrq workers takes one WORKER, or one of {', '.join(ORDERS)} and a WORKER; not {' '.join(words)}"
         )
-    with remote_of(parsed, console, told, headline=False) as engine:
-        answer = engine.ask("workers", **({"worker": parsed.words[0]} if parsed.words else {}))
+    with session.on_cluster(headline=False) as engine:
+        answer = engine.ask("workers", **({"worker": words[0]} if words else {}))
     rows, leader = in_order(answer["workers"]), str(answer.get("leader", ""))
     now = float(answer.get("now", 0.0))
-    if "json" in parsed.switches:
-        from mrq.cli.objects import Workers, head
-
-        print_json(Workers(**head(told, "listed"), leader=leader, workers=tuple(rows), now=now))
+    if session.json:
+        session.answer(objects.Workers, "listed", leader=leader, workers=tuple(rows), now=now)
         return errors.DONE
     page = Page()
-    if parsed.words:
+    if words:
         for row in rows:
             worker_page(page, row, now)
     else:
@@ -52,18 +46,16 @@ def workers(parsed: Parsed, console: Console, signals: Signals, told: Told) -> i
     return errors.DONE
 
 
-def _order(parsed: Parsed, console: Console, told: Told) -> int:
-    order, *names = parsed.words
+def _order(session: Session) -> int:
+    order, *names = session.parsed.words
     if len(names) != 1:
         raise UsageError(f"mrq workers {order} takes one WORKER; {len(names)} are given")
-    console.quiet = "quiet" in parsed.switches
-    with remote_of(parsed, console, told) as engine:
+    with session.on_cluster() as engine:
         answer = engine.ask(order, worker=names[0])
-    console.line(f"worker {answer['worker']} is {answer['health']} now")
-    if "json" in parsed.switches:
-        from mrq.cli.objects import Ordered, head
-
-        print_json(Ordered(**head(told, "ordered"), worker=answer["worker"], health=answer["health"]))
+    worker, health = answer["worker"], answer["health"]
+    session.console.line(f"worker {worker} is {health} now")
+    if session.json:
+        session.answer(objects.Ordered, "ordered", worker=worker, health=health)
     return errors.DONE
 
 
@@ -126,12 +118,16 @@ def worker_page(page: Page, row: WorkerInfo, now: float) -> None:
     told += [f"{units.size(hints['disk_bytes'])} disk"] if hints.get("disk_bytes") else []
     packages = [f"{name} {version}" for name, version in sorted((row.packages or {}).items())]
     more = f", and {len(packages) - _PACKAGES_LISTED} more" if len(packages) > _PACKAGES_LISTED else ""
+    since = ""
+    if row.since:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.since))
+        since = f"{at}, {units.duration(_standing_s(row, now))} ago"
     page.facts(
         [
             ("worker", f"{row.worker}, boot {row.boot}"),
             ("address", row.address or "none"),
             ("health", row.health.value + ("" if row.beating else ", not running")),
-            ("since", _since(row, now)),
+            ("since", since),
             ("reason", row.reason),
             ("ends", row.ends),
             ("trouble", row.trouble if row.trouble != row.reason else ""),
@@ -163,13 +159,6 @@ def worker_page(page: Page, row: WorkerInfo, now: float) -> None:
         if row.outputs_count > _OUTPUTS_LISTED:
             page.line(f"… and {row.outputs_count - _OUTPUTS_LISTED:,} more")
     page.line()
-
-
-def _since(row: WorkerInfo, now: float) -> str:
-    if not row.since:
-        return ""
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.since))
-    return f"{at}, {units.duration(_standing_s(row, now))} ago"
 
 
 def _disk(row: WorkerInfo) -> str:

@@ -61,7 +61,7 @@ class Cluster:
         self.events: list[Any] = []
         self.said: list[str] = []
         self.store = MemoryStore(leader=self.events.append)
-        self.broker, self.blobs = Broker(), MemoryBlobs()
+        self.broker, self.blobs = Broker(MemoryQueues()), MemoryBlobs()
         self.home = Home.take(str(folder), WORKER, wait_s=0, say=self.said.append)
         self._seq: dict[str, int] = {}
         self.settings = Settings(

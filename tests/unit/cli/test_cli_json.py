@@ -11,8 +11,8 @@ from json_objects import check, checked
 
 from mrq.cli.console import print_json
 from mrq.cli.json_page import comments, hints, named, rewritten
-from mrq.cli.objects import ANSWERS, Answer, Failure, Jobs, head
-from mrq.cli.submit import Told
+from mrq.cli.objects import ANSWERS, Answer, Failure, Jobs
+from mrq.cli.session import Session
 from mrq.core.info import ErrorInfo, JobInfo, StageInfo
 from mrq.core.model import ErrorReport, JobState, Status
 
@@ -64,15 +64,15 @@ def test_what_is_printed_has_the_fields_by_their_names(capfd: pytest.CaptureFixt
         counters={"n": 2**70},
     )  # fmt: skip
     error = Failure(type="JobFailed", message="no", attempts=(ErrorReport(type="E", message="m"),))
-    told = Told(job="j", notes=("`max_failures=2` helps",), info=job)
-    print_json(Answer(**head(told, "failed", 1), error=error))
+    session = Session(job="j", notes=("`max_failures=2` helps",), info=job)
+    session.answer(Answer, "failed", 1, error=error)
     value = checked(capfd.readouterr().out)
     assert (value["version"], value["status"], value["exit_code"]) == (2, "failed", 1)
     assert value["info"]["state"] == "failed"
     assert value["info"]["errors"][1]["error"]["type"] == value["error"]["attempts"][0]["type"] == "E"
     assert value["info"]["counters"] == {"n": 2**70}
     assert value["notes"] == ["`--max-failures 2` helps"]
-    print_json(Jobs(**head(Told(), "listed"), jobs=(job,), now=3.0))
+    Session().answer(Jobs, "listed", jobs=(job,), now=3.0)
     assert checked(capfd.readouterr().out, Jobs)["jobs"][0]["job"] == "j"
 
 

@@ -10,8 +10,8 @@ from mrq.cli import leftovers
 from mrq.cli.console import Console
 from mrq.cli.flags import COMMANDS, parse
 from mrq.cli.retry import clean
+from mrq.cli.session import Session
 from mrq.cli.signals import Signals
-from mrq.cli.submit import Told
 from mrq.commit import claim
 from mrq.core.model import JobSpec
 from mrq.errors import UsageError
@@ -121,7 +121,9 @@ def run_clean(*argv):
     stream = io.StringIO()
     flags = next(c.flags for c in COMMANDS if c.name == "clean")
     with Signals() as signals:
-        return clean(parse(flags, argv), Console(stream, environ={}), signals, Told()), stream.getvalue()
+        return clean(
+            Session(parsed=parse(flags, argv), console=Console(stream, environ={}), signals=signals)
+        ), stream.getvalue()
 
 
 def test_clean_removes_what_is_named(root, tmp_path):

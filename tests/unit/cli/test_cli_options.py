@@ -59,12 +59,12 @@ def test_every_setting_arrives_under_its_own_name():
         "input_format": "jsonl",
         "output_format": "records",
         "compression": "gz",
-        "overwrite": True,
         "max_failures": 3,
         "skip_bad_records": 5,
         "backups": False,
         "progress_timeout": "2m",
     }
+    assert made.overwrite
 
 
 def test_settings_are_those_of_jobs():

@@ -5,10 +5,10 @@ import signal
 
 import pytest
 
-from mrq.cli.clusters import noting
+from mrq.cli.attend import attend_here
 from mrq.cli.console import Console
-from mrq.cli.signals import Signals, Stopped
-from mrq.cli.submit import Told, run
+from mrq.cli.session import Session
+from mrq.cli.signals import Stopped
 from mrq.client import JobFailed
 from mrq.errors import Interrupted
 
@@ -55,23 +55,23 @@ class Engine:
 
 
 def go(handle, tmp_path):
-    told = Told()
-    with Signals() as signals:
-        return run(lambda: handle, Engine(tmp_path), Console(io.StringIO(), environ={}), signals, told), told
+    session = Session(console=Console(io.StringIO(), environ={}))
+    with session.signals:
+        return attend_here(session, Engine(tmp_path), lambda: handle), session
 
 
 def test_a_job_that_ends_gives_its_result(tmp_path):
-    result, told = go(Handle(), tmp_path)
+    result, session = go(Handle(), tmp_path)
     assert result == "done"
-    assert told.job == "j-1"
+    assert session.job == "j-1"
 
 
 def test_a_note_is_said_as_it_comes_and_kept_once():
-    told, said = Told(), io.StringIO()
-    note = noting(Console(said, environ={}), told)
+    said = io.StringIO()
+    session = Session(console=Console(said, environ={}))
     for text in ("what was kept", "what was kept", "and more"):
-        note(text)
-    assert told.notes == ("what was kept", "and more")
+        session.note(text)
+    assert session.notes == ("what was kept", "and more")
     assert said.getvalue().count("note: what was kept\n") == 2
 
 
@@ -96,13 +96,7 @@ def test_a_job_that_committed_before_the_signal_is_done(tmp_path):
 def test_retry_is_offered_only_for_what_is_kept(tmp_path, kept):
     if kept:
         (tmp_path / "jobs" / "j-1").mkdir(parents=True)
-    told = Told()
-    with Signals() as signals, pytest.raises(JobFailed):
-        run(
-            lambda: Handle(result=JobFailed("failed", job="j-1")),
-            Engine(tmp_path),
-            Console(io.StringIO(), environ={}),
-            signals,
-            told,
-        )
-    assert told.job == ("j-1" if kept else None)
+    session = Session(console=Console(io.StringIO(), environ={}))
+    with session.signals, pytest.raises(JobFailed):
+        attend_here(session, Engine(tmp_path), lambda: Handle(result=JobFailed("failed", job="j-1")))
+    assert session.job == ("j-1" if kept else None)

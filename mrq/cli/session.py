@@ -1,0 +1,157 @@
+"""One command of `mrq`: what was typed, where its words go, its engine, and what `--json` prints of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from mrq.cli.console import Console, print_json, shown
+from mrq.cli.flags import NOTHING, Parsed
+from mrq.cli.signals import Signals
+from mrq.cli.wording import in_flags
+from mrq.errors import UsageError
+from mrq.io.disk import working_folder
+
+if TYPE_CHECKING:
+    from mrq.core.info import JobInfo
+    from mrq.engine.engine import Engine
+    from mrq.profile import Profile
+
+_VARIABLES: Final = ("MRQ_CLUSTER", "MRQ_AMQP_URL", "MRQ_REDIS_URL")
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One command under way; what `--json` will print of it is filled as it goes on."""
+
+    console: Console = field(default_factory=Console)
+    signals: Signals = field(default_factory=Signals)
+    parsed: Parsed = NOTHING
+    job: str | None = None
+    name: str | None = None
+    output: str | None = None
+    notes: tuple[str, ...] = ()
+    engine: str = "embedded"
+    cluster: str | None = None  #: its name, without any password
+    where: str = ""  #: what another command needs to find the same cluster: " --cluster prod"
+    fate: str | None = None  #: what becomes of the job when a signal ends this command
+    info: JobInfo | None = None  #: the job as it was seen last
+
+    def has(self, switch: str) -> bool:
+        """Whether a flag without value was given, by its name in Python: `dry_run`."""
+        return switch in self.parsed.switches
+
+    @property
+    def json(self) -> bool:
+        """Whether one JSON object is to be printed."""
+        return self.has("json")
+
+    def take(self, parsed: Parsed) -> None:
+        """Go by a command line that was taken apart."""
+        self.parsed = parsed
+        self.console.quiet = "quiet" in parsed.switches
+
+    def one_job(self, command: str) -> str:
+        """The one word that a command about a job takes. Raises UsageError."""
+        words = self.parsed.words
+        if len(words) != 1:
+            raise UsageError(f"mrq {command} takes one JOB; {len(words)} are given; `mrq jobs` lists them")
+        return words[0]
+
+    def note(self, text: str) -> None:
+        """Say a job's note as it comes, and once in what `--json` prints."""
+        if text not in self.notes:
+            self.notes = (*self.notes, text)
+        self.console.line(f"note: {shown(in_flags(text))}")
+
+    def head(self, status: str, exit_code: int = 0) -> dict[str, Any]:
+        """The fields of `mrq.cli.objects.Answer`, of what this command has told so far."""
+        return {
+            "status": status,
+            "exit_code": exit_code,
+            "engine": self.engine,
+            "cluster": self.cluster,
+            "job": self.job,
+            "name": self.name,
+            "output": self.output,
+            "notes": tuple(in_flags(note) for note in self.notes),
+            "info": self.info,
+        }
+
+    def answer(self, kind: Callable[..., Any], status: str, exit_code: int = 0, **fields: Any) -> None:
+        """Print one object of `mrq.cli.objects`."""
+        print_json(kind(**{**self.head(status, exit_code), **fields}))
+
+    def is_local(self) -> bool:
+        """Whether this machine is meant. Nothing of a cluster is imported to find that out.
+
+        Raises UsageError for half a cluster, and for a mrq.toml that can't be read.
+        """
+        name = self.parsed.values.get("cluster")
+        if name is not None:
+            return name == "local"
+        from mrq import profile_find
+
+        said = any(os.environ.get(each) for each in _VARIABLES)
+        if not said and not profile_find.may_choose(os.environ, working_folder()):
+            return True
+        from mrq import profile
+
+        return profile.choose(None, env=os.environ, cwd=working_folder()).name == profile.LOCAL
+
+    def refuse_local(self, command: str) -> None:
+        """For commands that ask a cluster. Raises UsageError where this machine is meant."""
+        if self.is_local():
+            raise UsageError(
+                f"mrq {command} asks a cluster, and none is named: give --cluster NAME, or set MRQ_AMQP_URL "
+                "and MRQ_REDIS_URL; jobs on this machine are listed by `mrq retry`"
+            )
+
+    def profile(self) -> Profile:
+        """The settings of the cluster that is meant. Raises UsageError."""
+        from mrq import profile
+
+        values = self.parsed.values
+        given = {"timeout_s": values["timeout"]} if "timeout" in values else {}
+        return profile.load(values.get("cluster"), flags=given, env=os.environ, cwd=working_folder())
+
+    @contextlib.contextmanager
+    def on_cluster(self, *, headline: bool = True) -> Iterator[Engine]:
+        """A cluster's engine, closed in the end; `headline` says which cluster that is. Raises UsageError."""
+        found = self.profile()
+        where = found.state()
+        self.engine, self.cluster = "cluster", found.name
+        self.where = f" --cluster {found.name}" if "cluster" in self.parsed.values else ""
+        from mrq.engine.remote import cluster_engine
+
+        if headline:
+            name = f" {found.name}," if found.name != str(where) else ","
+            self.console.line(f"cluster{name} state in {where}")
+        with cluster_engine(found, say=self.console.line, note=self.note) as engine:
+            yield engine
+
+    @contextlib.contextmanager
+    def on_this_machine(self, executors: int) -> Iterator[Engine]:
+        """An engine whose executors start now; whatever happens, it is closed with nothing left behind."""
+        debug = ""  #: what MRQ_DEBUG will do
+        if os.environ.get("MRQ_DEBUG"):
+            from mrq.worker.debug import parse
+
+            debug = str(parse(os.environ) or "")
+        with self.signals.noting():
+            from mrq.engine.local import local_engine
+
+            engine = local_engine(executors=executors, note=self.note)
+        try:
+            self.signals.check()
+            noun = "executor" if executors == 1 else "executors"
+            self.console.line(f"embedded: {executors} {noun}, temporary files in {engine.root}")
+            if debug:
+                self.console.line(self.console.style(debug, "yellow"))
+            yield engine
+        finally:
+            with self.signals.noting():
+                engine.close(remove=True)
