@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from mrq import config, profile_files, profile_find
-from mrq.core.pathmap import PathMap
 from mrq.errors import UsageError, UsageValueError
 from mrq.job.setting_checks import nearest
 from mrq.profile_files import File, Secrets
@@ -21,7 +20,7 @@ from mrq.profile_keys import BY_NAME, KEYS, ServiceUrl, parse, parse_url, unknow
 
 T = TypeVar("T")
 
-__all__ = ["LOCAL", "Choice", "Profile", "Setting", "choose", "load"]
+__all__ = ["LOCAL", "Choice", "Profile", "choose", "load"]
 
 #: The cluster that is none: this machine, embedded.
 LOCAL: Final = "local"
@@ -40,16 +39,6 @@ class Choice:
     name: str  #: LOCAL, ENVIRONMENT, a profile's name, or a Redis URL
     source: str  #: "--cluster", "MRQ_CLUSTER", "/x/mrq.toml:3", "default" …
     named: bool = False  #: by whoever runs this, not by the surroundings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """One line of `mrq config`."""
-
-    name: str
-    value: Any  #: as JSON has it; passwords are stars
-    source: str
-    help: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,31 +72,13 @@ class Profile:
     sources: Mapping[str, str] = field(repr=False)  #: setting -> where it came from
     notes: tuple[str, ...] = field(repr=False)  #: sentences on what was passed over
 
-    def show(self) -> list[Setting]:
-        """Every setting with its source, for people and for JSON: without passwords and keys."""
-        rows = [
-            Setting(
-                name=key.name,
-                value=_plain(getattr(self, key.name)),
-                source=self.sources[key.name],
-                help=key.help,
-            )
-            for key in KEYS
-        ]
-        told = "***" if self.has_secret else "none that is secret"
-        key = Setting(
-            name="key",
-            value=f"{told} (id {self.key_id})",
-            source=self.sources["key"],
-            help="signs task messages, and calls between data planes",
-        )
-        old = Setting(
-            name="old_keys",
-            value=sorted(set(self.keys) - {self.key_id}),
-            source=self.sources["key"],
-            help="ids of keys that are still accepted",
-        )
-        return [*rows, key, old] if old.value else [*rows, key]
+    def show(self) -> dict[str, tuple[Any, str]]:
+        """Every setting by its name: (its value as JSON has it, without passwords and keys; its source)."""
+        rows = {key.name: (_plain(getattr(self, key.name)), self.sources[key.name]) for key in KEYS}
+        told, source = "***" if self.has_secret else "none that is secret", self.sources["key"]
+        rows["key"] = f"{told} (id {self.key_id})", source
+        old = sorted(set(self.keys) - {self.key_id})
+        return {**rows, "old_keys": (old, source)} if old else rows
 
     def services(self) -> tuple[ServiceUrl, ServiceUrl]:
         """(RabbitMQ, Redis). Raises UsageError where one isn't set: masters and workers need both."""
@@ -132,10 +103,6 @@ class Profile:
     def secret_key(self) -> bytes | None:
         """The key that signs; None where anybody could know it."""
         return self.keys[self.key_id] if self.has_secret else None
-
-    def path_map(self) -> PathMap:
-        """`paths`, as planning takes them."""
-        return PathMap.of(self.paths, "/")
 
 
 def choose(name: str | None, *, env: Mapping[str, str], cwd: str, named_by: str = "--cluster") -> Choice:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -43,7 +43,7 @@ class For(enum.Flag):
     ALL = CLIENT | MASTER | WORKER
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Key:
     """One setting."""
 
@@ -66,153 +66,56 @@ class Key:
         return "--" + self.name.removesuffix("_s").replace("_", "-")
 
 
+_ROLES: Final = For.MASTER | For.WORKER
+
+# fmt: off
 KEYS: Final = (
-    Key(
-        name="amqp_url",
-        kind=Kind.AMQP,
-        help="the RabbitMQ that carries the tasks: amqp://HOST[:PORT][/VHOST]",
-        default_text="none; goes together with redis_url",
-    ),
-    Key(
-        name="redis_url",
-        kind=Kind.REDIS,
-        help="the Redis that keeps the state: redis://HOST[:PORT][/DB]",
-        default_text="none; goes together with amqp_url",
-    ),
-    Key(
-        name="secrets_file",
-        kind=Kind.PATH,
-        help="TOML with user names, passwords and keys; mode 0600",
-        default_text="none",
-    ),
-    Key(
-        name="prefix",
-        kind=Kind.PREFIX,
-        default="mrq",
-        help="what names of keys and queues begin with: two clusters may share servers under two prefixes",
-    ),
-    Key(
-        name="shared_root",
-        kind=Kind.PATH,
-        default="/data/.mrq",
-        used_by=For.MASTER,
-        help="a folder that masters and workers share: results without OUT, inputs that came as blobs",
-    ),
-    Key(
-        name="paths",
-        kind=Kind.PATHS,
-        default=(),
-        default_text="none",
-        used_by=For.CLIENT,
-        help="folders of this machine, and where the cluster has them: a table, as `[paths]`",
-    ),
-    Key(
-        name="timeout_s",
-        kind=Kind.SECONDS,
-        default=60.0,
-        default_text="60s",
-        help="how long to wait for a server, or a leader, that isn't there yet",
-    ),
-    Key(
-        name="keep_s",
-        kind=Kind.SECONDS,
-        default=7 * _DAY_S,
-        default_text="7d",
-        used_by=For.MASTER,
-        help="how long a job that is over stays known",
-    ),
-    Key(
-        name="blob_bytes_max",
-        kind=Kind.BYTES,
-        default=64 << 20,
-        default_text="64M",
-        least=1 << 20,
-        help="the largest input, side file or bundle that travels through Redis",
-    ),
-    Key(
-        name="consumer_timeout_s",
-        kind=Kind.SECONDS,
-        default=1800.0,
-        default_text="30m",
-        least=1,
-        used_by=For.MASTER | For.WORKER,
-        help="the broker's consumer_timeout; a task's message is acknowledged at three quarters of it",
-    ),
-    Key(
-        name="root",
-        kind=Kind.PATH,
-        default_text="MRQ_TMP/mrq-UID",
-        used_by=For.MASTER | For.WORKER,
-        help="the folder of all temporary data: map outputs, logs, unpacked code",
-    ),
-    Key(
-        name="worker_id",
-        kind=Kind.NAME,
-        default_text="the host's name",
-        used_by=For.WORKER,
-        help="who this worker is, also after a restart",
-    ),
-    Key(
-        name="listen",
-        kind=Kind.ADDRESS,
-        default="127.0.0.1:0",
-        used_by=For.WORKER,
-        help="where map outputs are served; port 0 takes a free one",
-    ),
-    Key(
-        name="advertise",
-        kind=Kind.ADDRESS,
+    Key("amqp_url", Kind.AMQP, default_text="none; goes together with redis_url",
+        help="the RabbitMQ that carries the tasks: amqp://HOST[:PORT][/VHOST]"),
+    Key("redis_url", Kind.REDIS, default_text="none; goes together with amqp_url",
+        help="the Redis that keeps the state: redis://HOST[:PORT][/DB]"),
+    Key("secrets_file", Kind.PATH, default_text="none",
+        help="TOML with user names, passwords and keys; mode 0600"),
+    Key("prefix", Kind.PREFIX, default="mrq",
+        help="what names of keys and queues begin with: two clusters may share servers under two prefixes"),
+    Key("shared_root", Kind.PATH, used_by=For.MASTER, default="/data/.mrq",
+        help="a folder that masters and workers share: results without OUT, inputs that came as blobs"),
+    Key("paths", Kind.PATHS, used_by=For.CLIENT, default=(), default_text="none",
+        help="folders of this machine, and where the cluster has them: a table, as `[paths]`"),
+    Key("timeout_s", Kind.SECONDS, default=60.0, default_text="60s",
+        help="how long to wait for a server, or a leader, that isn't there yet"),
+    Key("keep_s", Kind.SECONDS, used_by=For.MASTER, default=7 * _DAY_S, default_text="7d",
+        help="how long a job that is over stays known"),
+    Key("blob_bytes_max", Kind.BYTES, default=64 << 20, default_text="64M", least=1 << 20,
+        help="the largest input, side file or bundle that travels through Redis"),
+    Key("consumer_timeout_s", Kind.SECONDS, used_by=_ROLES, default=1800.0, default_text="30m", least=1,
+        help="the broker's consumer_timeout; a task's message is acknowledged at three quarters of it"),
+    Key("root", Kind.PATH, used_by=_ROLES, default_text="MRQ_TMP/mrq-UID",
+        help="the folder of all temporary data: map outputs, logs, unpacked code"),
+    Key("worker_id", Kind.NAME, used_by=For.WORKER, default_text="the host's name",
+        help="who this worker is, also after a restart"),
+    Key("listen", Kind.ADDRESS, used_by=For.WORKER, default="127.0.0.1:0",
+        help="where map outputs are served; port 0 takes a free one"),
+    Key("advertise", Kind.ADDRESS, used_by=For.WORKER,
         default_text="the address of listen; the host's name for 0.0.0.0",
-        used_by=For.WORKER,
-        help="where masters and other workers reach this one; port 0 is the one that listen got",
-    ),
-    Key(
-        name="insecure",
-        kind=Kind.SWITCH,
-        default=False,
-        default_text="false",
-        used_by=For.WORKER,
-        help="listen beyond this host though there is no secret key: whoever reaches it may read all data",
-    ),
-    Key(
-        name="map_slots",
-        kind=Kind.COUNT,
+        help="where masters and other workers reach this one; port 0 is the one that listen got"),
+    Key("insecure", Kind.SWITCH, used_by=For.WORKER, default=False, default_text="false",
+        help="listen beyond this host though there is no secret key: whoever reaches it may read all data"),
+    Key("map_slots", Kind.COUNT, used_by=For.WORKER,
         default_text="by the cores and memory that this process may use",
-        used_by=For.WORKER,
-        help="map tasks at once",
-    ),
-    Key(
-        name="reduce_slots",
-        kind=Kind.COUNT,
+        help="map tasks at once"),
+    Key("reduce_slots", Kind.COUNT, used_by=For.WORKER,
         default_text="by the cores and memory that this process may use",
-        used_by=For.WORKER,
-        help="reduce tasks at once",
-    ),
-    Key(
-        name="memory_limit",
-        kind=Kind.BYTES,
+        help="reduce tasks at once"),
+    Key("memory_limit", Kind.BYTES, used_by=For.WORKER, least=16 << 20,
         default_text="the machine's, or its control group's",
-        least=16 << 20,
-        used_by=For.WORKER,
-        help="the memory of this worker: tasks that ask for more (--memory) go to others",
-    ),
-    Key(
-        name="disk_quota",
-        kind=Kind.BYTES,
-        default_text="the disk",
-        least=64 << 20,
-        used_by=For.WORKER,
-        help="what this worker's files under root may take together; a fifth is kept for reduces",
-    ),
-    Key(
-        name="drain_timeout_s",
-        kind=Kind.SECONDS,
-        default=60.0,
-        default_text="60s",
-        used_by=For.WORKER,
-        help="how long a worker that was asked to stop goes on; shorter than whoever stops it waits",
-    ),
+        help="the memory of this worker: tasks that ask for more (--memory) go to others"),
+    Key("disk_quota", Kind.BYTES, used_by=For.WORKER, default_text="the disk", least=64 << 20,
+        help="what this worker's files under root may take together; a fifth is kept for reduces"),
+    Key("drain_timeout_s", Kind.SECONDS, used_by=For.WORKER, default=60.0, default_text="60s",
+        help="how long a worker that was asked to stop goes on; shorter than whoever stops it waits"),
 )
+# fmt: on
 
 BY_NAME: Final[Mapping[str, Key]] = {key.name: key for key in KEYS}
 
@@ -265,7 +168,37 @@ def parse(key: Key, value: Any, *, text: bool, folder: str) -> Any:
 
     Relative paths start at `folder`. Raises ValueError saying what is wanted.
     """
-    return _PARSERS[key.kind](key, value, text, folder)
+    match key.kind:
+        case Kind.AMQP:
+            return parse_url(_string(value, "a URL in quotes"), ("amqp", "amqps"))
+        case Kind.REDIS:
+            return parse_url(_string(value, "a URL in quotes"), ("redis", "rediss"))
+        case Kind.NAME | Kind.PREFIX:
+            return _name(value, dots=key.kind is Kind.NAME)
+        case Kind.PATH:
+            return _path(value, folder)
+        case Kind.PATHS:
+            return _paths(value, text, folder)
+        case Kind.SECONDS:
+            return _seconds(value, key.least)
+        case Kind.BYTES:
+            size = parse_size(value)
+            if size < key.least:
+                raise ValueError(f"at least {key.least >> 20}M, not {value!r}")
+            return size
+        case Kind.COUNT:
+            return _count(value, key.least, text)
+        case Kind.SWITCH:
+            known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+            found = known.get(str(value).lower()) if text else value
+            if not isinstance(found, bool):
+                raise ValueError(f"true or false, not {value!r}")
+            return found
+        case Kind.ADDRESS:
+            host, _, port = _string(value, "HOST:PORT").rpartition(":")
+            if not host or not port.isdecimal() or int(port) > 65535:
+                raise ValueError(f"HOST:PORT, not {value!r}")
+            return str(value)
 
 
 def parse_url(text: str, schemes: tuple[str, ...]) -> ServiceUrl:
@@ -313,34 +246,20 @@ def _string(value: Any, wanted: str) -> str:
     return value
 
 
-def _amqp(key: Key, value: Any, text: bool, folder: str) -> ServiceUrl:
-    return parse_url(_string(value, "a URL in quotes"), ("amqp", "amqps"))
-
-
-def _redis(key: Key, value: Any, text: bool, folder: str) -> ServiceUrl:
-    return parse_url(_string(value, "a URL in quotes"), ("redis", "rediss"))
-
-
-def _name(key: Key, value: Any, text: bool, folder: str) -> str:
-    wanted = "at most 63 letters, digits, '.', '_' and '-', beginning with a letter or digit"
-    if not _NAMES.fullmatch(_string(value, wanted)):
-        raise ValueError(f"{wanted}, not {value!r}")
-    return str(value)
-
-
-def _prefix(key: Key, value: Any, text: bool, folder: str) -> str:
-    wanted = "at most 63 letters, digits, '_' and '-', beginning with a letter or digit"
+def _name(value: Any, *, dots: bool) -> str:
+    letters = "'.', '_' and '-'" if dots else "'_' and '-'"
+    wanted = f"at most 63 letters, digits, {letters}, beginning with a letter or digit"
     name = _string(value, wanted)
-    if "." in name or not _NAMES.fullmatch(name):
+    if not _NAMES.fullmatch(name) or ("." in name and not dots):
         raise ValueError(f"{wanted}, not {value!r}")
     return name
 
 
-def _path(key: Key, value: Any, text: bool, folder: str) -> str:
+def _path(value: Any, folder: str) -> str:
     return os.path.normpath(os.path.join(folder, os.path.expanduser(_string(value, "a path in quotes"))))
 
 
-def _paths(key: Key, value: Any, text: bool, folder: str) -> tuple[tuple[str, str], ...]:
+def _paths(value: Any, text: bool, folder: str) -> tuple[tuple[str, str], ...]:
     wanted = '"./data=/data,…"' if text else 'a table such as [paths] with "./data" = "/data"'
     if text:
         pairs = [pair.partition("=")[::2] for pair in str(value).split(",")]
@@ -352,69 +271,31 @@ def _paths(key: Key, value: Any, text: bool, folder: str) -> tuple[tuple[str, st
     for here, there in pairs:
         if not (here and isinstance(there, str) and there.startswith("/")):
             raise ValueError(f"{wanted}, the cluster's side absolute; not {here!r} and {there!r}")
-        made.append((_path(key, here, text, folder), os.path.normpath(there)))
+        made.append((_path(here, folder), os.path.normpath(there)))
     return tuple(made)
 
 
-def _seconds(key: Key, value: Any, text: bool, folder: str) -> float:
+def _seconds(value: Any, least: int) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
     elif isinstance(value, str):
         seconds = parse_duration(value)
     else:
         raise ValueError(f"a time such as 90, 90s, 10m or 7d, not {value!r}")
-    if not key.least <= seconds < float("inf"):
-        raise ValueError(f"at least {key.least} s, not {value!r}")
+    if not least <= seconds < float("inf"):
+        raise ValueError(f"at least {least} s, not {value!r}")
     return seconds
 
 
-def _bytes(key: Key, value: Any, text: bool, folder: str) -> int:
-    size = parse_size(value)
-    if size < key.least:
-        raise ValueError(f"at least {key.least >> 20}M, not {value!r}")
-    return size
-
-
-def _count(key: Key, value: Any, text: bool, folder: str) -> int:
-    wanted = f"a whole number from {key.least} to 1024"
+def _count(value: Any, least: int, text: bool) -> int:
+    wanted = f"a whole number from {least} to 1024"
     try:
         number = int(value) if text else value
     except ValueError:
         raise ValueError(f"{wanted}, not {value!r}") from None
-    if not isinstance(number, int) or isinstance(number, bool) or not key.least <= number <= 1024:
+    if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= 1024:
         raise ValueError(f"{wanted}, not {value!r}")
     return number
-
-
-def _switch(key: Key, value: Any, text: bool, folder: str) -> bool:
-    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-    found = known.get(str(value).lower()) if text else value
-    if not isinstance(found, bool):
-        raise ValueError(f"true or false, not {value!r}")
-    return found
-
-
-def _address(key: Key, value: Any, text: bool, folder: str) -> str:
-    wanted = "HOST:PORT"
-    host, _, port = _string(value, wanted).rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"{wanted}, not {value!r}")
-    return str(value)
-
-
-_PARSERS: Final[Mapping[Kind, Callable[[Key, Any, bool, str], Any]]] = {
-    Kind.AMQP: _amqp,
-    Kind.REDIS: _redis,
-    Kind.NAME: _name,
-    Kind.PREFIX: _prefix,
-    Kind.PATH: _path,
-    Kind.PATHS: _paths,
-    Kind.SECONDS: _seconds,
-    Kind.BYTES: _bytes,
-    Kind.COUNT: _count,
-    Kind.ADDRESS: _address,
-    Kind.SWITCH: _switch,
-}
 
 
 def unknown_variables(env: Mapping[str, str]) -> list[str]:

@@ -130,7 +130,7 @@ class Session:
         if headline:
             name = f" {found.name}," if found.name != str(where) else ","
             self.console.line(f"cluster{name} state in {where}")
-        with cluster_engine(found, say=self.console.line, note=self.note) as engine:
+        with contextlib.closing(cluster_engine(found, say=self.console.line, note=self.note)) as engine:
             yield engine
 
     @contextlib.contextmanager

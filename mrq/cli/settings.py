@@ -20,7 +20,7 @@ def config(session: Session) -> int:
         session.engine, session.cluster = "cluster", profile.name
     rows = profile.show()
     if session.json:
-        settings = {row.name: objects.Setting(value=row.value, source=row.source) for row in rows}
+        settings = {name: objects.Setting(value=value, source=at) for name, (value, at) in rows.items()}
         session.notes = profile.notes
         session.answer(objects.Settings, "shown", settings=settings)
         return errors.DONE
@@ -31,9 +31,8 @@ def config(session: Session) -> int:
         else f"jobs run on cluster {profile.name}"
     )
     page.line()
-    page.table(
-        ("SETTING", "VALUE", "FROM"), [(row.name, _text(row.name, row.value), row.source) for row in rows]
-    )
+    shown = [(name, _text(name, value), source) for name, (value, source) in rows.items()]
+    page.table(("SETTING", "VALUE", "FROM"), shown)
     page.write()
     for note in profile.notes:
         session.console.line(f"note: {note}")

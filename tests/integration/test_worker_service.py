@@ -32,7 +32,7 @@ from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
 from mrq.job import bundle
 from mrq.ports import Batch, Clock, DropJob, Fence, Order, UploadLog
-from mrq.servers.memory.queues import MemoryBroker
+from mrq.servers.memory.queues import MemoryBroker, MemoryQueues
 from mrq.servers.memory.servers import MemoryBlobs
 from mrq.servers.memory.store import MemoryStore
 from mrq.worker import room, service

@@ -8,6 +8,7 @@ import pytest
 
 from mrq import profile
 from mrq.cli import reference
+from mrq.core.pathmap import PathMap
 from mrq.errors import UsageError
 from mrq.profile_keys import KEYS, parse_url
 
@@ -205,7 +206,7 @@ def test_passwords_come_from_the_file_of_secrets_and_are_never_shown(there):
     assert got.key_id == "k2"
     assert got.keys == {"k1": b"o" * 40, "k2": b"k" * 32}
     assert str(path) in got.sources["amqp_url"]
-    shown = repr(got) + str(got.amqp_url) + repr(got.amqp_url) + json.dumps([r.value for r in got.show()])
+    shown = repr(got) + str(got.amqp_url) + repr(got.amqp_url) + json.dumps(list(got.show().values()))
     for hidden in ("pa/ss", "pa%2Fss", "pw-2", "kkkk", "oooo"):
         assert hidden not in shown
     assert "mrq:***@r:5672" in shown
@@ -266,7 +267,7 @@ def test_without_a_key_everybody_with_the_same_redis_password_derives_the_same(t
 
 def test_paths_of_this_machine_become_the_clusters(there):
     toml(there, '[paths]\n"./data" = "/data"\n"./data/big" = "/mnt/big"')
-    paths = load(there).path_map()
+    paths = PathMap.of(load(there).paths, "/")
     here = str(there / "here")
     assert paths.to_cluster(f"{here}/data/in/x.txt") == "/data/in/x.txt"
     assert paths.to_cluster(f"{here}/data/big/x") == "/mnt/big/x"
@@ -293,10 +294,9 @@ def test_urls_are_read_and_written_alike():
 
 
 def test_every_setting_is_shown_with_its_source(there):
-    rows = {row.name: row for row in load(there).show()}
+    rows = load(there).show()
     assert [key.name for key in KEYS] == list(rows)[: len(KEYS)]
-    assert rows["prefix"].value == "mrq"
-    assert rows["prefix"].source == "default"
+    assert rows["prefix"] == ("mrq", "default")
 
 
 def test_the_reference_in_the_docs_is_the_table_in_the_code():

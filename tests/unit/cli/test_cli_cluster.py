@@ -20,6 +20,7 @@ from mrq.errors import Interrupted, OperatorError, OutputError, UsageError
 from mrq.handle import Handle
 from mrq.planning import complete
 from mrq.planning import draft as make_draft
+from mrq.remote.ask import retried
 from mrq.result import JobFailed, Summary
 
 TOML = """
@@ -94,6 +95,10 @@ class Engine:
             made.finish(self.outcome, None)
         self.handed = made
         return made
+
+    def retry(self, job, *, limits, old=None):
+        self.ask("retry", job=job, **retried(limits))
+        return self.handle(job)
 
     def _cancel(self, job):
         self.asked.append(("cancelled", job))
