@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from mrq.core.pathmap import PathMap
     from mrq.handle import Handle
     from mrq.io.plan import Draft, Plan
-    from mrq.master.leadership import Leadership
-    from mrq.master.leadership_settings import Settings
+    from mrq.master.leadership import Leadership, Settings
     from mrq.servers.memory.kept import KeptStore
     from mrq.worker.agent_loop import AgentLoop
 
@@ -325,7 +324,7 @@ class LocalLeader:
 
     def _settings(self) -> Settings:
         from mrq.core.machine_config import MachineConfig
-        from mrq.master.leadership_settings import Settings
+        from mrq.master.leadership import Settings
 
         return Settings(
             owner=f"{os.getpid()}",
@@ -333,13 +332,6 @@ class LocalLeader:
             keep_s=0.0,
             cut=_cut,
             config=MachineConfig.for_one_worker(),
-            clock=Clock(),
-            say=lambda text: None,
-            dial=None,
-            probe=None,
-            ticked=lambda: None,
-            acting=lambda: True,
-            fenced=lambda: None,
             died=self._died,
             background=0,
             cluster_claims=False,

@@ -25,9 +25,9 @@ from mrq.core.machine_config import MachineConfig
 from mrq.errors import OperatorError, UsageError
 from mrq.health import Pulse, health_file
 from mrq.master.backend import Servers
-from mrq.master.service import MasterService, ServiceConfig
+from mrq.master.leadership import Settings
+from mrq.master.service import MasterService
 from mrq.master.shares import Probe, Question
-from mrq.ports import Clock
 from mrq.worker.tasks.sampler import boundaries
 
 if TYPE_CHECKING:
@@ -139,18 +139,17 @@ def serve(line: RoleLine) -> int:
         pulse = Pulse(health_file(Path(profile.root)))
         service = MasterService(
             backend,
-            ServiceConfig(
+            Settings(
                 owner=f"{host}-{os.getpid()}-{secrets.token_hex(3)}",
                 shared_root=profile.shared_root,
                 keep_s=profile.keep_s,
-                machine=MachineConfig(version=mrq.__version__),
+                config=MachineConfig(version=mrq.__version__),
                 cut=boundaries,
+                say=say,
+                dial=dialler(profile.secret_key()),
+                probe=prober(profile.secret_key()),
             ),
-            clock=Clock(),
-            say=say,
             pulse=pulse.tick,
-            dial=dialler(profile.secret_key()),
-            probe=prober(profile.secret_key()),
         )
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda number, frame: service.stop_soon())

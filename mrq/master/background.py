@@ -5,12 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from mrq.errors import MrqError, OperatorError
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 _Work = Callable[[], None]
 
@@ -31,7 +27,11 @@ class Background:
         say: Callable[[str], None],
         died: Callable[[BaseException], None],
     ) -> None:
-        self._pool = _threads(threads, name) if threads else None
+        self._pool = None
+        if threads:  # an engine without any needn't wait for the import
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self.stopping = stopping
         self.died = died
         self._say = say
@@ -60,10 +60,3 @@ class Background:
         except BaseException as exc:
             self.died(exc)
             raise
-
-
-def _threads(count: int, name: str) -> ThreadPoolExecutor:
-    """An engine without any needn't wait for the import."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(count, thread_name_prefix=name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mrq.commit import claim, manifest, owner, publish
@@ -32,38 +32,28 @@ from mrq.master.submits import Submits
 _AGAIN_S: Final = 1.0
 
 
+@dataclass(eq=False, kw_only=True)
 class JobFinisher:
-    """One leadership's."""
+    """One leadership's. With `keeps_failed` a failed job stays until `expire`, for who takes it up again."""
 
-    def __init__(
-        self,
-        *,
-        master: Master,
-        submits: Submits,
-        events: JobEvents,
-        background: Background,
-        cluster: owner.Cluster | None,
-        shared: SharedRoot,
-        jobs: KnownJobs,
-        keeps_failed: bool,
-    ) -> None:
-        """`keeps_failed`: until `expire`, for whoever takes a failed job up again."""
-        self._master = master
-        self._submits = submits
-        self._events = events
-        self._background = background
-        self._cluster = cluster
-        self._shared = shared
-        self._jobs = jobs
-        self._keeps_failed = keeps_failed
-        self._resumed_at: dict[str, float] = {}  #: jobs that were taken up again; seconds since the epoch
-        #: Jobs of this leadership whose output is published, and whose end isn't told yet.
-        self.published: set[str] = set()
-        self._claiming = threading.Lock()  #: while a failed job's claim is let go of, or taken again
+    master: Master
+    submits: Submits
+    events: JobEvents
+    background: Background
+    cluster: owner.Cluster | None
+    shared: SharedRoot
+    jobs: KnownJobs
+    keeps_failed: bool
+    #: Jobs that were taken up again; seconds since the epoch.
+    _resumed_at: dict[str, float] = field(default_factory=dict, init=False)
+    #: Jobs of this leadership whose output is published, and whose end isn't told yet.
+    published: set[str] = field(default_factory=set, init=False)
+    #: While a failed job's claim is let go of, or taken again.
+    _claiming: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
         """Publish OUT; done again by a successor where this one died on the way."""
-        staging = claim.reopen(spec, cluster=self._cluster)
+        staging = claim.reopen(spec, cluster=self.cluster)
         made = manifest.manifest_of(
             spec,
             command.files,
@@ -75,14 +65,14 @@ class JobFinisher:
         publish.commit(staging, made)
         self.published.add(spec.job)
         for note in staging.notes:
-            self._events.note(spec.job, note)
+            self.events.note(spec.job, note)
 
     def ended(self, spec: JobSpec, state: JobState, error: str | None) -> None:
         """The job is over, and the store knows."""
-        if self._master.crash is not None:
-            self._background.died(self._master.crash)
+        if self.master.crash is not None:
+            self.background.died(self.master.crash)
             return
-        info = self._master.info(spec.job)
+        info = self.master.info(spec.job)
         if spec.purpose is Purpose.SAMPLE and state is JobState.DONE:
             self.go_on(spec, self._results(spec))
             return
@@ -104,7 +94,7 @@ class JobFinisher:
         results: Mapping[TaskRef, TaskResult],
     ) -> None:
         """Let go of OUT, tell whoever waits. Again is once: a successor does it for ends that it finds."""
-        target = self._submits.sampled_for(spec) if spec.purpose is Purpose.SAMPLE else spec
+        target = self.submits.sampled_for(spec) if spec.purpose is Purpose.SAMPLE else spec
         keep = state is JobState.FAILED and target is spec
         with self._claiming:
             if state is JobState.FAILED and self._goes_on(spec):
@@ -112,30 +102,30 @@ class JobFinisher:
             if state is not JobState.DONE:
                 self._abandon(target, keep=keep)
         if not keep:
-            self._shared.drop_inputs(target.job)
+            self.shared.drop_inputs(target.job)
         if info is not None:  # of a sampling it has no output
             info = replace(info, output=target.output)
-            self._jobs.archive.add(info)
+            self.jobs.archive.add(info)
         end = self._end_of(target, state, error, info, results)
-        if not keep or not self._keeps_failed:
+        if not keep or not self.keeps_failed:
             self._forget(spec.job, drop_files=not keep and state is not JobState.DONE)
-        self._events.ended(end)
+        self.events.ended(end)
 
     def reopen(self, spec: JobSpec, limits: Limits) -> None:
         """A failed job goes on under the limits given. Raises OutputError, DiskFullError, OperatorError."""
         with self._claiming:
-            claim.reopen(spec, cluster=self._cluster)
+            claim.reopen(spec, cluster=self.cluster)
             self.resumed(spec.job)
-            self._master.settle(e.RetryRequested(job=spec.job, limits=limits))
+            self.master.settle(e.RetryRequested(job=spec.job, limits=limits))
 
     def _abandon(self, spec: JobSpec, *, keep: bool) -> None:
         """Let go of OUT. Where that can't be done it is said, beside how the job ended."""
         try:
             claim.abandon(_staging_of(spec), keep=keep)
         except MrqError as exc:
-            if self._background.stopping.is_set():
+            if self.background.stopping.is_set():
                 raise  # the successor does it
-            self._events.note(shown_id(spec.job), f"what was staged for the output is left: {exc}")
+            self.events.note(shown_id(spec.job), f"what was staged for the output is left: {exc}")
 
     def resumed(self, job: str) -> None:
         """A job is taken up again: what it took counts from now on."""
@@ -144,7 +134,7 @@ class JobFinisher:
     def interrupt(self, spec: JobSpec, *, keep: bool) -> None:
         """Let go of the OUT of a job that this leader gives up on; `keep` leaves what is staged. Raises
         OutputError, OperatorError."""
-        target = self._submits.sampled_for(spec) if spec.purpose is Purpose.SAMPLE else spec
+        target = self.submits.sampled_for(spec) if spec.purpose is Purpose.SAMPLE else spec
         claim.abandon(_staging_of(target), keep=keep)
 
     def expire(self, spec: JobSpec) -> None:
@@ -153,7 +143,7 @@ class JobFinisher:
             if self._goes_on(spec):
                 return
             claim.abandon(_staging_of(spec))
-        self._shared.drop_inputs(spec.job)
+        self.shared.drop_inputs(spec.job)
         self._forget(spec.job, drop_files=True)
 
     def _in_background(self, spec: JobSpec, work: Callable[[], None]) -> None:
@@ -163,45 +153,43 @@ class JobFinisher:
             try:
                 work()
             except MrqError as exc:
-                if self._background.stopping.is_set():
+                if self.background.stopping.is_set():
                     raise  # the successor does it
                 self._tell_error(spec, type(exc).__name__, str(exc))
             except BaseException as exc:
                 self._tell_error(spec, InternalError.__name__, f"a bug in mrq: {exc!r}")
                 raise
 
-        self._background.do(named)
+        self.background.do(named)
 
     def _sampled(self, sample: JobSpec, samples: list[bytes]) -> None:
         """Begin the job that was sampled for, as soon as the store takes it."""
         while True:
             try:
-                self._submits.go_on(sample, samples)
+                self.submits.go_on(sample, samples)
                 break
             except DiskFullError:  # of an engine that keeps its jobs itself: waiting makes no room
-                self._abandon(self._submits.sampled_for(sample), keep=False)
+                self._abandon(self.submits.sampled_for(sample), keep=False)
                 self._forget(sample.job, drop_files=True)
                 raise
             except OperatorError:
-                if self._background.stopping.wait(_AGAIN_S) or not self._submits.is_kept(sample):
+                if self.background.stopping.wait(_AGAIN_S) or not self.submits.is_kept(sample):
                     raise
-        self._jobs.begun(shown_id(sample.job))
+        self.jobs.begun(shown_id(sample.job))
         self._forget(sample.job, drop_files=True)
 
     def _goes_on(self, spec: JobSpec) -> bool:
         """Has a job that had failed been taken up again?"""
-        return self._master.look(lambda machine: machine.state(spec.job)) not in (None, JobState.FAILED)
+        return self.master.look(lambda machine: machine.state(spec.job)) not in (None, JobState.FAILED)
 
     def _forget(self, job: str, *, drop_files: bool) -> None:
-        self._submits.settled(job)
+        self.submits.settled(job)
         self.published.discard(job)
         self._resumed_at.pop(job, None)
-        self._master.soon(lambda: self._master.forget(job, drop_files=drop_files))
+        self.master.soon(lambda: self.master.forget(job, drop_files=drop_files))
 
     def _tell_error(self, spec: JobSpec, kind: str, error: str) -> None:
-        self._events.ended(
-            JobEnd(job=shown_id(spec.job), state=JobState.FAILED, error=error, error_type=kind)
-        )
+        self.events.ended(JobEnd(job=shown_id(spec.job), state=JobState.FAILED, error=error, error_type=kind))
 
     def _end_of(
         self,
@@ -215,7 +203,7 @@ class JobFinisher:
         if state is JobState.DONE and info is not None:
             failed = info.failures + info.losses
             took = time.time() - self._since(spec)
-            slots = {kind: self._submits.slots_of(kind, spec.max_running) for kind in Kind}
+            slots = {kind: self.submits.slots_of(kind, spec.max_running) for kind in Kind}
             summary = summarize(spec, results, took, failed, slots)
             return replace(end, summary=summary, spec=replace(spec, splits=()))
         return end
@@ -225,7 +213,7 @@ class JobFinisher:
         return self._resumed_at.get(spec.job, spec.created_at)
 
     def _results(self, spec: JobSpec) -> dict[TaskRef, TaskResult]:
-        return self._master.look(lambda machine: machine.results(spec.job))
+        return self.master.look(lambda machine: machine.results(spec.job))
 
 
 def _staging_of(spec: JobSpec) -> Staging:

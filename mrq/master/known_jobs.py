@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
 from mrq.core import events as e
@@ -11,61 +13,64 @@ from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, JobState
 from mrq.core.paths import sample_id
 from mrq.errors import DiskFullError, OperatorError, UsageError
+from mrq.job.setting_checks import nearest
 from mrq.master.archive import Archive
 from mrq.master.loop import Master
-from mrq.master.nobody import nobody
 from mrq.master.views import Views
 
 #: Between tries of a store that is away.
 _AGAIN_S: Final = 1.0
+#: More names than this aren't listed in an error.
+_NAMED: Final = 8
 _BY_USER: Final = "cancelled by the user"
 
 
+@dataclass(eq=False)
 class KnownJobs:
     """One leadership's, for any thread; `taken` and `cancel` wait for the loop, so not for the loop's own."""
 
-    def __init__(self, master: Master, views: Views, archive: Archive, stopping: threading.Event) -> None:
-        self.archive = archive
-        self._master = master
-        self._views = views
-        self._stopping = stopping
-        self._unwanted: set[str] = set()  #: cancelled between their sampling's end and their beginning
-        self.has_new = False  #: since somebody looked, and said so
+    master: Master
+    views: Views
+    archive: Archive
+    stopping: threading.Event
+    #: Cancelled between their sampling's end and their beginning.
+    _unwanted: set[str] = field(default_factory=set, init=False)
+    has_new: bool = field(default=False, init=False)  #: since somebody looked, and said so
 
     def knows(self, job: str) -> bool:
         """Is there a job, or a sampling for one, of this id? Raises OperatorError."""
-        return self._views.known(job) or self.archive.state(job) is not None or self.archive.there(job)
+        return self.views.known(job) or self.archive.state(job) is not None or self.archive.there(job)
 
     def take(self, spec: JobSpec, code: bytes) -> None:
         """Take a job; the store has it when this returns. Raises OperatorError when this leader is done."""
         while True:
             try:
-                self._master.submit(spec, code)
+                self.master.submit(spec, code)
                 break
             except DiskFullError:
                 raise
             except OperatorError:  # away, or the answer was lost: the same again is the same
-                if self._stopping.wait(_AGAIN_S):
+                if self.stopping.wait(_AGAIN_S):
                     raise
         self.has_new = True
 
     def taken(self) -> None:
         """Wait until the machine knows what was taken: whoever asks next is told of it."""
         with contextlib.suppress(OperatorError):  # the store has it: the next leader goes on
-            self._master.settled()
+            self.master.settled()
 
     def take_back(self, job: str) -> None:
         """End a job that was just taken, or the sampling for it."""
         for name in (job, sample_id(job)):
-            self._master.sink(e.CancelRequested(job=name, reason=_BY_USER))
+            self.master.sink(e.CancelRequested(job=name, reason=_BY_USER))
 
     def cancel(self, job: str, reason: str) -> JobState | None:
         """End a job that is under way; how far it then is, None for one that nobody knows. Raises
         OperatorError."""
-        found = self._views.active(job)
+        found = self.views.active(job)
         if found is not None:
-            self._master.settle(e.CancelRequested(job=found, reason=reason))
-        elif self._views.is_between(job):
+            self.master.settle(e.CancelRequested(job=found, reason=reason))
+        elif self.views.is_between(job):
             self._unwanted.add(job)
             self.take_back(job)  # it may have been taken at this moment
         return self.state(job)
@@ -79,20 +84,20 @@ class KnownJobs:
 
     def code(self, job: str) -> bytes:
         """The bundle of a job that is under way; b"" where it isn't known."""
-        return self._master.code(job)
+        return self.master.code(job)
 
     def state(self, job: str) -> JobState | None:
         """How far a job is, or how it ended."""
-        return self._views.state(job) or self.archive.state(job)
+        return self.views.state(job) or self.archive.state(job)
 
     def all(self) -> list[JobInfo]:
         """Every job as a list has it, oldest first."""
-        found = {info.job: info for info in (*self.archive.jobs(), *self._views.jobs())}
+        found = {info.job: info for info in (*self.archive.jobs(), *self.views.jobs())}
         return list(found.values())
 
     def status(self, job: str, *, tasks: bool) -> JobInfo:
         """A job by itself, its tasks listed if asked. Raises UsageError for one that nobody knows."""
-        found = self._views.status(job, tasks=tasks) or self.archive.status(job, tasks=tasks)
+        found = self.views.status(job, tasks=tasks) or self.archive.status(job, tasks=tasks)
         if found is None:
             raise self.unknown(job)
         return found
@@ -100,7 +105,7 @@ class KnownJobs:
     def failed(self, job: str) -> JobSpec | None:
         """A job that failed, to be gone on with; None where it goes on already. Raises UsageError for one
         that nobody knows, or that is over for good."""
-        state = self._views.state(job)
+        state = self.views.state(job)
         past = self.archive.state(job) if state is None else None
         if state is None and past is None:
             if self.archive.expired(job):
@@ -113,7 +118,7 @@ class KnownJobs:
                 f"job {job} is {past.value}: there is nothing to go on with"
                 + ("; submit it anew" if past is JobState.CANCELLED else "")
             )
-        return self._master.spec(job) if state is JobState.FAILED else None
+        return self.master.spec(job) if state is JobState.FAILED else None
 
     def unknown(self, job: str) -> UsageError:
         """The refusal of a job that nobody knows, or knows any more."""
@@ -122,3 +127,15 @@ class KnownJobs:
                 f"job {job} is over for longer than jobs are kept (--keep): nothing is known of it"
             )
         return nobody("job", job, {info.job for info in self.all()})
+
+
+def nobody(what: str, name: str, known: Iterable[str]) -> UsageError:
+    """The refusal of a name that isn't known, with the nearest that is."""
+    from difflib import get_close_matches
+
+    names = sorted(known)
+    if len(names) > _NAMED and not get_close_matches(name, names, n=1, cutoff=0.5):
+        return UsageError(f"there is no {what} {name!r}; of {len(names):,} others `mrq {what}s` has the list")
+    if not names:
+        return UsageError(f"there is no {what} {name!r}, and no other one is known")
+    return UsageError(f"there is no {what} {name!r}{nearest(name, names)}")

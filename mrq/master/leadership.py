@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -23,29 +23,60 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.ending import JobEnd
 from mrq.core.machine import Machine
+from mrq.core.machine_config import MachineConfig
 from mrq.core.model import JobSpec, JobState, Purpose
 from mrq.core.paths import sample_id, shown_id
 from mrq.errors import CorruptFileError, OperatorError, UsageError
 from mrq.master.archive import Archive
 from mrq.master.backend import Servers
 from mrq.master.background import Background
+from mrq.master.dials import Dial
 from mrq.master.finishing import JobFinisher
 from mrq.master.job_events import JobEvents
 from mrq.master.known_jobs import KnownJobs
-from mrq.master.leadership_settings import Overtaken, Settings
 from mrq.master.loop import Master
 from mrq.master.outbox import Outbox, found_in
 from mrq.master.shared import SharedRoot
-from mrq.master.shares import Shares
-from mrq.master.submits import Submits
+from mrq.master.shares import Probe, Shares
+from mrq.master.submits import Cut, Submits
 from mrq.master.views import Views
-from mrq.ports import Batch, Broker, StoredJob
+from mrq.ports import Batch, Broker, Clock, StoredJob
 
 if TYPE_CHECKING:
     from mrq.master.requests import RequestHandler
 
 #: Ends that are told again after a takeover, the latest.
 _TOLD_AGAIN: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a leadership is made with."""
+
+    owner: str  #: one for each life of a master's process
+    shared_root: str
+    keep_s: float
+    cut: Cut
+    config: MachineConfig
+    clock: Clock = field(default_factory=Clock)
+    say: Callable[[str], None] = lambda text: None
+    dial: Dial | None = None  #: None: workers are taken at their word
+    probe: Probe | None = None  #: None: workers are taken to share every disk
+    ticked: Callable[[], None] = lambda: None  #: the loop has gone round once more
+    acting: Callable[[], bool] = lambda: True  #: may this master write and publish at this moment?
+    fenced: Callable[[], None] = lambda: None  #: a later leader is there
+    died: Callable[[BaseException], None] = lambda crash: None
+    background: int = 4  #: threads for what touches disks; 0: it is done on the loop's
+    cluster_claims: bool = True  #: a claim on OUT is any later leader's too; False: this process's alone
+    keeps_failed: bool = True  #: failed jobs stay with the leader for `keep_s`; False: with the store alone
+
+
+class Overtaken(OperatorError):
+    """A later epoch than this one is in the store: the lease was of a store that lost it."""
+
+    def __init__(self, message: str, *, epoch: int) -> None:
+        super().__init__(message)
+        self.epoch = epoch
 
 
 class Leadership:

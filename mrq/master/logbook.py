@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mrq.core.info import ErrorInfo, JobInfo, StageInfo, TaskInfo
@@ -26,25 +26,16 @@ _ORDERED_MAX: Final = 64
 Give = Callable[[str, str, Order], None]
 
 
+@dataclass(eq=False, kw_only=True)
 class Logbook:
     """Answers `mrq logs`. `look` as of `Views`."""
 
-    def __init__(
-        self,
-        *,
-        state: LeaderState,
-        views: Views,
-        archive: Archive,
-        look: Callable[[Callable[[Any], Any]], Any],
-        give: Give,
-        stopping: threading.Event,
-    ) -> None:
-        self._state = state
-        self._views = views
-        self._archive = archive
-        self._look = look
-        self._give = give
-        self._stopping = stopping
+    state: LeaderState
+    views: Views
+    archive: Archive
+    look: Callable[[Callable[[Any], Any]], Any]
+    give: Give
+    stopping: threading.Event
 
     def logs(self, job: str, task: object = None) -> list[LogInfo] | None:
         """The log of each attempt that is known, of one task or all, its end only; None for an unknown job.
@@ -70,19 +61,19 @@ class Logbook:
 
     def _known(self, job: str) -> tuple[str, JobInfo, list[TaskInfo]] | None:
         """Workers' id of a job, the job, its tasks: from the machine or from what the store keeps of it."""
-        found = self._views.find(job)
+        found = self.views.find(job)
         if found is not None:
             name, info = found
-            return name, info, self._look(lambda machine: list(machine.tasks(name)))
-        stored = self._state.load(job)
-        machine = self._archive.machine_of(stored) if stored is not None else None
+            return name, info, self.look(lambda machine: list(machine.tasks(name)))
+        stored = self.state.load(job)
+        machine = self.archive.machine_of(stored) if stored is not None else None
         past = machine.job(job) if machine is not None else None
         return None if machine is None or past is None else (job, past, list(machine.tasks(job)))
 
     def _whole(self, job: str, state: JobState, found: Mapping[str, LogInfo]) -> list[LogInfo]:
         """With whole logs where their workers are there to put them away."""
-        boots = self._views.boots()
-        put = dict(self._state.logs(job))
+        boots = self.views.boots()
+        put = dict(self.state.logs(job))
         ordered: set[str] = set()
         missing: dict[str, str] = {}
         for name, log in found.items():
@@ -92,7 +83,7 @@ class Logbook:
             elif len(ordered) >= _ORDERED_MAX:
                 missing[name] = f"more than {_ORDERED_MAX} logs: name a task for the whole of its own"
             elif not put.get(name) or log.status == "running":
-                self._give(log.worker, boot, UploadLog(job=job, log=name))
+                self.give(log.worker, boot, UploadLog(job=job, log=name))
                 ordered.add(name)
         fresh = self._wait(job, ordered, put)
         made = []
@@ -113,9 +104,9 @@ class Logbook:
         for _ in range(int(_WAIT_S / _LOOK_S)):
             if all(name in found for name in ordered):
                 break
-            if self._stopping.wait(_LOOK_S):
+            if self.stopping.wait(_LOOK_S):
                 break
-            found = dict(self._state.logs(job))
+            found = dict(self.state.logs(job))
         return found
 
 

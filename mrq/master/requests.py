@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from mrq.core import events as e
@@ -24,10 +25,9 @@ from mrq.job.setting_checks import nearest
 from mrq.master.background import Background
 from mrq.master.finishing import JobFinisher
 from mrq.master.job_events import JobEvents
-from mrq.master.known_jobs import KnownJobs
+from mrq.master.known_jobs import KnownJobs, nobody
 from mrq.master.logbook import Logbook
 from mrq.master.loop import Master
-from mrq.master.nobody import nobody
 from mrq.master.shared import SharedRoot
 from mrq.master.submits import Submits
 from mrq.master.views import Views
@@ -39,29 +39,20 @@ _AGAIN_S: Final = 0.5
 _Answer = Mapping[str, Any]
 
 
+@dataclass(eq=False, kw_only=True)
 class RequestHandler:
     """One leadership's. Its methods raise the MrqError that a question is answered with."""
 
-    def __init__(
-        self,
-        *,
-        master: Master,
-        views: Views,
-        jobs: KnownJobs,
-        submits: Submits,
-        finisher: JobFinisher,
-        events: JobEvents,
-        logs: Logbook,
-        shared: SharedRoot,
-    ) -> None:
-        self._master = master
-        self._views = views
-        self._jobs = jobs
-        self._submits = submits
-        self._finisher = finisher
-        self._events = events
-        self._logs = logs
-        self._shared = shared
+    master: Master
+    views: Views
+    jobs: KnownJobs
+    submits: Submits
+    finisher: JobFinisher
+    events: JobEvents
+    logs: Logbook
+    shared: SharedRoot
+
+    def __post_init__(self) -> None:
         self._quick: dict[str, Callable[[_Answer], _Answer]] = {
             "jobs": self._list,
             "status": self._status,
@@ -73,8 +64,8 @@ class RequestHandler:
             "read": self._read,
         }
         self._long: dict[str, Callable[[_Answer], _Answer]] = {
-            "submit": lambda args: submits.submit(wire.from_wire(Draft, args["draft"])),
-            "plan": lambda args: submits.plan(wire.from_wire(Draft, args["draft"])),
+            "submit": lambda args: self.submits.submit(wire.from_wire(Draft, args["draft"])),
+            "plan": lambda args: self.submits.plan(wire.from_wire(Draft, args["draft"])),
             "retry": self._retry,
             "logs": self._log,
         }
@@ -86,7 +77,7 @@ class RequestHandler:
     def announce(self, op: str, args: _Answer) -> None:
         """A request that will be handled in a moment: of a submit, so that its job can be taken back."""
         if op == "submit":
-            self._submits.announce(str(args["draft"][0][0]))
+            self.submits.announce(str(args["draft"][0][0]))
 
     def handle(self, op: str, args: _Answer) -> _Answer:
         """The answer to a question. Raises the MrqError that it is answered with."""
@@ -102,29 +93,29 @@ class RequestHandler:
             raise UsageTypeError(f"{op} was asked for with wrong arguments: {exc!r}") from exc
 
     def _list(self, args: _Answer) -> _Answer:
-        return {"jobs": self._jobs.all(), "now": time.time()}
+        return {"jobs": self.jobs.all(), "now": time.time()}
 
     def _status(self, args: _Answer) -> _Answer:
-        found = self._jobs.status(str(args["job"]), tasks=bool(args.get("tasks")))
+        found = self.jobs.status(str(args["job"]), tasks=bool(args.get("tasks")))
         return {"jobs": [found], "now": time.time()}
 
     def _workers(self, args: _Answer) -> _Answer:
         wanted = args.get("worker")
-        found = self._views.workers(everybody=wanted is not None)
+        found = self.views.workers(everybody=wanted is not None)
         if wanted is not None:
             chosen = [w for w in found if w.worker == wanted]
             if not chosen:
                 raise nobody("worker", str(wanted), (w.worker for w in found))
             found = chosen
-        return {"leader": self._views.leader, "workers": found, "now": time.time()}
+        return {"leader": self.views.leader, "workers": found, "now": time.time()}
 
     def _cancel(self, args: _Answer) -> _Answer:
         job = str(args["job"])
-        state = self._jobs.cancel(job, str(args.get("reason") or "cancelled"))
-        if state is None and self._submits.take_back(job):
+        state = self.jobs.cancel(job, str(args.get("reason") or "cancelled"))
+        if state is None and self.submits.take_back(job):
             state = JobState.PENDING
         if state is None:
-            raise self._jobs.unknown(job)
+            raise self.jobs.unknown(job)
         return {"state": state.value}
 
     def _retry(self, args: _Answer) -> _Answer:
@@ -132,8 +123,8 @@ class RequestHandler:
         job = str(args["job"])
         told = args.get("limits")  # none from an earlier mrq
         limits = NO_LIMITS if told is None else wire.from_wire(Limits, told)
-        spec = self._jobs.failed(job)
-        known = spec or self._master.spec(job)
+        spec = self.jobs.failed(job)
+        known = spec or self.master.spec(job)
         if known is not None:
             limits.check(known)
         if spec is not None:
@@ -144,28 +135,28 @@ class RequestHandler:
                     f"job {job} can't go on: its input changed since it was submitted: "
                     f"{', '.join(changed[:5])}{more}; submit it anew"
                 )
-            self._finisher.reopen(spec, limits)
-        self._events.resumed(job)
+            self.finisher.reopen(spec, limits)
+        self.events.resumed(job)
         return {"state": JobState.RUNNING.value}
 
     def _order(self, args: _Answer, event: type, health: WorkerHealth) -> _Answer:
         worker = str(args["worker"])
-        known = self._views.names()
+        known = self.views.names()
         if worker not in known:
             raise nobody("worker", worker, known)
-        self._master.settle(event(worker=worker))
-        now = self._views.health(worker)
+        self.master.settle(event(worker=worker))
+        now = self.views.health(worker)
         return {"worker": worker, "health": (now or health).value}
 
     def _read(self, args: _Answer) -> _Answer:
-        data, size = self._shared.read(str(args["job"]), int(args["part"]), int(args["offset"]))
+        data, size = self.shared.read(str(args["job"]), int(args["part"]), int(args["offset"]))
         return {"data": data, "size": size}
 
     def _log(self, args: _Answer) -> _Answer:
         job = str(args["job"])
-        found = self._logs.logs(job, args.get("task"))
+        found = self.logs.logs(job, args.get("task"))
         if found is None:
-            raise self._jobs.unknown(job)
+            raise self.jobs.unknown(job)
         return {"logs": found}
 
 

@@ -10,37 +10,20 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 from mrq.core import election as el
-from mrq.core.machine_config import MachineConfig
 from mrq.core.model import Standing
 from mrq.errors import OperatorError
 from mrq.master.backend import Backend
-from mrq.master.dials import Dial
-from mrq.master.leadership_settings import Overtaken, Settings
-from mrq.master.shares import Probe
-from mrq.master.submits import Cut
+from mrq.master.leadership import Overtaken, Settings
 from mrq.master.term import Term
-from mrq.ports import Clock
 
 _Call = el.ViewLease | el.TakeLease | el.RenewLease
 
 #: The lease's thread goes round at least this often.
 _ROUND_S: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceConfig:
-    """What a master is told."""
-
-    owner: str
-    shared_root: str
-    keep_s: float
-    machine: MachineConfig
-    cut: Cut
-    election: el.ElectionConfig | None = None  #: None: the defaults, for this owner
 
 
 class MasterService:
@@ -49,22 +32,25 @@ class MasterService:
     def __init__(
         self,
         backend: Backend,
-        config: ServiceConfig,
+        settings: Settings,
         *,
-        clock: Clock,
-        say: Callable[[str], None] = lambda text: None,
         pulse: Callable[[], None] = lambda: None,
-        dial: Dial | None = None,
-        probe: Probe | None = None,
+        election: el.ElectionConfig | None = None,
     ) -> None:
+        """`pulse` is called as the master's loop goes round; `election` is its owner's by default."""
         self._backend = backend
-        self._config = config
-        self._clock = clock
-        self._say = say
+        self._settings = replace(
+            settings,
+            ticked=self._turned,
+            acting=self._acting,
+            fenced=lambda: self._tell(el.WasFenced()),
+            died=self._died,
+        )
+        self._owner = settings.owner
+        self._clock = settings.clock
+        self._say = settings.say
         self._pulse = pulse
-        self._dial = dial
-        self._probe = probe
-        self._election = el.Election(config.election or el.ElectionConfig(owner=config.owner))
+        self._election = el.Election(election or el.ElectionConfig(owner=settings.owner))
         self._lock = threading.Lock()  #: of the election machine
         self._inbox: deque[el.ElectionEvent] = deque()
         self._wake_lease = threading.Event()
@@ -140,7 +126,7 @@ class MasterService:
                         calls.append(command)
                     case el.ReleaseLease(epoch=epoch):
                         with contextlib.suppress(OperatorError):
-                            self._backend.lease.release(self._config.owner, epoch)
+                            self._backend.lease.release(self._owner, epoch)
                     case _:
                         self._orders.append(command)
                         self._wake.set()
@@ -160,7 +146,7 @@ class MasterService:
 
     def _ask(self, command: _Call) -> el.ElectionEvent:
         """Ask the store."""
-        lease, owner, call = self._backend.lease, self._config.owner, command.call
+        lease, owner, call = self._backend.lease, self._owner, command.call
         try:
             match command:
                 case el.ViewLease():
@@ -217,23 +203,8 @@ class MasterService:
 
     def _lead(self, epoch: int) -> None:
         began = self._clock.monotonic()
-        settings = Settings(
-            owner=self._config.owner,
-            shared_root=self._config.shared_root,
-            keep_s=self._config.keep_s,
-            cut=self._config.cut,
-            config=self._config.machine,
-            clock=self._clock,
-            say=self._say,
-            dial=self._dial,
-            probe=self._probe,
-            ticked=self._turned,
-            acting=self._acting,
-            fenced=lambda: self._tell(el.WasFenced()),
-            died=self._died,
-        )
         try:
-            self._term = Term(self._backend, self._broker, settings, epoch=epoch)
+            self._term = Term(self._backend, self._broker, self._settings, epoch=epoch)
             self._term.start()
         except OperatorError as exc:
             self._say(f"couldn't take over: {exc}")

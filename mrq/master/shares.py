@@ -18,14 +18,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mrq.core.model import WorkerHealth
 from mrq.core.paths import PROBE, probe_path
 from mrq.core.worker_info import WorkerInfo
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 #: A worker has so long to answer: about two beats.
 WAIT_S: Final = 2.0
@@ -86,28 +83,28 @@ class _Folder:
     refused: dict[_Boot, float] = field(default_factory=dict)  #: and when it said so
 
 
+@dataclass(eq=False)
 class Shares:
-    """What one leader knows. Its methods may be called from several threads at once."""
+    """What one leader knows. Its methods may be called from several threads at once.
 
-    def __init__(
-        self,
-        probe: Probe | None,
-        *,
-        workers: Callable[[], Sequence[WorkerInfo]],
-        master: str,
-        now: Callable[[], float],
-        wait_s: float = WAIT_S,
-    ) -> None:
-        """Without `probe` workers are taken to share everything."""
-        self._probe = probe
-        self._workers = workers
-        self._master = master
-        self._now = now
-        self._wait_s = wait_s
-        self._pool = _threads() if probe is not None else None
-        self._lock = threading.Lock()
-        self._folders: dict[str, _Folder] = {}
-        self._silent: dict[_Boot, float] = {}  #: and when it was asked
+    Without `probe` workers are taken to share everything.
+    """
+
+    probe: Probe | None
+    workers: Callable[[], Sequence[WorkerInfo]]
+    master: str
+    now: Callable[[], float]
+    wait_s: float = WAIT_S
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _folders: dict[str, _Folder] = field(default_factory=dict, init=False)
+    _silent: dict[_Boot, float] = field(default_factory=dict, init=False)  #: and when it was asked
+
+    def __post_init__(self) -> None:
+        self._pool = None
+        if self.probe is not None:  # else nobody needs threads, nor waits for the import
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="mrq-shares")
 
     def close(self) -> None:
         """Ask nobody any more."""
@@ -134,12 +131,12 @@ class Shares:
             )
         if not apart:
             return None
-        return Apart(folder=folder, workers=apart, of=len(there), master=self._master)
+        return Apart(folder=folder, workers=apart, of=len(there), master=self.master)
 
     def due(self, folders: Iterable[str]) -> list[str]:
         """Of these folders, those of which there is somebody to be asked who hasn't been lately. Touches no
         disk."""
-        boots, since = [_boot(w) for w in self._asked()], self._now() - _REST_S
+        boots, since = [_boot(w) for w in self._asked()], self.now() - _REST_S
         with self._lock:
             return [folder for folder in folders if any(self._is_due(folder, each, since) for each in boots)]
 
@@ -158,9 +155,9 @@ class Shares:
 
     def _asked(self) -> list[WorkerInfo]:
         """Workers that take tasks, and can be asked."""
-        if self._probe is None:
+        if self.probe is None:
             return []
-        return [w for w in self._workers() if w.health is WorkerHealth.ALIVE and w.address]
+        return [w for w in self.workers() if w.health is WorkerHealth.ALIVE and w.address]
 
     def _open(self, folder: str, workers: Sequence[WorkerInfo]) -> list[WorkerInfo]:
         """Of these, who isn't known to share it, and wasn't silent just now."""
@@ -168,7 +165,7 @@ class Shares:
             stat = os.stat(folder)
         except OSError:
             return []
-        since, boots = self._now() - _REST_S, {_boot(w) for w in workers}
+        since, boots = self.now() - _REST_S, {_boot(w) for w in workers}
         with self._lock:
             self._silent = {each: at for each, at in self._silent.items() if each in boots and at > since}
             known = self._folders.get(folder)
@@ -188,7 +185,7 @@ class Shares:
             if again:
                 time.sleep(_AGAIN_S)
                 said.update((each, True) for each, yes in self._put(again, folder, nonce).items() if yes)
-        at = self._now()
+        at = self.now()
         with self._lock:
             known = self._folders.get(folder)
             for each, answer in said.items():
@@ -205,7 +202,7 @@ class Shares:
         """Everybody's answer."""
         from concurrent.futures import wait
 
-        assert self._probe is not None
+        assert self.probe is not None
         assert self._pool is not None
         said: dict[_Boot, bool | None] = {_boot(w): None for w in workers}
         asked = {}
@@ -217,20 +214,13 @@ class Shares:
                     address=w.address,
                     folder=folder,
                     nonce=nonce,
-                    wait_s=self._wait_s,
+                    wait_s=self.wait_s,
                 )
-                asked[self._pool.submit(self._probe, question)] = _boot(w)
-        done, late = wait(asked, timeout=self._wait_s)
+                asked[self._pool.submit(self.probe, question)] = _boot(w)
+        done, late = wait(asked, timeout=self.wait_s)
         for each in late:
             each.cancel()
         return said | {asked[each]: each.result() for each in done if not each.cancelled()}
-
-
-def _threads() -> ThreadPoolExecutor:
-    """Without a probe nobody needs them, nor waits for the import."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(_THREADS, thread_name_prefix="mrq-shares")
 
 
 def nearest(output: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -34,33 +34,24 @@ Cut = Callable[[Sequence[bytes], int], Sequence[Any]]
 T = TypeVar("T")
 
 
+@dataclass(eq=False, kw_only=True)
 class Submits:
     """Takes drafts. Its methods may be called from several threads at once."""
 
-    def __init__(
-        self,
-        *,
-        jobs: KnownJobs,
-        views: Views,
-        blobs: Blobs,
-        shared: SharedRoot,
-        shares: Shares,
-        cluster: owner.Cluster | None,
-        keep_s: float,
-        cut: Cut,
-    ) -> None:
-        self._jobs = jobs
-        self._views = views
-        self._blobs = blobs
-        self._shared = shared
-        self._shares = shares
-        self._cluster = cluster
-        self._keep_s = keep_s
-        self._cut = cut
-        self._planning: set[str] = set()  #: jobs that are being submitted at this moment
-        self._unwanted: set[str] = set()  #: of them, those that were cancelled meanwhile
-        #: By sampling: the job that it is for, packed; the store, which has it as a blob, may lose it.
-        self._packed: dict[str, bytes] = {}
+    jobs: KnownJobs
+    views: Views
+    blobs: Blobs
+    shared: SharedRoot
+    shares: Shares
+    cluster: owner.Cluster | None
+    keep_s: float
+    cut: Cut
+    #: Jobs that are being submitted at this moment.
+    _planning: set[str] = field(default_factory=set, init=False)
+    #: Of them, those that were cancelled meanwhile.
+    _unwanted: set[str] = field(default_factory=set, init=False)
+    #: By sampling: the job that it is for, packed; the store, which has it as a blob, may lose it.
+    _packed: dict[str, bytes] = field(default_factory=dict, init=False)
 
     def announce(self, job: str) -> None:
         """A submit that will be done: from now on its job can be taken back."""
@@ -90,18 +81,18 @@ class Submits:
             self._planning.discard(job)
             if job in self._unwanted:
                 self._unwanted.discard(job)
-                self._jobs.take_back(job)
+                self.jobs.take_back(job)
 
     def _submit(self, draft: Draft, job: str) -> dict[str, Any]:
         _refuse_version(draft)
         _refuse_settings(draft)
-        if self._jobs.knows(job):
+        if self.jobs.knows(job):
             return {"job": job, "notes": []}
         unsent = self._unsent(draft)
         if unsent:
             return unsent
         notes = self.begin(draft)
-        self._jobs.taken()
+        self.jobs.taken()
         return {"job": job, "notes": notes}
 
     def plan(self, draft: Draft) -> dict[str, Any]:
@@ -112,19 +103,19 @@ class Submits:
         unsent = self._unsent(draft)
         if unsent:
             return unsent
-        plan = complete(self._shared.placed(draft))
+        plan = complete(self.shared.placed(draft))
         self._of_output(claim.check, plan)
-        return {"finding": wire.to_wire(plan.finding), "slots": self._views.slots()}
+        return {"finding": wire.to_wire(plan.finding), "slots": self.views.slots()}
 
     def slots_of(self, kind: Kind, most: int | None) -> int:
         """Tasks of a kind that run at once, of a job with `most` at once."""
-        there = self._views.slots(kind)
+        there = self.views.slots(kind)
         return there if most is None else min(there, most)
 
     def _unsent(self, draft: Draft) -> dict[str, Any]:
         """The answer where the client must send what isn't seen here; nothing where it may be planned. Raises
         UsageError and its kind when the draft is refused."""
-        check_packages(draft.spec.packages, self._views.packages())
+        check_packages(draft.spec.packages, self.views.packages())
         missing = unseen(draft)
         if missing:
             return {"unseen": list(missing), "why": list(missing.values())}
@@ -133,15 +124,15 @@ class Submits:
 
     def _refuse_apart(self, draft: Draft) -> None:
         """Raise OutputError for an OUT that some worker doesn't share, OperatorError for such a root."""
-        output, root = draft.spec.output_open, self._shared.root
-        apart = self._shares.check(nearest(output)) if output is not None else None
+        output, root = draft.spec.output_open, self.shared.root
+        apart = self.shares.check(nearest(output)) if output is not None else None
         if apart is not None:
             raise OutputError(
                 f"{draft.spec.output}: {apart}; OUT must lie on a disk that masters and workers share, such "
                 f"as that of the shared root ({root}): write it there, or mount that folder there too"
             )
         if output is None or any(given.is_sent for given in draft.inputs):
-            apart = self._shares.check(root)
+            apart = self.shares.check(root)
         if apart is not None:
             raise OperatorError(
                 f"{apart}, which is for inputs that are sent and results without OUT: set shared_root "
@@ -152,17 +143,17 @@ class Submits:
         """Plan a draft of which everything is here, and take its job; notes for whoever submitted it. Raises
         UsageError and its kind, DiskFullError, OperatorError."""
         spec = draft.spec
-        code = draft.code or self._blobs.get(spec.code)
+        code = draft.code or self.blobs.get(spec.code)
         if code is None:
             raise OperatorError(f"the code of job {spec.job} isn't kept any more; submit again")
-        plan = complete(self._shared.materialise(draft, self._blobs))
+        plan = complete(self.shared.materialise(draft, self.blobs))
         staging = self._of_output(partial(claim.prepare, claim=spec.claim), plan)
         try:
             planned = replace(plan.spec, output_open=self._output(spec), staging=staging.folder)
             if plan.sample is None:
-                self._jobs.take(planned, code)
+                self.jobs.take(planned, code)
             else:
-                self._jobs.take(self.expect(replace(plan.sample, staging=None), planned), code)
+                self.jobs.take(self.expect(replace(plan.sample, staging=None), planned), code)
         except BaseException as exc:
             away = isinstance(exc, OperatorError) and not isinstance(exc, DiskFullError)
             if not away:  # else it may have been taken, by an answer that was lost: the claim stays
@@ -174,7 +165,7 @@ class Submits:
         """The sampling, which names the job that it is for. Raises OperatorError."""
         packed = wire.pack([wire.VERSION, wire.to_wire(after)])
         self._packed[sample.job] = packed
-        return replace(sample, then=self._blobs.put(packed, keep_s=self._keep_s or None))
+        return replace(sample, then=self.blobs.put(packed, keep_s=self.keep_s or None))
 
     def _of_output(self, do: Callable[..., T], plan: Plan) -> T:
         """Claim a plan's OUT, or only check it."""
@@ -186,19 +177,19 @@ class Submits:
                 spec.overwrite,
                 inputs=[file.open for file in plan.files],
                 shown=spec.output,
-                cluster=self._cluster,
+                cluster=self.cluster,
             )
         except MrqError as exc:
-            if self._cluster is None:
+            if self.cluster is None:
                 raise
             raise _spelled(exc, spec.output) from exc
 
     def _output(self, spec: JobSpec) -> str:
-        return spec.output_open or self._shared.result(spec.job)
+        return spec.output_open or self.shared.result(spec.job)
 
     def sampled_for(self, sample: JobSpec) -> JobSpec:
         """The job that a sampling is for. Raises OperatorError when it isn't kept any more."""
-        packed = self._packed.get(sample.job) or self._blobs.get(sample.then or "")
+        packed = self._packed.get(sample.job) or self.blobs.get(sample.then or "")
         if packed is None:
             raise OperatorError(f"what {sample.job} was sampling for isn't kept any more; submit anew")
         version, data = wire.unpack(packed)
@@ -209,14 +200,14 @@ class Submits:
     def is_kept(self, sample: JobSpec) -> bool:
         """Can a sampling be gone on with once the store answers? True where it can't be asked."""
         try:
-            return sample.job in self._packed or self._blobs.get(sample.then or "") is not None
+            return sample.job in self._packed or self.blobs.get(sample.then or "") is not None
         except OperatorError:
             return True
 
     def remember(self, job: JobSpec) -> None:
         """A job that was taken over: what a sampling is for is kept here too. Raises OperatorError, and
         CorruptFileError where that can't be read."""
-        packed = self._blobs.get(job.then) if job.then is not None else None
+        packed = self.blobs.get(job.then) if job.then is not None else None
         if packed is not None:
             self._packed[job.job] = packed
 
@@ -224,7 +215,7 @@ class Submits:
         """The store has lost its data. Raises OperatorError."""
         packed = self._packed.get(sample)
         if packed is not None:
-            self._blobs.put(packed, keep_s=self._keep_s)
+            self.blobs.put(packed, keep_s=self.keep_s)
 
     def settled(self, sample: str) -> None:
         """A sampling is over, and the job that it was for is taken, or over as well."""
@@ -233,10 +224,10 @@ class Submits:
     def go_on(self, sample: JobSpec, samples: Sequence[bytes]) -> None:
         """The samples are there: cut the key space and take the job that they are for. Again is once."""
         spec = self.sampled_for(sample)
-        code = self._jobs.code(sample.job) or self._blobs.get(spec.code)
+        code = self.jobs.code(sample.job) or self.blobs.get(spec.code)
         if code is None:
             raise OperatorError(f"the code of job {spec.job} isn't kept any more; submit again")
-        self._jobs.take(replace(spec, boundaries=tuple(self._cut(samples, spec.reducers))), code)
+        self.jobs.take(replace(spec, boundaries=tuple(self.cut(samples, spec.reducers))), code)
 
 
 def _refuse_settings(draft: Draft) -> None:

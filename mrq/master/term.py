@@ -14,8 +14,7 @@ from mrq.core.paths import shown_id
 from mrq.master.backend import Backend
 from mrq.master.dials import DIALS_MAX, Dials
 from mrq.master.job_events import JobEventQueue
-from mrq.master.leadership import Leadership
-from mrq.master.leadership_settings import Settings
+from mrq.master.leadership import Leadership, Settings
 from mrq.master.requests import RequestLoop
 from mrq.master.waits import Waits
 from mrq.ports import Broker

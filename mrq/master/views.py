@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from mrq.core import events as e
@@ -24,26 +24,19 @@ T = TypeVar("T")
 _TAKING: Final = (WorkerHealth.ALIVE, WorkerHealth.SUSPECT)
 
 
+@dataclass(eq=False, kw_only=True)
 class Views:
-    """What the leader knows. `look` runs a function on the machine while nothing changes it."""
+    """What the leader knows. `look` runs a function on the machine while nothing changes it, and `now` reads
+    its clock."""
 
-    def __init__(
-        self,
-        *,
-        look: Callable[[Callable[[Machine], Any]], Any],
-        specs: Callable[[str], JobSpec | None],
-        now: Callable[[], float],
-        leader: str,
-        shares: Shares,
-    ) -> None:
-        """`now` reads the machine's clock."""
-        self._look = look
-        self._specs = specs
-        self._now = now
-        self.leader = leader
-        self._shares = shares
-        self._completed: Counter[tuple[str, str]] = Counter()  #: by worker and boot
-        self.broker = ""  #: what keeps the broker from taking messages; "" when it takes them
+    look: Callable[[Callable[[Machine], Any]], Any]
+    specs: Callable[[str], JobSpec | None]
+    now: Callable[[], float]
+    leader: str
+    shares: Shares
+    _completed: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)  #: by worker and boot
+    #: What keeps the broker from taking messages; "" when it takes them.
+    broker: str = field(default="", init=False)
 
     def completed(self, event: e.AttemptReported) -> None:
         """Count a completion that the machine accepted: reports are told again until something is written of
@@ -52,7 +45,7 @@ class Views:
 
     def known(self, job: str) -> bool:
         """Is there a job, or a sampling for one, of this id?"""
-        found: bool = self._look(lambda machine: any(machine.knows(name) for name in _names(job)))
+        found: bool = self.look(lambda machine: any(machine.knows(name) for name in _names(job)))
         return found
 
     def active(self, job: str) -> str | None:
@@ -62,12 +55,12 @@ class Views:
             states = ((name, machine.state(name)) for name in _names(job))
             return next((name for name, state in states if state is not None and not state.is_over), None)
 
-        found: str | None = self._look(look)
+        found: str | None = self.look(look)
         return found
 
     def is_between(self, job: str) -> bool:
         """Is the sampling for a job done, and the job itself not begun yet?"""
-        own, sampling = self._look(lambda machine: tuple(map(machine.state, _names(job))))
+        own, sampling = self.look(lambda machine: tuple(map(machine.state, _names(job))))
         return own is None and sampling is JobState.DONE
 
     def state(self, job: str) -> JobState | None:
@@ -77,13 +70,13 @@ class Views:
             own, sampling = map(machine.state, _names(job))
             return own or (JobState.RUNNING if sampling is JobState.DONE else sampling)
 
-        found: JobState | None = self._look(look)
+        found: JobState | None = self.look(look)
         return found
 
     def find(self, job: str) -> tuple[str, JobInfo] | None:
         """A job, or its sampling as long as that runs, and the machine's id of that."""
-        now = self._now()
-        found: tuple[str, JobInfo] | None = self._look(
+        now = self.now()
+        found: tuple[str, JobInfo] | None = self.look(
             lambda machine: next(
                 ((name, info) for name in _names(job) if (info := machine.job(name, now))), None
             )
@@ -92,8 +85,8 @@ class Views:
 
     def all(self) -> list[tuple[str, JobInfo]]:
         """All jobs of the machine, by submission, each with the machine's id."""
-        now = self._now()
-        found: list[tuple[str, JobInfo]] = self._look(
+        now = self.now()
+        found: list[tuple[str, JobInfo]] = self.look(
             lambda machine: [(name, info) for name in machine.jobs() if (info := machine.job(name, now))]
         )
         return found
@@ -104,18 +97,18 @@ class Views:
 
     def jobs(self) -> list[JobInfo]:
         """All jobs of the machine as a list has them, by submission."""
-        return [info.brief() for name, info in self.all() if self._specs(name) is not None]
+        return [info.brief() for name, info in self.all() if self.specs(name) is not None]
 
     def status(self, job: str, *, tasks: bool = False) -> JobInfo | None:
         """A job by itself, its tasks listed if asked; None when the machine doesn't know it."""
         found = self.find(job)
-        spec = self._specs(found[0]) if found is not None else None
+        spec = self.specs(found[0]) if found is not None else None
         if found is None or spec is None:
             return None
         name, info = found
         if tasks:
-            info = replace(info, tasks=self._look(lambda machine: tuple(machine.tasks(name))))
-        apart = self._shares.known(os.path.dirname(spec.staging)) if spec.staging else None
+            info = replace(info, tasks=self.look(lambda machine: tuple(machine.tasks(name))))
+        apart = self.shares.known(os.path.dirname(spec.staging)) if spec.staging else None
         notes = (str(apart),) if apart is not None else ()
         return replace(info, waits_for=self.waits_for(spec, info), notes=notes)
 
@@ -159,13 +152,13 @@ class Views:
 
     def _filled(self, w: WorkerInfo) -> WorkerInfo:
         """With what the machine doesn't know of it."""
-        apart = [f"{folder} isn't shared with the leader" for folder in self._shares.lacks(w.worker, w.boot)]
+        apart = [f"{folder} isn't shared with the leader" for folder in self.shares.lacks(w.worker, w.boot)]
         done = self._completed[w.worker, w.boot]
         return replace(w, completed=done, leader=self.leader, notes=(*w.notes, *apart))
 
     def _workers(self, *, whole: bool = False, everybody: bool = True) -> list[WorkerInfo]:
-        now = self._now()
-        found: list[WorkerInfo] = self._look(
+        now = self.now()
+        found: list[WorkerInfo] = self.look(
             lambda machine: machine.workers(now, whole=whole, everybody=everybody)
         )
         return found

@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, Status
 from mrq.master.views import Views
 
 
+@dataclass(eq=False)
 class Waits:
-    """What was said last of each job, so that only what changes is said."""
+    """What was said last of each job, so that only what changes is said; `note` tells a job's clients a
+    sentence."""
 
-    def __init__(
-        self, views: Views, spec_of: Callable[[str], JobSpec | None], note: Callable[[str, str], None]
-    ) -> None:
-        """`note` tells a job's clients a sentence."""
-        self._views = views
-        self._spec_of = spec_of
-        self._note = note
-        self._said: dict[str, str] = {}
-        self._lacking: dict[str, set[str]] = {}  #: by job, the workers whose lack of disk was told
+    views: Views
+    spec_of: Callable[[str], JobSpec | None]
+    note: Callable[[str, str], None]
+    _said: dict[str, str] = field(default_factory=dict, init=False)
+    #: By job, the workers whose lack of disk was told.
+    _lacking: dict[str, set[str]] = field(default_factory=dict, init=False)
 
     def look(self) -> None:
         """Tell what has changed since the last look."""
         said: dict[str, str] = {}
         lacking: dict[str, set[str]] = {}
-        for name, info in self._views.under_way():
-            job, spec = info.job, self._spec_of(name)
+        for name, info in self.views.under_way():
+            job, spec = info.job, self.spec_of(name)
             if spec is None:
                 continue
-            reason = self._views.waits_for(spec, info)
+            reason = self.views.waits_for(spec, info)
             if reason:
                 said[job] = reason
                 if self._said.get(job) != reason:
-                    self._note(job, reason)
+                    self.note(job, reason)
             told = lacking[job] = self._lacking.get(job, set())
             for worker, text in short_of_disk(info).items():
                 if worker not in told:
                     told.add(worker)
-                    self._note(job, text)
+                    self.note(job, text)
         self._said, self._lacking = said, lacking
 
 

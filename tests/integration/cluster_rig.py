@@ -22,7 +22,8 @@ from mrq.core.model import Slots
 from mrq.engine.engine import Engine
 from mrq.engine.remote import cluster_engine
 from mrq.errors import OperatorError
-from mrq.master.service import MasterService, ServiceConfig
+from mrq.master.leadership import Settings
+from mrq.master.service import MasterService
 from mrq.master.shares import Probe
 from mrq.ports import Clock, StoredJob, WriteAnswer
 from mrq.servers.memory.queues import MemoryBroker
@@ -98,23 +99,22 @@ class Cluster:
         share = 1 / 8 * self.lease_s
         service = MasterService(
             self.servers,
-            ServiceConfig(
+            Settings(
                 owner=f"master-{len(self.masters)}",
                 shared_root=str(self.folder / "shared"),
                 keep_s=3600.0,
-                machine=self.config,
+                config=self.config,
                 cut=boundaries,
-                election=ElectionConfig(
-                    owner=f"master-{len(self.masters)}",
-                    lease_s=8 * share,
-                    act_s=5 * share,
-                    renew_s=share,
-                    look_s=share,
-                ),
+                say=self.said.append,
+                probe=self.probe,
             ),
-            clock=Clock(),
-            say=self.said.append,
-            probe=self.probe,
+            election=ElectionConfig(
+                owner=f"master-{len(self.masters)}",
+                lease_s=8 * share,
+                act_s=5 * share,
+                renew_s=share,
+                look_s=share,
+            ),
         )
 
         def run() -> None:
