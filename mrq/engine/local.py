@@ -73,7 +73,8 @@ def executors_of(given: int | None) -> int:
 
 
 class LocalLeader:
-    """An `engine.Leader`, and what its leadership tells jobs' events to (`master.job_events.JobEvents`)."""
+    """An `engine.Leader`, which says what its methods do, and what its leadership tells jobs' events to
+    (`master.job_events.JobEvents`)."""
 
     name = "local"
     max_failures = 1
@@ -105,13 +106,12 @@ class LocalLeader:
         return replace(draft, spec=spec)
 
     def plan(self, draft: Draft) -> tuple[Plan, int]:
-        """See `Leader`."""
         from mrq.io.plan import complete
 
         return complete(draft), self.executors
 
     def submit(self, draft: Draft, handle: Handle, *, wait: bool) -> Sequence[str]:
-        """See `Leader`. The job is followed anyway, as it ends with this process."""
+        """The job is followed anyway, as it ends with this process."""
         leadership = self._started()
         with self._following(handle):
             notes = leadership.submits.begin(draft)
@@ -129,7 +129,6 @@ class LocalLeader:
             there.append(handle)
 
     def retry(self, handle: Handle, limits: Limits, old: str | None) -> None:
-        """See `Leader`."""
         from mrq.servers.memory.recovery import recover
 
         leadership = self._started()
@@ -146,7 +145,6 @@ class LocalLeader:
             raise
 
     def cancel(self, job: str) -> None:
-        """Ask for a job's end."""
         if self._leadership is not None:
             with contextlib.suppress(OperatorError):  # the engine is being closed: it ends anyway
                 self._leadership.jobs.cancel(job, "cancelled by the user")
@@ -157,7 +155,6 @@ class LocalLeader:
         return None if found is None else found[1]
 
     def ask(self, op: str, **args: Any) -> Mapping[str, Any]:
-        """See `Engine.ask`."""
         return self._started().requests.handle(op, args)
 
     def blob(self, digest: str) -> bytes | None:

@@ -60,7 +60,7 @@ def cluster_engine(
 
 
 class RemoteLeader:
-    """An `engine.Leader`: one client's way to it."""
+    """An `engine.Leader`, which says what its methods do: one client's way to it."""
 
     #: More than one, since machines differ.
     max_failures = 4
@@ -87,7 +87,6 @@ class RemoteLeader:
         return ship.seen(replace(draft, spec=spec), self._map)
 
     def submit(self, draft: Draft, handle: Handle, *, wait: bool) -> Sequence[str]:
-        """See `Leader`."""
         asker, blobs = self._connected()
         spec = draft.spec
         blobs.put(draft.code, keep_s=ship.KEEP_S)
@@ -105,7 +104,6 @@ class RemoteLeader:
         return [self._here.text(text) for text in notes]
 
     def plan(self, draft: Draft) -> tuple[Plan, int]:
-        """See `Leader`."""
         answer = self._offer("plan", self._with_unseen(draft, None), None)
         plan = complete(draft, wire.from_wire(Finding, answer["finding"]))
         there = plan.spec.output_open
@@ -118,7 +116,6 @@ class RemoteLeader:
         self._follow(handle, None)
 
     def retry(self, handle: Handle, limits: Limits, old: str | None) -> None:
-        """See `Leader`."""
         if old is not None:
             raise UsageTypeError("a cluster keeps its jobs in its store, not in MRQ_TMP; leave out `old`")
         self.ask("retry", job=handle.job, **retried(limits))
@@ -129,12 +126,10 @@ class RemoteLeader:
         self._connected()[0].tell("cancel", job=job, reason="cancelled by the user")
 
     def view(self, job: str) -> JobInfo | None:
-        """A job as its events said last."""
         follower = self._followers.get(job)
         return follower.last if follower is not None else None
 
     def ask(self, op: str, **args: Any) -> Mapping[str, Any]:
-        """See `Engine.ask`."""
         try:
             return self._here.answer(self._connected()[0].ask(op, **args))
         except MrqError as exc:
@@ -142,7 +137,6 @@ class RemoteLeader:
             raise
 
     def blob(self, digest: str) -> bytes | None:
-        """Bytes that the cluster keeps."""
         return self._connected()[1].get(digest)
 
     def close(self, *, remove: bool) -> None:

@@ -74,13 +74,11 @@ class JobEventQueue:
         self._thread.start()
 
     def mark_dirty(self) -> None:
-        """How far jobs are may have changed."""
         if not self._dirty:
             self._dirty = True
             self._wake.set()
 
     def note(self, job: str, text: str) -> None:
-        """A sentence for whoever waits for a job."""
         self._append(job, {"type": "note", "text": text})
 
     def resumed(self, job: str) -> None:
@@ -88,7 +86,6 @@ class JobEventQueue:
         self._desk.tell(job, {"type": "resumed"})
 
     def ended(self, end: JobEnd) -> None:
-        """A job is over."""
         self._append(end.job, end.entry())
 
     def stop(self) -> None:

@@ -46,7 +46,10 @@ def _run(profile: Profile, say: Callable[[str], None]) -> int:
     """Lock the worker's folder, clean it up, connect, work."""
     if profile.map_slots == 0 and profile.reduce_slots == 0:
         raise UsageError("--map-slots 0 --reduce-slots 0: a worker without slots runs nothing; give it one")
-    worker = profile.worker_id or _host_id()
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:63].lstrip(
+        "._-"
+    )  # as far as it can be an id
+    worker = profile.worker_id or host or "worker"
     home = Home.take(profile.root, worker, wait_s=profile.timeout_s, say=say)
     with contextlib.closing(home):
         for note in profile.notes:
@@ -63,7 +66,7 @@ def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]
     """Connect, and work until the end."""
     from mrq.adapters import redis
     from mrq.ports import Clock
-    from mrq.worker import about, debug, hints
+    from mrq.worker import debug, hints
     from mrq.worker.agent_loop import Links
     from mrq.worker.dataplane.messages import Hello
     from mrq.worker.dataplane.plane import DataPlane
@@ -109,7 +112,7 @@ def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]
                 drain_timeout_s=profile.drain_timeout_s,
                 handover_after_s=_HANDOVER_SHARE * profile.consumer_timeout_s,
                 debug=switch,
-                packages=about.packages(),
+                packages=hints.packages(),
                 ended=ended_beside(profile.root, worker),
             ),
             home=home,
@@ -164,11 +167,6 @@ def advertised(advertise: str | None, bound: str) -> str:
         told_host, _, told_port = advertise.rpartition(":")
         return f"{told_host}:{port if told_port == '0' else told_port}"
     return f"{socket.gethostname() if host in ('0.0.0.0', '[::]', '') else host}:{port}"  # noqa: S104
-
-
-def _host_id() -> str:
-    """The host's name, as far as it can be an id."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:63].lstrip("._-") or "worker"
 
 
 def _remove(root: str, folders: Sequence[str]) -> None:

@@ -89,7 +89,6 @@ class CallersAttempts(Attempts):
         return len(self._mine)
 
     def start(self, order: AttemptOrder, code: str, fault: Fault | None = None) -> None:
-        """Hand an attempt to whoever works."""
         try:
             order, view = self._made(order)
         except OSError as exc:

@@ -34,20 +34,10 @@ class Capture:
         fd = os.open(path, _APPEND, 0o600)
         os.dup2(fd, self.fd, inheritable=False)
         os.close(fd)
-        self._point(self.fd)
-
-    def end(self) -> None:
-        """Flush, and let go of the log."""
-        _flush()
-        for fd in (1, 2):
-            os.dup2(self._null, fd)
-        os.dup2(self._null, self.fd, inheritable=False)
-
-    def _point(self, output: int) -> None:
-        """0 to 2 anew, whatever user code has done to them, and streams on them."""
+        # 0 to 2 anew, whatever user code has done to them, and streams on them.
         os.dup2(self._null, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        os.dup2(self.fd, 1)
+        os.dup2(self.fd, 2)
         if not _as_made(self._streams):
             self._streams = (
                 _stream(0, "r", "surrogateescape"),
@@ -56,6 +46,13 @@ class Capture:
             )
         sys.stdin, sys.stdout, sys.stderr = self._streams
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
+
+    def end(self) -> None:
+        """Flush, and let go of the log."""
+        _flush()
+        for fd in (1, 2):
+            os.dup2(self._null, fd)
+        os.dup2(self._null, self.fd, inheritable=False)
 
 
 def refuse_prompts() -> None:

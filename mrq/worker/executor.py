@@ -60,7 +60,8 @@ def main(arguments: list[str]) -> None:
     is its process's main one, and the pipe of permits."""
     read, write, life, permits, high = _move_up([int(arguments[at]) for at in (0, 1, 2, 4)])
     lifeline.tie(life, by_prctl=arguments[3] == "1")
-    _offer_to_oom_killer()
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb") as score:
+        score.write(_OOM_SCORE)
     _calm_signals()
     capture = Capture(high)
     faulthandler.enable(capture.fd)
@@ -157,6 +158,7 @@ class Executor:
     def _run(self, message: dict[str, Any]) -> bool:
         """One attempt; whether the next one needs a new process."""
         from mrq.core import wire
+        from mrq.core.model import ErrorReport, Outcome, Status
         from mrq.worker.order import AttemptOrder
 
         if self._spec is None or self._spec[0] != message["spec"]:
@@ -170,7 +172,11 @@ class Executor:
         try:
             self._capture.begin(order.log_path)
         except OSError as exc:
-            outcome = _of_a_folder(exc, order, message["code"]) or _no_log(exc, order.log_path)
+            outcome = _of_a_folder(exc, order, message["code"])
+            if outcome is None:
+                said = f"the attempt's log {order.log_path} can't be opened: {exc.strerror}"
+                error = ErrorReport(type=type(exc).__name__, message=said)
+                outcome = Outcome(status=Status.LOST, error=error)
         else:
             try:
                 outcome = self._attempt(order, message)
@@ -191,7 +197,13 @@ class Executor:
             view = self._page(order.page_path)
             found = self._classes.get(order.spec.entry)
             if found is None:
-                found = self._classes[order.spec.entry] = _load(message["code"], order.spec.entry)
+                import gc
+
+                from mrq.job.bundle import import_entry
+
+                found = self._classes[order.spec.entry] = import_entry(message["code"], order.spec.entry)
+                gc.collect()
+                gc.freeze()  # modules live as long as we do: no collection needs to look at them
             _act_up(message.get("fault"))
             job = found(**order.spec.parameters)
             return tasks.run_attempt(order, job, view, self._share(order, message.get("quota")))
@@ -232,15 +244,6 @@ def _move_up(low: list[int]) -> list[int]:
     return [base + offset for offset in range(len(low) + 1)]
 
 
-def _offer_to_oom_killer() -> None:
-    with contextlib.suppress(OSError):
-        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, _OOM_SCORE)
-        finally:
-            os.close(fd)
-
-
 def _calm_signals() -> None:
     """Ctrl-C is the agent's to decide about; nothing that the parent had blocked stays blocked."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -267,18 +270,6 @@ def _warm_up(read: int) -> None:
             wire.from_wire(cls, [])
 
 
-def _load(folder: str, entry: str) -> type[Job]:
-    """The job's class. Raises JobDefinitionError, with the user's error as its cause."""
-    import gc
-
-    from mrq.job import bundle
-
-    found = bundle.import_entry(folder, entry)
-    gc.collect()
-    gc.freeze()  # modules live as long as we do: no collection needs to look at them
-    return found
-
-
 def _act_up(fault: str | None) -> None:
     """What MRQ_DEBUG asks for."""
     if fault is None:
@@ -293,13 +284,6 @@ def _act_up(fault: str | None) -> None:
                 signal.pause()
         case Fault.ERROR:
             raise RuntimeError(f"{VARIABLE} asked for this error")
-
-
-def _no_log(exc: OSError, path: str) -> Outcome:
-    from mrq.core.model import ErrorReport, Outcome, Status
-
-    said = f"the attempt's log {path} can't be opened: {exc.strerror}"
-    return Outcome(status=Status.LOST, error=ErrorReport(type=type(exc).__name__, message=said))
 
 
 def _failed(exc: BaseException, order: AttemptOrder | None = None, code: str = "") -> Outcome:

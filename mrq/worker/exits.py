@@ -67,10 +67,6 @@ class Exit:
             return cls(code=None, signal=os.WTERMSIG(status), peak_rss_bytes=peak)
         return cls(code=os.WEXITSTATUS(status), signal=None, peak_rss_bytes=peak)
 
-    def saying(self, words: str) -> Exit:
-        """With its last words."""
-        return replace(self, words=words)
-
     def __str__(self) -> str:
         if self.signal is not None:
             with contextlib.suppress(ValueError):
@@ -103,10 +99,13 @@ def lost(
         parts.append(why)
     if ended.code in _OWN_CODES:
         parts.append(_OWN_CODES[ended.code])
-    if ended.signal == signal.SIGKILL:
-        hint = _oom_hint(ended.peak_rss_bytes, oom, order.spec.memory_bytes)
-        if hint:
-            parts.append(hint)
+    if ended.signal == signal.SIGKILL and oom:
+        budget = order.spec.memory_bytes >> 20
+        parts.append(f"the kernel's OOM killer ran: less `memory` (now {budget} MiB) or fewer executors")
+    elif ended.signal == signal.SIGKILL:
+        limit = hints.memory_bytes()
+        if limit and ended.peak_rss_bytes >= _NEAR * limit:
+            parts.append(f"probably the OOM killer: the machine or container has {limit >> 20} MiB")
     if not started and ended.words:
         parts.append(f"it said: {ended.words}")
     error = ErrorReport(type=str(ended), message="; ".join(parts), peak_rss_bytes=ended.peak_rss_bytes)
@@ -253,15 +252,6 @@ def _line_at(path: str, offset: int, encoding: str | None) -> str | None:
     if len(shown) > RECORD_SHOWN_MAX or (not newline and len(data) == _LINE_BYTES_MAX):
         shown = shown[: RECORD_SHOWN_MAX - 1] + "…"
     return shown
-
-
-def _oom_hint(peak_bytes: int, oom: bool, budget_bytes: int) -> str:
-    if oom:
-        return f"the kernel's OOM killer ran: less `memory` (now {budget_bytes >> 20} MiB) or fewer executors"
-    limit = hints.memory_bytes()
-    if limit and peak_bytes >= _NEAR * limit:
-        return f"probably the OOM killer: the machine or container has {limit >> 20} MiB"
-    return ""
 
 
 def _oom_kills() -> int:

@@ -8,6 +8,7 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from mrq.core import paths
@@ -80,20 +81,17 @@ class JobFiles:
         store: WorkerStore,
         codes: CodeCache,
         remove: Callable[[str], None] | None = None,
-        resolve: Callable[[str, MapLocation], str] | None = None,
         makes: bool = True,
     ) -> None:
         """`remove` deletes a folder, at once by default. With it the root is this worker's alone, and logs of
-        jobs that are over go in the end. `resolve` gives the local file of a map output; by default its
-        attempt's own path below `root`. Without `makes` a job's folder is its engine's to make and remove:
-        a job without one is over."""
+        jobs that are over go in the end. Without `makes` a job's folder is its engine's to make and remove: a
+        job without one is over."""
         self._makes = makes
         self._root = root
         self._store = store
         self._codes = codes
         self._remove = remove
         self._logs: OrderedDict[str, None] = OrderedDict()  #: of jobs that are over: folders, oldest first
-        self._resolve = resolve or self._own_path
         self._jobs: dict[str, _Job] = {}
 
     def __contains__(self, job: str) -> bool:
@@ -207,7 +205,7 @@ class JobFiles:
         """`forget`, and delete what the job left here. Never raises."""
         unused = self.forget(job)
         folder = paths.job_folder(self._root, job)
-        remove = self._remove or _remove
+        remove = self._remove or partial(shutil.rmtree, ignore_errors=True)
         for name in _OURS:
             remove(f"{folder}/{name}")
         with contextlib.suppress(OSError):
@@ -234,13 +232,14 @@ class JobFiles:
                     for i in missing
                 )
             )
+        found = [job.locations[index] for index in range(len(job.whole.splits))]
         return tuple(
-            MapSource(
+            MapSource(  # there is no file of an output of 0 bytes
                 map_index=index,
-                digest=job.locations[index].digest,
-                path=self._path(job.spec.job, job.locations[index]),
+                digest=each.digest,
+                path=paths.map_output_path(self._root, each.attempt) if each.bytes else "",
             )
-            for index in range(len(job.whole.splits))
+            for index, each in enumerate(found)
         )
 
     def _follow(self, job: _Job) -> list[int]:
@@ -262,20 +261,9 @@ class JobFiles:
             return None
         return f"{paths.job_folder(self._root, job)}/logs/{name}.log"
 
-    def _path(self, job: str, location: MapLocation) -> str:
-        """Of an output's file; there is none of an output of 0 bytes."""
-        return self._resolve(job, location) if location.bytes else ""
-
-    def _own_path(self, job: str, location: MapLocation) -> str:
-        return paths.map_output_path(self._root, location.attempt)
-
 
 def _removed(folder: str) -> str:
     return (
         f"{folder} is gone: it was removed, or its disk went away, while a job ran in it; leave what lies "
         "below MRQ_TMP (or a worker's --root) alone while something runs"
     )
-
-
-def _remove(folder: str) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

@@ -31,7 +31,9 @@ _OURS: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.
 def lost(order: AttemptOrder, exc: BaseException | None, code: str = "") -> str | None:
     """Why an attempt couldn't work in its worker's folders; None where they are as they should be, and the
     error is the job's. `code` is the folder of the job's code, where that is known."""
-    gone = next((path for path in _needed(order, code) if not os.path.exists(path)), None)
+    gathered = {source.path for source in order.sources if source.partition is not None}
+    needed = (*_folders(order), *((code,) if code else ()), *gathered)
+    gone = next((path for path in needed if not os.path.exists(path)), None)
     if gone is not None:
         return f"{gone}, of this worker's own folders, is gone: it was removed while the task ran"
     folders = tuple(f"{folder}/" for folder in _folders(order))
@@ -56,7 +58,13 @@ def outcome(why: str) -> Outcome:
 def mend(folder: str, root: str) -> None:
     """Make a folder below `root`, whatever stands in its place, and make it ours to write in. Raises OSError
     where that can't be."""
-    _put_aside(folder, root)
+    at = root
+    for part in os.path.relpath(folder, root).split(os.sep):
+        at = f"{at}/{part}"
+        # Also a link to a folder, which isn't ours.
+        if os.path.islink(at) or (os.path.lexists(at) and not os.path.isdir(at)):
+            os.rename(at, f"{at}.{os.urandom(4).hex()}.aside")
+            break
     os.makedirs(folder, mode=0o700, exist_ok=True)
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         os.chmod(folder, 0o700)
@@ -73,25 +81,6 @@ def probe(folder: str) -> None:
             raise
     with contextlib.suppress(OSError):
         os.unlink(path)
-
-
-def _put_aside(folder: str, root: str) -> None:
-    """Rename what is in a folder's place, below `root`, and isn't one: also a link to a folder, which isn't
-    ours."""
-    at = root
-    for part in os.path.relpath(folder, root).split(os.sep):
-        at = f"{at}/{part}"
-        if os.path.islink(at) or (os.path.lexists(at) and not os.path.isdir(at)):
-            os.rename(at, f"{at}.{os.urandom(4).hex()}.aside")
-            return
-
-
-def _needed(order: AttemptOrder, code: str) -> Iterator[str]:
-    """What must be there while an attempt runs."""
-    yield from _folders(order)
-    if code:
-        yield code
-    yield from {source.path for source in order.sources if source.partition is not None}
 
 
 def _folders(order: AttemptOrder) -> Iterator[str]:

@@ -24,18 +24,14 @@ def guard(protocol_fds: Sequence[int]) -> None:
     """Watch over the forks of this process from now on."""
 
     def in_child() -> None:
-        _blind(protocol_fds)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for fd in protocol_fds:
+            os.dup2(null, fd, inheritable=False)
+        os.close(null)
         if not _in_multiprocessing():  # which never returns from its fork
             sys.setprofile(_end_at_return)
 
     os.register_at_fork(after_in_child=in_child)
-
-
-def _blind(fds: Sequence[int]) -> None:
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for fd in fds:
-        os.dup2(null, fd, inheritable=False)
-    os.close(null)
 
 
 def _in_multiprocessing() -> bool:

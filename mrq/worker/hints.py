@@ -1,4 +1,4 @@
-"""What this process may use: cores, memory, disk; and the slots that follow from it.
+"""What this process may use: cores, memory, disk, packages; and the slots that follow from it.
 
 A container's limits are its control group's, and of the groups above it: version 2 in one tree, version 1 in
 one for each controller. Inside a container the path that /proc/self/cgroup names may not be there; then the
@@ -8,7 +8,7 @@ mount itself is the container's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,10 +29,6 @@ class Hints:
     cpus: int  #: whole ones, at least 1
     memory_bytes: int  #: 0: unknown
     disk_bytes: int  #: free where its files lie
-
-    def as_map(self) -> Mapping[str, int]:
-        """As `Beat.hints` has it."""
-        return {"cpus": self.cpus, "memory_bytes": self.memory_bytes, "disk_bytes": self.disk_bytes}
 
 
 def find(folder: str, *, memory: int | None = None) -> Hints:
@@ -109,3 +105,15 @@ def _words(path: str, count: int) -> tuple[str, ...]:
     lines = _lines(path)
     words = tuple(lines[0][:count]) if lines else ()
     return words if len(words) == count else ()
+
+
+def packages() -> dict[str, str]:
+    """Every installed distribution, with its version; names as their metadata have them."""
+    from importlib.metadata import distributions
+
+    found: dict[str, str] = {}
+    for each in distributions():
+        name = each.metadata["Name"]
+        if name:  # half an installation has none
+            found.setdefault(name, each.version or "")
+    return dict(sorted(found.items()))

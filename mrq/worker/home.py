@@ -60,7 +60,8 @@ class Home:
         with disk.naming(path):
             fd = _open_lock(path)
         while not _taken(fd, path):
-            holder = _holder(fd)
+            pid = _told(fd).get("pid")
+            holder = f"process {pid}" if pid is not None else "another process"
             os.close(fd)
             if time.monotonic() >= until:
                 raise OperatorError(
@@ -243,11 +244,6 @@ def _locked(fd: int, path: str) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(f"{path}/lock"))
     except OSError:
         return False
-
-
-def _holder(fd: int) -> str:
-    pid = _told(fd).get("pid")
-    return f"process {pid}" if pid is not None else "another process"
 
 
 def _told(fd: int) -> dict[str, Any]:

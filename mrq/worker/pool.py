@@ -16,6 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq.worker import protocol, spawn
@@ -156,7 +157,7 @@ class Executor:
         else:
             ended = Exit.of(status, usage.ru_maxrss << 10, self.peak_rss_bytes)
         self.process.popen.returncode = ended.code or 0  # it needn't wait, nor warn
-        ended = ended.saying(self._last_words())
+        ended = replace(ended, words=self._last_words())
         p = self.process
         for fd in (p.pidfd, p.read, p.write, p.life, p.stderr, p.permits, p.unread):
             os.close(fd)

@@ -10,23 +10,24 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import platform
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
+import mrq
 from mrq import health
 from mrq.core import agent_words as a
 from mrq.core.exchange import BeatReply
 from mrq.core.model import Slots, WorkerHealth
-from mrq.core.orders import Drain, Notify, Order
+from mrq.core.orders import Drain, Notify
 from mrq.errors import OperatorError
 from mrq.ports import Clock, WorkerStore
-from mrq.worker import about as telling
 from mrq.worker import folders
 from mrq.worker import room as rooms
 from mrq.worker.agent_loop import AgentLoop, Links, Storage
@@ -128,7 +129,7 @@ class Service:
                 boot=home.boot,
                 slots=settings.slots,
                 address=settings.address,
-                hints=settings.hints.as_map(),
+                hints=asdict(settings.hints),
                 about=self._told,
                 beat_interval_s=settings.beat_interval_s,
                 serve_s_max=settings.drain_timeout_s,
@@ -208,7 +209,11 @@ class Service:
         for each in reply.orders:
             if each.number not in self._said_orders:
                 self._said_orders.add(each.number)
-                self._hear(each.order)
+                match each.order:
+                    case Drain(reason=reason) if reason:
+                        self._say(f"asked to leave: {reason}")
+                    case Notify(text=text):
+                        self._say(text)
 
     def unfit(self, why: str) -> None:
         """This worker's own folders can't be used, nor made again, which is told more than once: leave, by
@@ -222,14 +227,6 @@ class Service:
         self._pulse.trouble(self._leaving)
         self._tell_about()
         self.loop.drain(self._settings.drain_timeout_s)
-
-    def _hear(self, order: Order) -> None:
-        """Say what an order says to people."""
-        match order:
-            case Drain(reason=reason) if reason:
-                self._say(f"asked to leave: {reason}")
-            case Notify(text=text):
-                self._say(text)
 
     # Signals.
 
@@ -318,16 +315,22 @@ class Service:
             self.loop.sink(a.AboutChanged(about=told))
 
     def _about(self) -> Mapping[str, object]:
-        settings = self._settings
-        return telling.about(
-            installed=settings.packages,
-            debug=settings.debug,
-            room=self._room,
-            notes=self._notes,
-            serving=self._serving,
-            leaving=self._leaving,
-            ended=settings.ended,
-        )
+        """`Beat.about`: what `WorkerInfo` shows, and whose place it has taken. As msgpack has it."""
+        settings, room = self._settings, self._room
+        return {
+            "version": mrq.__version__,
+            "python": platform.python_version(),
+            "packages": dict(settings.packages),
+            "disk_used": room.used,
+            "disk_quota": room.quota,
+            "disk_free": room.free,
+            "debug": str(settings.debug) if settings.debug is not None else "",
+            "full": room.note or "",
+            "notes": list(self._notes),
+            "serving": self._serving,
+            "leaving": self._leaving,
+            "ended": [list(each) for each in settings.ended],
+        }
 
 
 _HEALTH: Final[Mapping[WorkerHealth, str]] = {

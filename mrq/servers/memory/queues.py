@@ -73,7 +73,6 @@ class MemoryBroker:
             self._queues.consumers.append(self)
 
     def attach(self, *, worker: Sink | None = None, leader: Sink | None = None) -> None:
-        """Where deliveries, and messages that died, go. Nothing is delivered without a worker's sink."""
         with self._queues.lock:
             self._worker, self._leader = worker, leader
             self._queues.pump()
@@ -82,7 +81,6 @@ class MemoryBroker:
         """Nothing here watches the loop."""
 
     def publish(self, messages: Sequence[TaskMessage], *, together: bool = False) -> None:
-        """Append to the queues."""
         with self._queues.lock:
             self._check_open()
             for tasks in [tuple(messages)] if together else [(message,) for message in messages]:
@@ -90,7 +88,6 @@ class MemoryBroker:
             self._queues.pump()
 
     def set_credit(self, kind: Kind, credit: int) -> None:
-        """Let at most this many messages of the kind be unsettled."""
         if credit < 0:
             raise InternalError(f"credit of {credit} for {kind.name} tasks; 0 is the least")
         with self._queues.lock:
@@ -99,7 +96,6 @@ class MemoryBroker:
             self._queues.pump()
 
     def ack(self, delivery: int) -> None:
-        """Settle for good."""
         with self._queues.lock:
             self._settled(self._take(delivery, "acked")[0])
             self._queues.pump()
@@ -113,7 +109,6 @@ class MemoryBroker:
             self._queues.pump()
 
     def close(self) -> None:
-        """Return everything unsettled."""
         with self._queues.lock:
             if self._closed:
                 return

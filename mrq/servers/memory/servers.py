@@ -23,7 +23,6 @@ class MemoryBlobs:
         self._kept: dict[str, tuple[bytes, float]] = {}  #: with the time until which it is kept
 
     def put(self, data: bytes, *, keep_s: float | None = None) -> str:
-        """Store bytes under their sha256."""
         if len(data) > self._bytes_max:
             raise UsageError(
                 f"{len(data):,} bytes are more than the {self._bytes_max:,} that the cluster takes at once "
@@ -37,7 +36,6 @@ class MemoryBlobs:
         return digest
 
     def get(self, digest: str) -> bytes | None:
-        """The bytes."""
         with self._lock:
             data, until = self._kept.get(digest, (b"", 0.0))
             if until > self._now():
@@ -63,18 +61,15 @@ class MemoryEvents:
         self._lock = threading.Lock()
 
     def note(self) -> None:
-        """Follow from here."""
         self._store.follow(self._take)
 
     def start(self) -> None:
-        """Hand on what has come, and what comes."""
         with self._lock:
             waiting, self._waiting = self._waiting or [], None
             for event in waiting:
                 self._sink(event)
 
     def close(self) -> None:
-        """Call the sink no more."""
         with contextlib.suppress(ValueError):
             self._store.unfollow(self._take)
 

@@ -34,7 +34,7 @@ _A = TypeVar("_A")
 
 
 class MemoryStore:
-    """A LeaderStore, a LeaderState and a WorkerStore: `core.claims` under one lock.
+    """A LeaderStore, a LeaderState and a WorkerStore (`mrq.ports`): `core.claims` under one lock.
 
     With `append` each batch is handed to it before it is applied and answered: what it keeps outlives the
     process (`servers.memory.log`).
@@ -77,47 +77,39 @@ class MemoryStore:
     # LeaderState.
 
     def identity(self) -> tuple[str, int, bool]:
-        """(store id, incarnation, ready)."""
         with self._lock:
             return self._claims.store_id, self._claims.incarnation, self._claims.ready
 
     def open(self, incarnation: int, store_id: str = "") -> None:
-        """Say that everything is loaded: from now on there are answers."""
         with self._lock:
             self._claims.store_id = store_id or self._claims.store_id or secrets.token_hex(8)
             self._claims.open(incarnation)
             self._grown.notify_all()
 
     def jobs(self) -> list[str]:
-        """Ids of all jobs, oldest first."""
         with self._lock:
             return list(self._claims.jobs)
 
     def state(self, job: str) -> JobState | None:
-        """How far a job is."""
         with self._lock:
             found = self._claims.jobs.get(job)
             return None if found is None else JobState(found["state"])
 
     def load(self, job: str) -> StoredJob | None:
-        """A job whole."""
         with self._lock:
             spec = self._specs.get(job)
             return None if spec is None else self._claims.load(spec)
 
     def workers(self) -> list[StoredWorker]:
-        """Each worker."""
         with self._lock:
             now, at = time.monotonic(), self._beaten
             return [replace(w, age_s=now - at.get(w.beat.worker, now)) for w in self._claims.heard()]
 
     def logs(self, job: str) -> Mapping[str, str]:
-        """Logs that workers put into the blobs, by name."""
         with self._lock:
             return dict(self._logs.get(job, {}))
 
     def restore(self, stored: StoredJob, code: bytes) -> WriteAnswer:
-        """Write a job whole into a store that lost it, or is behind."""
         with self._lock:
             answer = self._claims.restore(stored)
             if answer in (WriteAnswer.WRITTEN, WriteAnswer.ALREADY):
@@ -129,12 +121,10 @@ class MemoryStore:
     # LeaderStore.
 
     def lead(self, fence: Fence) -> WriteAnswer:
-        """Take the fence of what belongs to no job."""
         with self._lock:
             return self._claims.lead(fence)
 
     def begin(self, spec: JobSpec, code: bytes, fence: Fence) -> WriteAnswer:
-        """Store a job whole."""
         with self._lock:
             answer = self._claims.begin(spec.job, fence)
             if answer in (WriteAnswer.WRITTEN, WriteAnswer.ALREADY):
@@ -155,12 +145,10 @@ class MemoryStore:
         return answer
 
     def fence(self, job: str) -> Fence | None:
-        """The fence as it stands."""
         with self._lock:
             return self._claims.fence(job)
 
     def expired(self, job: str) -> bool:
-        """Was there such a job, that is forgotten?"""
         with self._lock:
             return job in self._gone and job not in self._claims.jobs
 
@@ -176,7 +164,6 @@ class MemoryStore:
                 self._code.pop(spec.code, None)
 
     def close(self) -> None:
-        """Tell the leader nothing more."""
         with self._lock:
             self._followers.clear()
             self._nudges.clear()
@@ -184,27 +171,22 @@ class MemoryStore:
     # WorkerStore.
 
     def job(self, job: str) -> JobSpec | None:
-        """The job's spec."""
         with self._lock:
             return self._specs.get(job)
 
     def code(self, digest: str) -> bytes | None:
-        """A bundle by its sha256."""
         with self._lock:
             return self._code.get(digest)
 
     def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimAnswer]:
-        """Ask for attempts."""
         with self._lock:
             return [self._tell(*self._claims.claim(request)) for request in requests]
 
     def report(self, reports: Sequence[AttemptReported]) -> list[ReportAnswer]:
-        """Record outcomes."""
         with self._lock:
             return [self._tell(*self._claims.report(report)) for report in reports]
 
     def beat(self, beat: Beat) -> BeatReply | None:
-        """Renew the lease of everything listed."""
         with self._lock:
             reply, events = self._claims.beat(beat)
             found = self._claims.workers.get(beat.worker)
@@ -217,7 +199,6 @@ class MemoryStore:
     def locations(
         self, job: str, after: int, wait_s: float = 0.0
     ) -> tuple[int, list[tuple[MapLocation, bool]]]:
-        """Entries after a position."""
         with self._grown:
             found = self._claims.locations(job, after)
             if not found[1] and wait_s > 0:
@@ -226,7 +207,6 @@ class MemoryStore:
             return found
 
     def address(self, worker: str, boot: str) -> str | None:
-        """Where a boot listens, while it is its worker's."""
         with self._lock:
             found = self._claims.workers.get(worker)
             if found is None or found["boot"] != boot:
@@ -234,7 +214,6 @@ class MemoryStore:
             return found["beat"].address or None
 
     def boot(self, worker: str) -> tuple[str, float] | None:
-        """The boot that beats under an id, and for how long it has been silent."""
         with self._lock:
             found = self._claims.workers.get(worker)
             if found is None or worker not in self._beaten:
@@ -242,13 +221,11 @@ class MemoryStore:
             return found["boot"], time.monotonic() - self._beaten[worker]
 
     def log(self, job: str, name: str, blob: str) -> None:
-        """Note where an attempt's log is."""
         with self._lock:
             if job in self._specs:
                 self._logs.setdefault(job, {})[name] = blob
 
     def leave(self, worker: str, boot: str) -> None:
-        """Goodbye of a worker."""
         with self._lock:
             event = self._claims.leave(worker, boot)
             if event is not None:

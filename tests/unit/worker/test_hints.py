@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_slots_that_were_given_are_taken(machine: Machine) -> None:
 
 
 def test_this_process_has_some(tmp_path: Path) -> None:
-    found = hints.find(str(tmp_path)).as_map()
+    found = asdict(hints.find(str(tmp_path)))
     assert found["cpus"] >= 1
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 64 << 20 < found["memory_bytes"] <= physical
