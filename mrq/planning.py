@@ -113,7 +113,8 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         progress_timeout_s=chosen.progress_timeout_s or 600.0,
         priority=chosen.priority,
         max_running=chosen.max_running,
-        seed=_seed(built.digest, values),
+        # Of task.rng: the same for the same code and parameters, so that a job run again is the same.
+        seed=zlib.crc32(repr((built.digest, sorted(values.items(), key=lambda item: item[0]))).encode()),
         created_at=time.time(),
         refuses_marks="encoding" not in {**cls.__mrq_settings__, **request.overrides},
         claim=secrets.token_hex(8),
@@ -266,11 +267,6 @@ def job_id(name: str) -> str:
     """A new id that begins with the job's name: `wordcount-6f1c2a9b`."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "job"
     return f"{slug}-{secrets.token_hex(4)}"
-
-
-def _seed(code: str, values: Mapping[str, Any]) -> int:
-    """Of task.rng: the same for the same code and parameters, so that a job run again is the same."""
-    return zlib.crc32(repr((code, sorted(values.items(), key=lambda item: item[0]))).encode())
 
 
 def request_of(

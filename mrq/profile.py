@@ -148,7 +148,10 @@ def load(
     values: dict[str, tuple[Any, str]] = {}
     for key, value, source in _layers(choice, files, flags, env, cwd):
         values.setdefault(key, (value, source))
-    _check_urls(values, choice)
+    urls = [name for name in _URLS if name in values]
+    if len(urls) == 1 and "://" not in choice.name and not (choice.named and choice.name == LOCAL):
+        (missing,) = set(_URLS) - set(urls)
+        raise _half(f"{urls[0]} ({values[urls[0]][1]})", f"{missing} ({BY_NAME[missing].env})")
     secrets = None
     if "secrets_file" in values:
         path, source = values["secrets_file"]
@@ -160,14 +163,17 @@ def load(
         made[each.name], sources[each.name] = values.get(each.name, (default, "default"))
     if secrets is not None:
         _log_in(made, sources, secrets)
+    url: ServiceUrl | None = made["redis_url"]
+    # A profile's name, else the URL without its password.
+    by_url = url is not None and (choice.name in (LOCAL, ENVIRONMENT) or "://" in choice.name)
     has_key = secrets is not None and secrets.key is not None
-    key_id, keys, sources["key"] = _keys(secrets, made["redis_url"])
+    key_id, keys, sources["key"] = _keys(secrets, url)
     return Profile(
         **made,
-        name=_shown_name(choice, made["redis_url"]),
+        name=str(url) if by_url else choice.name,
         key_id=key_id,
         keys=keys,
-        has_secret=has_key or (made["redis_url"] is not None and bool(made["redis_url"].password)),
+        has_secret=has_key or (url is not None and bool(url.password)),
         sources=sources,
         notes=tuple(unknown_variables(env)),
     )
@@ -181,7 +187,13 @@ def _layers(
         yield name, _checked(name, text, BY_NAME[name].flag, cwd, text=True), BY_NAME[name].flag
     section: list[tuple[str, Any, str]] = []
     if "://" in choice.name:
-        yield "redis_url", _named_url(choice), choice.source
+        if choice.name.startswith("amqp"):
+            raise UsageValueError(
+                f"{choice.source} names a RabbitMQ; give the cluster's Redis (redis://HOST:6379/0), where "
+                "its state is, or a profile of mrq.toml with both"
+            )
+        url = _refuse_as(choice.source, lambda: parse_url(choice.name, ("redis", "rediss")))
+        yield "redis_url", url, choice.source
     elif choice.name not in (LOCAL, ENVIRONMENT):
         section = list(_section(choice, files))
     if choice.named:
@@ -222,15 +234,6 @@ def _section(choice: Choice, files: Sequence[File]) -> Iterator[tuple[str, Any, 
     )
 
 
-def _named_url(choice: Choice) -> ServiceUrl:
-    if choice.name.startswith("amqp"):
-        raise UsageValueError(
-            f"{choice.source} names a RabbitMQ; give the cluster's Redis (redis://HOST:6379/0), where its "
-            "state is, or a profile of mrq.toml with both"
-        )
-    return _refuse_as(choice.source, lambda: parse_url(choice.name, ("redis", "rediss")))
-
-
 def _checked(name: str, value: Any, where: str, folder: str, *, text: bool) -> Any:
     """A setting's value. Raises UsageError with where it stands; what may be a password isn't repeated."""
     said = where if text else f"{where}: {name}"
@@ -269,14 +272,6 @@ def _instead(name: str, known: Iterable[str]) -> str:
     )
 
 
-def _check_urls(values: Mapping[str, tuple[Any, str]], choice: Choice) -> None:
-    """Raise UsageError where one server is named and the other isn't."""
-    given = [name for name in _URLS if name in values]
-    if len(given) == 1 and "://" not in choice.name and not (choice.named and choice.name == LOCAL):
-        (missing,) = set(_URLS) - set(given)
-        raise _half(f"{given[0]} ({values[given[0]][1]})", f"{missing} ({BY_NAME[missing].env})")
-
-
 def _half(given: str, missing: str) -> UsageError:
     return UsageError(
         f"{given} is set and {missing} isn't: a cluster is a RabbitMQ and a Redis; set both, or neither "
@@ -306,13 +301,6 @@ def _keys(secrets: Secrets | None, redis_url: ServiceUrl | None) -> tuple[str, M
     password = redis_url.password if redis_url is not None and redis_url.password is not None else ""
     derived = hashlib.sha256(b"mrq: key from the password of redis\0" + password.encode()).digest()
     return "0", {"0": derived}, "derived from the Redis password" if password else "default"
-
-
-def _shown_name(choice: Choice, redis_url: ServiceUrl | None) -> str:
-    """A profile's name, else the URL without its password."""
-    if redis_url is not None and (choice.name in (LOCAL, ENVIRONMENT) or "://" in choice.name):
-        return str(redis_url)
-    return choice.name
 
 
 def _plain(value: Any) -> Any:

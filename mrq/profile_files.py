@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -36,7 +36,12 @@ class File:
 
 def read(path: str) -> File:
     """Read a mrq.toml. Raises UsageError for what can't be read or isn't TOML, with its line."""
-    text, data = _toml(path)
+    try:
+        with open(path, encoding="utf-8") as opened:
+            text = opened.read()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{path} can't be read: {getattr(exc, 'strerror', None) or exc}") from exc
+    data = _parsed(path, text)
     profiles = data.pop("profiles", {})
     file = File(path=path, text=text, top=data, profiles=profiles)
     if not isinstance(profiles, dict) or not all(isinstance(each, dict) for each in profiles.values()):
@@ -44,26 +49,16 @@ def read(path: str) -> File:
     return file
 
 
-def _toml(path: str) -> tuple[str, dict[str, Any]]:
+def _parsed(path: str, text: str) -> dict[str, Any]:
     import tomllib
 
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"{path} can't be read: {getattr(exc, 'strerror', None) or exc}") from exc
-    return text, _parsed(tomllib, path, text)
-
-
-def _parsed(tomllib: Any, path: str, text: str) -> dict[str, Any]:
-    try:
-        data: dict[str, Any] = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         said = str(exc)
         at = re.search(r"\(at line (\d+), column (\d+)\)", said)
         line = f":{at[1]}" if at else ""
         raise UsageError(f"{path}{line} isn't TOML: {said}") from exc
-    return data
 
 
 def _line(text: str, key: str, section: str | None) -> int | None:
@@ -100,8 +95,6 @@ _SECRETS: Final = ("amqp_user", "amqp_password", "redis_user", "redis_password",
 
 def read_secrets(path: str, named_by: str) -> Secrets:
     """Read the file of secrets, which only its owner may: us, or root. Raises UsageError."""
-    import tomllib
-
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
@@ -121,24 +114,21 @@ def read_secrets(path: str, named_by: str) -> Secrets:
         if isinstance(exc, FileNotFoundError):
             why += "; `docker compose up` writes the one of compose.yaml"
         raise UsageError(f"the secrets file {path}, named by {named_by}, can't be read: {why}") from exc
-    data = _parsed(tomllib, path, text)
+    data = _parsed(path, text)
     for name, value in data.items():
         if name not in _SECRETS:
             line = _line(text, name, None)
             raise UsageError(f"{path}:{line or 1}: there is no secret {name!r}{nearest(name, _SECRETS)}")
         if name != "old_keys" and not (isinstance(value, str) and value):
             raise UsageError(f"{path}:{_line(text, name, None) or 1}: {name} must be a string in quotes")
-    for name, value in _keys_of(data):
+    old = data.get("old_keys", {})
+    keys = [*old.items()] if isinstance(old, dict) else [("old_keys", None)]
+    if "key" in data:
+        keys.insert(0, ("key", data["key"]))
+    for name, value in keys:
         if not isinstance(value, str) or len(value) < KEY_CHARS_MIN:
             raise UsageError(
                 f"{path}: {name} must be a string of at least {KEY_CHARS_MIN} characters; "
                 "make one: python3 -c 'import secrets; print(secrets.token_hex(32))'"
             )
     return Secrets(path=path, **data)
-
-
-def _keys_of(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    if "key" in data:
-        yield "key", data["key"]
-    old = data.get("old_keys", {})
-    yield from old.items() if isinstance(old, dict) else [("old_keys", None)]

@@ -11,9 +11,8 @@ import copy
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
-from itertools import islice
 from typing import Any, Final
 
 from mrq.codec.types import carried, shown
@@ -30,6 +29,7 @@ from mrq.job.base import Job, defined
 from mrq.job.settings import Settings
 from mrq.planning import iterable, keyed
 from mrq.worker.callers import CallersPool
+from mrq.worker.order import AttemptOrder
 
 _MEMORY: Final = 256 << 20
 _MEMORY_DISK: Final = "/dev/shm"  # noqa: S108 a folder in it is made by tempfile
@@ -160,7 +160,9 @@ def _run(job: Job, spec: JobSpec, records: list[Any], folder: str, *, total: boo
     code = bundle.pack({})  # it is here already
     spec = replace(spec, code=hashlib.sha256(code).hexdigest())
     lines = spec.input_format == "text"
-    parts = list(_cut(records if lines else list(keyed(records))))
+    given = records if lines else list(keyed(records))
+    size = max(1, -(-len(given) // _MAPS))
+    parts = [given[at : at + size] for at in range(0, len(given), size)]
     paths = [_put_aside(part, f"{folder}/records-{at}", spec) for at, part in enumerate(parts)]
     draft = Draft(
         spec=spec,
@@ -174,7 +176,14 @@ def _run(job: Job, spec: JobSpec, records: list[Any], folder: str, *, total: boo
         allow_empty=True,
     )
     private = PrivateFolder(f"{folder}/engine")
-    pool = CallersPool(lambda order: _fresh(job, spec))
+
+    def fresh(order: AttemptOrder) -> Job:
+        """The job as it was given: what one attempt keeps in self the next one doesn't see."""
+        made = copy.copy(job)
+        vars(made).update(copy.deepcopy(dict(spec.parameters)))
+        return made
+
+    pool = CallersPool(fresh)
     leader = _Leader(private, pool)
     with Engine(leader, private, note=None) as engine:
         leader.engine = engine
@@ -204,29 +213,12 @@ def _put_aside(records: list[Any], path: str, spec: JobSpec) -> str:
     """Write records where a map reads them."""
     if spec.input_format == "text":
         with open(path, "wb") as file:
-            file.writelines(_line(record, spec) for record in records)
+            for record in records:
+                if isinstance(record, str):
+                    record = record.encode(spec.encoding or "utf-8", "surrogateescape")
+                file.write(record + b"\n")
     else:
         writer = output_format("records").open(path)
         writer.write([key for key, _ in records], [value for _, value in records])
         writer.close()
     return path
-
-
-def _line(record: str | bytes, spec: JobSpec) -> bytes:
-    if isinstance(record, str):
-        record = record.encode(spec.encoding or "utf-8", "surrogateescape")
-    return record + b"\n"
-
-
-def _fresh(job: Job, spec: JobSpec) -> Job:
-    """The job as it was given: what one attempt keeps in self the next one doesn't see."""
-    fresh = copy.copy(job)
-    vars(fresh).update(copy.deepcopy(dict(spec.parameters)))
-    return fresh
-
-
-def _cut(records: list[Any]) -> Iterator[list[Any]]:
-    size = max(1, -(-len(records) // _MAPS))
-    stream = iter(records)
-    while part := list(islice(stream, size)):
-        yield part

@@ -80,7 +80,12 @@ class JobFolder:
             make_root(root)
             for name in _PARTS:
                 os.makedirs(f"{path}/{name}", mode=0o700)
-            folder = cls(path, _take_lock(path, kept.target))
+            fd = os.open(f"{path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            folder = cls(path, fd)
+            fcntl.flock(fd, fcntl.LOCK_EX)  # waits for a moment where another start looks for leftovers
+            spec = kept.target
+            told = {"pid": os.getpid(), "output": spec.output_open, "staging": spec.staging}
+            os.write(fd, json.dumps(told).encode())
             folder._write_aside("code.bundle", code)
             folder._write_aside("spec", _packed(kept))
         except OSError as exc:
@@ -102,10 +107,7 @@ class JobFolder:
                 f"it ran, name that: mrq retry {job} --from OLD_TMP"
             )
         path = paths.job_folder(root, name)
-        fd = _try_lock(path)
-        if fd is None:
-            raise UsageError(f"job {job} is still running (process {owner(path).get('pid', '?')})")
-        folder = cls(path, fd)
+        folder = cls(path, _locked(path, job))
         try:
             for part in _PARTS:
                 os.makedirs(f"{path}/{part}", mode=0o700, exist_ok=True)
@@ -129,7 +131,7 @@ class JobFolder:
 
     def code(self) -> bytes:
         """The job's own stored bundle."""
-        return self._read("code.bundle")
+        return _read(f"{self.path}/code.bundle")
 
     def close(self) -> None:
         """Let go of the folder and leave it, for `mrq retry`."""
@@ -146,9 +148,6 @@ class JobFolder:
             aside = self.path
         shutil.rmtree(aside, ignore_errors=True)
         self.close()
-
-    def _read(self, name: str) -> bytes:
-        return _read(f"{self.path}/{name}")
 
     def _write_aside(self, name: str, data: bytes) -> None:
         aside = f"{self.path}/.{name}.new"
@@ -180,9 +179,7 @@ def bring(old: str, root: str, job: str) -> None:
         raise UsageError(
             f"job {job} is kept in {root}/jobs too: leave out --from, or `mrq clean {job}` first"
         )
-    fd = _try_lock(source)
-    if fd is None:
-        raise UsageError(f"job {job} is still running (process {owner(source).get('pid', '?')})")
+    fd = _locked(source, job)
     aside = f"{root}/moving-{job}"
     try:
         make_root(root)
@@ -223,7 +220,16 @@ def _name_of(root: str, job: str) -> str | None:
 def read_kept(path: str) -> Kept:
     """What is in a job's folder, locked or not, of this version or one before. Raises InputError or
     CorruptFileError."""
-    data = _unpack(_read(f"{path}/spec"), f"{path}/spec")
+    packed = _read(f"{path}/spec")
+    try:
+        data = wire.unpack(packed)
+    except Exception as exc:
+        raise CorruptFileError(f"{path}/spec is damaged: {exc}") from exc
+    if not isinstance(data, dict) or data.get("v") not in (_VERSION, *_BEFORE):
+        raise CorruptFileError(
+            f"{path}/spec was written by another version of mrq, and this one reads {_VERSION}: go on with "
+            "that version, or submit the job anew (its inputs and OUT are as they were)"
+        )
     if data["v"] >= _SUMMED and data.pop("crc32", None) != crc32(wire.pack(data)):
         raise CorruptFileError(f"{path}/spec is damaged: its checksum is another; submit the job anew")
     after = data.get("sampled_for")
@@ -271,7 +277,7 @@ def leftovers(root: str) -> list[Leftover]:
         job = paths.shown_id(entry.name)
         if _being_made(entry) or (job != entry.name and job in names):
             continue
-        fd = _try_lock(entry.path)
+        fd = try_lock(f"{entry.path}/lock")
         if fd is None:
             continue
         with contextlib.suppress(OSError):
@@ -308,18 +314,19 @@ def owner(path: str) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _take_lock(path: str, spec: JobSpec) -> int:
-    fd = os.open(f"{path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX)  # waits for a moment where another start looks for leftovers
-    told = {"pid": os.getpid(), "output": spec.output_open, "staging": spec.staging}
-    os.write(fd, json.dumps(told).encode())
+def _locked(path: str, job: str) -> int:
+    """The lock of a job's folder. Raises UsageError where its owner lives."""
+    fd = try_lock(f"{path}/lock")
+    if fd is None:
+        raise UsageError(f"job {job} is still running (process {owner(path).get('pid', '?')})")
     return fd
 
 
-def _try_lock(path: str) -> int | None:
-    """The lock of a folder whose owner is dead, or None."""
+def try_lock(path: str, *, make: bool = True) -> int | None:
+    """A lock that nobody holds any more, held by this process now; else None, also where there is no such
+    file and none is to be made."""
     try:
-        fd = os.open(f"{path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0), 0o600)
     except OSError:
         return None
     try:
@@ -337,16 +344,3 @@ def _tree_bytes(path: str) -> int:
             with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(folder, name)).st_size
     return total
-
-
-def _unpack(data: bytes, path: str) -> dict[str, Any]:
-    try:
-        found = wire.unpack(data)
-    except Exception as exc:
-        raise CorruptFileError(f"{path} is damaged: {exc}") from exc
-    if not isinstance(found, dict) or found.get("v") not in (_VERSION, *_BEFORE):
-        raise CorruptFileError(
-            f"{path} was written by another version of mrq, and this one reads {_VERSION}: go on with that "
-            "version, or submit the job anew (its inputs and OUT are as they were)"
-        )
-    return found

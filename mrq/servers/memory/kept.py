@@ -46,7 +46,9 @@ class KeptStore(MemoryStore):
         with self._folders_lock:
             there = spec.job in self._folders
         if not there:
-            folder = JobFolder.create(self._root, Kept(spec=spec, sampled_for=self._after(spec)), code)
+            packed = self._blobs.get(spec.then) if spec.then is not None else None
+            after = None if packed is None else wire.from_wire(JobSpec, wire.unpack(packed)[1])
+            folder = JobFolder.create(self._root, Kept(spec=spec, sampled_for=after), code)
             try:
                 log, _ = JobLog.open(folder.path, spec)
             except BaseException:
@@ -86,8 +88,3 @@ class KeptStore(MemoryStore):
             folder.remove()
         elif folder is not None:
             folder.close()
-
-    def _after(self, sample: JobSpec) -> JobSpec | None:
-        """The job that a sampling is for."""
-        packed = self._blobs.get(sample.then) if sample.then is not None else None
-        return None if packed is None else wire.from_wire(JobSpec, wire.unpack(packed)[1])

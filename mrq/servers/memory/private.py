@@ -6,14 +6,13 @@ What a job that is kept for `mrq retry` still reads or writes stays; all else is
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 
 from mrq.core.model import JobSpec
 from mrq.errors import MrqError
 from mrq.io.temporary import LOCK, paths_of
-from mrq.servers.memory.jobfolder import read_kept
+from mrq.servers.memory.jobfolder import read_kept, try_lock
 
 
 def sweep(root: str) -> None:
@@ -22,7 +21,8 @@ def sweep(root: str) -> None:
         found = [entry.path for entry in os.scandir(os.path.join(root, "private")) if entry.is_dir()]
     except OSError:
         return
-    dead = [(path, fd) for path in found if (fd := _lock_of_the_dead(path)) is not None]
+    # A folder without a lock is in the making.
+    dead = [(path, fd) for path in found if (fd := try_lock(f"{path}/{LOCK}", make=False)) is not None]
     needed = set(_needed(root)) if dead else set()
     for path, fd in dead:
         if path not in needed:
@@ -30,20 +30,6 @@ def sweep(root: str) -> None:
         os.close(fd)
     with contextlib.suppress(OSError):
         os.rmdir(os.path.join(root, "private"))
-
-
-def _lock_of_the_dead(path: str) -> int | None:
-    """The folder's lock, if nobody holds it; a folder without one is in the making."""
-    try:
-        fd = os.open(f"{path}/{LOCK}", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        return None
-    return fd
 
 
 def _needed(root: str) -> list[str]:

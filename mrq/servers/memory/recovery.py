@@ -117,7 +117,11 @@ def _recovered(
             recorded=(),
         )
     stored = replace(stored, spec=spec)
-    missing = [e.OutputMissing(attempt=won) for won in _missing(folder, spec, _completed(stored))]
+    now = time.monotonic()
+    machine = Machine(MachineConfig.for_one_worker(), wall=time.time() - now)
+    machine.adopt(stored, now)
+    completed = dict(machine.completed(spec.job))
+    missing = [e.OutputMissing(attempt=won) for won in _missing(folder, spec, completed)]
     if limits != NO_LIMITS:
         folder.keep(kept)
     return Recovered(
@@ -132,14 +136,6 @@ def _recovered(
             e.RetryRequested(job=spec.job, limits=limits),
         ),
     )
-
-
-def _completed(stored: StoredJob) -> dict[AttemptRef, TaskResult]:
-    """What is complete by the log. Raises CorruptFileError."""
-    now = time.monotonic()
-    machine = Machine(MachineConfig.for_one_worker(), wall=time.time() - now)
-    machine.adopt(stored, now)
-    return dict(machine.completed(stored.spec.job))
 
 
 def _missing(folder: JobFolder, spec: JobSpec, done: dict[AttemptRef, TaskResult]) -> Iterator[AttemptRef]:
