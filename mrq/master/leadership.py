@@ -30,7 +30,6 @@ from mrq.errors import CorruptFileError, OperatorError, UsageError
 from mrq.master.archive import Archive
 from mrq.master.backend import Servers
 from mrq.master.background import Background
-from mrq.master.dials import Dial
 from mrq.master.finishing import JobFinisher
 from mrq.master.job_events import JobEvents
 from mrq.master.known_jobs import KnownJobs
@@ -47,6 +46,10 @@ if TYPE_CHECKING:
 
 #: Ends that are told again after a takeover, the latest.
 _TOLD_AGAIN: Final = 200
+
+
+#: Dials a worker back, some seconds long; what came of it.
+Dial = Callable[[c.DialWorker], e.Event]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,20 +7,27 @@ what nobody wants any more is removed.
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
-from mrq.core.model import JobSpec, JobState
+from mrq.core import commands as c
+from mrq.core import events as e
+from mrq.core.info import JobInfo
+from mrq.core.model import JobSpec, JobState, Status
 from mrq.core.paths import shown_id
 from mrq.master.backend import Backend
-from mrq.master.dials import DIALS_MAX, Dials
 from mrq.master.job_events import JobEventQueue
-from mrq.master.leadership import Leadership, Settings
+from mrq.master.leadership import Dial, Leadership, Settings
 from mrq.master.requests import RequestLoop
-from mrq.master.waits import Waits
+from mrq.master.views import Views
 from mrq.ports import Broker
 
 #: How often it is asked why jobs wait.
 _WAITS_S: Final = 2.0
+#: Workers that are dialled at once; one that can't be reached takes some seconds.
+DIALS_MAX: Final = 8
 #: How often what is kept for nobody is looked for.
 _HOUSE_S: Final = 600.0
 
@@ -138,3 +145,79 @@ class Term:
                 self._apart[spec.job] = said
         finally:
             self._looks_for_apart = False
+
+
+class Dials:
+    """Workers that are dialled back, some at once and each once at a time: `later` does a thing on one of
+    DIALS_MAX threads, and never raises; verdicts go to `tell`.
+
+    The machine asks again where no verdict came in time. Where many can't be reached each takes seconds, and
+    what is still waiting for its turn is asked for again: that mustn't make the queue longer.
+    """
+
+    def __init__(
+        self, dial: Dial, later: Callable[[Callable[[], None]], None], tell: Callable[[e.Event], None]
+    ) -> None:
+        self._dial, self._later, self._tell = dial, later, tell
+        self._lock = threading.Lock()
+        self._waiting: set[c.DialWorker] = set()
+
+    def ask(self, asked: c.DialWorker) -> None:
+        """Dial, unless that is about to be done. From any thread."""
+        with self._lock:
+            if asked in self._waiting:
+                return
+            self._waiting.add(asked)
+        self._later(lambda: self._ask(asked))
+
+    def _ask(self, asked: c.DialWorker) -> None:
+        try:
+            verdict = self._dial(asked)
+        finally:
+            with self._lock:
+                self._waiting.discard(asked)
+        self._tell(verdict)
+
+
+@dataclass(eq=False)
+class Waits:
+    """Tells whoever waits for a job why it doesn't go on: what no worker runs, and which workers lack disk.
+    `note` tells a job's clients a sentence; only what changes is told."""
+
+    views: Views
+    spec_of: Callable[[str], JobSpec | None]
+    note: Callable[[str, str], None]
+    _said: dict[str, str] = field(default_factory=dict, init=False)
+    #: By job, the workers whose lack of disk was told.
+    _lacking: dict[str, set[str]] = field(default_factory=dict, init=False)
+
+    def look(self) -> None:
+        """Tell what has changed since the last look."""
+        said: dict[str, str] = {}
+        lacking: dict[str, set[str]] = {}
+        for name, info in self.views.under_way():
+            job, spec = info.job, self.spec_of(name)
+            if spec is None:
+                continue
+            reason = self.views.waits_for(spec, info)
+            if reason:
+                said[job] = reason
+                if self._said.get(job) != reason:
+                    self.note(job, reason)
+            told = lacking[job] = self._lacking.get(job, set())
+            for worker, text in short_of_disk(info).items():
+                if worker not in told:
+                    told.add(worker)
+                    self.note(job, text)
+        self._said, self._lacking = said, lacking
+
+
+def short_of_disk(info: JobInfo) -> dict[str, str]:
+    """Of each worker on which a task found no room: a sentence with what it had and what was needed."""
+    found: dict[str, str] = {}
+    for told in info.errors:
+        if told.status is Status.DISK_FULL and told.error is not None:
+            found[told.worker] = (
+                f"worker {told.worker} has too little disk for {told.task}: {told.error.message}"
+            )
+    return found

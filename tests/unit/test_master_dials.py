@@ -8,7 +8,7 @@ import pytest
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.master.dials import Dials
+from mrq.master.term import Dials
 
 ONE = c.DialWorker(worker="w1", boot="b", address="h:1")
 TWO = c.DialWorker(worker="w2", boot="b", address="h:2")

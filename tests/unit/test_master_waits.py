@@ -6,7 +6,7 @@ from typing import Any
 
 from mrq.core.info import ErrorInfo, JobInfo
 from mrq.core.model import ErrorReport, Status
-from mrq.master.waits import Waits
+from mrq.master.term import Waits
 
 
 def failed(worker: str, status: Status = Status.DISK_FULL, index: int = 3) -> ErrorInfo:
