@@ -122,99 +122,56 @@ RETRY_FLAGS: Final = (
     ),
 )
 
+# fmt: off
 COMMANDS: Final = (
-    Command(
-        name="submit",
-        usage="mrq submit JOB INPUT... -o OUT [flags]",
+    Command(name="submit", usage="mrq submit JOB INPUT... -o OUT [flags]",
         help="Run a job.\n\n"
         "JOB is file.py, file.py:Class or package.module:Class. INPUT is a file, a folder, a glob,\n"
         "a URL, or - for standard input.",
-        flags=SUBMIT_FLAGS,
-    ),
-    Command(
-        name="retry",
-        usage="mrq retry [JOB] [flags]",
+        flags=SUBMIT_FLAGS),
+    Command(name="retry", usage="mrq retry [JOB] [flags]",
         help="Go on with a job that failed or was killed, on its own stored code, keeping what is done.\n\n"
         "Without JOB, list the jobs that there are.",
-        flags=(*RETRY_FLAGS, RETRY_EXECUTORS, CLUSTER, DETACH, TIMEOUT, JSON, QUIET, VERBOSE, HELP),
-    ),
-    Command(
-        name="jobs",
-        usage="mrq jobs [flags]",
+        flags=(*RETRY_FLAGS, RETRY_EXECUTORS, CLUSTER, DETACH, TIMEOUT, JSON, QUIET, VERBOSE, HELP)),
+    Command(name="jobs", usage="mrq jobs [flags]",
         help="List a cluster's jobs, those that are over too; on this machine, as `mrq retry`.",
-        flags=(CLUSTER, TIMEOUT, JSON, HELP),
-    ),
-    Command(
-        name="status",
-        usage="mrq status JOB [flags]",
+        flags=(CLUSTER, TIMEOUT, JSON, HELP)),
+    Command(name="status", usage="mrq status JOB [flags]",
         help="Show a job on a cluster: stages, tasks by state, attempts, workers, counters, errors.",
-        flags=(
-            Flag(names=("--watch",), help="show how far it is until it is over"),
-            Flag(names=("--tasks",), help="list every task too"),
-            CLUSTER,
-            TIMEOUT,
-            JSON,
-            HELP,
-        ),
-    ),
-    Command(
-        name="wait",
-        usage="mrq wait JOB [flags]",
+        flags=(Flag(names=("--watch",), help="show how far it is until it is over"),
+               Flag(names=("--tasks",), help="list every task too"), CLUSTER, TIMEOUT, JSON, HELP)),
+    Command(name="wait", usage="mrq wait JOB [flags]",
         help="Wait for a job on a cluster, as the submit that was detached would have done.",
-        flags=(CLUSTER, TIMEOUT, JSON, QUIET, VERBOSE, HELP),
-    ),
-    Command(
-        name="cancel",
-        usage="mrq cancel JOB [flags]",
+        flags=(CLUSTER, TIMEOUT, JSON, QUIET, VERBOSE, HELP)),
+    Command(name="cancel", usage="mrq cancel JOB [flags]",
         help="End a job on a cluster. What it had staged is removed.",
-        flags=(CLUSTER, TIMEOUT, JSON, QUIET, HELP),
-    ),
-    Command(
-        name="logs",
-        usage="mrq logs JOB [TASK] [flags]",
+        flags=(CLUSTER, TIMEOUT, JSON, QUIET, HELP)),
+    Command(name="logs", usage="mrq logs JOB [TASK] [flags]",
         help="Print what user code printed on a cluster: the failed attempts', or one task's (m-00042).",
-        flags=(
-            Flag(names=("--all",), help="every attempt, not only the latest of each task"),
-            CLUSTER,
-            TIMEOUT,
-            JSON,
-            HELP,
-        ),
-    ),
-    Command(
-        name="workers",
-        usage="mrq workers [WORKER] | mrq workers drain|quarantine|readmit WORKER",
+        flags=(Flag(names=("--all",), help="every attempt, not only the latest of each task"),
+               CLUSTER, TIMEOUT, JSON, HELP)),
+    Command(name="workers", usage="mrq workers [WORKER] | mrq workers drain|quarantine|readmit WORKER",
         help="List a cluster's workers, show one, or change what one may do.\n\n"
         "drain: takes no more, finishes, and leaves; gets no tasks if it is started again. "
         "quarantine: gets no tasks. readmit: gets tasks again.",
-        flags=(CLUSTER, TIMEOUT, JSON, QUIET, HELP),
-    ),
-    Command(
-        name="config",
-        usage="mrq config [flags]",
+        flags=(CLUSTER, TIMEOUT, JSON, QUIET, HELP)),
+    Command(name="config", usage="mrq config [flags]",
         help="Show every setting of a cluster, and where it comes from. Passwords are left out.",
-        flags=(CLUSTER, JSON, HELP),
-    ),
-    Command(
-        name="cat",
-        usage="mrq cat OUT [flags]",
+        flags=(CLUSTER, JSON, HELP)),
+    Command(name="cat", usage="mrq cat OUT [flags]",
         help="Print a result, part after part, uncompressed; records as text.",
-        flags=(HELP,),
-    ),
-    Command(
-        name="show",
-        usage="mrq show OUT [flags]",
+        flags=(HELP,)),
+    Command(name="show", usage="mrq show OUT [flags]",
         help="Print a result's manifest: job, parameters, counters, parts.",
-        flags=(JSON, HELP),
-    ),
-    Command(
-        name="clean",
-        usage="mrq clean [JOB...] [flags]",
+        flags=(JSON, HELP)),
+    Command(name="clean", usage="mrq clean [JOB...] [flags]",
         help="Remove what failed and killed runs left under MRQ_TMP. Running jobs are never touched.",
-        flags=(JSON, QUIET, HELP),
-    ),
-    Command(name="help", usage="mrq help [COMMAND]", help="Show what a command takes.", flags=(HELP,)),
+        flags=(JSON, QUIET, HELP)),
+    Command(name="help", usage="mrq help [COMMAND]",
+        help="Show what a command takes.",
+        flags=(HELP,)),
 )
+# fmt: on
 
 
 def command(name: str) -> Command:
