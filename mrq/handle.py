@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from mrq.core.answers import error_of
+from mrq.core.ending import JobEnd
+from mrq.core.info import JobInfo
 from mrq.core.model import JobState
 from mrq.errors import Interrupted, MrqError, StillRunningError, UsageTypeError
 from mrq.result import JobFailed, Result
-
-if TYPE_CHECKING:
-    from mrq.core.ending import JobEnd
-    from mrq.core.info import JobInfo
 
 __all__ = ["Handle"]
 

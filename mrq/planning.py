@@ -288,7 +288,12 @@ def request_of(
     if records is not None:
         if "input_format" in options:
             raise UsageTypeError("records=[…] are given to map as they are; leave out `input_format`")
-        paths: Sequence[str] = [_put_aside(iterable(records, "records", "[line, line]"), folder)]
+        path = os.path.join(folder, f"records-{secrets.token_hex(4)}.records")
+        pairs = list(keyed(iterable(records, "records", "[line, line]")))
+        writer = output_format("records").open(path)
+        writer.write([key for key, _ in pairs], [value for _, value in pairs])
+        writer.close()
+        paths: Sequence[str] = [path]
         _read_as(options, "records")
     elif isinstance(inputs, Result):
         paths = inputs.parts or [inputs.output]
@@ -340,16 +345,6 @@ def _path(given: Path) -> str:
     """A path as text. Raises UsageTypeError for what is none."""
     if not isinstance(path := os.fspath(given) if isinstance(given, os.PathLike) else given, str):
         raise UsageTypeError(f"{given!r} is not a path: paths are text or os.PathLike")
-    return path
-
-
-def _put_aside(records: Iterable[Any], folder: str) -> str:
-    """Write records as a records file."""
-    path = os.path.join(folder, f"records-{secrets.token_hex(4)}.records")
-    pairs = list(keyed(records))
-    writer = output_format("records").open(path)
-    writer.write([key for key, _ in pairs], [value for _, value in pairs])
-    writer.close()
     return path
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from mrq.core.ending import JobEnd
 from mrq.core.model import ErrorReport, JobSpec, StagedFile
 from mrq.core.paths import named
 from mrq.core.summary import Summary, map_results
 from mrq.errors import JobError, OutputError, UsageError
 from mrq.io.idle import summarize
 from mrq.io.output import output_format
-
-if TYPE_CHECKING:
-    from mrq.core.ending import JobEnd
 
 __all__ = ["JobFailed", "Result", "Summary", "map_results", "summarize"]
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mrq.cli import errors, units
 from mrq.cli.console import print_json, shown, write_lines, write_out
 from mrq.cli.session import Session
+from mrq.commit.manifest import Manifest, dump_manifest, part_files, read_manifest
+from mrq.core.model import Piece, StagedFile
 from mrq.errors import UsageError
-
-if TYPE_CHECKING:
-    from mrq.commit.manifest import Manifest
-    from mrq.core.model import Piece, StagedFile
-    from mrq.io.streams import Reading
+from mrq.io.output import check_whole, whole_file
+from mrq.io.streams import Reading, Source
 
 _CHUNK: Final = 1 << 20
 #: A part up to so many bytes is read twice, so that nothing is printed of a damaged one.
@@ -24,8 +23,6 @@ _CHECKED_FIRST: Final = 64 << 20
 def cat(session: Session) -> int:
     """Print a result. Raises OutputError where OUT isn't one, InputError or CorruptFileError where a part
     isn't what its job wrote, BrokenPipeError when nobody reads on."""
-    from mrq.commit.manifest import read_manifest
-
     out = _one_out(session, "cat")
     print_parts(out, read_manifest(out).format)
     return errors.DONE
@@ -45,10 +42,6 @@ def print_parts(out: str, output_format: str) -> None:
     Nothing is printed unless all parts are there with their sizes, and nothing of a part that fails its
     checksum, unless it is a large one: of such the checksum is known at its end.
     """
-    from mrq.commit.manifest import part_files
-    from mrq.io.output import check_whole, whole_file
-    from mrq.io.streams import Reading
-
     put = _print_records if output_format == "records" else _print_bytes
     pieces = [whole_file(path, file) for path, file in part_files(out)]
     for piece in pieces:
@@ -60,8 +53,6 @@ def print_parts(out: str, output_format: str) -> None:
 
 
 def _print_bytes(piece: Piece, reading: Reading) -> None:
-    from mrq.io.streams import Source
-
     with Source(piece, reading) as source:
         while data := source.read(_CHUNK):
             write_out(data)
@@ -78,8 +69,6 @@ def _print_records(piece: Piece, reading: Reading) -> None:
 
 def show(session: Session) -> int:
     """Print a result's manifest: for people, or as it is with `--json`. Raises OutputError."""
-    from mrq.commit.manifest import dump_manifest, read_manifest
-
     manifest = read_manifest(_one_out(session, "show"))
     if session.json:
         from json import loads
@@ -105,7 +94,11 @@ def manifest_lines(manifest: Manifest) -> list[str]:
         f"result     {units.plural(records, 'record')}, {units.size(size)}, {manifest.format}{packed}",
     ]
     lines += _table("parameters", manifest.parameters) + _table("counters", manifest.counters)
-    return lines + _files(f"parts ({len(manifest.parts):,})", manifest.parts) + _bad(manifest.bad)
+    lines += _files(f"parts ({len(manifest.parts):,})", manifest.parts)
+    # Of the files with bad records: each record is in two, for eyes and to be read again.
+    bad, files = manifest.bad, units.plural(len(manifest.bad), "file")
+    records = sum(file.records for file in bad if file.final.endswith(".jsonl"))
+    return lines + _files(f"bad records ({records:,}, in {files})", bad)
 
 
 def _table(title: str, values: Mapping[str, Any]) -> list[str]:
@@ -122,12 +115,6 @@ def _files(title: str, files: Sequence[StagedFile]) -> list[str]:
         for file in files
     ]
     return [title, *lines] if lines else []
-
-
-def _bad(files: Sequence[StagedFile]) -> list[str]:
-    """The files with bad records: each record is in two, for eyes and to be read again."""
-    records = sum(file.records for file in files if file.final.endswith(".jsonl"))
-    return _files(f"bad records ({records:,}, in {units.plural(len(files), 'file')})", files)
 
 
 def _plain(value: Any) -> str:

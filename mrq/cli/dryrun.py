@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mrq.cli import units
+from mrq.cli.session import Session
 from mrq.cli.wording import in_flags
-
-if TYPE_CHECKING:
-    from mrq.cli.session import Session
-    from mrq.client import Plan
-    from mrq.core.model import Piece, Split
+from mrq.client import Plan
+from mrq.core.model import Piece, Split
 
 #: Splits that are listed one by one, unless all are asked for.
 _LISTED: Final = 20

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from dataclasses import replace
 
 from mrq.cli.flags import SUBMIT_FLAGS, Flag, flag_lines
-from mrq.job.base import REQUIRED, Job, Parameter
+from mrq.job.base import REQUIRED, Job
 from mrq.job.parameters import hint_of, show
 from mrq.job.settings import SETTINGS
 
@@ -19,21 +18,17 @@ def job_text(cls: type[Job], program: str) -> str:
         lines += [*inspect.cleandoc(cls.__doc__).splitlines(), ""]
     parameters = cls.__mrq_parameters__.values()
     if parameters:
-        lines += [f"Parameters of {cls.__name__}.", "", *_parameter_lines(list(parameters)), ""]
+        rows = []
+        for each in parameters:
+            needed = each.default is REQUIRED
+            default = "has no default" if needed else f"default: {each.default!r}"
+            rows.append(Flag(names=(f"--set {each.name}=…",), help=f"{show(hint_of(each))} ({default})"))
+        lines += [f"Parameters of {cls.__name__}.", "", *flag_lines(rows), ""]
     others = [flag for flag in SUBMIT_FLAGS if flag.setting is None]
     lines += ["Flags.", "", *flag_lines(others), ""]
     lines += [f"Settings of {cls.__name__}.", ""]
     lines += flag_lines([_as_set(flag, cls) for flag in SUBMIT_FLAGS if flag.setting is not None])
     return "\n".join(lines) + "\n"
-
-
-def _parameter_lines(parameters: Sequence[Parameter]) -> list[str]:
-    rows = []
-    for each in parameters:
-        needed = each.default is REQUIRED
-        default = "has no default" if needed else f"default: {each.default!r}"
-        rows.append(Flag(names=(f"--set {each.name}=…",), help=f"{show(hint_of(each))} ({default})"))
-    return flag_lines(rows)
 
 
 def _as_set(flag: Flag, cls: type[Job]) -> Flag:

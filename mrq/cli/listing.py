@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mrq.cli import errors, objects, units
 from mrq.cli.attend import watch
@@ -13,11 +13,9 @@ from mrq.cli.wording import in_flags
 from mrq.core.info import AttemptInfo, ErrorInfo, JobInfo, StageInfo, TaskInfo
 from mrq.core.model import Role
 from mrq.core.paths import named
+from mrq.engine.engine import Engine
 from mrq.errors import UsageError
-
-if TYPE_CHECKING:
-    from mrq.engine.engine import Engine
-    from mrq.handle import Handle
+from mrq.handle import Handle
 
 #: More attempts and errors than this are counted, not listed; --json has them all.
 _LISTED: Final = 20
@@ -120,6 +118,13 @@ def status_page(page: Page, row: JobInfo, now: float) -> None:
     if row.started_at:
         took = units.duration(max(0.0, (row.finished_at or now) - row.started_at))
     workers = sorted({each.worker for each in row.attempts})
+    told = [
+        (row.failures, "failure", "failures"),
+        (row.losses, "lost executor", "lost executors"),
+        (row.worker_losses, "lost worker", "lost workers"),
+        (row.reruns, "task run again", "tasks run again"),
+        (row.backups, "backup attempt", "backup attempts"),
+    ]
     page.facts(
         [
             ("job", f"{row.job} ({row.name})"),
@@ -132,7 +137,7 @@ def status_page(page: Page, row: JobInfo, now: float) -> None:
             ("input", ", ".join(row.inputs[:5]) + (" …" if len(row.inputs) > 5 else "")),
             ("output", row.output or "fetched by whoever submitted it"),
             ("workers", ", ".join(workers)),
-            ("charged", _charges(row)),
+            ("charged", ", ".join(units.plural(number, one, many) for number, one, many in told if number)),
         ]
     )
     page.line()
@@ -232,17 +237,6 @@ def _errors(page: Page, rows: Sequence[ErrorInfo], now: float) -> None:
         if error is not None and error.path is not None:
             at = f" at byte {error.offset:,}" if error.offset is not None else ""
             page.line(f"    {named(error.path)}{at}" + (f": {error.record}" if error.record else ""))
-
-
-def _charges(row: JobInfo) -> str:
-    told = [
-        (row.failures, "failure", "failures"),
-        (row.losses, "lost executor", "lost executors"),
-        (row.worker_losses, "lost worker", "lost workers"),
-        (row.reruns, "task run again", "tasks run again"),
-        (row.backups, "backup attempt", "backup attempts"),
-    ]
-    return ", ".join(units.plural(number, one, many) for number, one, many in told if number)
 
 
 def _of(stage: StageInfo) -> str:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from mrq.cli import errors, objects
 from mrq.cli.console import Console, shown, write_lines
 from mrq.cli.session import Session
 from mrq.core.worker_info import LogInfo
+from mrq.engine.engine import Engine
 from mrq.errors import UsageError
-
-if TYPE_CHECKING:
-    from mrq.engine.engine import Engine
 
 
 def logs(session: Session) -> int:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mrq.cli import units
 from mrq.cli.console import Console, shown
 from mrq.cli.wording import in_flags
-
-if TYPE_CHECKING:
-    from mrq.core.summary import Summary
+from mrq.core.summary import Summary
 
 
 def summary_lines(summary: Summary, *, output: str | None, parts: int) -> list[str]:

@@ -122,6 +122,8 @@ def worker_page(page: Page, row: WorkerInfo, now: float) -> None:
     if row.since:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.since))
         since = f"{at}, {units.duration(_standing_s(row, now))} ago"
+    room = f" of {units.size(row.disk_quota)}" if row.disk_quota else ""
+    free = f", {units.size(row.disk_free)} free" if row.disk_free and not room else ""
     page.facts(
         [
             ("worker", f"{row.worker}, boot {row.boot}"),
@@ -137,7 +139,7 @@ def worker_page(page: Page, row: WorkerInfo, now: float) -> None:
             ("slots", f"{row.map_slots} map, {row.reduce_slots} reduce"),
             ("hints", ", ".join(told)),
             ("completed", units.plural(row.completed, "task")),
-            ("disk", _disk(row)),
+            ("disk", f"{units.size(row.disk_used)}{room}{free}"),
             (
                 "serves",
                 f"{units.plural(row.outputs_count, 'map output')}, {units.size(row.outputs_bytes)}",
@@ -159,9 +161,3 @@ def worker_page(page: Page, row: WorkerInfo, now: float) -> None:
         if row.outputs_count > _OUTPUTS_LISTED:
             page.line(f"… and {row.outputs_count - _OUTPUTS_LISTED:,} more")
     page.line()
-
-
-def _disk(row: WorkerInfo) -> str:
-    room = f" of {units.size(row.disk_quota)}" if row.disk_quota else ""
-    free = f", {units.size(row.disk_free)} free" if row.disk_free and not room else ""
-    return f"{units.size(row.disk_used)}{room}{free}"

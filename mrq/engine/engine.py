@@ -9,22 +9,20 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import mrq
 from mrq import planning
+from mrq.core.info import JobInfo
 from mrq.core.model import NO_LIMITS, Limits
+from mrq.core.pathmap import PathMap
 from mrq.errors import UsageError
 from mrq.handle import Handle
+from mrq.io.plan import Draft, Plan
 from mrq.io.temporary import PrivateFolder
+from mrq.job.base import Job
 from mrq.planning import Path, Request
-
-if TYPE_CHECKING:
-    from mrq.core.info import JobInfo
-    from mrq.core.pathmap import PathMap
-    from mrq.io.plan import Draft, Plan
-    from mrq.job.base import Job
-    from mrq.result import Result
+from mrq.result import Result
 
 __all__ = ["Engine", "Handle", "Leader"]
 

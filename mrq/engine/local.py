@@ -17,21 +17,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq import config
+from mrq.core.ending import JobEnd
+from mrq.core.info import JobInfo
 from mrq.core.model import JobState, Limits, Slots
+from mrq.core.pathmap import PathMap
 from mrq.core.paths import shown_id
 from mrq.engine.engine import Engine
 from mrq.errors import Interrupted, MrqError, OperatorError, UsageError, UsageTypeError, UsageValueError
+from mrq.handle import Handle
+from mrq.io.plan import Draft, Plan
 from mrq.io.temporary import PrivateFolder, make_root
 from mrq.ports import Clock
 from mrq.result import JobFailed, Result
 from mrq.worker.pool import Pool
 
 if TYPE_CHECKING:
-    from mrq.core.ending import JobEnd
-    from mrq.core.info import JobInfo
-    from mrq.core.pathmap import PathMap
-    from mrq.handle import Handle
-    from mrq.io.plan import Draft, Plan
     from mrq.master.leadership import Leadership, Settings
     from mrq.servers.memory.kept import KeptStore
     from mrq.worker.agent_loop import AgentLoop

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mrq import config
 from mrq.core import wire
@@ -28,6 +28,7 @@ from mrq.io.plan import Draft, Plan, complete
 from mrq.io.temporary import PrivateFolder
 from mrq.job import packages
 from mrq.ports import Blobs, ClientLink
+from mrq.profile import Profile
 from mrq.remote import ship
 from mrq.remote.ask import Asker, retried
 from mrq.remote.fetch import fetch
@@ -35,11 +36,8 @@ from mrq.remote.follow import Follower
 from mrq.remote.here import Here
 from mrq.result import Result
 
-if TYPE_CHECKING:
-    from mrq.profile import Profile
-
-    #: (profile, what to say meanwhile) -> the connections of a client.
-    Connect = Callable[[Profile, Callable[[str], None]], tuple[ClientLink, Blobs]]
+#: (profile, what to say meanwhile) -> the connections of a client.
+Connect = Callable[[Profile, Callable[[str], None]], tuple[ClientLink, Blobs]]
 
 
 def cluster_engine(

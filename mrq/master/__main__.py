@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import mrq
 from mrq.adapters import rabbitmq, redis
@@ -28,10 +28,8 @@ from mrq.master.backend import Servers
 from mrq.master.leadership import Settings
 from mrq.master.service import MasterService
 from mrq.master.shares import Probe, Question
+from mrq.profile import Profile
 from mrq.worker.tasks.sampler import boundaries
-
-if TYPE_CHECKING:
-    from mrq.profile import Profile
 
 #: Between looks at a store that isn't initialised.
 _AGAIN_S: Final = 0.5
@@ -133,7 +131,12 @@ def serve(line: RoleLine) -> int:
     backend = Backend(profile, say)
     with contextlib.closing(backend):
         if line.init:
-            return _init(backend, say)
+            store_id, _, _ = backend.store.identity()
+            if store_id:
+                say(f"the store is initialised already, as {store_id}")
+                return 0
+            say(f"the store is initialised, as {backend.store.init()}")
+            return 0
         _await_init(backend, profile.timeout_s, say)
         host = socket.gethostname()
         pulse = Pulse(health_file(Path(profile.root)))
@@ -175,15 +178,6 @@ def _await_init(backend: Backend, timeout_s: float, say: Callable[[str], None]) 
             told = True
             say("the store isn't initialised yet: waiting")
         time.sleep(_AGAIN_S)
-
-
-def _init(backend: Backend, say: Callable[[str], None]) -> int:
-    store_id, _, _ = backend.store.identity()
-    if store_id:
-        say(f"the store is initialised already, as {store_id}")
-        return 0
-    say(f"the store is initialised, as {backend.store.init()}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -121,7 +121,13 @@ class JobEventQueue:
             if self._dirty and time.monotonic() >= self._due:
                 self._dirty = False
                 self._due = time.monotonic() + PROGRESS_S
-                self._progress()
+                shown: dict[str, JobInfo] = {}
+                for name, info in self._jobs():
+                    still = shown[name] = replace(info, updated_at=0.0)
+                    if self._shown.get(name) != still:
+                        self._waiting.append((info.job, {"type": "progress", "info": wire.to_wire(info)}))
+                self._shown = shown
+                self._flush()
 
     def _flush(self) -> bool:
         """Tell all that waits, in order; False when the store can't be reached."""
@@ -133,12 +139,3 @@ class JobEventQueue:
                 return False
             self._waiting.popleft()
         return True
-
-    def _progress(self) -> None:
-        shown: dict[str, JobInfo] = {}
-        for name, info in self._jobs():
-            still = shown[name] = replace(info, updated_at=0.0)
-            if self._shown.get(name) != still:
-                self._waiting.append((info.job, {"type": "progress", "info": wire.to_wire(info)}))
-        self._shown = shown
-        self._flush()

@@ -121,8 +121,7 @@ class Leadership:
             now=settings.clock.monotonic,
         )
         self.views = Views(
-            look=self.master.look,
-            specs=self.master.spec,
+            master=self.master,
             now=settings.clock.monotonic,
             leader=f"{settings.owner} (epoch {epoch})",
             shares=self.shares,
@@ -201,8 +200,7 @@ class Leadership:
             state=self._servers.state,
             views=self.views,
             archive=self._archive,
-            look=self.master.look,
-            give=self.master.order,
+            master=self.master,
             stopping=self.stopping,
         )
         return RequestHandler(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from mrq.core.info import ErrorInfo, JobInfo, StageInfo, TaskInfo
 from mrq.core.model import JobState, Status, TaskState
@@ -13,8 +13,9 @@ from mrq.core.refs import Kind, task_name
 from mrq.core.worker_info import LogInfo
 from mrq.errors import UsageError
 from mrq.master.archive import Archive
+from mrq.master.loop import Master
 from mrq.master.views import Views
-from mrq.ports import LeaderState, Order, UploadLog
+from mrq.ports import LeaderState, UploadLog
 
 #: How long workers may take to put their logs away.
 _WAIT_S: Final = 5.0
@@ -22,19 +23,15 @@ _LOOK_S: Final = 0.1
 #: Whole logs that are ordered for one question; of more attempts only the tails are shown.
 _ORDERED_MAX: Final = 64
 
-#: (worker, boot, order) -> ordered with the worker's next beat.
-Give = Callable[[str, str, Order], None]
-
 
 @dataclass(eq=False, kw_only=True)
 class Logbook:
-    """Answers `mrq logs`. `look` as of `Views`."""
+    """Answers `mrq logs`."""
 
     state: LeaderState
     views: Views
     archive: Archive
-    look: Callable[[Callable[[Any], Any]], Any]
-    give: Give
+    master: Master
     stopping: threading.Event
 
     def logs(self, job: str, task: object = None) -> list[LogInfo] | None:
@@ -64,7 +61,7 @@ class Logbook:
         found = self.views.find(job)
         if found is not None:
             name, info = found
-            return name, info, self.look(lambda machine: list(machine.tasks(name)))
+            return name, info, self.master.look(lambda machine: list(machine.tasks(name)))
         stored = self.state.load(job)
         machine = self.archive.machine_of(stored) if stored is not None else None
         past = machine.job(job) if machine is not None else None
@@ -83,7 +80,7 @@ class Logbook:
             elif len(ordered) >= _ORDERED_MAX:
                 missing[name] = f"more than {_ORDERED_MAX} logs: name a task for the whole of its own"
             elif not put.get(name) or log.status == "running":
-                self.give(log.worker, boot, UploadLog(job=job, log=name))
+                self.master.order(log.worker, boot, UploadLog(job=job, log=name))
                 ordered.add(name)
         fresh = self._wait(job, ordered, put)
         made = []

@@ -54,7 +54,7 @@ class RequestHandler:
 
     def __post_init__(self) -> None:
         self._quick: dict[str, Callable[[_Answer], _Answer]] = {
-            "jobs": self._list,
+            "jobs": lambda args: {"jobs": self.jobs.all(), "now": time.time()},
             "status": self._status,
             "workers": self._workers,
             "cancel": self._cancel,
@@ -91,9 +91,6 @@ class RequestHandler:
             raise
         except (KeyError, TypeError, ValueError) as exc:
             raise UsageTypeError(f"{op} was asked for with wrong arguments: {exc!r}") from exc
-
-    def _list(self, args: _Answer) -> _Answer:
-        return {"jobs": self.jobs.all(), "now": time.time()}
 
     def _status(self, args: _Answer) -> _Answer:
         found = self.jobs.status(str(args["job"]), tasks=bool(args.get("tasks")))

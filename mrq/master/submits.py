@@ -76,24 +76,21 @@ class Submits:
         """The answer. Raises UsageError and its kind when the draft is refused."""
         job = check_job_id(draft.spec.job)
         try:
-            return self._submit(draft, job)
+            _refuse_version(draft)
+            _refuse_settings(draft)
+            if self.jobs.knows(job):
+                return {"job": job, "notes": []}
+            unsent = self._unsent(draft)
+            if unsent:
+                return unsent
+            notes = self.begin(draft)
+            self.jobs.taken()
+            return {"job": job, "notes": notes}
         finally:
             self._planning.discard(job)
             if job in self._unwanted:
                 self._unwanted.discard(job)
                 self.jobs.take_back(job)
-
-    def _submit(self, draft: Draft, job: str) -> dict[str, Any]:
-        _refuse_version(draft)
-        _refuse_settings(draft)
-        if self.jobs.knows(job):
-            return {"job": job, "notes": []}
-        unsent = self._unsent(draft)
-        if unsent:
-            return unsent
-        notes = self.begin(draft)
-        self.jobs.taken()
-        return {"job": job, "notes": notes}
 
     def plan(self, draft: Draft) -> dict[str, Any]:
         """The answer to a dry run: the files that a submit would find, of which the client cuts the same

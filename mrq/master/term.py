@@ -96,18 +96,14 @@ class Term:
         if now >= self._waits_at or self.leadership.jobs.has_new:
             self.leadership.jobs.has_new = False
             self._waits_at = now + _WAITS_S
-            self._say_what_waits()
+            self._waits.look()
+            folders = {os.path.dirname(spec.staging) for spec in self._written() if spec.staging}
+            if not self._looks_for_apart and self.leadership.shares.due(folders):
+                self._looks_for_apart = True
+                self.leadership.background.do(self._look_for_apart)
         if now >= self._house_at:
             self._house_at = now + _HOUSE_S
             self.leadership.background.do(self._keep_house)
-
-    def _say_what_waits(self) -> None:
-        """Tell clients what keeps their jobs from going on, when that changes."""
-        self._waits.look()
-        folders = {os.path.dirname(spec.staging) for spec in self._written() if spec.staging}
-        if not self._looks_for_apart and self.leadership.shares.due(folders):
-            self._looks_for_apart = True
-            self.leadership.background.do(self._look_for_apart)
 
     def _keep_house(self) -> None:
         """What is kept for nobody goes."""

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from mrq.core import events as e
 from mrq.core.info import REDUCE, JobInfo
@@ -17,6 +17,7 @@ from mrq.core.needs import distributions, fits, lacking
 from mrq.core.paths import sample_id, shown_id
 from mrq.core.refs import Kind
 from mrq.core.worker_info import WorkerInfo
+from mrq.master.loop import Master
 from mrq.master.shares import Shares
 
 T = TypeVar("T")
@@ -26,11 +27,9 @@ _TAKING: Final = (WorkerHealth.ALIVE, WorkerHealth.SUSPECT)
 
 @dataclass(eq=False, kw_only=True)
 class Views:
-    """What the leader knows. `look` runs a function on the machine while nothing changes it, and `now` reads
-    its clock."""
+    """What the leader knows. `now` reads the machine's clock."""
 
-    look: Callable[[Callable[[Machine], Any]], Any]
-    specs: Callable[[str], JobSpec | None]
+    master: Master
     now: Callable[[], float]
     leader: str
     shares: Shares
@@ -45,8 +44,7 @@ class Views:
 
     def known(self, job: str) -> bool:
         """Is there a job, or a sampling for one, of this id?"""
-        found: bool = self.look(lambda machine: any(machine.knows(name) for name in _names(job)))
-        return found
+        return self.master.look(lambda machine: any(machine.knows(name) for name in _names(job)))
 
     def active(self, job: str) -> str | None:
         """The id of what of a job is under way: itself or its sampling."""
@@ -55,12 +53,11 @@ class Views:
             states = ((name, machine.state(name)) for name in _names(job))
             return next((name for name, state in states if state is not None and not state.is_over), None)
 
-        found: str | None = self.look(look)
-        return found
+        return self.master.look(look)
 
     def is_between(self, job: str) -> bool:
         """Is the sampling for a job done, and the job itself not begun yet?"""
-        own, sampling = self.look(lambda machine: tuple(map(machine.state, _names(job))))
+        own, sampling = self.master.look(lambda machine: tuple(map(machine.state, _names(job))))
         return own is None and sampling is JobState.DONE
 
     def state(self, job: str) -> JobState | None:
@@ -70,26 +67,23 @@ class Views:
             own, sampling = map(machine.state, _names(job))
             return own or (JobState.RUNNING if sampling is JobState.DONE else sampling)
 
-        found: JobState | None = self.look(look)
-        return found
+        return self.master.look(look)
 
     def find(self, job: str) -> tuple[str, JobInfo] | None:
         """A job, or its sampling as long as that runs, and the machine's id of that."""
         now = self.now()
-        found: tuple[str, JobInfo] | None = self.look(
+        return self.master.look(
             lambda machine: next(
                 ((name, info) for name in _names(job) if (info := machine.job(name, now))), None
             )
         )
-        return found
 
     def all(self) -> list[tuple[str, JobInfo]]:
         """All jobs of the machine, by submission, each with the machine's id."""
         now = self.now()
-        found: list[tuple[str, JobInfo]] = self.look(
+        return self.master.look(
             lambda machine: [(name, info) for name in machine.jobs() if (info := machine.job(name, now))]
         )
-        return found
 
     def under_way(self) -> list[tuple[str, JobInfo]]:
         """Those of them that aren't over."""
@@ -97,17 +91,17 @@ class Views:
 
     def jobs(self) -> list[JobInfo]:
         """All jobs of the machine as a list has them, by submission."""
-        return [info.brief() for name, info in self.all() if self.specs(name) is not None]
+        return [info.brief() for name, info in self.all() if self.master.spec(name) is not None]
 
     def status(self, job: str, *, tasks: bool = False) -> JobInfo | None:
         """A job by itself, its tasks listed if asked; None when the machine doesn't know it."""
         found = self.find(job)
-        spec = self.specs(found[0]) if found is not None else None
+        spec = self.master.spec(found[0]) if found is not None else None
         if found is None or spec is None:
             return None
         name, info = found
         if tasks:
-            info = replace(info, tasks=self.look(lambda machine: tuple(machine.tasks(name))))
+            info = replace(info, tasks=self.master.look(lambda machine: tuple(machine.tasks(name))))
         apart = self.shares.known(os.path.dirname(spec.staging)) if spec.staging else None
         notes = (str(apart),) if apart is not None else ()
         return replace(info, waits_for=self.waits_for(spec, info), notes=notes)
@@ -158,10 +152,7 @@ class Views:
 
     def _workers(self, *, whole: bool = False, everybody: bool = True) -> list[WorkerInfo]:
         now = self.now()
-        found: list[WorkerInfo] = self.look(
-            lambda machine: machine.workers(now, whole=whole, everybody=everybody)
-        )
-        return found
+        return self.master.look(lambda machine: machine.workers(now, whole=whole, everybody=everybody))
 
 
 #: Workers without room that are told by name in one sentence.

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mrq.core import wire
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
 from mrq.errors import InternalError, Interrupted, MrqError, NoAnswerError, OperatorError
+from mrq.handle import Handle
 from mrq.remote.ask import Asker
 from mrq.remote.here import Here
 from mrq.result import Result
-
-if TYPE_CHECKING:
-    from mrq.handle import Handle
 
 #: How long one blocking read of the news waits.
 _READ_S: Final = 10.0
@@ -89,7 +87,9 @@ class Follower:
                 continue
             if entries:
                 heard = connected
-            for entry in self._new(entries):
+            # An end before the last word that the job goes on again is old news.
+            at = max((i for i, entry in enumerate(entries) if entry.get("type") == "resumed"), default=-1)
+            for entry in entries[at + 1 :]:
                 if self._take(entry):
                     return
         self._handle.finish(
@@ -97,11 +97,6 @@ class Follower:
             Interrupted(f"nobody waits here for job {self._handle.job} any more; it goes on on the cluster"),
             self.last,
         )
-
-    def _new(self, entries: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-        """What comes after the last word that the job goes on again: an end before it is old news."""
-        at = max((i for i, entry in enumerate(entries) if entry.get("type") == "resumed"), default=-1)
-        return entries[at + 1 :]
 
     def _take(self, entry: Mapping[str, Any]) -> bool:
         """Take in one entry; True at the end."""
@@ -111,13 +106,10 @@ class Follower:
         elif kind == "note":
             self._handle.note(self._here.text(str(entry["text"])))
         elif kind == "ended":
-            self._end(entry)
+            end = JobEnd.of(self._handle.job, entry)
+            error = str(end.error or "the job failed")
+            self.last = self._here.job(end.info) if end.info is not None else self.last
+            error = self._here.text(error) if end.error_type else self._here.error(error)
+            self._handle.end(replace(end, error=error, info=self.last), self._result_of)
             return True
         return False
-
-    def _end(self, entry: Mapping[str, Any]) -> None:
-        end = JobEnd.of(self._handle.job, entry)
-        error = str(end.error or "the job failed")
-        self.last = self._here.job(end.info) if end.info is not None else self.last
-        error = self._here.text(error) if end.error_type else self._here.error(error)
-        self._handle.end(replace(end, error=error, info=self.last), self._result_of)

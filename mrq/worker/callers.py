@@ -10,19 +10,17 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mrq.core.model import Outcome, Status
+from mrq.job.base import Job
 from mrq.worker import page, scratch
+from mrq.worker.agent_loop import AgentLoop
 from mrq.worker.attempts import Attempts
+from mrq.worker.debug import Fault
 from mrq.worker.order import AttemptOrder
 from mrq.worker.pool import Pool
 from mrq.worker.tasks.runner import run_attempt
-
-if TYPE_CHECKING:
-    from mrq.job.base import Job
-    from mrq.worker.agent_loop import AgentLoop
-    from mrq.worker.debug import Fault
 
 
 class CallersPool(Pool):

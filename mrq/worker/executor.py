@@ -62,7 +62,11 @@ def main(arguments: list[str]) -> None:
     lifeline.tie(life, by_prctl=arguments[3] == "1")
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb") as score:
         score.write(_OOM_SCORE)
-    _calm_signals()
+    # Ctrl-C is the agent's to decide about; nothing that the parent had blocked stays blocked.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
     capture = Capture(high)
     faulthandler.enable(capture.fd)
     faulthandler.register(signal.SIGUSR1, capture.fd)
@@ -242,14 +246,6 @@ def _move_up(low: list[int]) -> list[int]:
         os.dup2(fd, base + offset, inheritable=False)
         os.close(fd)
     return [base + offset for offset in range(len(low) + 1)]
-
-
-def _calm_signals() -> None:
-    """Ctrl-C is the agent's to decide about; nothing that the parent had blocked stays blocked."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def _warm_up(read: int) -> None:

@@ -11,13 +11,11 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mrq.core.model import ErrorReport, Outcome, Status
 from mrq.errors import WorkerFolderError
-
-if TYPE_CHECKING:
-    from mrq.worker.order import AttemptOrder
+from mrq.worker.order import AttemptOrder
 
 #: What an error of a disk is that carries no path: of a write, mostly.
 _OF_A_DISK: Final = frozenset({errno.EIO, errno.ESTALE, errno.EROFS, errno.ENODEV, errno.ENXIO})

@@ -19,7 +19,7 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from mrq.errors import OperatorError
@@ -191,16 +191,10 @@ def sweep_dead(root: str, *, older_s: float = DEAD_S) -> list[str]:
     """Remove the folders of workers that are gone for good: nobody has their lock, nor has touched it for so
     long. Workers in containers that were removed leave theirs on a disk that others share."""
     swept = []
-    with contextlib.suppress(OSError):
-        for entry in list(os.scandir(f"{root}/workers")):
-            with contextlib.suppress(OSError):
-                if time.time() - os.stat(f"{entry.path}/lock").st_mtime < older_s:
-                    continue
-                fd = os.open(f"{entry.path}/lock", os.O_RDWR | os.O_CLOEXEC)
-                if _locked(fd, entry.path):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                    swept.append(entry.name)
-                os.close(fd)
+    for entry, fd in _over(root):
+        if time.time() - os.fstat(fd).st_mtime >= older_s:
+            shutil.rmtree(entry.path, ignore_errors=True)
+            swept.append(entry.name)
     return swept
 
 
@@ -208,19 +202,24 @@ def ended_beside(root: str, worker: str) -> list[tuple[str, str]]:
     """(worker, boot) of those that worked under this root before `worker` and are over, the latest first.
     Their folders are there, and nobody has their locks."""
     found: list[tuple[float, str, str]] = []
+    for entry, fd in _over(root):
+        boot = _told(fd).get("boot")
+        if entry.name != worker and isinstance(boot, str):
+            found.append((os.fstat(fd).st_mtime, entry.name, boot))
+    return [(name, boot) for _, name, boot in sorted(found, reverse=True)[:_ENDED_MAX]]
+
+
+def _over(root: str) -> Iterator[tuple[os.DirEntry[str], int]]:
+    """The folders of workers that are over, each with its lock, which this process has meanwhile."""
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(f"{root}/workers")):
             with contextlib.suppress(OSError):
-                if entry.name == worker:
-                    continue
                 fd = os.open(f"{entry.path}/lock", os.O_RDWR | os.O_CLOEXEC)
                 try:
-                    boot = _told(fd).get("boot")
-                    if isinstance(boot, str) and _locked(fd, entry.path):
-                        found.append((os.fstat(fd).st_mtime, entry.name, boot))
+                    if _locked(fd, entry.path):
+                        yield entry, fd
                 finally:
                     os.close(fd)
-    return [(name, boot) for _, name, boot in sorted(found, reverse=True)[:_ENDED_MAX]]
 
 
 def _open_lock(path: str) -> int:
