@@ -31,10 +31,10 @@ from typing import Any
 
 from mrq.adapters.grpc import options
 from mrq.core.commands import WriteLocation
+from mrq.core.exchange import Batch, Fence
 from mrq.core.model import Beat, JobSpec, MapLocation, Slots
 from mrq.core.paths import gathered_path, map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
-from mrq.ports import Batch, Fence
 from mrq.servers.memory.store import MemoryStore
 from mrq.shuffle.block import Frame
 from mrq.shuffle.mapfile import MapFileWriter, MapHeader

@@ -14,10 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mrq.core.commands import GiveOrder
 from mrq.core.events import AttemptReported
 from mrq.core.exchange import (
-    Answer,
     Batch,
     BeatReply,
     ClaimAnswer,
@@ -28,53 +26,13 @@ from mrq.core.exchange import (
     ReportAnswer,
     StoredJob,
     StoredWorker,
-    Write,
     WriteAnswer,
 )
 from mrq.core.model import Beat, JobSpec, JobState, MapLocation, TaskMessage
-from mrq.core.orders import Drain, DropJob, Kill, Notify, Numbered, Offer, Order, Release, UploadLog
 from mrq.core.refs import Kind
 
 if TYPE_CHECKING:
     from mrq.shuffle.mapfile import Region
-
-__all__ = [
-    "Answer",
-    "Batch",
-    "BeatReply",
-    "Blobs",
-    "Broker",
-    "ClaimAnswer",
-    "ClaimRequest",
-    "ClientLink",
-    "ClientRequest",
-    "Clock",
-    "Desk",
-    "Dialled",
-    "Drain",
-    "DropJob",
-    "Fence",
-    "GiveOrder",
-    "Kill",
-    "LeaderState",
-    "LeaderStore",
-    "Lease",
-    "LeaseView",
-    "Notify",
-    "Numbered",
-    "Offer",
-    "Order",
-    "PeerClient",
-    "Release",
-    "ReportAnswer",
-    "Sink",
-    "StoredJob",
-    "StoredWorker",
-    "UploadLog",
-    "WorkerStore",
-    "Write",
-    "WriteAnswer",
-]
 
 #: Where an adapter puts what happened (a core event). Thread-safe, never blocks.
 Sink = Callable[[object], None]

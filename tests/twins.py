@@ -16,12 +16,13 @@ from typing import Any, Final
 
 from mrq.core.agent_words import BrokerBack, BrokerLost
 from mrq.core.claims import Claims
+from mrq.core.exchange import ClientRequest, LeaseView
 from mrq.core.model import MapLocation
 from mrq.core.paths import job_folder
 from mrq.core.refs import Kind
 from mrq.errors import CorruptFileError, OperatorError
 from mrq.master.backend import Servers
-from mrq.ports import ClientRequest, Dialled, LeaseView
+from mrq.ports import Dialled
 from mrq.servers.memory.queues import MemoryBroker, MemoryQueues
 from mrq.servers.memory.servers import MemoryBlobs, MemoryEvents
 from mrq.servers.memory.store import MemoryStore

@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Final
 
 from mrq.core import events as e
+from mrq.core.exchange import StoredJob
 from mrq.core.info import JobInfo
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, JobState
 from mrq.core.paths import sample_id
 from mrq.errors import CorruptFileError, OperatorError
-from mrq.ports import LeaderState, StoredJob
+from mrq.ports import LeaderState
 
 #: Jobs that are kept at most, whatever the time.
 _JOBS_MAX: Final = 10_000

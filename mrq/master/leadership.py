@@ -22,6 +22,7 @@ from mrq.commit import owner
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.ending import JobEnd
+from mrq.core.exchange import Batch, StoredJob
 from mrq.core.machine import Machine
 from mrq.core.machine_config import MachineConfig
 from mrq.core.model import JobSpec, JobState, Purpose
@@ -39,7 +40,7 @@ from mrq.master.shared import SharedRoot
 from mrq.master.shares import Probe, Shares
 from mrq.master.submits import Cut, Submits
 from mrq.master.views import Views
-from mrq.ports import Batch, Broker, Clock, StoredJob
+from mrq.ports import Broker, Clock
 
 if TYPE_CHECKING:
     from mrq.master.requests import RequestHandler

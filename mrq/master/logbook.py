@@ -9,13 +9,14 @@ from typing import Final
 
 from mrq.core.info import ErrorInfo, JobInfo, StageInfo, TaskInfo
 from mrq.core.model import JobState, Status, TaskState
+from mrq.core.orders import UploadLog
 from mrq.core.refs import Kind, task_name
 from mrq.core.worker_info import LogInfo
 from mrq.errors import UsageError
 from mrq.master.archive import Archive
 from mrq.master.loop import Master
 from mrq.master.views import Views
-from mrq.ports import LeaderState, UploadLog
+from mrq.ports import LeaderState
 
 #: How long workers may take to put their logs away.
 _WAIT_S: Final = 5.0

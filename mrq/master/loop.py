@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from mrq.core import commands as c
 from mrq.core import events as e
+from mrq.core.exchange import Fence, WriteAnswer
 from mrq.core.info import JobInfo
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, JobState
+from mrq.core.orders import Order
 from mrq.errors import InternalError, MrqError, OperatorError
 from mrq.master.outbox import (
     AGAIN_S,
@@ -32,7 +34,7 @@ from mrq.master.outbox import (
     Said,
     Signal,
 )
-from mrq.ports import Broker, Clock, Fence, LeaderState, LeaderStore, Order, WriteAnswer
+from mrq.ports import Broker, Clock, LeaderState, LeaderStore
 
 if TYPE_CHECKING:
     from mrq.master.leadership import Leadership

@@ -20,19 +20,12 @@ from typing import Final
 
 from mrq.core import commands as c
 from mrq.core.claim_rows import task_key
+from mrq.core.exchange import Batch, Fence, StoredJob, Write, WriteAnswer
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, TaskMessage
 from mrq.core.refs import TaskRef
 from mrq.errors import InternalError
-from mrq.ports import (
-    Batch,
-    Fence,
-    LeaderState,
-    LeaderStore,
-    StoredJob,
-    Write,
-    WriteAnswer,
-)
+from mrq.ports import LeaderState, LeaderStore
 
 #: What was refused, or couldn't be asked for, is tried again after so long.
 AGAIN_S: Final = 0.25

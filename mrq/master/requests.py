@@ -17,6 +17,7 @@ from typing import Any, Final
 from mrq.core import events as e
 from mrq.core import wire
 from mrq.core.answers import error_answer, packed
+from mrq.core.exchange import ClientRequest
 from mrq.core.model import NO_LIMITS, JobState, Limits, WorkerHealth
 from mrq.errors import InputError, MrqError, OperatorError, UsageTypeError, UsageValueError
 from mrq.io import inputs
@@ -31,7 +32,7 @@ from mrq.master.loop import Master
 from mrq.master.shared import SharedRoot
 from mrq.master.submits import Submits
 from mrq.master.views import Views
-from mrq.ports import ClientRequest, Desk
+from mrq.ports import Desk
 
 _READ_S: Final = 5.0
 _AGAIN_S: Final = 0.5

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from mrq.core import wire
 from mrq.core.answers import raise_error, unpacked
+from mrq.core.exchange import ClientRequest
 from mrq.core.model import NO_LIMITS, Limits
 from mrq.errors import NoAnswerError, OperatorError
-from mrq.ports import ClientLink, ClientRequest
+from mrq.ports import ClientLink
 
 #: How long one blocking read waits; a lost connection is noticed at least this often.
 _READ_S: Final = 5.0

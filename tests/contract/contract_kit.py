@@ -22,6 +22,8 @@ from mrq.adapters.rabbitmq import Keys, RabbitBroker
 from mrq.adapters.rabbitmq import connect as connect_rabbitmq
 from mrq.adapters.redis import LeaderEvents, RedisLeaderStore, RedisWorkerStore, connect
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask
+from mrq.core.events import AttemptReported
+from mrq.core.exchange import Batch, ClaimRequest, Fence, Write, WriteAnswer
 from mrq.core.model import (
     Beat,
     JobSpec,
@@ -33,19 +35,7 @@ from mrq.core.model import (
     TaskMessage,
 )
 from mrq.core.refs import AttemptRef, Kind, TaskRef
-from mrq.ports import (
-    AttemptReported,
-    Batch,
-    Broker,
-    ClaimRequest,
-    Fence,
-    LeaderState,
-    LeaderStore,
-    PeerClient,
-    WorkerStore,
-    Write,
-    WriteAnswer,
-)
+from mrq.ports import Broker, LeaderState, LeaderStore, PeerClient, WorkerStore
 from mrq.servers.memory.queues import MemoryQueues
 from mrq.servers.memory.store import MemoryStore
 

@@ -8,17 +8,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from mrq.core.model import JobState, MapLocation, Status, TaskMessage, WorkerHealth
+from mrq.core.orders import Drain, DropJob, Kill, Notify, Offer, Order, Release, UploadLog
 from mrq.core.refs import AttemptRef, Kind, TaskRef
-from mrq.ports import (
-    Drain,
-    DropJob,
-    Kill,
-    Notify,
-    Offer,
-    Order,
-    Release,
-    UploadLog,
-)
 
 Drawn = st.SearchStrategy[Any]
 

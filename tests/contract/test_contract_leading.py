@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from leading_kit import BYTES_MAX, Leading
 
+from mrq.core.exchange import ClientRequest, LeaseView
 from mrq.errors import OperatorError, UsageError
-from mrq.ports import ClientRequest, LeaseView
 
 
 def request(number: int = 1, **args: Any) -> ClientRequest:

@@ -8,10 +8,10 @@ from contract_kit import CODE, Sides, beat, fence, job_state, line, report, requ
 
 from mrq.core.commands import GiveOrder, WriteLocation, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
+from mrq.core.exchange import Answer, Batch, StoredJob, WriteAnswer
 from mrq.core.model import JobState, MapLocation, Piece, Split, Status, WorkerHealth
-from mrq.core.orders import Numbered
+from mrq.core.orders import Drain, Numbered
 from mrq.core.refs import AttemptRef, Kind, TaskRef
-from mrq.ports import Answer, Batch, Drain, StoredJob, WriteAnswer
 
 
 def location(index: int = 0) -> MapLocation:

@@ -21,7 +21,8 @@ from mrq.adapters.redis import Connection, RedisLeaderStore, RedisWorkerStore, c
 from mrq.adapters.redis.events import decode
 from mrq.core.claim_rows import A_BOOT, A_WORKER, attempt_of, parse_task, task_key
 from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
-from mrq.core.events import WorkerLeft
+from mrq.core.events import AttemptReported, WorkerLeft
+from mrq.core.exchange import Answer, Batch, BeatReply, ClaimAnswer, ClaimRequest, Fence, StoredJob, Write
 from mrq.core.model import (
     Beat,
     JobState,
@@ -32,20 +33,9 @@ from mrq.core.model import (
     TaskMessage,
     WorkerHealth,
 )
+from mrq.core.orders import Order
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
-from mrq.ports import (
-    Answer,
-    AttemptReported,
-    Batch,
-    BeatReply,
-    ClaimAnswer,
-    ClaimRequest,
-    Fence,
-    Order,
-    StoredJob,
-    Write,
-)
 from mrq.servers.memory.store import MemoryStore
 
 FIRST = Fence(incarnation=1, epoch=1, owner="o", seq=0)

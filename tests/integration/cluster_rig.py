@@ -17,6 +17,7 @@ from twins import Blobs, MemoryClientLink, MemoryCluster, Store
 from mrq import profile
 from mrq.client import local
 from mrq.core.election import ElectionConfig
+from mrq.core.exchange import StoredJob, WriteAnswer
 from mrq.core.machine_config import MachineConfig, ReduceStart
 from mrq.core.model import Slots
 from mrq.engine.engine import Engine
@@ -25,7 +26,7 @@ from mrq.errors import OperatorError
 from mrq.master.leadership import Settings
 from mrq.master.service import MasterService
 from mrq.master.shares import Probe
-from mrq.ports import Clock, StoredJob, WriteAnswer
+from mrq.ports import Clock
 from mrq.servers.memory.queues import MemoryBroker
 from mrq.worker.agent_loop import AgentLoop, Links, Storage
 from mrq.worker.pool import Pool

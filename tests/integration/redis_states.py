@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 
 from mrq.core.commands import WriteLocation, WriteTask
+from mrq.core.events import AttemptReported
+from mrq.core.exchange import Batch, ClaimRequest, Fence, Write
 from mrq.core.model import Beat, JobSpec, MapLocation, Outcome, Slots, Status, TaskMessage
 from mrq.core.refs import AttemptRef, Kind, TaskRef
-from mrq.ports import AttemptReported, Batch, ClaimRequest, Fence, Write
 
 
 def job_spec(job: str) -> JobSpec:

@@ -22,11 +22,11 @@ import grpc
 import pytest
 
 from mrq.core.commands import WriteLocation
+from mrq.core.exchange import Batch, Fence, WriteAnswer
 from mrq.core.model import Beat, JobSpec, MapLocation, Slots, Status
 from mrq.core.paths import gathered_path, map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError, UsageError
-from mrq.ports import Batch, Fence, WriteAnswer
 from mrq.servers.memory.store import MemoryStore
 from mrq.shuffle.gathered import GatheredFile
 from mrq.shuffle.mapfile import MapFile, MapFileWriter, MapHeader

@@ -35,9 +35,9 @@ from mrq.adapters.redis.connect import check
 from mrq.core import wire
 from mrq.core.commands import WriteJob
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
+from mrq.core.exchange import Answer, ClientRequest, WriteAnswer
 from mrq.core.model import JobState, Quarantine, WorkerHealth
 from mrq.errors import CorruptFileError, InternalError, OperatorError, UsageError
-from mrq.ports import Answer, ClientRequest, WriteAnswer
 
 DAY_MS = 24 * 3600 * 1000
 

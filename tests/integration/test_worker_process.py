@@ -13,10 +13,10 @@ from agent_runs import alive, wait_for
 from services import Broker, Redis
 from worker_runs import Servers
 
-from mrq.core.commands import WriteJob
+from mrq.core.commands import GiveOrder, WriteJob
 from mrq.core.model import JobState, Status
+from mrq.core.orders import DropJob
 from mrq.core.refs import Kind
-from mrq.ports import DropJob, GiveOrder
 
 WORDS = (
     "class T(mrq.Job):\n    reduce = mrq.sum\n    def map(self, key, line):\n"

@@ -17,6 +17,7 @@ from agent_runs import wait_for
 
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask, WriteWorker
 from mrq.core.events import AttemptReported, BeatReceived, WorkerLeft
+from mrq.core.exchange import Batch, Fence
 from mrq.core.model import (
     Beat,
     JobSpec,
@@ -28,10 +29,11 @@ from mrq.core.model import (
     TaskMessage,
     WorkerHealth,
 )
+from mrq.core.orders import DropJob, Order, UploadLog
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
 from mrq.job import bundle
-from mrq.ports import Batch, Clock, DropJob, Fence, Order, UploadLog
+from mrq.ports import Clock
 from mrq.servers.memory.queues import MemoryBroker, MemoryQueues
 from mrq.servers.memory.servers import MemoryBlobs
 from mrq.servers.memory.store import MemoryStore

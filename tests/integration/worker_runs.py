@@ -17,6 +17,7 @@ from services import Broker, Redis
 from mrq.adapters import rabbitmq, redis
 from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import AttemptReported, BeatReceived, WorkerLeft
+from mrq.core.exchange import Batch, Fence
 from mrq.core.model import (
     JobSpec,
     JobState,
@@ -28,7 +29,6 @@ from mrq.core.model import (
 )
 from mrq.core.refs import Kind, TaskRef
 from mrq.job import bundle
-from mrq.ports import Batch, Fence
 from mrq.profile import load
 
 _WORKER = (sys.executable, "-m", "mrq.worker", "--map-slots", "1", "--reduce-slots", "1")

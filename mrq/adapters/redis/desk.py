@@ -10,8 +10,8 @@ from mrq.adapters.redis.connect import Connection
 from mrq.adapters.redis.packing import is_ours, pack, pack_value, unpack, unpack_value
 from mrq.adapters.redis.scripts import Call
 from mrq.adapters.redis.streams import Follower
+from mrq.core.exchange import ClientRequest
 from mrq.errors import CorruptFileError, OperatorError
-from mrq.ports import ClientRequest
 
 _ANSWER_KEPT_S: Final = 600
 _MARK_KEPT_S: Final = 3600

@@ -31,10 +31,9 @@ from mrq.core.claim_rows import (
 )
 from mrq.core.commands import WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
-from mrq.core.exchange import StoredWorker
+from mrq.core.exchange import Batch, Fence, StoredJob, StoredWorker, Write, WriteAnswer
 from mrq.core.model import Beat, JobSpec, JobState, Quarantine, WorkerHealth
 from mrq.errors import CorruptFileError
-from mrq.ports import Batch, Fence, StoredJob, Write, WriteAnswer
 
 #: A finished job is kept so long, unless told otherwise.
 KEEP_S: Final = 7 * 24 * 3600.0

@@ -13,17 +13,10 @@ from mrq.adapters.redis.scripts import Call
 from mrq.core.claim_rows import task_key
 from mrq.core.commands import WriteLocation
 from mrq.core.events import AttemptReported
+from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ClaimRequest, ReportAnswer
 from mrq.core.model import Beat, JobSpec, MapLocation, WorkerHealth
+from mrq.core.orders import Drain, Numbered
 from mrq.core.refs import AttemptRef, TaskRef
-from mrq.ports import (
-    Answer,
-    BeatReply,
-    ClaimAnswer,
-    ClaimRequest,
-    Drain,
-    Numbered,
-    ReportAnswer,
-)
 
 #: Columns of a worker's row (scripts/lib.lua).
 W_BOOT, W_HEALTH, W_AT, W_LEFT, W_WHY = 0, 4, 7, 8, 9

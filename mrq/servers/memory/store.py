@@ -16,19 +16,19 @@ from typing import TypeVar
 
 from mrq.core.claims import Claims
 from mrq.core.events import AttemptReported
-from mrq.core.model import Beat, JobSpec, JobState, MapLocation
-from mrq.ports import (
+from mrq.core.exchange import (
     Batch,
     BeatReply,
     ClaimAnswer,
     ClaimRequest,
     Fence,
     ReportAnswer,
-    Sink,
     StoredJob,
     StoredWorker,
     WriteAnswer,
 )
+from mrq.core.model import Beat, JobSpec, JobState, MapLocation
+from mrq.ports import Sink
 
 _A = TypeVar("_A")
 
