@@ -31,7 +31,6 @@ class Handle:
         #: What the user should be told, beside how the job ended; one sentence each.
         self.notes: list[str] = []
         self._tell_note = note
-        self._cancelled = False
         self._ask_cancel = cancel
         self._look = view
         self._over = threading.Event()
@@ -60,12 +59,7 @@ class Handle:
 
     def cancel(self) -> None:
         """Ask for the job's end; `result` then raises Interrupted, unless the job commits already."""
-        self._cancelled = True
         self._ask_cancel(self.job)
-
-    def was_cancelled(self) -> bool:
-        """Whether somebody asked for the job's end."""
-        return self._cancelled
 
     def view(self) -> JobInfo | None:
         """The job as it is now (docs/json.md); one whose keys are sampled has a stage `sample` alone as long

@@ -14,22 +14,19 @@ def plural(number: int, noun: str, many: str = "") -> str:
 
 def size(number: float) -> str:
     """`999 B`, `1.5 MiB`: bytes in powers of 1024."""
-    if number < 1024:
-        return f"{number:.0f} B"
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
-        number /= 1024
-        if number < 999.5 or unit == "TiB":
-            break
-    return f"{number:.{0 if number >= 99.95 else 1}f} {unit}"
+    return f"{number:.0f} B" if number < 1024 else _scaled(number, 1024, (" KiB", " MiB", " GiB", " TiB"))
 
 
 def count(number: float) -> str:
     """`950`, `12.3k`, `4.5M`: a count in at most five characters up to 999 billion."""
-    if number < 999.5:
-        return f"{number:.0f}"
-    for unit in ("k", "M", "G", "T"):
-        number /= 1000
-        if number < 999.5 or unit == "T":
+    return f"{number:.0f}" if number < 999.5 else _scaled(number, 1000, ("k", "M", "G", "T"))
+
+
+def _scaled(number: float, step: int, units: tuple[str, ...]) -> str:
+    """The number in the first unit of which it is less than a thousand, else in the last."""
+    for unit in units:
+        number /= step
+        if number < 999.5 or unit == units[-1]:
             break
     return f"{number:.{0 if number >= 99.95 else 1}f}{unit}"
 

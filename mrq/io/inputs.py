@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, BinaryIO, Final
 
-from mrq.core.model import Piece
+from mrq.core.model import JobSpec, Piece
 from mrq.core.pathmap import MAGIC
 from mrq.core.paths import is_url
 from mrq.core.splits import InputFile
@@ -178,6 +178,16 @@ def changed(pieces: Iterable[Piece]) -> list[str]:
         if piece.open not in told:
             told[piece.open] = _difference(piece)
     return [text for text in told.values() if text is not None]
+
+
+def refuse_changed(job: str, spec: JobSpec) -> None:
+    """Raise InputError where a job's inputs aren't what they were when it was submitted."""
+    found = changed([piece for split in spec.splits for piece in split.pieces])
+    if found:
+        shown = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        raise InputError(
+            f"job {job} can't go on: its input changed since it was submitted: {shown}; submit it anew"
+        )
 
 
 def _difference(piece: Piece) -> str | None:

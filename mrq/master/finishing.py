@@ -106,7 +106,12 @@ class JobFinisher:
         if info is not None:  # of a sampling it has no output
             info = replace(info, output=target.output)
             self.jobs.archive.add(info)
-        end = self._end_of(target, state, error, info, results)
+        end = JobEnd(job=shown_id(target.job), state=state, error=error, info=info)
+        if state is JobState.DONE and info is not None:
+            slots = {kind: self.submits.slots_of(kind, target.max_running) for kind in Kind}
+            failed, took = info.failures + info.losses, time.time() - self._since(target)
+            summary = summarize(target, results, took, failed, slots)
+            end = replace(end, summary=summary, spec=replace(target, splits=()))
         if not keep or not self.keeps_failed:
             self._forget(spec.job, drop_files=not keep and state is not JobState.DONE)
         self.events.ended(end)
@@ -190,23 +195,6 @@ class JobFinisher:
 
     def _tell_error(self, spec: JobSpec, kind: str, error: str) -> None:
         self.events.ended(JobEnd(job=shown_id(spec.job), state=JobState.FAILED, error=error, error_type=kind))
-
-    def _end_of(
-        self,
-        spec: JobSpec,
-        state: JobState,
-        error: str | None,
-        info: JobInfo | None,
-        results: Mapping[TaskRef, TaskResult],
-    ) -> JobEnd:
-        end = JobEnd(job=shown_id(spec.job), state=state, error=error, info=info)
-        if state is JobState.DONE and info is not None:
-            failed = info.failures + info.losses
-            took = time.time() - self._since(spec)
-            slots = {kind: self.submits.slots_of(kind, spec.max_running) for kind in Kind}
-            summary = summarize(spec, results, took, failed, slots)
-            return replace(end, summary=summary, spec=replace(spec, splits=()))
-        return end
 
     def _since(self, spec: JobSpec) -> float:
         """When a job was submitted, or taken up again last; seconds since the epoch."""

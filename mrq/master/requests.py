@@ -19,7 +19,7 @@ from mrq.core import wire
 from mrq.core.answers import error_answer, packed
 from mrq.core.exchange import ClientRequest
 from mrq.core.model import NO_LIMITS, JobState, Limits, WorkerHealth
-from mrq.errors import InputError, MrqError, OperatorError, UsageTypeError, UsageValueError
+from mrq.errors import MrqError, OperatorError, UsageTypeError, UsageValueError
 from mrq.io import inputs
 from mrq.io.plan import Draft
 from mrq.job.setting_checks import nearest
@@ -126,13 +126,7 @@ class RequestHandler:
         if known is not None:
             limits.check(known)
         if spec is not None:
-            changed = inputs.changed([piece for split in spec.splits for piece in split.pieces])
-            if changed:
-                more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-                raise InputError(
-                    f"job {job} can't go on: its input changed since it was submitted: "
-                    f"{', '.join(changed[:5])}{more}; submit it anew"
-                )
+            inputs.refuse_changed(job, spec)
             self.finisher.reopen(spec, limits)
         self.events.resumed(job)
         return {"state": JobState.RUNNING.value}

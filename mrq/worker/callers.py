@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from mrq.core.model import Outcome, Status
@@ -64,15 +65,13 @@ class CallersPool(Pool):
                     raise exc
 
 
+@dataclass(eq=False, slots=True)
 class _Waiting:
     """An attempt that was started."""
 
-    __slots__ = ("order", "view", "wanted")
-
-    def __init__(self, order: AttemptOrder, view: memoryview[int]) -> None:
-        self.order = order
-        self.view = view
-        self.wanted = True  #: nobody has ended it
+    order: AttemptOrder
+    view: memoryview[int]
+    wanted: bool = True  #: nobody has ended it
 
 
 class CallersAttempts(Attempts):

@@ -16,6 +16,7 @@ import fcntl
 import mmap
 import os
 import threading
+from dataclasses import dataclass
 from typing import Final
 
 from mrq.core.model import Slots
@@ -95,7 +96,7 @@ class Page:
 
     def share(self, *, maps: bool) -> Share:
         """For writers; what `maps` write leaves room for reduces."""
-        return Share(self, self._view[_GRAIN], maps=maps)
+        return Share(self, self._view[_GRAIN], maps)
 
     def ask(self, count: int, *, maps: bool) -> None:
         """See `Share.ask`."""
@@ -118,14 +119,14 @@ class Page:
         )
 
 
+@dataclass(frozen=True, slots=True)
 class Share:
     """A `shuffle.bounded.Quota`."""
 
-    def __init__(self, page: Page, grain: int, *, maps: bool) -> None:
-        self.grain = grain
-        self._page = page
-        self._maps = maps
+    page: Page
+    grain: int
+    maps: bool
 
     def ask(self, count: int) -> None:
         """Room for so many bytes more, `grain` at most. Raises DiskFullError where there is none."""
-        self._page.ask(count, maps=self._maps)
+        self.page.ask(count, maps=self.maps)

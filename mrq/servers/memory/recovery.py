@@ -23,7 +23,7 @@ from mrq.core.machine import Machine
 from mrq.core.machine_config import MachineConfig
 from mrq.core.model import NO_LIMITS, JobSpec, JobState, Limits, StagedFile, TaskResult
 from mrq.core.refs import AttemptRef, Kind
-from mrq.errors import CorruptFileError, InputError, MrqError
+from mrq.errors import CorruptFileError, MrqError
 from mrq.io import inputs
 from mrq.servers.memory.jobfolder import JobFolder, Kept, bring, refuse_other
 from mrq.servers.memory.log import JobLog
@@ -75,12 +75,7 @@ def _check(folder: JobFolder, kept: Kept, limits: Limits) -> bytes:
     """Refuse what can't go on. The job's code. Raises UsageError, InputError or CorruptFileError."""
     job, spec = kept.target.job, kept.target
     limits.check(spec)
-    changed = inputs.changed([piece for split in spec.splits for piece in split.pieces])
-    if changed:
-        shown = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-        raise InputError(
-            f"job {job} can't go on: its input changed since it was submitted: {shown}; submit it anew"
-        )
+    inputs.refuse_changed(job, spec)
     code = folder.code()
     if hashlib.sha256(code).hexdigest() != spec.code:
         raise CorruptFileError(
