@@ -178,33 +178,6 @@ def write_all(fd: int, frames: bytes | bytearray) -> None:
         view = view[os.write(fd, view) :]
 
 
-def read_frame(fd: int) -> dict[str, Any] | None:
-    """Wait for one message; None at the pipe's end. Raises ProtocolError, OSError."""
-    head = _read_exactly(fd, _LENGTH.size)
-    if head is None:
-        return None
-    (length,) = _LENGTH.unpack(head)
-    if length > FRAME_BYTES_MAX:
-        raise ProtocolError(f"a frame claims {length} bytes, over the limit of {FRAME_BYTES_MAX}")
-    body = _read_exactly(fd, length)
-    if body is None:
-        raise ProtocolError("the pipe ended within a frame")
-    return decode(body)
-
-
 def write_frame(fd: int, message: dict[str, Any]) -> None:
     """Write one message, waiting for room. Raises ProtocolError, OSError."""
     write_all(fd, encode(message))
-
-
-def _read_exactly(fd: int, count: int) -> bytes | None:
-    """`count` bytes; None if the pipe ends before the first. Raises ProtocolError if it ends after it."""
-    parts = bytearray()
-    while len(parts) < count:
-        data = os.read(fd, min(count - len(parts), 1 << 20))
-        if not data:
-            if parts:
-                raise ProtocolError("the pipe ended within a frame")
-            return None
-        parts += data
-    return bytes(parts)

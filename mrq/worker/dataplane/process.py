@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from mrq.core import paths
 from mrq.core.model import MapLocation
@@ -29,12 +30,18 @@ class Pipe:
     def __init__(self, read: int, write: int) -> None:
         self._read = read
         self._write = write
+        self._reader = protocol.FrameReader()
+        self._frames: deque[dict[str, Any]] = deque()  #: that have come, and weren't read yet
         self._writing = threading.Lock()
 
     def read(self) -> object:
         """The next message; None at the end. Raises ProtocolError, CorruptFileError, OSError."""
-        frame = protocol.read_frame(self._read)
-        return None if frame is None else messages.read(frame)
+        while not self._frames:
+            found = protocol.read_some(self._read, self._reader)
+            if found is None:
+                return None
+            self._frames += found
+        return messages.read(self._frames.popleft())
 
     def tell(self, message: object) -> None:
         """Say something to the agent, if it is there: else `read` ends too."""

@@ -68,10 +68,11 @@ def test_a_blocking_reader_tells_the_end_from_a_cut() -> None:
     protocol.write_frame(write, {"op": "a"})
     os.write(write, protocol.encode({"op": "b"})[:-1])
     os.close(write)
-    assert protocol.read_frame(read) == {"op": "a"}
+    reader = protocol.FrameReader()
+    assert protocol.read_some(read, reader) == [{"op": "a"}]
     with pytest.raises(protocol.ProtocolError, match="ended within a frame"):
-        protocol.read_frame(read)
-    assert protocol.read_frame(read) is None
+        protocol.read_some(read, reader)
+    assert protocol.read_some(read, protocol.FrameReader()) is None
     os.close(read)
 
 
