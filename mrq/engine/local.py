@@ -27,7 +27,6 @@ from mrq.errors import Interrupted, MrqError, OperatorError, UsageError, UsageTy
 from mrq.handle import Handle
 from mrq.io.plan import Draft, Plan
 from mrq.io.temporary import PrivateFolder, make_root
-from mrq.ports import Clock
 from mrq.result import JobFailed, Result
 from mrq.worker.pool import Pool
 
@@ -277,6 +276,7 @@ class LocalLeader:
         from mrq.core.agent_words import AgentConfig
         from mrq.master.backend import Servers
         from mrq.master.leadership import Leadership
+        from mrq.ports import Clock
         from mrq.servers.memory.kept import KeptStore
         from mrq.servers.memory.queues import MemoryBroker, MemoryQueues
         from mrq.servers.memory.servers import MemoryBlobs, MemoryEvents
