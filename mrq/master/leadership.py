@@ -403,7 +403,7 @@ class Leadership:
             self.master.sink(e.WorkerReachable(worker=asked.worker, boot=asked.boot))
 
     def _goes_on(self, job: str) -> bool:
-        return self.submits.is_planned(job) or self.views.active(job) is not None
+        return job in self.submits.planned() or self.views.active(job) is not None
 
     def _claim_of(self, job: str) -> str:
         spec = self.master.spec(job) or self.master.spec(sample_id(job))

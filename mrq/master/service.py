@@ -188,7 +188,7 @@ class MasterService:
         match order:
             case el.Lead(epoch=epoch, fresh=fresh):
                 if not fresh and self._term is not None:
-                    self._term.lead_again(epoch)
+                    self._term.leadership.lead_again(epoch)
                     self._say(f"leading on, epoch {epoch}")
                 else:
                     self._drop()

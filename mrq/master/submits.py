@@ -68,16 +68,11 @@ class Submits:
         """The jobs that are being submitted at this moment."""
         return set(self._planning)
 
-    def is_planned(self, job: str) -> bool:
-        """Is this job being submitted at this moment?"""
-        return job in self._planning
-
     def submit(self, draft: Draft) -> dict[str, Any]:
         """The answer. Raises UsageError and its kind when the draft is refused."""
         job = check_job_id(draft.spec.job)
         try:
-            _refuse_version(draft)
-            _refuse_settings(draft)
+            _refuse(draft)
             if self.jobs.knows(job):
                 return {"job": job, "notes": []}
             unsent = self._unsent(draft)
@@ -95,8 +90,7 @@ class Submits:
     def plan(self, draft: Draft) -> dict[str, Any]:
         """The answer to a dry run: the files that a submit would find, of which the client cuts the same
         splits. Nothing is made. Raises what a submit is refused with."""
-        _refuse_version(draft)
-        _refuse_settings(draft)
+        _refuse(draft)
         unsent = self._unsent(draft)
         if unsent:
             return unsent
@@ -227,19 +221,16 @@ class Submits:
         self.jobs.take(replace(spec, boundaries=tuple(self.cut(samples, spec.reducers))), code)
 
 
-def _refuse_settings(draft: Draft) -> None:
-    """Raise UsageError for a draft whose settings no client of ours would have sent."""
-    spec = draft.spec
-    found = {each.name: getattr(of, each.name) for of in (spec, draft) for each in dataclasses.fields(of)}
-    settings.recheck(spec.name, {**found, "reducers": None if spec.reducers == 0 else spec.reducers})
-
-
-def _refuse_version(draft: Draft) -> None:
+def _refuse(draft: Draft) -> None:
+    """Raise UsageError for a draft of another version, or with settings that no client of ours would send."""
     if draft.version != mrq.__version__:
         raise UsageError(
             f"this cluster runs mrq {mrq.__version__} and the job was submitted by {draft.version}: "
             f"install mrq-mapreduce=={mrq.__version__} where you submit"
         )
+    spec = draft.spec
+    found = {each.name: getattr(of, each.name) for of in (spec, draft) for each in dataclasses.fields(of)}
+    settings.recheck(spec.name, {**found, "reducers": None if spec.reducers == 0 else spec.reducers})
 
 
 def _spelled(exc: MrqError, output: str | None) -> MrqError:

@@ -77,10 +77,6 @@ class Term:
         self.leadership.close()
         self._dialling.close()
 
-    def lead_again(self, epoch: int) -> None:
-        """Nobody led while this leader was paused: go on under a (later) epoch."""
-        self.leadership.lead_again(epoch)
-
     def broker_says(self, trouble: str) -> None:
         """What keeps the broker from taking messages; "" once it takes them again. From any thread."""
         self.leadership.views.broker = trouble

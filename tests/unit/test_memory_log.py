@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_jobfolder import SPEC
@@ -19,8 +21,10 @@ from mrq.core.model import JobState
 from mrq.core.orders import DropJob
 from mrq.core.refs import Kind, TaskRef
 from mrq.errors import CorruptFileError, DiskFullError, MrqError, OutputError
-from mrq.servers.memory.log import NAME, JobLog, Logs, frame, frames, replay
-from mrq.servers.memory.store import MemoryStore
+from mrq.servers.memory.jobfolder import JobFolder
+from mrq.servers.memory.kept import KeptStore
+from mrq.servers.memory.log import NAME, JobLog, frame, frames, replay
+from mrq.servers.memory.servers import MemoryBlobs
 
 FENCE = Fence(incarnation=1, epoch=1, owner="o", seq=0)
 
@@ -50,6 +54,18 @@ def written(folder: Path, *batches: Batch) -> bytes:
     return (folder / NAME).read_bytes()
 
 
+def store_with(
+    folder: Path, log: Any, *, broken: Callable[[str, MrqError], None] = lambda job, error: None
+) -> KeptStore:
+    """A store whose job lies in a folder, with its log."""
+    store = KeptStore(
+        str(folder), MemoryBlobs(), broken=broken, left=lambda spec: None, forgotten=lambda job: None
+    )
+    store.keep(SPEC.job, JobFolder(str(folder), -1), log)
+    store.begin(SPEC, b"code", FENCE)
+    return store
+
+
 def read(folder: Path) -> StoredJob | None:
     log, stored = JobLog.open(str(folder), SPEC)
     log.close()
@@ -68,8 +84,7 @@ def test_an_empty_log_says_nothing(tmp_path: Path) -> None:
 
 def test_what_is_read_is_what_the_store_held(tmp_path: Path) -> None:
     log, _ = JobLog.open(str(tmp_path), SPEC)
-    store = MemoryStore(append=log.append)
-    store.begin(SPEC, b"code", FENCE)
+    store = store_with(tmp_path, log)
     order = GiveOrder(worker="w", boot="b", order=DropJob(job=SPEC.job))
     for seq in (1, 2, 3):
         assert store.write(replace(batch(seq), orders=(order,))) is WriteAnswer.WRITTEN
@@ -79,8 +94,12 @@ def test_what_is_read_is_what_the_store_held(tmp_path: Path) -> None:
 
 def test_a_batch_is_in_the_log_before_it_is_applied(tmp_path: Path) -> None:
     seen = []
-    store = MemoryStore(append=lambda each: seen.append((each, store.fence(SPEC.job))))
-    store.begin(SPEC, b"code", FENCE)
+
+    class Log:
+        def append(self, each: Batch) -> None:
+            seen.append((each, store.fence(SPEC.job)))
+
+    store = store_with(tmp_path, Log())
     store.write(batch(1))
     assert seen == [(batch(1), FENCE)]
 
@@ -213,13 +232,13 @@ def test_of_a_job_that_cant_be_logged_somebody_is_told_once_and_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[str, MrqError]] = []
-    logs = Logs(lambda job, error: told.append((job, error)))
     other = replace(SPEC, job="other")
     (tmp_path / "other").mkdir()
-    store = MemoryStore(append=logs.append)
-    for spec, folder in ((SPEC, tmp_path), (other, tmp_path / "other")):
-        store.begin(spec, b"", FENCE)
-        logs.keep(spec.job, JobLog.open(str(folder), spec)[0])
+    log, _ = JobLog.open(str(tmp_path), SPEC)
+    store = store_with(tmp_path, log, broken=lambda job, error: told.append((job, error)))
+    log, _ = JobLog.open(str(tmp_path / "other"), other)
+    store.keep(other.job, JobFolder(str(tmp_path / "other"), -1), log)
+    store.begin(other, b"", FENCE)
     store.write(batch(1))
     full_after(monkeypatch, 20)
     assert store.write(batch(2)) is WriteAnswer.WRITTEN
@@ -231,14 +250,17 @@ def test_of_a_job_that_cant_be_logged_somebody_is_told_once_and_others_go_on(
     log, stored = JobLog.open(str(tmp_path / "other"), other)
     log.close()
     assert tasks(stored) == ["m1"]
-    logs.close("other")
-    logs.close("other")
+    store.let_go("other", remove=False)
+    store.let_go("other", remove=False)
     store.write(batch(2, job="other"))
 
 
 def test_a_batch_of_no_job_is_nobodys(tmp_path: Path) -> None:
-    logs = Logs(lambda job, error: pytest.fail(f"{job}: {error}"))
-    logs.append(replace(batch(1), job=""))
+    log, _ = JobLog.open(str(tmp_path), SPEC)
+    store = store_with(tmp_path, log, broken=lambda job, error: pytest.fail(f"{job}: {error}"))
+    store.write(replace(batch(1), job=""))
+    log.close()
+    assert read(tmp_path) is None
 
 
 def test_a_log_in_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
@@ -252,7 +274,7 @@ def test_a_process_that_is_killed_leaves_every_batch_that_was_answered(tmp_path:
         "import sys; sys.path.insert(0, 'tests/unit')\n"
         "from test_memory_log import *\n"
         f"log, _ = JobLog.open({str(tmp_path)!r}, SPEC)\n"
-        "store = MemoryStore(append=log.append); store.begin(SPEC, b'', FENCE)\n"
+        f"store = store_with(Path({str(tmp_path)!r}), log)\n"
         "for seq in range(1, 100_000):\n"
         "    assert store.write(batch(seq)) is WriteAnswer.WRITTEN\n"
         "    print(seq, flush=True)\n"

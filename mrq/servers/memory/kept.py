@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable
 
 from mrq.core import wire
-from mrq.core.exchange import Fence, WriteAnswer
+from mrq.core.exchange import Batch, Fence, WriteAnswer
 from mrq.core.model import JobSpec, JobState
 from mrq.errors import MrqError
 from mrq.servers.memory.jobfolder import JobFolder, Kept
-from mrq.servers.memory.log import JobLog, Logs
+from mrq.servers.memory.log import JobLog
 from mrq.servers.memory.servers import MemoryBlobs
 from mrq.servers.memory.store import MemoryStore
 
@@ -19,8 +19,9 @@ class KeptStore(MemoryStore):
     """One engine's. A job that is begun gets its folder; one that is forgotten loses it, unless it failed:
     then the folder stays, for `mrq retry`.
 
-    `broken` is told of a job of which a batch can't be appended to the log; `left` of each job whose folder
-    stays; `forgotten` of each that is forgotten.
+    Where a batch can't be appended to its job's log `broken` is told of the job, once, and nothing more is
+    appended for it: the job is to be ended, in memory, and the log has what came before. `left` is told of
+    each job whose folder stays, `forgotten` of each that is forgotten.
     """
 
     def __init__(
@@ -32,20 +33,19 @@ class KeptStore(MemoryStore):
         left: Callable[[JobSpec], None],
         forgotten: Callable[[str], None],
     ) -> None:
-        self._kept = Logs(broken)
-        super().__init__(append=self._kept.append)
+        super().__init__()
         self._root = root
         self._blobs = blobs
+        self._broken = broken
         self._left = left
         self._forgotten = forgotten
         self._folders: dict[str, JobFolder] = {}
-        self._folders_lock = threading.Lock()
+        self._logs_of: dict[str, JobLog] = {}
+        self._held = threading.Lock()  #: of both
 
     def begin(self, spec: JobSpec, code: bytes, fence: Fence) -> WriteAnswer:
         """Store a job whole; its folder is made first. Raises DiskFullError or OutputError."""
-        with self._folders_lock:
-            there = spec.job in self._folders
-        if not there:
+        if spec.job not in self.kept():
             packed = self._blobs.get(spec.then) if spec.then is not None else None
             after = None if packed is None else wire.from_wire(JobSpec, wire.unpack(packed)[1])
             folder = JobFolder.create(self._root, Kept(spec=spec, sampled_for=after), code)
@@ -59,14 +59,28 @@ class KeptStore(MemoryStore):
 
     def keep(self, job: str, folder: JobFolder, log: JobLog) -> None:
         """A job of this store lies in this folder, and its batches go to this log."""
-        with self._folders_lock:
-            self._folders[job] = folder
-        self._kept.keep(job, log)
+        with self._held:
+            self._folders[job], self._logs_of[job] = folder, log
 
     def kept(self) -> list[str]:
         """The jobs whose folders are held."""
-        with self._folders_lock:
+        with self._held:
             return list(self._folders)
+
+    def write(self, batch: Batch) -> WriteAnswer:
+        """Append a batch to its job's log, if it has one, and only then apply it."""
+        error = None
+        with self._held:
+            log = self._logs_of.get(batch.job)
+            try:
+                if log is not None:
+                    log.append(batch)
+            except MrqError as exc:
+                error = exc
+                self._logs_of.pop(batch.job).close()
+        if error is not None:
+            self._broken(batch.job, error)
+        return super().write(batch)
 
     def forget(self, job: str) -> None:
         """Drop a job's records, and its folder, unless it failed."""
@@ -81,9 +95,10 @@ class KeptStore(MemoryStore):
 
     def let_go(self, job: str, *, remove: bool) -> None:
         """Close a job's log and folder, and remove the folder or leave it. Twice is once."""
-        self._kept.close(job)
-        with self._folders_lock:
-            folder = self._folders.pop(job, None)
+        with self._held:
+            log, folder = self._logs_of.pop(job, None), self._folders.pop(job, None)
+            if log is not None:
+                log.close()
         if folder is not None and remove:
             folder.remove()
         elif folder is not None:

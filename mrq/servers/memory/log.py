@@ -31,9 +31,8 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -41,10 +40,7 @@ from mrq.core import wire
 from mrq.core.claims import Claims
 from mrq.core.exchange import Batch, StoredJob, WriteAnswer
 from mrq.core.model import JobSpec
-from mrq.errors import MrqError
 from mrq.io import disk
-
-__all__ = ["NAME", "JobLog", "Logs", "frame", "frames", "replay"]
 
 #: Of the file in a job's folder.
 NAME: Final = "batches"
@@ -131,41 +127,3 @@ class JobLog:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-
-class Logs:
-    """The logs of all jobs of a store.
-
-    Where a batch can't be appended `broken` is told of its job, once, and nothing more is appended for it:
-    the job is to be ended, in memory, and the log has what came before.
-    """
-
-    def __init__(self, broken: Callable[[str, MrqError], None]) -> None:
-        self._broken = broken
-        self._lock = threading.Lock()
-        self._open: dict[str, JobLog] = {}
-
-    def keep(self, job: str, log: JobLog) -> None:
-        """Append this job's batches to this log from now on."""
-        with self._lock:
-            self._open[job] = log
-
-    def append(self, batch: Batch) -> None:
-        """Append a batch to its job's log, if it has one."""
-        with self._lock:
-            log = self._open.get(batch.job)
-            try:
-                if log is not None:
-                    log.append(batch)
-                return
-            except MrqError as exc:
-                error = exc
-        self.close(batch.job)
-        self._broken(batch.job, error)
-
-    def close(self, job: str) -> None:
-        """Let go of a job's log."""
-        with self._lock:
-            log = self._open.pop(job, None)
-            if log is not None:
-                log.close()

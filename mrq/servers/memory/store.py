@@ -34,25 +34,13 @@ _A = TypeVar("_A")
 
 
 class MemoryStore:
-    """A LeaderStore, a LeaderState and a WorkerStore (`mrq.ports`): `core.claims` under one lock.
+    """A LeaderStore, a LeaderState and a WorkerStore (`mrq.ports`): `core.claims` under one lock."""
 
-    With `append` each batch is handed to it before it is applied and answered: what it keeps outlives the
-    process (`servers.memory.log`).
-    """
-
-    def __init__(
-        self,
-        leader: Sink | None = None,
-        *,
-        ready: bool = True,
-        store_id: str = "memory",
-        append: Callable[[Batch], None] | None = None,
-    ) -> None:
+    def __init__(self, leader: Sink | None = None, *, ready: bool = True, store_id: str = "memory") -> None:
         self._lock = threading.RLock()
         self._grown = threading.Condition(self._lock)  #: something was written
         self._claims = Claims(store_id=store_id, ready=ready)
         self._followers: list[Sink] = [] if leader is None else [leader]
-        self._append = append
         self._nudges: list[Callable[[], None]] = []
         self._specs: dict[str, JobSpec] = {}
         self._code: dict[str, bytes] = {}
@@ -134,8 +122,6 @@ class MemoryStore:
 
     def write(self, batch: Batch) -> WriteAnswer:
         """Apply one batch atomically; wakes workers that have orders."""
-        if self._append is not None:
-            self._append(batch)
         with self._lock:
             answer = self._claims.write(batch)
             self._grown.notify_all()
