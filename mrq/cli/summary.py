@@ -10,29 +10,28 @@ from mrq.core.summary import Summary
 
 def summary_lines(summary: Summary, *, output: str | None, parts: int) -> list[str]:
     """The summary, a line each; the first one says it all in short. `output` is None for a printed result."""
-    lines = [
+    head = (
         f"done in {units.duration(summary.seconds)}: "
         f"{units.plural(summary.records_in, 'record')} ({units.size(summary.bytes_in)}) in, "
         f"{units.plural(summary.records_out, 'record')} ({units.size(summary.bytes_out)}) out"
-    ]
+    )
     tasks = units.plural(summary.maps, "map")
     tasks += f", {units.plural(summary.reduces, 'reduce')}" if summary.reduces else ", no reduce"
     if summary.slowest_task:
         tasks += f"; the slowest was {summary.slowest_task} with {units.duration(summary.slowest_seconds)}"
-    lines.append(_row("tasks", tasks))
-    lines += [_row("idle", shown(in_flags(text))) for text in summary.idle]
+    rows = [("tasks", tasks), *(("idle", shown(in_flags(text))) for text in summary.idle)]
     if summary.reduces > 1 and summary.skew > 0:
-        lines.append(_row("skew", f"the largest partition is {summary.skew:.2f} times the mean"))
+        rows.append(("skew", f"the largest partition is {summary.skew:.2f} times the mean"))
     spills = f"{units.plural(summary.spills, 'sorted run')} written to disk" if summary.spills else "none"
-    lines.append(_row("spills", spills))
+    rows.append(("spills", spills))
     if summary.attempts_failed:
-        lines.append(_row("retried", units.plural(summary.attempts_failed, "failed or lost attempt")))
+        rows.append(("retried", units.plural(summary.attempts_failed, "failed or lost attempt")))
     if summary.bad_records:
         where = f", kept in {shown(output)}/_bad" if output else ""
-        lines.append(_row("bad", f"{units.plural(summary.bad_records, 'record')} left out{where}"))
+        rows.append(("bad", f"{units.plural(summary.bad_records, 'record')} left out{where}"))
     if output is not None:
-        lines.append(_row("result", f"{shown(output)} ({units.plural(parts, 'part')})"))
-    return lines
+        rows.append(("result", f"{shown(output)} ({units.plural(parts, 'part')})"))
+    return [head, *(f"  {name:<7} {text}" for name, text in rows)]
 
 
 def print_summary(console: Console, summary: Summary, *, output: str | None, parts: int) -> None:
@@ -47,7 +46,3 @@ def counter_lines(counters: dict[str, int]) -> list[str]:
     """The job's own counters, by name."""
     width = max(map(len, counters), default=0)
     return [f"  {shown(name):<{width}}  {value:,}" for name, value in sorted(counters.items())]
-
-
-def _row(name: str, text: str) -> str:
-    return f"  {name:<7} {text}"

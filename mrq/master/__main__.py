@@ -27,7 +27,7 @@ from mrq.health import Pulse, health_file
 from mrq.master.backend import Servers
 from mrq.master.leadership import Settings
 from mrq.master.service import MasterService
-from mrq.master.shares import Probe, Question
+from mrq.master.shares import WAIT_S, Probe
 from mrq.profile import Profile
 from mrq.worker.tasks.sampler import boundaries
 
@@ -103,19 +103,15 @@ def dialler(key: bytes | None) -> Callable[[c.DialWorker], e.Event]:
 
 def prober(key: bytes | None) -> Probe:
     """Asks a worker whether it sees a file."""
-
-    def probe(asked: Question) -> bool | None:
-        return sees(
-            asked.address,
-            worker=asked.worker,
-            boot=asked.boot,
-            folder=asked.folder,
-            nonce=asked.nonce,
-            key=key,
-            timeout_s=asked.wait_s,
-        )
-
-    return probe
+    return lambda worker, folder, nonce: sees(
+        worker.address,
+        worker=worker.worker,
+        boot=worker.boot,
+        folder=folder,
+        nonce=nonce,
+        key=key,
+        timeout_s=WAIT_S,
+    )
 
 
 def serve(line: RoleLine) -> int:

@@ -40,20 +40,9 @@ _NAMED: Final = 5
 _Boot = tuple[str, str]  #: a worker's id and boot
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """Does this boot of a worker see `core.paths.probe_path` of the folder and the nonce?"""
-
-    worker: str
-    boot: str
-    address: str
-    folder: str
-    nonce: bytes
-    wait_s: float
-
-
-#: The answer; None where there is none in time. Called on several threads.
-Probe = Callable[[Question], bool | None]
+#: (worker, folder, nonce) -> whether this boot of the worker sees `core.paths.probe_path` of the folder and
+#: the nonce; None where there is no answer within WAIT_S. Called on several threads.
+Probe = Callable[[WorkerInfo, str, bytes], bool | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,15 +197,7 @@ class Shares:
         asked = {}
         with contextlib.suppress(RuntimeError):  # closed: nobody answers
             for w in workers:
-                question = Question(
-                    worker=w.worker,
-                    boot=w.boot,
-                    address=w.address,
-                    folder=folder,
-                    nonce=nonce,
-                    wait_s=self.wait_s,
-                )
-                asked[self._pool.submit(self.probe, question)] = _boot(w)
+                asked[self._pool.submit(self.probe, w, folder, nonce)] = _boot(w)
         done, late = wait(asked, timeout=self.wait_s)
         for each in late:
             each.cancel()

@@ -548,7 +548,7 @@ def test_an_out_that_workers_do_not_see_fails_by_name(one: Cluster, tmp_path: Pa
 def test_a_shared_root_that_is_none_is_refused_where_it_is_needed(tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("x\n")
     blind = f"{tmp_path}/shared"
-    with cluster(tmp_path, workers=0, probe=lambda asked: asked.folder != blind) as made:
+    with cluster(tmp_path, workers=0, probe=lambda worker, folder, nonce: folder != blind) as made:
         made.worker("w0", address="here:1")
         client = made.client()
         until(lambda: [w.health.value for w in client.ask("workers")["workers"]] == ["alive"])

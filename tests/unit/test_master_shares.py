@@ -13,7 +13,7 @@ import pytest
 from mrq.core.model import WorkerHealth
 from mrq.core.paths import PROBE, probe_path
 from mrq.core.worker_info import WorkerInfo
-from mrq.master.shares import Apart, Question, Shares, nearest
+from mrq.master.shares import Apart, Shares, nearest
 
 
 def worker(name: str, boot: str = "b", health: WorkerHealth = WorkerHealth.ALIVE) -> WorkerInfo:
@@ -34,11 +34,11 @@ class World:
             self.probe, workers=lambda: self.workers, master="m1", now=lambda: self.time, wait_s=0.2
         )
 
-    def probe(self, asked: Question) -> bool | None:
+    def probe(self, asked: WorkerInfo, folder: str, nonce: bytes) -> bool | None:
         self.asked.append(asked.worker)
         if asked.worker in self.mute:
             self.hang.wait(10)
-        return asked.worker not in self.blind and os.path.lexists(probe_path(asked.folder, asked.nonce))
+        return asked.worker not in self.blind and os.path.lexists(probe_path(folder, nonce))
 
     def takes(self) -> list[str]:
         """Who was asked since the last look."""
@@ -89,7 +89,7 @@ def test_who_does_not_see_it_is_named_until_it_does(world: World, folder: str) -
 def test_a_late_disk_is_asked_again_before_it_is_told(world: World, folder: str) -> None:
     answers = iter([False, True])
     world.workers = [worker("w1")]
-    shares = Shares(lambda asked: next(answers), workers=lambda: world.workers, master="m1", now=lambda: 0.0)
+    shares = Shares(lambda *asked: next(answers), workers=lambda: world.workers, master="m1", now=lambda: 0.0)
     assert shares.check(folder) is None
     shares.close()
 
