@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mrq import config
@@ -186,13 +187,9 @@ class RemoteLeader:
         return self.ask(op, draft=wire.to_wire(replace(draft, code=b"")))
 
     def _follow(self, handle: Handle, spec: JobSpec | None) -> None:
-        follower = Follower(
-            self._connected()[0],
-            handle,
-            lambda end: self._result(end, spec),
-            here=self._here,
-            patience_s=self._profile.timeout_s,
-        )
+        asker, _ = self._connected()
+        result_of = partial(self._result, spec=spec)
+        follower = Follower(asker, handle, result_of, self._here, self._profile.timeout_s)
         self._followers[handle.job] = follower
         follower.start()
 

@@ -133,12 +133,11 @@ class RequestHandler:
 
     def _order(self, args: _Answer, event: type, health: WorkerHealth) -> _Answer:
         worker = str(args["worker"])
-        known = self.views.names()
+        known = self.views.healths()
         if worker not in known:
             raise nobody("worker", worker, known)
         self.master.settle(event(worker=worker))
-        now = self.views.health(worker)
-        return {"worker": worker, "health": (now or health).value}
+        return {"worker": worker, "health": self.views.healths().get(worker, health).value}
 
     def _read(self, args: _Answer) -> _Answer:
         data, size = self.shared.read(str(args["job"]), int(args["part"]), int(args["offset"]))

@@ -127,13 +127,9 @@ class Views:
             return None
         return self.broker or why_waiting(spec, self._workers(), maps_left=maps_left)
 
-    def health(self, worker: str) -> WorkerHealth | None:
-        """What the machine thinks of a worker; None where it knows none of that name."""
-        return next((w.health for w in self._workers() if w.worker == worker), None)
-
-    def names(self) -> list[str]:
-        """Of all workers that are known."""
-        return [w.worker for w in self._workers()]
+    def healths(self) -> dict[str, WorkerHealth]:
+        """What the machine thinks of each worker that it knows."""
+        return {w.worker: w.health for w in self._workers()}
 
     def boots(self) -> dict[str, str]:
         """Of each worker whose beats come: the boot."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mrq.core import wire
@@ -27,29 +27,24 @@ _AGAIN_S: Final = 0.5
 ResultOf = Callable[[JobEnd], Result]
 
 
+@dataclass(eq=False)
 class Follower:
     """One job's news, read on a thread of its own until the job is over or the engine is closed.
 
     Notes, and what ends the job, name paths as `here` has them.
     """
 
-    def __init__(
-        self,
-        asker: Asker,
-        handle: Handle,
-        result_of: ResultOf,
-        *,
-        here: Here,
-        patience_s: float,
-    ) -> None:
-        self._asker = asker
-        self._here = here
-        self._handle = handle
-        self._result_of = result_of
-        self._patience_s = patience_s  #: without a connection
-        self._position = ""
-        self.last: JobInfo | None = None
-        self._thread = threading.Thread(target=self._run, name=f"mrq-follow-{handle.job}", daemon=True)
+    asker: Asker
+    handle: Handle
+    result_of: ResultOf
+    here: Here
+    patience_s: float  #: without a connection
+    _position: str = field(default="", init=False)
+    last: JobInfo | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        name = f"mrq-follow-{self.handle.job}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to read."""
@@ -64,26 +59,26 @@ class Follower:
         try:
             self._read()
         except MrqError as exc:
-            self._handle.finish(None, exc, self.last)
+            self.handle.finish(None, exc, self.last)
         except BaseException as exc:
-            self._handle.finish(None, InternalError(f"a bug in mrq: {exc!r}"), self.last)
+            self.handle.finish(None, InternalError(f"a bug in mrq: {exc!r}"), self.last)
             raise
 
     def _read(self) -> None:
         heard = connected = time.monotonic()
-        while not self._asker.closed.is_set():
+        while not self.asker.closed.is_set():
             try:
-                self._position, entries = self._asker.link.news(self._handle.job, self._position, _READ_S)
+                self._position, entries = self.asker.link.news(self.handle.job, self._position, _READ_S)
                 connected = time.monotonic()
                 if connected - heard > _SILENT_S:
                     heard = connected
-                    self._asker.ask("status", job=self._handle.job)  # raises by name if it is gone
+                    self.asker.ask("status", job=self.handle.job)  # raises by name if it is gone
             except OperatorError as exc:
-                if self._asker.closed.is_set():
+                if self.asker.closed.is_set():
                     break
-                if time.monotonic() - connected > self._patience_s:
-                    raise NoAnswerError(f"{exc}; the job may go on: mrq wait {self._handle.job}") from exc
-                self._asker.closed.wait(_AGAIN_S)
+                if time.monotonic() - connected > self.patience_s:
+                    raise NoAnswerError(f"{exc}; the job may go on: mrq wait {self.handle.job}") from exc
+                self.asker.closed.wait(_AGAIN_S)
                 continue
             if entries:
                 heard = connected
@@ -92,9 +87,9 @@ class Follower:
             for entry in entries[at + 1 :]:
                 if self._take(entry):
                     return
-        self._handle.finish(
+        self.handle.finish(
             None,
-            Interrupted(f"nobody waits here for job {self._handle.job} any more; it goes on on the cluster"),
+            Interrupted(f"nobody waits here for job {self.handle.job} any more; it goes on on the cluster"),
             self.last,
         )
 
@@ -102,14 +97,14 @@ class Follower:
         """Take in one entry; True at the end."""
         kind = entry.get("type")
         if kind == "progress":
-            self.last = self._here.job(wire.from_wire(JobInfo, entry["info"]))
+            self.last = self.here.job(wire.from_wire(JobInfo, entry["info"]))
         elif kind == "note":
-            self._handle.note(self._here.text(str(entry["text"])))
+            self.handle.note(self.here.text(str(entry["text"])))
         elif kind == "ended":
-            end = JobEnd.of(self._handle.job, entry)
+            end = JobEnd.of(self.handle.job, entry)
             error = str(end.error or "the job failed")
-            self.last = self._here.job(end.info) if end.info is not None else self.last
-            error = self._here.text(error) if end.error_type else self._here.error(error)
-            self._handle.end(replace(end, error=error, info=self.last), self._result_of)
+            self.last = self.here.job(end.info) if end.info is not None else self.last
+            error = self.here.text(error) if end.error_type else self.here.error(error)
+            self.handle.end(replace(end, error=error, info=self.last), self.result_of)
             return True
         return False

@@ -71,28 +71,23 @@ class _Job:
         return self.spec
 
 
+@dataclass(eq=False, kw_only=True)
 class JobFiles:
-    """The jobs that this worker knows; owned by one thread, but for `find`."""
+    """The jobs that this worker knows; owned by one thread, but for `find`.
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        store: WorkerStore,
-        codes: CodeCache,
-        remove: Callable[[str], None] | None = None,
-        makes: bool = True,
-    ) -> None:
-        """`remove` deletes a folder, at once by default. With it the root is this worker's alone, and logs of
-        jobs that are over go in the end. Without `makes` a job's folder is its engine's to make and remove: a
-        job without one is over."""
-        self._makes = makes
-        self._root = root
-        self._store = store
-        self._codes = codes
-        self._remove = remove
-        self._logs: OrderedDict[str, None] = OrderedDict()  #: of jobs that are over: folders, oldest first
-        self._jobs: dict[str, _Job] = {}
+    `remove` deletes a folder, at once by default. With it the root is this worker's alone, and logs of jobs
+    that are over go in the end. Without `makes` a job's folder is its engine's to make and remove: a job
+    without one is over.
+    """
+
+    root: str
+    store: WorkerStore
+    codes: CodeCache
+    remove: Callable[[str], None] | None = None
+    makes: bool = True
+    #: Of jobs that are over: folders, oldest first.
+    _logs: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False)
+    _jobs: dict[str, _Job] = field(default_factory=dict, init=False)
 
     def __contains__(self, job: str) -> bool:
         return job in self._jobs
@@ -107,17 +102,17 @@ class JobFiles:
 
         Raises DiskFullError, and MrqError for code that is damaged or a store that's away.
         """
-        spec = self._store.job(job)
+        spec = self.store.job(job)
         if spec is None:
             return None
-        folder = paths.job_folder(self._root, job)
-        if not (self._makes or os.path.isdir(folder)):
+        folder = paths.job_folder(self.root, job)
+        if not (self.makes or os.path.isdir(folder)):
             if job in self._jobs:
                 raise WorkerFolderError(_removed(folder))
             return None
-        code = self._codes.folder(spec.code)
+        code = self.codes.folder(spec.code)
         if not os.path.isdir(code):
-            data = self._store.code(spec.code)
+            data = self.store.code(spec.code)
             if data is None:
                 raise CodeMissing(f"job {job}'s code {spec.code} isn't in the store; submit the job again")
             code_cache.unpack(data, code, job)
@@ -126,11 +121,11 @@ class JobFiles:
     def add(self, found: Found) -> bool:
         """Make the job known; False where its code was removed meanwhile: find it again. Raises MrqError."""
         spec = found.spec
-        self._codes.use(spec.job, spec.code)
+        self.codes.use(spec.job, spec.code)
         if not os.path.isdir(found.code):
             return False
-        folder = paths.job_folder(self._root, spec.job)
-        if self._makes:
+        folder = paths.job_folder(self.root, spec.job)
+        if self.makes:
             try:
                 for part in _FOLDERS:
                     os.makedirs(f"{folder}/{part}", mode=0o700, exist_ok=True)
@@ -152,14 +147,14 @@ class JobFiles:
 
     def mend(self, job: str) -> str | None:
         """Make a job's folders again that have vanished, or can't be written; why that can't be."""
-        folder = paths.job_folder(self._root, job)
-        if not os.path.isdir(self._root):
-            return _removed(self._root)
-        if not self._makes and not os.path.isdir(folder):
+        folder = paths.job_folder(self.root, job)
+        if not os.path.isdir(self.root):
+            return _removed(self.root)
+        if not self.makes and not os.path.isdir(folder):
             return _removed(folder)
         try:
-            for part in _MENDED if self._makes else _FOLDERS:
-                folders.mend(f"{folder}/{part}", self._root)
+            for part in _MENDED if self.makes else _FOLDERS:
+                folders.mend(f"{folder}/{part}", self.root)
         except OSError as exc:
             return f"{exc.filename or folder} can't be made again: {exc.strerror}"
         return None
@@ -177,7 +172,7 @@ class JobFiles:
         spec = job.limited(message)
         if sources is None:
             sources = self._sources(job) if task.kind is Kind.REDUCE else ()
-        scratch = paths.scratch_path(self._root, attempt)
+        scratch = paths.scratch_path(self.root, attempt)
         writes_map = task.kind is Kind.MAP and spec.reducers > 0
         order = AttemptOrder(
             attempt=attempt,
@@ -185,10 +180,10 @@ class JobFiles:
             maps=len(job.whole.splits),
             split=job.whole.splits[task.index] if task.kind is Kind.MAP else None,
             sources=sources,
-            output_path=paths.map_output_path(self._root, attempt) if writes_map else "",
+            output_path=paths.map_output_path(self.root, attempt) if writes_map else "",
             staging=f"{spec.staging}/{paths.staged_folder(attempt)}" if spec.staging else "",
             scratch=scratch,
-            log_path=paths.log_path(self._root, attempt),
+            log_path=paths.log_path(self.root, attempt),
             page_path=f"{scratch}/page",
             careful=message.careful,
             strict_order=message.strict_order,
@@ -199,20 +194,20 @@ class JobFiles:
     def forget(self, job: str) -> list[str]:
         """Keep no more in memory of a job that is over; the folders of code that no job uses now."""
         self._jobs.pop(job, None)
-        return self._codes.release(job)
+        return self.codes.release(job)
 
     def drop(self, job: str) -> list[str]:
         """`forget`, and delete what the job left here. Never raises."""
         unused = self.forget(job)
-        folder = paths.job_folder(self._root, job)
-        remove = self._remove or partial(shutil.rmtree, ignore_errors=True)
+        folder = paths.job_folder(self.root, job)
+        remove = self.remove or partial(shutil.rmtree, ignore_errors=True)
         for name in _OURS:
             remove(f"{folder}/{name}")
         with contextlib.suppress(OSError):
             os.rmdir(f"{folder}/logs")  # if nothing is in it
         with contextlib.suppress(OSError):
             os.rmdir(folder)  # if it is ours alone
-        if self._remove is not None and os.path.isdir(folder):
+        if self.remove is not None and os.path.isdir(folder):
             self._logs[folder] = None
             self._logs.move_to_end(folder)
             while len(self._logs) > _LOGS_KEPT:
@@ -237,14 +232,14 @@ class JobFiles:
             MapSource(  # there is no file of an output of 0 bytes
                 map_index=index,
                 digest=each.digest,
-                path=paths.map_output_path(self._root, each.attempt) if each.bytes else "",
+                path=paths.map_output_path(self.root, each.attempt) if each.bytes else "",
             )
             for index, each in enumerate(found)
         )
 
     def _follow(self, job: _Job) -> list[int]:
         """Read on in the stream of locations; the maps that have none."""
-        job.position, entries = self._store.locations(job.spec.job, job.position)
+        job.position, entries = self.store.locations(job.spec.job, job.position)
         for location, withdrawn in entries:
             index = location.attempt.task.index
             if not withdrawn:
@@ -259,7 +254,7 @@ class JobFiles:
         """Where the log of an attempt of that name is, or would be; None for what is no such name."""
         if AttemptRef.named(job, name) is None or "/" in name:
             return None
-        return f"{paths.job_folder(self._root, job)}/logs/{name}.log"
+        return f"{paths.job_folder(self.root, job)}/logs/{name}.log"
 
 
 def _removed(folder: str) -> str:
