@@ -57,21 +57,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "JobFailed": "mrq.client",
-    "connect": "mrq.client",
-    "local": "mrq.client",
-    "run": "mrq.client",
-    "MrqError": "mrq.errors",
-    "bottom": "mrq.job.builtins",
-    "collect": "mrq.job.builtins",
-    "count": "mrq.job.builtins",
-    "identity": "mrq.job.builtins",
-    "max": "mrq.job.builtins",
-    "mean": "mrq.job.builtins",
-    "min": "mrq.job.builtins",
-    "sum": "mrq.job.builtins",
-    "top": "mrq.job.builtins",
-    "main": "mrq.job.main",
+    "mrq.client": ("JobFailed", "connect", "local", "run"),
+    "mrq.errors": ("MrqError",),
+    "mrq.job.builtins": ("bottom", "collect", "count", "identity", "max", "mean", "min", "sum", "top"),
+    "mrq.job.main": ("main",),
 }
 
 
@@ -81,7 +70,7 @@ def __getattr__(name: str) -> object:
 
     if name == "testing":
         return import_module("mrq.testing")
-    home = _HOMES.get(name)
+    home = next((home for home, names in _HOMES.items() if name in names), None)
     if home is None:
         raise AttributeError(f"module 'mrq' has no attribute {name!r}")
     value: object = getattr(import_module(home), name)

@@ -9,12 +9,11 @@ from typing import Any, Final
 from mrq.core.ending import JobEnd
 from mrq.core.model import ErrorReport, JobSpec, StagedFile
 from mrq.core.paths import named
-from mrq.core.summary import Summary, map_results
+from mrq.core.summary import Summary
 from mrq.errors import JobError, OutputError, UsageError
-from mrq.io.idle import summarize
 from mrq.io.output import output_format
 
-__all__ = ["JobFailed", "Result", "Summary", "map_results", "summarize"]
+__all__ = ["JobFailed", "Result", "Summary"]
 
 #: What a notebook shows of a result.
 _HTML_ROWS: Final = 20
