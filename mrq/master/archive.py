@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mrq.core import events as e
@@ -21,22 +21,20 @@ from mrq.ports import LeaderState
 _JOBS_MAX: Final = 10_000
 
 
+@dataclass(eq=False, kw_only=True)
 class Archive:
     """What is still known of jobs that are over; `keep_s` after their end they are gone."""
 
-    def __init__(
-        self, state: LeaderState, *, keep_s: float, now: Callable[[], float], epoch_s: float
-    ) -> None:
-        self._state = state
-        self._keep_s = keep_s
-        self._now = now
-        self._epoch_s = epoch_s
-        self._jobs: OrderedDict[str, JobInfo] = OrderedDict()  #: as a list has them
-        self._unread: dict[str, JobInfo] = {}  #: jobs whose records can't be read
+    store: LeaderState
+    keep_s: float
+    now: Callable[[], float]
+    epoch_s: float
+    _jobs: OrderedDict[str, JobInfo] = field(default_factory=OrderedDict, init=False)  #: as a list has them
+    _unread: dict[str, JobInfo] = field(default_factory=dict, init=False)  #: whose records can't be read
 
     def add(self, info: JobInfo) -> None:
         """A job is over. From any thread."""
-        if not self._keep_s:
+        if not self.keep_s:
             return
         self._jobs[info.job] = info.brief()
         while len(self._jobs) > _JOBS_MAX:
@@ -44,25 +42,25 @@ class Archive:
 
     def give_up(self, spec: JobSpec, state: JobState, error: str) -> None:
         """A job that is over, and whose records can't be read: all that can be shown of it is that."""
-        machine = Machine(wall=self._epoch_s)
-        machine.handle(e.JobSubmitted(spec=spec), self._now())
+        machine = Machine(wall=self.epoch_s)
+        machine.handle(e.JobSubmitted(spec=spec), self.now())
         info = machine.job(spec.job)
         assert info is not None
-        over = replace(info, state=state, error=error, finished_at=self._now() + self._epoch_s)
+        over = replace(info, state=state, error=error, finished_at=self.now() + self.epoch_s)
         self._unread[over.job] = over
         self.add(over)
 
     def expired(self, job: str) -> bool:
         """Was there such a job, whose records aren't kept any more? Raises OperatorError."""
-        return self._state.expired(job)
+        return self.store.expired(job)
 
     def there(self, job: str) -> bool:
         """Does the store know a job, or a sampling for one, of this id? Raises OperatorError."""
-        return any(self._state.state(name) is not None for name in (job, sample_id(job)))
+        return any(self.store.state(name) is not None for name in (job, sample_id(job)))
 
     def jobs(self) -> list[JobInfo]:
         """All jobs that are still kept, as a list has them, oldest first."""
-        until = time.time() - self._keep_s
+        until = time.time() - self.keep_s
         return [info for info in list(self._jobs.values()) if info.finished_at > until]
 
     def state(self, job: str) -> JobState | None:
@@ -76,17 +74,19 @@ class Archive:
         if job in self._unread:
             return self._unread[job]
         try:
-            stored = self._state.load(job)
-            machine = self.machine_of(stored) if stored is not None else None
+            found = self.read(self.store.load(job))
         except CorruptFileError as exc:
             raise OperatorError(f"job {job} can't be shown: {exc}") from exc
-        info = machine.job(job) if machine is not None else None
-        if machine is None or info is None:
+        if found is None:
             return None
+        machine, info = found
         return replace(info, tasks=tuple(machine.tasks(job))) if tasks else info
 
-    def machine_of(self, stored: StoredJob) -> Machine | None:
-        """A machine that knows this job alone, to be looked at; None where nothing was recorded of it. Raises
-        CorruptFileError."""
-        machine = Machine(wall=self._epoch_s)
-        return machine if machine.adopt(stored, self._now()) else None
+    def read(self, stored: StoredJob | None) -> tuple[Machine, JobInfo] | None:
+        """A machine that knows this job alone, to be looked at, and the job; None where nothing was recorded
+        of it. Raises CorruptFileError."""
+        machine = Machine(wall=self.epoch_s)
+        if stored is None or not machine.adopt(stored, self.now()):
+            return None
+        info = machine.job(stored.spec.job)
+        return None if info is None else (machine, info)

@@ -128,7 +128,10 @@ class Leadership:
             shares=self.shares,
         )
         self._archive = Archive(
-            servers.state, keep_s=settings.keep_s, now=settings.clock.monotonic, epoch_s=self._epoch_s
+            store=servers.state,
+            keep_s=settings.keep_s,
+            now=settings.clock.monotonic,
+            epoch_s=self._epoch_s,
         )
         self.jobs = KnownJobs(self.master, self.views, self._archive, self.stopping)
         whole = owner.Cluster(store_id, self._goes_on, self._claim_of)
@@ -321,14 +324,13 @@ class Leadership:
                 return
             try:
                 stored = self._servers.state.load(job)
-                machine = self._archive.machine_of(stored) if stored is not None else None
+                found = self._archive.read(stored)
             except CorruptFileError as exc:
                 self._give_up_showing(job, str(exc))
                 continue
-            info = machine.job(job) if machine is not None else None
-            if stored is None or machine is None or info is None:
+            if stored is None or found is None:
                 continue
-            spec = stored.spec
+            spec, (machine, info) = stored.spec, found
             results = machine.results(spec.job)
             if spec.purpose is Purpose.SAMPLE and stored.state is JobState.DONE:
                 if shown_id(spec.job) not in known:  # it was done when its leader died

@@ -63,10 +63,8 @@ class Logbook:
         if found is not None:
             name, info = found
             return name, info, self.master.look(lambda machine: list(machine.tasks(name)))
-        stored = self.state.load(job)
-        machine = self.archive.machine_of(stored) if stored is not None else None
-        past = machine.job(job) if machine is not None else None
-        return None if machine is None or past is None else (job, past, list(machine.tasks(job)))
+        past = self.archive.read(self.state.load(job))
+        return None if past is None else (job, past[1], list(past[0].tasks(job)))
 
     def _whole(self, job: str, state: JobState, found: Mapping[str, LogInfo]) -> list[LogInfo]:
         """With whole logs where their workers are there to put them away."""
