@@ -63,11 +63,11 @@ def test_a_seed_replays_identically(seed: int) -> None:
 
 def test_a_seed_replays_identically_in_another_process() -> None:
     script = "from sim_world import World; print([World(s).run().trace for s in (5, 31, 101)])"
-    here = str(Path(__file__).parent)
+    here = Path(__file__).parent
     traces = {
         subprocess.run(
             [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": here},
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": f"{here}:{here.parent}"},
             cwd=here,
             capture_output=True,
             text=True,
