@@ -562,7 +562,7 @@ def test_a_shared_root_that_is_none_is_refused_where_it_is_needed(tmp_path: Path
 
 
 def test_a_leader_that_does_not_see_a_jobs_output_says_so(tmp_path: Path, gate: Path) -> None:
-    with cluster(tmp_path, workers=0, probe=lambda asked: True) as made:
+    with cluster(tmp_path, workers=0, probe=lambda *asked: True) as made:
         made.worker("w0", address="here:1")
         handle = made.client().start(Gated(gate=str(gate)), gated(tmp_path / "in", 1), tmp_path / "out")
         until(lambda: ran(gate))

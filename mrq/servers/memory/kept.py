@@ -96,9 +96,10 @@ class KeptStore(MemoryStore):
     def let_go(self, job: str, *, remove: bool) -> None:
         """Close a job's log and folder, and remove the folder or leave it. Twice is once."""
         with self._held:
-            log, folder = self._logs_of.pop(job, None), self._folders.pop(job, None)
+            log = self._logs_of.pop(job, None)
             if log is not None:
                 log.close()
+            folder = self._folders.pop(job, None)
         if folder is not None and remove:
             folder.remove()
         elif folder is not None:
