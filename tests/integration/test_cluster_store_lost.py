@@ -109,11 +109,11 @@ def test_a_standby_says_why_it_does_not_lead_over_an_empty_store(made: Cluster, 
     service.kill()
     thread.join(10)
     servers = made.servers
-    wipe_blobs(servers.blobs)
-    wipe_lease(servers.lease)
-    wipe_store(servers.store)
+    servers.blobs.wipe()
+    servers.lease.wipe()
+    servers.store.wipe()
     until(lambda: any("the store isn't initialised (any more), so this master waits" in x for x in made.said))
-    wipe_store(servers.store, initialised=True)
+    servers.store.wipe(initialised=True)
     until(made.masters[1][0].leading.is_set)
     assert sum("isn't initialised" in said for said in made.said) == 1
     made.worker("w0")
