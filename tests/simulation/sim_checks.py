@@ -250,7 +250,7 @@ class Oracle:
             good = failures >= spec.max_failures
         elif "killed its executor" in error or "couldn't be begun" in error:
             good = count(Status.LOST) >= spec.max_losses
-        elif "couldn't be fetched" in error:
+        elif "couldn't be fetched" in error or "can't order" in error:
             good = self.fetches[job, task.index] >= 5
         elif "found the disk full" in error:
             good = count(Status.DISK_FULL) >= 3

@@ -11,8 +11,8 @@ from twins import LosingBroker
 
 from mrq.core import agent_words as a
 from mrq.core.agent import Agent
+from mrq.core.digest import MASK, mix
 from mrq.core.digest import consumed as consumed_by
-from mrq.core.digest import mix
 from mrq.core.model import (
     ErrorReport,
     FetchFailure,
@@ -308,9 +308,32 @@ class Host:
                 return
             made.consumed[index] = found
         if len(made.consumed) == len(world.jobs[job].spec.splits):
+            failures = self._cannot_sort(made)
+            if failures:
+                outcome = Outcome(status=Status.FETCH_FAILED, fetch_failures=failures)
+                world.at(made.seconds / 2, self._end, made, outcome)
+                return
             world.at(made.seconds, self._finish, made)
         else:
             world.at(0.4, self._shuffle, made)
+
+    def _cannot_sort(self, made: Running) -> tuple[FetchFailure, ...]:
+        """Of maps that weren't careful. Once one is found, values that are alone with their key count too."""
+        task, world = made.attempt.task, self.world
+        found = [i for i in world.jobs[task.job].unordered if made.consumed[i] == mix(i + 1)]
+        if not found or (task.index and not made.message.strict_order):
+            return ()
+        for index in found:
+            world.oracle.fetches[task.job, index] += 1
+        world.faults_seen["unordered"] += 1
+        return tuple(
+            FetchFailure(
+                map_index=i,
+                ticket=made.known[i].attempt.ticket if i in made.known else 0,
+                reason="unordered",
+            )
+            for i in found
+        )
 
     def _finish(self, made: Running) -> None:
         if made.over or self._later(self._finish, made):
@@ -333,6 +356,8 @@ class Host:
         shares = [1 + i % 3 for i in range(len(spec.splits))]  # records of each map for each reduce
         if task.kind is Kind.MAP and spec.reducers:
             digest = mix(task.index + 1)
+            if made.message.careful and task.index in world.jobs[task.job].unordered:
+                digest = mix(-task.index - 1 & MASK)
             if world.rng.random() < world.jobs[task.job].nondeterministic:
                 digest = mix(digest + len(world.oracle.finished))
             self.outputs[task.job, task.index, attempt.token] = digest

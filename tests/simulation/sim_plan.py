@@ -49,6 +49,8 @@ class JobPlan:
     cancel_at: float | None
     deadly: tuple[Kind, int] | None = None  #: a task that takes its worker down with it, whenever it runs
     long: int | None = None  #: a map that takes a minute, among short ones
+    #: Maps whose output no reduce can sort, unless they are careful; the first reduce finds that at once.
+    unordered: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,14 +106,17 @@ def draw(seed: int) -> Plan:
         quota=quota,
         beat_s=0.5 if embedded else 1.0,
         mortal=0 if workers > 1 and rng.random() < 0.5 else None,
-        jobs=_short(
+        jobs=_unordered(
             seed,
-            _deadly(
+            _short(
                 seed,
-                tuple(_sized(seed, _job(rng, n, embedded)) for n in range(1 if embedded else count)),
+                _deadly(
+                    seed,
+                    tuple(_sized(seed, _job(rng, n, embedded)) for n in range(1 if embedded else count)),
+                    embedded,
+                ),
                 embedded,
             ),
-            embedded,
         ),
         masters=rng.randint(1, 3),
         faults=replace(_faults(rng), full_every_s=full_every_s),
@@ -185,6 +190,19 @@ def _calm(seed: int, jobs: tuple[JobPlan, ...], *, workers: int, slots: Slots) -
         faults=calm(_faults(Random("calm"))),
         chaos_s=0.0,
     )
+
+
+def _unordered(seed: int, jobs: tuple[JobPlan, ...]) -> tuple[JobPlan, ...]:
+    """In one plan of ten, and by dice of their own: a job some of whose maps are sent back by its reduces."""
+    rng = Random(f"unordered {seed}")
+    at = rng.randrange(len(jobs))
+    job = jobs[at]
+    if rng.random() >= 0.1 or not (job.spec.reducers and job.spec.splits) or job.nondeterministic:
+        return jobs
+    maps = range(len(job.spec.splits))
+    chosen = frozenset(rng.sample(maps, rng.randint(1, len(maps))))
+    made = replace(job, spec=replace(job.spec, skip_bad_records=9), unordered=chosen)
+    return (*jobs[:at], made, *jobs[at + 1 :])
 
 
 def _deadly(seed: int, jobs: tuple[JobPlan, ...], embedded: bool) -> tuple[JobPlan, ...]:
