@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq.codec.order import same, sort_columns
+from mrq.codec.types import nan_refusal
 from mrq.errors import DataError
 from mrq.shuffle.budget import cost
 from mrq.shuffle.merge import merge
@@ -61,16 +61,14 @@ class ValueSorter:
         return list(values)
 
     def _ordered(self, key: Any, values: list[Any]) -> list[Any]:
-        if float not in set(map(type, values)) or all(value == value for value in values):
-            with suppress(DataError):
-                return sort_columns(values, None)[0]
         try:
-            for value in values:
-                check_order(key, value)
-        except DataError as exc:
-            self._send_back(key, exc)
-            raise
-        raise AssertionError("each value has a place in the order, and all together have none")
+            if float in set(map(type, values)) and any(value != value for value in values):
+                raise nan_refusal()
+            return sort_columns(values, None)[0]
+        except DataError:
+            error = next(filter(None, (_refusal(key, value) for value in values)))
+        self._send_back(key, error)
+        raise error
 
     def _send_back(self, key: Any, error: DataError) -> None:
         """Raise FetchFailed with the maps that gave this group such values; where bad records are left out,
@@ -82,7 +80,7 @@ class ValueSorter:
         failures = [
             region.failed("unordered")
             for region in self._regions
-            if any(_refused(*pair) for pair in region.pairs() if every or same(pair[0], key))
+            if any(_refusal(*pair) for pair in region.pairs() if every or same(pair[0], key))
         ]
         if failures:
             raise FetchFailed(failures, report(error, record=group_named(key))) from error
@@ -127,9 +125,10 @@ class ValueSorter:
             raise
 
 
-def _refused(key: Any, value: Any) -> bool:
+def _refusal(key: Any, value: Any) -> DataError | None:
+    """Why a value has no place in the order."""
     try:
         check_order(key, value)
-    except DataError:
-        return True
-    return False
+    except DataError as exc:
+        return exc
+    return None
