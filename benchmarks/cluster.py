@@ -2,7 +2,7 @@
 
 RabbitMQ and Redis run in containers, one master and two workers as processes. Word count and sort: the time
 of a cluster's submit over that of the embedded engine (goal: at most 1.3), with the workers' folders on one
-disk, and apart, through gRPC. No-op tasks: 10,000 maps that yield nothing, from submit to result (goal: 1,000
+disk, and apart, through gRPC. No-op tasks: 10,000 maps that yield nothing, from submit to result (goal: 2,000
 a second), beside Celery on the same servers. A job of one task from an open client (goal: 150 ms). Idle
 workers: what 200 of them cost the master (goal: 10% of a core).
 

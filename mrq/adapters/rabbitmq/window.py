@@ -6,10 +6,10 @@ consumer delivered stays settleable, and counts until it is settled, so nothing 
 
     prefetch of the living + unsettled of the cancelled <= credit
 
-A kind whose tasks are long has a few consumers with one delivery each or two; one whose tasks are short
-has a few with tens. Each change costs the broker a command of its log, and the agent's credit may flip
-many times a second where tasks are short, so (all on one channel a kind: acks of short tasks then share
-frames, and deliveries of long ones are acked before the broker's timeout would close it):
+What is delivered is messages: one of short tasks names many, and counts as one until all of them are settled.
+Each change costs the broker a command of its log, and the agent's credit may flip where tasks are short, so
+(all on one channel a kind: acks then share frames, and deliveries of long tasks are acked before the broker's
+timeout would close it):
 - no credit cancels everything at once, and a quarter more or more is taken up at once;
 - a smaller rise, and a fall to something, waits until nothing changed for `CALM_S`: what comes back
   meanwhile cost nothing, and what cancelled consumers settle is made up for in pieces;
