@@ -141,15 +141,21 @@ class Agent(Items):
             return
         if not event.group or event.group != self._group[0]:
             self._group = event.group, Group(several=event.group > 0)
-        self._add(event.message, self._group[1], [event.delivery])
+        self._add(event.message, self._group[1], [event.delivery], redelivered=event.redelivered)
 
     def _add(
-        self, message: TaskMessage, group: Group, deliveries: list[int], *, offered: bool = False
+        self,
+        message: TaskMessage,
+        group: Group,
+        deliveries: list[int],
+        *,
+        offered: bool = False,
+        redelivered: bool = False,
     ) -> None:
         self._serial += 1
         token = f"{self.config.boot}-{self._serial:x}"
         item = Item(token=token, message=message, group=group, deliveries=deliveries, offered=offered)
-        item.delivered_at = self._now
+        item.delivered_at, item.redelivered = self._now, redelivered
         self._items[token] = item
         if message.alone:
             self._alone[token] = None
@@ -169,6 +175,8 @@ class Agent(Items):
                 self._resume(item, event.answer.attempt)
             case Answer.OBSOLETE | Answer.DUPLICATE:
                 self._settle(item)
+            case Answer.HELD if not item.redelivered:
+                self._settle(item)  # a copy: if its holder dies, the holder's own message comes again
             case Answer.HELD:
                 item.held = event.answer
                 young = self._now - self._links_at < self.config.young_links_s

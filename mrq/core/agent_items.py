@@ -43,6 +43,7 @@ class Item:
     deliveries: list[int] = field(default_factory=list)  #: unsettled
     delivered_at: float = 0.0  #: the oldest of them
     offered: bool = False
+    redelivered: bool = False  #: somebody had it before, who may have died
     phase: Phase = Phase.WAITING
     ask_at: float | None = None  #: while WAITING: kept, to be asked again then
     claim_open: bool = False  #: a claim went out and wasn't answered: it may be recorded
@@ -154,7 +155,7 @@ class Items:
             self._ready[item.message.task.kind].append(item.token)
 
     def _resume(self, item: Item, attempt: AttemptRef) -> None:
-        """Our own boot holds it under another token: the delivery becomes that one's."""
+        """Our own boot holds it under another token: the delivery becomes that one's, if it has none."""
         if attempt.token in self._settled:
             self._settle(item)
             return
@@ -168,11 +169,12 @@ class Items:
             self._items[other.token] = other
             self._claimed(other, attempt)
             return
-        if other.phase in HELD and deliveries and not other.deliveries:
+        if other.deliveries:  # a copy: kept beside it, it would take the place of another task
+            self._out.extend(Ack(delivery=delivery) for delivery in deliveries)
+            return
+        if other.phase in HELD and deliveries:
             self._count(other, 0, -1)
-        if not other.deliveries:
-            other.delivered_at = item.delivered_at
-        other.deliveries.extend(deliveries)
+        other.delivered_at, other.deliveries = item.delivered_at, deliveries
 
     def _bereave(self, item: Item) -> None:
         """Its deliveries are settled, lost or another's: what is claimed lives on its beats."""

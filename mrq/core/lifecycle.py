@@ -357,10 +357,10 @@ def _publish_again(state: State, table: TaskTable, job: Job) -> None:
             arm_offer(state, table, index, Role.PRIMARY)
             continue
         flight.offered_to = None
-        publish_again(state, job, table, index)
+        publish(state, job, table, index)
 
 
-def publish_again(state: State, job: Job, table: TaskTable, index: int) -> None:
+def publish(state: State, job: Job, table: TaskTable, index: int) -> None:
     """Publish a queued task with its primary ticket."""
     flight = table.flights[index]
     unclaimed = state.unclaimed[table.kind]
@@ -371,6 +371,8 @@ def publish_again(state: State, job: Job, table: TaskTable, index: int) -> None:
     flight.publishes += 1
     unclaimed.append((due, table.job, index, flight.primary_ticket, flight.publishes))
     text = message(job, table, index, flight.primary_ticket)
+    if not flight.primary_ticket:
+        return  # its backup was claimed as nobody led: what is recorded says more
     state.out.append(c.PublishTask(message=text, together=_travels_with(state, job, table, index)))
 
 

@@ -8,7 +8,7 @@ from mrq.core import alone
 from mrq.core.disks import map_takers
 from mrq.core.fitting import is_offered, look_later, next_taker, others_take, takers
 from mrq.core.jobs import Job
-from mrq.core.lifecycle import publish_again, settled, together
+from mrq.core.lifecycle import publish, settled, together
 from mrq.core.machine_config import ReduceStart
 from mrq.core.machine_state import READY, STALL, State, queued
 from mrq.core.model import JobState, Role
@@ -141,7 +141,7 @@ def hand_out(state: State, job: Job, table: TaskTable, index: int) -> bool:
         offer(state, job, table, index, Role.PRIMARY, worker, None)
         return True
     _queue(state, job, table, index, "published")
-    publish_again(state, job, table, index)
+    publish(state, job, table, index)
     return True
 
 
@@ -226,7 +226,7 @@ def _republish(state: State, job: Job, table: TaskTable, index: int, flight: Fli
     if flight.publishes >= state.config.republish_max:
         take_back(state, table, index, "nobody claimed it, though there were free slots")
         return
-    publish_again(state, job, table, index)
+    publish(state, job, table, index)
 
 
 def message_due(state: State, name: str, kind: Kind, index: int, ticket: int) -> None:
@@ -234,9 +234,9 @@ def message_due(state: State, name: str, kind: Kind, index: int, ticket: int) ->
     found = _in_flight(state, name, kind, index, ticket)
     if found is None:
         return
-    job, table, _ = found
-    if table.state[index] == QUEUED:
-        publish_again(state, job, table, index)
+    job, table, flight = found
+    if table.state[index] == QUEUED and flight.offered_to is None:
+        publish(state, job, table, index)
 
 
 def unclaimed_due(state: State) -> None:

@@ -127,7 +127,7 @@ def roll_back(state: State, job: Job, why: str) -> bool:
     reduces = job.reduces
     consumers = reduces.counts[COMPLETED] + reduces.counts[RUNNING]
     for index in list(reduces.flights):
-        # A queued one may have been claimed already; its number would then be refused as wrong.
+        # A queued one may have been claimed already; what it has consumed would then be refused as wrong.
         take_back(state, reduces, index, why)
     if reduces.counts[COMPLETED]:
         at = reduces.state.find(COMPLETED)

@@ -10,8 +10,6 @@ from mrq.core.model import Quarantine, Slots, WorkerHealth
 from mrq.core.needs import distributions
 from mrq.core.refs import Kind, TaskRef
 
-#: What a worker holds under a token.
-
 _NO_SLOTS: Final = Slots(map=0, reduce=0, total=0)
 
 

@@ -70,7 +70,10 @@ class Script:
     def deliver(self, *args: Any, **kwargs: Any) -> tuple[int, str, list[Any]]:
         """(delivery, token, commands)"""
         self.delivered += 1
-        out = self.do(a.Delivered(delivery=self.delivered, message=message(*args, **kwargs)))
+        again = kwargs.pop("redelivered", False)
+        out = self.do(
+            a.Delivered(delivery=self.delivered, message=message(*args, **kwargs), redelivered=again)
+        )
         claims = [x.request.token for x in out if isinstance(x, a.Claim)]
         return self.delivered, claims[0] if claims else "", out
 
@@ -162,7 +165,7 @@ def test_what_the_store_needs_no_more_is_acked(answer: Answer) -> None:
 def test_held_is_asked_again_after_a_beat_and_a_half_with_what_it_was_told() -> None:
     s = Script()
     s.wait(20)  # its links are old
-    _, token, _ = s.deliver()
+    _, token, _ = s.deliver(redelivered=True)
     s.answer(token, Answer.HELD, of="other", seq=7)
     assert of(a.Claim, s.wait(1.4)) == []
     (again,) = of(a.Claim, s.wait(0.2))
@@ -175,7 +178,7 @@ def test_held_is_asked_again_after_a_beat_and_a_half_with_what_it_was_told() -> 
 
 def test_held_waits_5_s_while_links_are_young() -> None:
     s = Script()
-    _, token, _ = s.deliver()
+    _, token, _ = s.deliver(redelivered=True)
     s.answer(token, Answer.HELD, of="other", seq=7)
     assert of(a.Claim, s.wait(4.9)) == []
     assert len(of(a.Claim, s.wait(0.2))) == 1
@@ -212,6 +215,27 @@ def test_a_redelivery_to_the_same_boot_is_adopted() -> None:
     assert of(a.Ack, s.do(a.ReportAnswered(token=token, answer=ReportAnswer.RECORDED))) == [
         a.Ack(delivery=delivery)
     ]
+
+
+def test_a_copy_of_what_runs_here_is_acked_at_once() -> None:
+    """Kept beside the message that it has, it would hold a slot's credit for as long as the task runs."""
+    s = Script()
+    first, token = s.started()
+    copy, second, _ = s.deliver()
+    assert of(a.Ack, s.answer(second, Answer.RESUME, of=token)) == [a.Ack(delivery=copy)]
+    s.do(a.AttemptEnded(token=token, outcome=DONE))
+    assert of(a.Ack, s.do(a.ReportAnswered(token=token, answer=ReportAnswer.RECORDED))) == [
+        a.Ack(delivery=first)
+    ]
+
+
+def test_a_copy_of_what_another_holds_is_acked_at_once() -> None:
+    """Its holder has a message of its own, which comes again if it dies: nothing is taken from it because a
+    beat of its is late."""
+    s = Script()
+    copy, token, _ = s.deliver()
+    assert of(a.Ack, s.answer(token, Answer.HELD, of="other", seq=7)) == [a.Ack(delivery=copy)]
+    assert of(a.Claim, s.wait(10)) == []
 
 
 def test_a_resume_that_comes_after_its_report_is_acked_and_not_run_again() -> None:

@@ -221,6 +221,17 @@ def test_events_of_unknown_jobs_workers_and_tasks_change_nothing():
         assert s.do(event) == []
 
 
+def test_an_older_claim_of_a_ticket_changes_nothing():
+    """What is recorded is read before the event of the claim that it replaced comes: the number says so."""
+    s = two_by_one(maps=1)
+    older = s.claim("m0", "w1", tell=False)
+    newer = s.claim("m0", "w2")
+    assert s.tell(older) == []
+    assert (s.view().worker_losses, s.machine._state.lost_boots) == (0, [])
+    s.done(newer)
+    assert s.winner("m0") == newer.attempt
+
+
 def test_an_unclaimed_message_is_published_again_with_the_same_ticket():
     s = two_by_one(maps=1)
     (first,) = s.of(c.PublishTask, s.log)

@@ -54,8 +54,9 @@ class Oracle:
     ended: Counter[tuple[TaskRef, Status]] = field(default_factory=Counter)
     fetches: Counter[tuple[str, int]] = field(default_factory=Counter)  #: failed ones, by map
     deaths: Counter[TaskRef] = field(default_factory=Counter)  #: of messages that named it
-    messages: dict[str, TaskMessage] = field(default_factory=dict)  #: what was claimed, by token
-    settled: set[TaskMessage] = field(default_factory=set)  #: of which the store has heard, or wants nothing
+    messages: dict[str, tuple[str, TaskMessage]] = field(default_factory=dict)  #: by whom claimed, by token
+    #: What a boot may let go of: the store has heard of it from there, or wants nothing.
+    settled: set[tuple[str, TaskMessage]] = field(default_factory=set)
     staged: dict[str, Staged] = field(default_factory=dict)
     committed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     over: dict[str, tuple[JobState, str | None]] = field(default_factory=dict)
@@ -85,19 +86,19 @@ class Oracle:
 
     def answered(self, request: ClaimRequest, answer: ClaimAnswer) -> None:
         """The store has answered a claim."""
-        if answer.answer in (Answer.OBSOLETE, Answer.DUPLICATE, Answer.RESUME):
-            self.settled.add(request.message)
+        if answer.answer in (Answer.OBSOLETE, Answer.DUPLICATE, Answer.RESUME, Answer.HELD):
+            self.settled.add((request.boot, request.message))
         if answer.answer in (Answer.NEW, Answer.SAME):
-            self.messages[request.token] = request.message
+            self.messages[request.token] = (request.boot, request.message)
 
     def reported(self, token: str) -> None:
         """The store has answered a report."""
         if token in self.messages:
             self.settled.add(self.messages[token])
 
-    def acked(self, message: TaskMessage) -> None:
+    def acked(self, boot: str, message: TaskMessage) -> None:
         """A worker lets go of a task's message for good. Raises Broken where its report isn't recorded."""
-        if message not in self.settled:
+        if (boot, message) not in self.settled:
             raise Broken(f"{message} is acknowledged, and no report of it is known")
 
     def live(self, event: e.AttemptClaimed | e.AttemptReported) -> bool:

@@ -180,7 +180,7 @@ class Host:
         if isinstance(command, a.Ack):
             found = self.broker._unsettled.get(command.delivery)
             if found is not None:
-                self.world.oracle.acked(found[1])
+                self.world.oracle.acked(self.boot, found[1])
             self.broker.ack(command.delivery)
         else:
             self.world.faults_seen["given back"] += 1

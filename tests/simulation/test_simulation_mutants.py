@@ -17,6 +17,7 @@ from twins import MemoryLease
 
 from mrq.core import (
     agent,
+    agent_words,
     attempts,
     charging,
     claims,
@@ -34,6 +35,7 @@ from mrq.core import (
 )
 from mrq.core.model import Outcome, Role, Status
 from mrq.core.refs import Kind
+from mrq.core.tasks import Flight
 from mrq.errors import MrqError, OperatorError
 from mrq.master import outbox
 from mrq.servers.memory.log import frame
@@ -78,6 +80,7 @@ def the_leader_believes_dead_attempts(patch: Patch) -> None:
         return None if flight is None else (job, table, flight)
 
     patch.setattr(attempts, "find", find)
+    patch.setattr(Flight, "role_of", lambda self, ticket: Role.PRIMARY)
 
 
 def the_same_number_twice(patch: Patch) -> None:
@@ -109,7 +112,7 @@ def what_a_worker_says_is_said_once(patch: Patch) -> None:
 
 
 def nobody_dies(patch: Patch) -> None:
-    """Either rule alone is enough: silence, or a redelivered claim that finds no newer beat."""
+    """Either rule alone is enough: silence, or a claim of a redelivery that finds no newer beat."""
     held = claims.ClaimAnswer(answer=claims.Answer.HELD)
     patch.setattr(health, "die", lambda *args: None)
     patch.setattr(claims.Claims, "_contend", lambda self, job, key, request, holder: (held, None))
@@ -154,7 +157,7 @@ def a_worker_settles_twice(patch: Patch) -> None:
     real = agent.Agent._settle
 
     def settle(self: Any, item: Any) -> None:
-        self._out.extend(agent.Ack(delivery=delivery) for delivery in item.deliveries)
+        self._out.extend(agent_words.Ack(delivery=delivery) for delivery in item.deliveries)
         real(self, item)
 
     patch.setattr(agent.Agent, "_settle", settle)
@@ -174,8 +177,8 @@ def a_failed_claim_is_given_up(patch: Patch) -> None:
     def failed(self: Any, event: Any) -> None:
         item = self._items.get(event.token)
         if item is not None and item.phase is agent.Phase.ASKED:
-            self._out.extend(agent.GiveBack(delivery=delivery) for delivery in item.deliveries)
-            self._out.extend(agent.Ack(delivery=delivery) for delivery in item.deliveries)
+            self._out.extend(agent_words.GiveBack(delivery=delivery) for delivery in item.deliveries)
+            self._out.extend(agent_words.Ack(delivery=delivery) for delivery in item.deliveries)
             self._remove(item)
 
     patch.setitem(agent._HANDLERS, agent.ClaimFailed, failed)
@@ -368,7 +371,7 @@ def a_message_is_acked_with_its_first_report(patch: Patch) -> None:
     def settle(self: Any, item: Any) -> None:
         for other in self._items.values():
             if other.group is item.group and other is not item:
-                self._out.extend(agent.Ack(delivery=delivery) for delivery in other.deliveries)
+                self._out.extend(agent_words.Ack(delivery=delivery) for delivery in other.deliveries)
                 self._bereave(other)
         real(self, item)
 
@@ -382,7 +385,7 @@ def a_message_is_given_back_whole_for_one_of_its_tasks(patch: Patch) -> None:
         if any(isinstance(x, agent.GiveBack) and x.delivery in item.deliveries for x in self._out):
             for other in self._items.values():
                 if other.group is item.group and other is not item:
-                    self._out.extend(agent.GiveBack(delivery=delivery) for delivery in other.deliveries)
+                    self._out.extend(agent_words.GiveBack(delivery=delivery) for delivery in other.deliveries)
         real(self, item)
 
     patch.setattr(agent.Agent, "_remove", remove)

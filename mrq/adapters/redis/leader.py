@@ -43,7 +43,7 @@ _TOMBSTONES: Final = 10_000
 _CODE_COMES_S: Final = 3600.0  #: from a bundle's bytes to the job that runs on it
 _SILENT_S: Final = 7 * 24 * 3600.0  #: a worker that was silent for longer is dropped
 
-#: How the row of a completed task begins.
+#: The row of a task that is idle or completed.
 _NO_TICKETS: Final = pack_row([0, 0])
 
 #: States of a job whose claims and reports count for nothing, as in `core.claims`.

@@ -63,7 +63,7 @@ def pack_value(value: Any) -> bytes:
 
 
 def unpack_value(data: bytes) -> Any:
-    """What `pack_value` was given, Raises CorruptFileError, also for another version's."""
+    """What `pack_value` was given. Raises CorruptFileError, also for another version's."""
     try:
         return unpack_any(_body(data))
     except (TypeError, ValueError, IndexError) as exc:
