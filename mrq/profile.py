@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from mrq import config, profile_files, profile_find
@@ -288,7 +288,7 @@ def _log_in(made: dict[str, Any], sources: dict[str, str], secrets: Secrets) -> 
     for name, (user, password) in logins.items():
         url: ServiceUrl | None = made[name]
         if url is not None and url.password is None and password is not None:
-            made[name] = url.with_login(user, password)
+            made[name] = replace(url, user=url.user or user, password=password)
             sources[name] += f", password from {secrets.path}"
 
 

@@ -10,7 +10,7 @@ import enum
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mrq.job.setting_checks import nearest, parse_duration, parse_size
@@ -145,12 +145,6 @@ class ServiceUrl:
     def full(self) -> str:
         """The URL with its password, for the client library alone: never print it."""
         return self._text(self.password)
-
-    def with_login(self, user: str | None, password: str | None) -> ServiceUrl:
-        """With a name and password where it has no password itself."""
-        if self.password is not None:
-            return self
-        return replace(self, user=self.user or user, password=password)
 
     def _text(self, password: str | None) -> str:
         from urllib.parse import quote

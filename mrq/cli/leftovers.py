@@ -49,26 +49,21 @@ def tell_and_sweep(console: Console, root: str, *, keep: float) -> None:
             console.line(
                 f"swept {left.path} ({units.size(left.bytes)}), left {units.duration(left.age_s)} ago"
             )
-    line = left_line(root, [left for left in found if left not in old])
-    if line:
-        console.line(console.style(line, "yellow"))
-
-
-def left_line(root: str, found: Sequence[Leftover]) -> str:
-    """One line on what failed and killed runs left, with where it lies and how big it is."""
-    if not found:
-        return ""
-    if len(found) == 1:
-        left = found[0]
-        return (
-            f"kept from an earlier run: {left.path} ({units.size(left.bytes)}); `mrq retry {left.job}` goes "
-            f"on with it, `mrq clean {left.job}` removes it"
+    kept = [left for left in found if left not in old]
+    total = units.size(sum(left.bytes for left in kept))
+    if len(kept) == 1:
+        job = kept[0].job
+        line = (
+            f"kept from an earlier run: {kept[0].path} ({total}); `mrq retry {job}` goes on with it, "
+            f"`mrq clean {job}` removes it"
         )
-    total = units.size(sum(left.bytes for left in found))
-    return (
-        f"kept from {len(found)} earlier runs: {root}/jobs ({total}); `mrq retry` lists them, "
-        "`mrq clean` removes them"
-    )
+        console.line(console.style(line, "yellow"))
+    elif kept:
+        line = (
+            f"kept from {len(kept)} earlier runs: {root}/jobs ({total}); `mrq retry` lists them, "
+            "`mrq clean` removes them"
+        )
+        console.line(console.style(line, "yellow"))
 
 
 def listing(found: Sequence[Leftover]) -> list[str]:
