@@ -489,6 +489,7 @@ def test_rows_show_what_runs(one: Cluster, tmp_path: Path, gate: Path) -> None:
     )
     until(lambda: len(ran(gate)) == 2)
     until(lambda: [row for row in client.ask("workers")["workers"][0].attempts if row.phase])
+    until(lambda: client.ask("workers")["workers"][0].completed == 1)
     (worker,) = client.ask("workers", worker="w0")["workers"]
     assert (worker.health.value, worker.outputs_count, worker.completed) == ("alive", 1, 1)
     assert worker.attempts[0].task == "m-00001"
