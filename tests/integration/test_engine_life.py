@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_rig import until
 
 import mrq
 from mrq.commit import claim, manifest, publish
@@ -90,9 +89,9 @@ def kept(engine: Engine) -> list[str]:
 
 
 def settle(engine: Engine) -> None:
-    """Until the agent has heard of everything."""
+    """Until the agent has heard of everything, and the leadership has put everything away."""
     for _ in range(100):
-        if not any(held(engine)):
+        if not any(held(engine)) and not kept(engine):
             return
         threading.Event().wait(0.05)
 
@@ -325,9 +324,9 @@ def test_what_interrupts_a_submit_takes_the_job_back(
     with pytest.raises(KeyboardInterrupt):
         engine.start(Words(), text, str(tmp_path / "out"), reducers=2, split_size="1K")
     settle(engine)
-    until(lambda: not kept(engine))  # the leadership takes it back on its own thread
-    until(lambda: not (tmp_path / ".out.mrq").exists())
+    assert kept(engine) == []
     assert not (tmp_path / "out").exists()
+    assert not (tmp_path / ".out.mrq").exists()
 
 
 def test_a_closed_engine_refuses(engine: Engine, text: list[str], tmp_path: Path) -> None:
