@@ -158,7 +158,7 @@ class Sides:
             draft = replace(draft, **{row.field: value})
         else:
             draft = replace(draft, spec=replace(draft.spec, **{row.field: value}))
-        submits._refuse_settings(draft)
+        submits._refuse(draft)
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_what_can_be_is_taken_from_every_side(
         name: getattr(sent.spec, name) for name in same
     }
     assert (local.total_order, local.split_bytes) == (sent.total_order, sent.split_bytes)
-    submits._refuse_settings(sent)
+    submits._refuse(sent)
     if row.name not in mrq.testing._TRIED:
         with pytest.raises(UsageError, match=f"mrq.testing.run can't try {row.name}"):
             sides.testing(row.name, value)
