@@ -151,9 +151,10 @@ class RabbitBroker:
             if self._closed:
                 return
             self._closed = True
-        self._consume_link.close(_GOODBYE_S)
+        # A copy's confirm settles the message that its task came in.
         if self._publishing and not self._publisher.flush(_FLUSH_S):
             _LOG.warning("left with messages unconfirmed: they may not have reached RabbitMQ")
+        self._consume_link.close(_GOODBYE_S)
         self._publish_link.close(_GOODBYE_S)
 
     def lose_connection(self) -> None:
