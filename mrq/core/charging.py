@@ -106,10 +106,8 @@ def _worker_lost(
     count(state, trouble, attempt.worker, attempt.boot, alone=alone)
     job.worker_losses += 1
     lost = lost_with(trouble)
-    place = (
-        attempt.at if attempt.at.startswith("after ") else f"at {attempt.at}"
-    )  # of a reduce: after so many
-    at = f", last heard of {place}" if attempt.at else ""
+    counted = attempt.at.startswith("after ")  # a reduce says after how many records it was
+    at = f", last heard of {'' if counted else 'at '}{attempt.at}" if attempt.at else ""
     if alone and trouble.lost_alone >= state.config.alone_losses_max:
         what = (
             f"took its worker down {_times(trouble.lost_alone)} while nothing else ran there{at}; "

@@ -370,10 +370,9 @@ def publish(state: State, job: Job, table: TaskTable, index: int) -> None:
     due = state.now + state.config.republish_after_s
     flight.publishes += 1
     unclaimed.append((due, table.job, index, flight.primary_ticket, flight.publishes))
-    text = message(job, table, index, flight.primary_ticket)
-    if not flight.primary_ticket:
-        return  # its backup was claimed as nobody led: what is recorded says more
-    state.out.append(c.PublishTask(message=text, together=_travels_with(state, job, table, index)))
+    if flight.primary_ticket:  # else its backup was claimed as nobody led: what is recorded says more
+        text = message(job, table, index, flight.primary_ticket)
+        state.out.append(c.PublishTask(message=text, together=_travels_with(state, job, table, index)))
 
 
 def together(state: State, job: Job, kind: Kind) -> int:
