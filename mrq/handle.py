@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from mrq.core.answers import error_of
 from mrq.core.ending import JobEnd
@@ -14,23 +16,18 @@ from mrq.result import JobFailed, Result
 
 __all__ = ["Handle"]
 
+_NOTES: Final = logging.getLogger("mrq.notes")
+
 
 class Handle:
     """A job under way. Its methods may be called from any thread."""
 
     def __init__(
-        self,
-        job: str,
-        *,
-        cancel: Callable[[str], None],
-        view: Callable[[str], JobInfo | None],
-        note: Callable[[str], None] = lambda text: None,
+        self, job: str, *, cancel: Callable[[str], None], view: Callable[[str], JobInfo | None]
     ) -> None:
-        """`note` is told each note as it comes."""
         self.job = job
         #: What the user should be told, beside how the job ended; one sentence each.
         self.notes: list[str] = []
-        self._tell_note = note
         self._ask_cancel = cancel
         self._look = view
         self._over = threading.Event()
@@ -88,7 +85,7 @@ class Handle:
     def note(self, text: str) -> None:
         """For the engine: tell the user a sentence."""
         self.notes.append(text)
-        self._tell_note(text)
+        _NOTES.info("%s", text, extra={"job": self.job})
 
     def end(self, end: JobEnd, result_of: Callable[[JobEnd], Result]) -> None:
         """For the engine: tell whoever waits how the job ended; `result_of` makes the result of one that is

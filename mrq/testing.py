@@ -185,7 +185,7 @@ def _run(job: Job, spec: JobSpec, records: list[Any], folder: str, *, total: boo
 
     pool = CallersPool(fresh)
     leader = _Leader(private, pool)
-    with Engine(leader, private, note=None) as engine:
+    with Engine(leader, private) as engine:
         leader.engine = engine
         handle = engine.start_draft(leader.complete(draft))
         pool.work()

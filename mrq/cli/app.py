@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from mrq.cli import errors, flags
-from mrq.cli.console import shown, write_out
+from mrq.cli.console import write_out
 from mrq.cli.session import Session
 from mrq.cli.signals import Stopped
 from mrq.cli.wording import in_flags
@@ -16,6 +17,8 @@ from mrq.errors import MrqError, NoInputFiles, OperatorError, UsageError
 if TYPE_CHECKING:
     from mrq.job.base import Job
 
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: Commands that take a session: module and function, imported when asked for.
 _COMMANDS: Final = {
@@ -36,15 +39,13 @@ _COMMANDS: Final = {
 def run(argv: Sequence[str], *, job: type[Job] | None = None) -> int:
     """Run one command line and return its exit code. `job`: submit this class, all words are inputs."""
     session = Session()
-    with session.signals:
+    with session.signals, session.console.listening():
         try:
-            try:
-                return _dispatch(argv, job, session)
-            finally:
-                session.console.end()
+            return _dispatch(argv, job, session)
         except BaseException as exc:
             if isinstance(exc, SystemExit):
                 raise
+            session.console.end()
             with session.signals.noting():
                 return _failed(exc, argv, session)
 
@@ -110,26 +111,26 @@ def _submit_help(parsed: flags.Parsed, job: type[Job] | None, program: str) -> s
 
 def _failed(exc: BaseException, argv: Sequence[str], session: Session) -> int:
     """Say what went wrong, where the caller listens, and return the exit code."""
-    code, console = errors.exit_code(exc), session.console
+    code = errors.exit_code(exc)
     if isinstance(exc, BrokenPipeError):
         return code
     status = "failed"
     if isinstance(exc, NoInputFiles):
         status = "nothing"
-        console.line(f"note: {shown(in_flags(str(exc)))}")
+        logging.getLogger("mrq.notes").info(exc)
         session.notes += (str(exc),)
     elif isinstance(exc, KeyboardInterrupt):
         status = "interrupted"
         by = "Ctrl-C" if code == 130 else str(exc).removeprefix("stopped by ")
         unchanged = session.output if session.engine == "embedded" else None
         fate = session.fate or (f"{unchanged} is as it was before" if unchanged else "")
-        console.error(f"interrupted by {by}" + (f"; {fate}" if fate else ""))
+        _LOG.error(f"interrupted by {by}" + (f"; {fate}" if fate else ""))
     elif isinstance(exc, MrqError):
         status = "refused" if isinstance(exc, UsageError) else "failed"
         job = session.job and session.job + session.where
-        errors.print_error(console, exc, job=job, remote=session.engine == "cluster")
+        errors.print_error(exc, job=job, remote=session.engine == "cluster")
     else:
-        errors.print_bug(console, exc)
+        errors.print_bug(exc)
     if "--json" in argv:
         from mrq.cli.objects import Answer, Failure
 

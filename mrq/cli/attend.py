@@ -5,6 +5,7 @@ What a user sees of a cluster's job is what an embedded one shows. `mrq wait` an
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from collections.abc import Callable
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     #: What a signal does about a job that runs.
     Stop = Callable[[Session, Handle], None]
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: Between two looks at the job: how late a signal or its end may be noticed.
 _LOOK_S: Final = 0.05
@@ -45,11 +48,12 @@ def attend(session: Session, start: Callable[[], Handle], stop: Stop) -> Result:
 def watch(session: Session, handle: Handle, stop: Stop) -> None:
     """Show the job's progress until it is over. After a signal, `stop` it, and raise Stopped unless it is
     done all the same."""
+    session.console.context["job"] = handle.job
     try:
         if not handle.wait(_LOOK_S):
             _show_progress(session, handle, stop)
     finally:
-        session.info = handle.view()
+        session.info, session.notes = handle.view(), tuple(dict.fromkeys(handle.notes))
 
 
 def _show_progress(session: Session, handle: Handle, stop: Stop) -> None:
@@ -91,7 +95,7 @@ def attend_here(session: Session, engine: Engine, start: Callable[[], Handle]) -
         return handle
 
     def stop(session: Session, handle: Handle) -> None:
-        session.console.line("stopping (once more to kill at once)")
+        _LOG.info("stopping (once more to kill at once)")
         handle.cancel()
         handle.wait(_HERE_S)
 
@@ -112,7 +116,7 @@ def attend_on_cluster(session: Session, handle: Handle, *, cancel: bool = True) 
         if not cancel:
             session.fate = f"job {job} goes on; `mrq cancel {job}{session.where}` ends it"
             return
-        session.console.line(f"cancelling {job} (once more to leave at once)")
+        _LOG.info(f"cancelling {job} (once more to leave at once)")
         session.fate = f"job {job} was asked to end; `mrq status {job}{session.where}` shows when it has"
         try:
             handle.cancel()
@@ -127,13 +131,14 @@ def attend_on_cluster(session: Session, handle: Handle, *, cancel: bool = True) 
 
 def leave(session: Session, handle: Handle) -> int:
     """`--detach`: the id on standard output, for scripts."""
+    session.notes = tuple(dict.fromkeys(handle.notes))
     if session.json:
         from mrq.cli.objects import Answer
 
         session.answer(Answer, "submitted")
     else:
         write_out(f"{handle.job}\n".encode())
-    session.console.line(
+    _LOG.info(
         f"submitted; `mrq wait {handle.job}{session.where}` waits for it, "
         f"`mrq cancel {handle.job}{session.where}` ends it"
     )
@@ -158,11 +163,9 @@ def report(session: Session, result: Result, output: str | None) -> None:
         idle = tuple(in_flags(text) for text in result.summary.idle)
         summary = replace(result.summary, idle=idle)
         session.answer(Finished, "done", output=result.output, parts=tuple(parts), summary=summary)
-    print_summary(session.console, result.summary, output=output, parts=len(parts))
+    print_summary(result.summary, output=output, parts=len(parts))
     if result.counters and session.has("verbose"):
-        session.console.line("counters")
-        for line in counter_lines(result.counters):
-            session.console.line(line)
+        _LOG.info("\n".join(["counters", *counter_lines(result.counters)]))
 
 
 def wait(session: Session) -> int:
@@ -185,7 +188,7 @@ def cancel(session: Session) -> int:
         session.job = job
         state = str(engine.ask("cancel", job=job, reason="cancelled by the user")["state"])
         if state not in ("done", "failed", "cancelled"):
-            session.console.line(f"asked {job} to end; it is {state}")
+            _LOG.info(f"asked {job} to end; it is {state}")
             handle = engine.handle(job)
             handle.wait(_CLUSTER_S)
             session.info = handle.view()
@@ -193,7 +196,7 @@ def cancel(session: Session) -> int:
     code = errors.DONE if state == "cancelled" else errors.FAILED
     said = {"cancelled": "is cancelled", "done": "was done already", "failed": "had failed already"}
     how = said.get(state, f"is still {state}: `mrq status {job}` shows how far it is")
-    session.console.line(f"{job} {how}")
+    _LOG.info(f"{job} {how}")
     if session.json:
         from mrq.cli.objects import Answer
 

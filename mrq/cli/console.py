@@ -1,43 +1,38 @@
 """Where a command prints: people read standard error, programs standard output.
 
-A standard error that is closed or broken never ends a job. A standard output that is (`mrq cat OUT | head`)
-ends the command quietly, which `mrq.cli.app` sees to.
+What people are told is logged under `mrq`, and `Console` is the one handler of it. A standard error that is
+closed or broken never ends a job. A standard output that is (`mrq cat OUT | head`) ends the command quietly,
+which `mrq.cli.app` sees to.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TextIO
 
+from mrq.cli.wording import in_flags
 from mrq.errors import OperatorError
 
 _STYLES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+_ERROR: Final = "error: "
+#: What a record may say of where it belongs (`extra`), and each line of JSON then has.
+CONTEXT: Final = ("job", "task", "attempt", "worker", "boot", "epoch")
 
 
-class Console:
-    """Standard error, for people. `quiet` prints errors only."""
+class Terminal:
+    """What a stream can show."""
 
-    def __init__(
-        self,
-        stream: TextIO | None = None,
-        *,
-        quiet: bool = False,
-        environ: Mapping[str, str] = os.environ,
-    ) -> None:
-        self._stream: TextIO | None = sys.stderr if stream is None else stream
-        self.quiet = quiet
-        #: Held while lines or a frame are written: a cluster's news come on a thread of their own.
-        self.lock = threading.RLock()
-        #: Called before a line is printed: the live display takes itself away.
-        self.before_line: Callable[[], None] | None = None
+    def __init__(self, stream: TextIO | None, environ: Mapping[str, str] = os.environ) -> None:
+        self._stream = stream
         terminal = False
-        if self._stream is not None and environ.get("TERM", "") not in ("", "dumb"):
+        if stream is not None and environ.get("TERM", "") not in ("", "dumb"):
             with contextlib.suppress(ValueError):  # closed
-                terminal = self._stream.isatty()
+                terminal = stream.isatty()
         self.live = terminal  #: a display may move the cursor
         self.colour = terminal and not environ.get("NO_COLOR")
 
@@ -55,20 +50,115 @@ class Console:
                 columns, lines = os.get_terminal_size(self._stream.fileno())
         return columns or 80, lines or 24
 
-    def line(self, text: str = "") -> None:
-        """Print a line, unless quiet."""
-        if not self.quiet:
-            self._line(text)
+    def draw(self, *what: Any, width: int) -> list[str]:
+        """What `rich` can draw, as lines of so many columns at most. Imports it: only who draws pays."""
+        from io import StringIO
 
-    def error(self, text: str) -> None:
-        """Print lines, quiet or not."""
-        self._line(text)
+        from rich.console import Console as Drawing
+        from rich.text import Text
 
-    def _line(self, text: str) -> None:
-        with self.lock:
-            if self.before_line is not None:
-                self.before_line()
-            self.write(text + "\n")
+        drawing = Drawing(
+            file=StringIO(),
+            force_terminal=self.colour,
+            color_system="standard" if self.colour else None,
+            width=width,
+            legacy_windows=False,
+            markup=False,
+            emoji=False,
+            highlight=False,
+        )
+        with drawing.capture() as captured:
+            for each in what:
+                drawing.print(each, soft_wrap=isinstance(each, Text))
+        return [line.rstrip() for line in captured.get().splitlines()]
+
+
+class Console(logging.Handler):
+    """Shows people, on standard error, what is logged under `mrq`: as text, or as a line of JSON each
+    (`mrq.cli.objects.LogLine`). `quiet` shows errors only; `role` is what a line of text begins with.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, *, role: str = "", environ: Mapping[str, str] = os.environ
+    ) -> None:
+        super().__init__(logging.INFO)
+        self._stream: TextIO | None = sys.stderr if stream is None else stream
+        self._role = role
+        self.terminal = Terminal(self._stream, environ)
+        self.json = False
+        self.context: dict[str, Any] = {}  #: what all lines of JSON have
+        #: Called before a line is printed: the live display takes itself away.
+        self.before_line: Callable[[], None] | None = None
+
+    def show(self, *, quiet: bool = False, json: bool = False) -> None:
+        """Go by what the command line asks for."""
+        self.setLevel(logging.ERROR if quiet else logging.INFO)
+        self.json = json
+        self.terminal.live = self.terminal.live and not json
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within: what is logged under `mrq` is shown here and nowhere else, so nothing is shown twice
+        whatever a job's own file does about logging. Then logging is as it was."""
+        logger = logging.getLogger("mrq")
+        level, propagate = logger.level, logger.propagate
+        logger.addHandler(self)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        try:
+            yield
+        finally:
+            self.end()
+            logger.removeHandler(self)
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within: nobody else prints."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record, above the live display if there is one."""
+        if self.before_line is not None:
+            self.before_line()
+        self.write(self.format(record) + "\n")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as it is printed: for people, or one line of JSON."""
+        text = record.getMessage()
+        trace = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
+        if self.json:
+            from json import dumps
+
+            at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            known = {name: vars(record)[name] for name in CONTEXT if name in vars(record)}
+            line = {
+                "time": f"{at}.{int(record.msecs):03d}Z",
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "message": text,
+                **self.context,
+                **known,
+                **({"traceback": trace} if trace else {}),
+            }
+            return dumps(line, ensure_ascii=not self.terminal.unicode)
+        if record.name == "mrq.notes":
+            text = f"note: {in_flags(text)}"
+        text = shown(f"{text}\n{trace}" if trace else text)
+        if text.startswith(_ERROR):
+            return self._styled(_ERROR, "red", "bold") + text.removeprefix(_ERROR)
+        style = getattr(record, "style", None)
+        return self._role + (self._styled(text, style) if style else text)
+
+    def _styled(self, text: str, *styles: str) -> str:
+        if not self.terminal.colour:
+            return text
+        return f"\x1b[{';'.join(_STYLES[s] for s in styles)}m{text}\x1b[0m"
 
     def write(self, text: str) -> None:
         """Write as it is, at once. A broken stream is given up without a word: there is nobody to tell."""
@@ -85,12 +175,6 @@ class Console:
         if self.before_line is not None:
             self.before_line()
             self.before_line = None
-
-    def style(self, text: str, *styles: str) -> str:
-        """The text in a colour or weight, where the terminal shows one."""
-        if not self.colour or not text:
-            return text
-        return f"\x1b[{';'.join(_STYLES[s] for s in styles)}m{text}\x1b[0m"
 
 
 def printable(text: str, encoding: str | None) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import traceback
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from mrq import errors as tree
 from mrq.cli import units
-from mrq.cli.console import Console, shown
+from mrq.cli.console import shown
 from mrq.cli.wording import in_flags
 from mrq.core.paths import named
 from mrq.errors import CorruptFileError, InternalError, Interrupted, NoAnswerError, NoInputFiles, UsageError
 
 if TYPE_CHECKING:
     from mrq.core.model import ErrorReport
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: Lines of a failed attempt's log that are printed; the path leads to the rest.
 LOG_LINES: Final = 10
@@ -44,29 +46,22 @@ def exit_code(exc: BaseException) -> int:
     return WRONG_USE if isinstance(exc, UsageError) else FAILED
 
 
-def print_error(
-    console: Console, exc: BaseException, *, job: str | None = None, remote: bool = False
-) -> None:
+def print_error(exc: BaseException, *, job: str | None = None, remote: bool = False) -> None:
     """Print what is known of an error, the attempt that decided it first.
 
     `job` is what `mrq retry` could go on with; None: there is nothing to go on with. A `remote` job's logs
     lie where only its workers are: the command that fetches them is named, not the path.
     """
     reports = reports_of(exc)
-    head, *rest = shown(in_flags(str(exc)) or type(exc).__name__).splitlines() or [type(exc).__name__]
-    console.error(console.style("error: ", "red", "bold") + head)
-    for line in rest:
-        console.error(line)
+    lines = shown(in_flags(str(exc)) or type(exc).__name__).splitlines() or [type(exc).__name__]
     if reports:
         logs = f"mrq logs {job}" if remote and job else None
-        for line in report_lines(reports[-1], head, logs=logs):
-            console.error(line)
+        lines += report_lines(reports[-1], lines[0], logs=logs)
         if len(reports) > 1:
             where = f"shown by {logs}" if logs else "in the same folder"
-            console.error(f"  and {units.plural(len(reports) - 1, 'more failed attempt')}, {where}")
+            lines.append(f"  and {units.plural(len(reports) - 1, 'more failed attempt')}, {where}")
     step = next_step(exc, reports[-1] if reports else None, job)
-    for line in step.splitlines() if step is not None else ():
-        console.error(line)
+    _LOG.error("error: " + "\n".join(lines if step is None else [*lines, step]))
 
 
 def report_lines(report: ErrorReport, said: str = "", *, logs: str | None = None) -> list[str]:
@@ -95,13 +90,12 @@ def report_lines(report: ErrorReport, said: str = "", *, logs: str | None = None
     return lines
 
 
-def print_bug(console: Console, exc: BaseException) -> None:
+def print_bug(exc: BaseException) -> None:
     """An exception that nobody foresaw: ours to mend."""
-    console.error(
-        console.style("error: ", "red", "bold")
-        + "this is a bug in mrq, not in your job or data; please report it with the lines below"
+    _LOG.error(
+        "error: this is a bug in mrq, not in your job or data; please report it with the lines below",
+        exc_info=exc,
     )
-    console.error("".join(traceback.format_exception(exc)).rstrip("\n"))
 
 
 def reports_of(exc: BaseException) -> Sequence[ErrorReport]:

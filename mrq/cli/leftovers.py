@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from mrq import config
 from mrq.cli import units
-from mrq.cli.console import Console, shown
+from mrq.cli.console import shown
 from mrq.errors import MrqError, UsageError
 
 if TYPE_CHECKING:
     from mrq.servers.memory.jobfolder import Leftover
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: Days that leftovers are kept; 0 sweeps at every start.
 KEEP_VARIABLE: Final = "MRQ_KEEP_DAYS"
@@ -34,7 +37,7 @@ def keep_s() -> float:
     return days * 24 * 3600
 
 
-def tell_and_sweep(console: Console, root: str, *, keep: float) -> None:
+def tell_and_sweep(root: str, *, keep: float) -> None:
     """Remove what is older than `keep` seconds, and say in one line what there is still."""
     from mrq.servers.memory.jobfolder import leftovers
     from mrq.servers.memory.private import sweep
@@ -46,9 +49,7 @@ def tell_and_sweep(console: Console, root: str, *, keep: float) -> None:
     old = [left for left in found if left.age_s > keep]
     for left in old:
         if remove(root, left):
-            console.line(
-                f"swept {left.path} ({units.size(left.bytes)}), left {units.duration(left.age_s)} ago"
-            )
+            _LOG.info(f"swept {left.path} ({units.size(left.bytes)}), left {units.duration(left.age_s)} ago")
     kept = [left for left in found if left not in old]
     total = units.size(sum(left.bytes for left in kept))
     if len(kept) == 1:
@@ -57,13 +58,13 @@ def tell_and_sweep(console: Console, root: str, *, keep: float) -> None:
             f"kept from an earlier run: {kept[0].path} ({total}); `mrq retry {job}` goes on with it, "
             f"`mrq clean {job}` removes it"
         )
-        console.line(console.style(line, "yellow"))
+        _LOG.info(line, extra={"style": "yellow"})
     elif kept:
         line = (
             f"kept from {len(kept)} earlier runs: {root}/jobs ({total}); `mrq retry` lists them, "
             "`mrq clean` removes them"
         )
-        console.line(console.style(line, "yellow"))
+        _LOG.info(line, extra={"style": "yellow"})
 
 
 def listing(found: Sequence[Leftover]) -> list[str]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import replace
+from typing import Final
 
 from mrq.cli import errors, objects
-from mrq.cli.console import Console, shown, write_lines
+from mrq.cli.console import shown, write_lines
 from mrq.cli.session import Session
 from mrq.core.worker_info import LogInfo
 from mrq.engine.engine import Engine
 from mrq.errors import UsageError
 
+_LOG: Final = logging.getLogger(__name__)
+
 
 def logs(session: Session) -> int:
     """Print logs on standard output, what is known of each on standard error."""
-    words, console = session.parsed.words, session.console
+    words = session.parsed.words
     if not 1 <= len(words) <= 2:
         raise UsageError(f"mrq logs takes a JOB and at most one TASK; {len(words)} words are given")
     session.refuse_local("logs")
@@ -28,15 +32,15 @@ def logs(session: Session) -> int:
             session.answer(objects.Logs, "logs", logs=tuple(_read(engine, log) for log in chosen))
             return errors.DONE
         if not chosen:
-            console.line(f"nothing was printed by {task[0] if task else 'any attempt'} of {job}")
+            _LOG.info(f"nothing was printed by {task[0] if task else 'any attempt'} of {job}")
         silent = Counter[str]()  # by why there is nothing
         for log in (_read(engine, log) for log in chosen):
             if log.text or log.status != "done" or task:
-                _print(log, console)
+                _print(log)
             else:
                 silent["" if log.whole else log.missing] += 1
         for why, count in silent.items():
-            console.line(
+            _LOG.info(
                 f"no log of {count:,} that went well: {why}"
                 if why
                 else f"{count:,} that went well printed nothing"
@@ -75,13 +79,13 @@ def _read(engine: Engine, log: LogInfo) -> LogInfo:
     return replace(log, text=log.tail, whole=not log.missing)
 
 
-def _print(log: LogInfo, console: Console) -> None:
+def _print(log: LogInfo) -> None:
     """One attempt's log, a headline before it."""
     attempt = f"attempt {log.ticket}.{log.number}"
-    console.line(console.style(f"{log.task} {attempt} on {log.worker}: {log.status}", "bold"))
+    _LOG.info(f"{log.task} {attempt} on {log.worker}: {log.status}", extra={"style": "bold"})
     if not log.whole:
         what = "the end only" if log.text else "there is no log of it"
-        console.line(f"{what}: {log.missing}" if log.missing else what)
+        _LOG.info(f"{what}: {log.missing}" if log.missing else what)
     elif not log.text:
-        console.line("it printed nothing")
+        _LOG.info("it printed nothing")
     write_lines(map(shown, log.text.splitlines()))

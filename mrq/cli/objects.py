@@ -170,6 +170,23 @@ class Settings(Answer):
     settings: Mapping[str, Setting]  #: by their names
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line of standard error with `--log-format json`. What isn't known of a line is left out of it."""
+
+    time: str  #: UTC, as `2026-11-30T15:09:25.123Z`
+    level: str  #: `info`, `warning` or `error`
+    logger: str  #: who says it, as `mrq.master.service`; `mrq.notes` for the notes on a job
+    message: str  #: what people read otherwise
+    job: str | None = None  #: the job that it is about
+    task: str | None = None  #: `m-00042`
+    attempt: str | None = None  #: ticket and number of the attempt, as `1.2`
+    worker: str | None = None  #: the id of the worker that says it, or that it is about
+    boot: str | None = None  #: of this start of that worker
+    epoch: int | None = None  #: of the master's leadership
+    traceback: str | None = None  #: of an error that is a bug
+
+
 #: All that `--json` prints, in the order of the documentation.
 ANSWERS: Final = (
     Answer,

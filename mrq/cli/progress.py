@@ -8,14 +8,20 @@ overwritten and its rest erased, so nothing flickers.
 from __future__ import annotations
 
 import collections
+import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mrq.cli import units
 from mrq.cli.console import Console
 from mrq.core.info import JobInfo, StageInfo
 from mrq.core.model import JobState
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_LOG: Final = logging.getLogger(__name__)
 
 REDRAW_S: Final = 0.2
 #: A job that is done before it gets no display at all.
@@ -95,54 +101,54 @@ class Meter:
         return (self._last[0] if self._ended is None else self._ended) - self._began[0]
 
 
-#: A piece of a line: (text, styles).
-Span = tuple[str, tuple[str, ...]]
-
-
-def stage_spans(stage: StageInfo, meter: Meter, width: int, *, unicode: bool = True) -> list[Span]:
+def stage_line(stage: StageInfo, meter: Meter, width: int, *, unicode: bool = True) -> Text:
     """One stage as one line of at most `width` columns; what matters least is left out first."""
-    spans: list[Span] = [(f"{stage.name:<7}", ("bold",)), (f" {stage.completed:,}/{stage.total:,}", ())]
-    room = width - sum(len(text) for text, _ in spans)
-    chosen: list[tuple[int, Span]] = []
-    for order, span in _extras(stage, meter):
-        if len(span[0]) + 2 <= room:
-            chosen.append((order, ("  " + span[0], span[1])))
-            room -= len(span[0]) + 2
-    spans += [span for _, span in sorted(chosen, key=lambda pair: pair[0])]
+    from rich.text import Text
+
+    name, counts = Text(stage.name, "bold"), f" {stage.completed:,}/{stage.total:,}"
+    name.pad_right(max(0, 7 - name.cell_len))
+    room = width - name.cell_len - len(counts)
+    chosen: list[tuple[int, tuple[str, str]]] = []
+    for order, text, style in _extras(stage, meter):
+        if len(text) + 2 <= room:
+            chosen.append((order, (f"  {text}", style)))
+            room -= len(text) + 2
+    bar = Text()
     if room >= _BAR_MIN + 1:
         full, empty = ("█", "░") if unicode else ("#", ".")
         length = min(_BAR, room - 1)
         filled = length if stage.complete else min(length - 1, int(stage.fraction * length))
-        spans[1:1] = [(" ", ()), (full * filled, ("green",)), (empty * (length - filled), ("dim",))]
-    total = sum(len(text) for text, _ in spans)
-    return spans if total <= width else [("".join(text for text, _ in spans)[:width], ())]
+        bar = Text.assemble(" ", (full * filled, "green"), (empty * (length - filled), "dim"))
+    line = Text.assemble(name, bar, counts, *(span for _, span in sorted(chosen, key=lambda pair: pair[0])))
+    line.truncate(width)
+    return line
 
 
-def _extras(stage: StageInfo, meter: Meter) -> list[tuple[int, Span]]:
-    """(place in the line, span), the most important first."""
-    extras: list[tuple[int, Span]] = []
+def _extras(stage: StageInfo, meter: Meter) -> list[tuple[int, str, str]]:
+    """(place in the line, text, style), the most important first."""
+    extras: list[tuple[int, str, str]] = []
     if stage.failed:
-        extras.append((1, (f"{stage.failed:,} failed", ("red",))))
+        extras.append((1, f"{stage.failed:,} failed", "red"))
     if stage.complete:
         if stage.records_in:
-            extras.append((2, (f"{units.count(stage.records_in)} records", ("dim",))))
-            extras.append((3, (units.size(stage.bytes_in), ("dim",))))
+            extras.append((2, f"{units.count(stage.records_in)} records", "dim"))
+            extras.append((3, units.size(stage.bytes_in), "dim"))
         if meter.seconds() >= 0.05:  # else it came and went between two looks
-            extras.append((4, (units.duration(meter.seconds()), ("dim",))))
+            extras.append((4, units.duration(meter.seconds()), "dim"))
         return extras
     left, (records, size) = meter.left_s(), meter.rates()
     if left is not None:
-        extras.append((4, (f"{units.clock(left)} left", ("cyan",))))
+        extras.append((4, f"{units.clock(left)} left", "cyan"))
     if stage.attempts:
-        extras.append((0, (f"{stage.attempts:,} running", ())))
+        extras.append((0, f"{stage.attempts:,} running", ""))
     if stage.records_in:  # what running attempts have read counts: one map of minutes moves
-        extras.append((2, (f"{units.count(stage.records_in)} records", ())))
+        extras.append((2, f"{units.count(stage.records_in)} records", ""))
     if size:
-        extras.append((3, (f"{units.size(size)}/s", ())))
+        extras.append((3, f"{units.size(size)}/s", ""))
     if records:
-        extras.append((2, (f"{units.count(records)} records/s", ())))
+        extras.append((2, f"{units.count(records)} records/s", ""))
     if stage.bytes_in:
-        extras.append((3, (units.size(stage.bytes_in), ())))
+        extras.append((3, units.size(stage.bytes_in), ""))
     return extras
 
 
@@ -150,8 +156,8 @@ def plain_line(stages: Sequence[StageInfo], meters: dict[str, Meter]) -> str:
     """The stage that is under way, for a log: `map 12/40 tasks, 2 running, 85.0 MiB/s, 0:12 left`."""
     stage = current(stages)
     parts = [f"{stage.name} {stage.completed:,}/{stage.total:,} tasks"]
-    extras = sorted(_extras(stage, meters[stage.name]), key=lambda pair: pair[0])
-    return ", ".join(parts + [text for _, (text, _) in extras])
+    extras = sorted(_extras(stage, meters[stage.name]), key=lambda extra: extra[0])
+    return ", ".join(parts + [text for _, text, _ in extras])
 
 
 def current(stages: Sequence[StageInfo]) -> StageInfo:
@@ -166,16 +172,16 @@ class Progress:
         self._console = console
         self._clock = clock
         self._meters: dict[str, Meter] = {}
-        self._drawn: list[int] = []  # visible lengths of the lines on the screen
+        self._drawn: list[int] = []  # columns of the lines on the screen
         self._stages: Sequence[StageInfo] = ()
-        live = console.live
+        live = console.terminal.live
         self._interval = REDRAW_S if live else PLAIN_S
         self._next = clock() + (FIRST_FRAME_S if live else PLAIN_S)
         console.before_line = self.clear
 
     def update(self, stages: Sequence[StageInfo]) -> None:
         """Take in where the job is, and draw if it is time."""
-        if not stages or self._console.quiet:
+        if not stages or self._console.level > logging.INFO:
             return
         now = self._clock()
         self._stages = stages
@@ -183,7 +189,7 @@ class Progress:
             self._meters.setdefault(stage.name, Meter()).add(stage, now)
         if now >= self._next:
             self._next = now + self._interval
-            with self._console.lock:
+            with self._console.held():
                 self._draw()
 
     def last(self, stages: Sequence[StageInfo]) -> None:
@@ -194,25 +200,25 @@ class Progress:
 
     def finish(self) -> None:
         """Leave what was drawn last where it is; what follows is printed below."""
-        with self._console.lock:
+        with self._console.held():
             self._drawn = []
             self._console.before_line = None
         self._next = float("inf")
 
     def _draw(self) -> None:
-        if not self._console.live:
-            self._console.line(plain_line(self._stages, self._meters))
+        terminal = self._console.terminal
+        if not terminal.live:
+            _LOG.info(plain_line(self._stages, self._meters))
             return
-        columns, rows = self._console.size()
+        columns, rows = terminal.size()
         width = max(1, columns - 1)  # a full line would wrap on some terminals
-        shown = list(self._stages) if rows > len(self._stages) + 1 else [current(self._stages)]
+        shown = self._stages if rows > len(self._stages) + 1 else [current(self._stages)]
         lines = [
-            stage_spans(stage, self._meters[stage.name], width, unicode=self._console.unicode)
-            for stage in shown
+            stage_line(stage, self._meters[stage.name], width, unicode=terminal.unicode) for stage in shown
         ]
-        text = "".join(self._line(spans) + "\x1b[K\n" for spans in lines)
-        self._console.write(self._up() + text + "\x1b[J")
-        self._drawn = [sum(len(text) for text, _ in spans) for spans in lines]
+        frame = "".join(f"{line}\x1b[K\n" for line in terminal.draw(*lines, width=width))
+        self._console.write(f"{self._up()}{frame}\x1b[J")
+        self._drawn = [line.cell_len for line in lines]
 
     def clear(self) -> None:
         """Take the display off the screen; the next frame puts it below what was printed."""
@@ -222,9 +228,6 @@ class Progress:
 
     def _up(self) -> str:
         """To the first line of the frame on the screen, which may have wrapped since it was drawn."""
-        columns = max(1, self._console.size()[0])
+        columns = max(1, self._console.terminal.size()[0])
         rows = sum(max(1, -(-length // columns)) for length in self._drawn)
         return f"\r\x1b[{rows}A" if rows else ""
-
-    def _line(self, spans: Sequence[Span]) -> str:
-        return "".join(self._console.style(text, *styles) if styles else text for text, styles in spans)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
+from typing import Final
 
 from mrq import config
 from mrq.cli import errors, leftovers, units
@@ -11,6 +13,8 @@ from mrq.cli.flags import RETRY_FLAGS
 from mrq.cli.options import executors, limits_of
 from mrq.cli.session import Session
 from mrq.errors import UsageError
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 def retry(session: Session) -> int:
@@ -98,9 +102,7 @@ def clean(session: Session) -> int:
     chosen = [known[job] for job in dict.fromkeys(words)] if words else found
     removed = [left for left in chosen if leftovers.remove(root, left)]
     total = sum(left.bytes for left in removed)
-    session.console.line(
-        f"removed {units.plural(len(removed), 'job')}, {units.size(total)}, from {root}/jobs"
-    )
+    _LOG.info(f"removed {units.plural(len(removed), 'job')}, {units.size(total)}, from {root}/jobs")
     if session.json:
         from mrq.cli.objects import Cleaned
 

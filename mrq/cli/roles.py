@@ -13,6 +13,7 @@ from mrq.io.disk import working_folder
 from mrq.profile_keys import KEYS, For, Kind
 
 if TYPE_CHECKING:
+    from mrq.cli.console import Console
     from mrq.profile import Profile
 
 Role = Literal["master", "worker"]
@@ -78,23 +79,24 @@ def line_of(role: Role, argv: Sequence[str]) -> RoleLine | None:
     return RoleLine(profile=found, init="init" in parsed.switches)
 
 
-def run_role(role: Role, argv: Sequence[str], serve: Callable[[RoleLine], int]) -> int:
+def run_role(role: Role, argv: Sequence[str], serve: Callable[[RoleLine, Console], int]) -> int:
     """`python -m mrq.ROLE`: take the command line apart, `serve`, and return the exit code.
 
-    What is raised becomes a sentence on standard error, as of every command.
+    What it logs, and what is raised, become sentences on standard error, as of every command.
     """
     from mrq.cli import errors
     from mrq.cli.console import Console
     from mrq.extra import needing_extra
 
-    console = Console()
-    try:
-        with needing_extra():
-            line = line_of(role, argv)
-            return errors.DONE if line is None else serve(line)
-    except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - all of them are told, and the process ends
-        if isinstance(exc, MrqError):
-            errors.print_error(console, exc)
-        elif not isinstance(exc, KeyboardInterrupt | BrokenPipeError):
-            errors.print_bug(console, exc)
-        return errors.exit_code(exc)
+    console = Console(role=f"mrq {role}: ")
+    with console.listening():
+        try:
+            with needing_extra():
+                line = line_of(role, argv)
+                return errors.DONE if line is None else serve(line, console)
+        except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - all are told, and the process ends
+            if isinstance(exc, MrqError):
+                errors.print_error(exc)
+            elif not isinstance(exc, KeyboardInterrupt | BrokenPipeError):
+                errors.print_bug(exc)
+            return errors.exit_code(exc)

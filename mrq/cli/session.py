@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from mrq.cli.console import Console, print_json, shown
+from mrq.cli.console import Console, print_json
 from mrq.cli.flags import NOTHING, Parsed
 from mrq.cli.signals import Signals
 from mrq.cli.wording import in_flags
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mrq.engine.engine import Engine
     from mrq.profile import Profile
 
+_LOG: Final = logging.getLogger(__name__)
 _VARIABLES: Final = ("MRQ_CLUSTER", "MRQ_AMQP_URL", "MRQ_REDIS_URL")
 
 
@@ -52,7 +54,7 @@ class Session:
     def take(self, parsed: Parsed) -> None:
         """Go by a command line that was taken apart."""
         self.parsed = parsed
-        self.console.quiet = "quiet" in parsed.switches
+        self.console.show(quiet="quiet" in parsed.switches)
 
     def one_job(self, command: str) -> str:
         """The one word that a command about a job takes. Raises UsageError."""
@@ -60,12 +62,6 @@ class Session:
         if len(words) != 1:
             raise UsageError(f"mrq {command} takes one JOB; {len(words)} are given; `mrq jobs` lists them")
         return words[0]
-
-    def note(self, text: str) -> None:
-        """Say a job's note as it comes, and once in what `--json` prints."""
-        if text not in self.notes:
-            self.notes = (*self.notes, text)
-        self.console.line(f"note: {shown(in_flags(text))}")
 
     def head(self, status: str, exit_code: int = 0) -> dict[str, Any]:
         """The fields of `mrq.cli.objects.Answer`, of what this command has told so far."""
@@ -129,8 +125,8 @@ class Session:
 
         if headline:
             name = f" {found.name}," if found.name != str(where) else ","
-            self.console.line(f"cluster{name} state in {where}")
-        with contextlib.closing(cluster_engine(found, say=self.console.line, note=self.note)) as engine:
+            _LOG.info(f"cluster{name} state in {where}")
+        with contextlib.closing(cluster_engine(found)) as engine:
             yield engine
 
     @contextlib.contextmanager
@@ -144,13 +140,13 @@ class Session:
         with self.signals.noting():
             from mrq.engine.local import local_engine
 
-            engine = local_engine(executors=executors, note=self.note)
+            engine = local_engine(executors=executors)
         try:
             self.signals.check()
             noun = "executor" if executors == 1 else "executors"
-            self.console.line(f"embedded: {executors} {noun}, temporary files in {engine.root}")
+            _LOG.info(f"embedded: {executors} {noun}, temporary files in {engine.root}")
             if debug:
-                self.console.line(self.console.style(debug, "yellow"))
+                _LOG.info(debug, extra={"style": "yellow"})
             yield engine
         finally:
             with self.signals.noting():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from mrq.cli import errors, objects, units
@@ -35,7 +36,7 @@ def config(session: Session) -> int:
     page.table(("SETTING", "VALUE", "FROM"), shown)
     page.write()
     for note in profile.notes:
-        session.console.line(f"note: {note}")
+        logging.getLogger("mrq.notes").info(note)
     return errors.DONE
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mrq.cli import attend, errors, leftovers
 from mrq.cli.console import shown, write_lines
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from mrq.engine.engine import Engine
     from mrq.io.plan import Draft
     from mrq.job.base import Job
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 def run_class(cls: type[Job], argv: Sequence[str]) -> int:
@@ -44,14 +47,14 @@ def _submit_here(session: Session, options: Options, job: type[Job] | None) -> i
         return _dry_run(session, options, job)
     keep = leftovers.keep_s()
     with session.on_this_machine(options.executors) as engine:
-        leftovers.tell_and_sweep(session.console, engine.root, keep=keep)
+        leftovers.tell_and_sweep(engine.root, keep=keep)
         draft = engine.draft(_request(session, options, engine.private_folder, job))
         spec = draft.spec
         session.job, session.name = spec.job, spec.name
         session.output = spec.output_open if spec.output is not None else None
         if session.has("verbose"):
             plan, slots = engine.plan_draft(draft)
-            _say_plan(session, plan, slots)
+            _say_plan(plan, slots)
         result = attend.attend_here(session, engine, lambda: engine.start_draft(draft))
         attend.report(session, result, options.output)
     return errors.DONE
@@ -70,7 +73,7 @@ def _submit_to_cluster(session: Session, options: Options, job: type[Job] | None
             slots = min(slots, spec.max_running or slots)
             if session.has("dry_run"):
                 return _show_plan(session, plan, slots)
-            _say_plan(session, plan, slots)
+            _say_plan(plan, slots)
         result = _run_on_cluster(session, engine, draft)
         if result is not None:
             attend.report(session, result, options.output)
@@ -130,12 +133,11 @@ def _show_plan(session: Session, plan: Plan, executors: int) -> int:
     return errors.DONE
 
 
-def _say_plan(session: Session, plan: Plan, executors: int) -> None:
+def _say_plan(plan: Plan, executors: int) -> None:
     """`-v`: what is about to run."""
     from mrq.cli import dryrun
 
-    for line in dryrun.plan_lines(plan, executors=executors, listed_by="--dry-run -v"):
-        session.console.line(line)
+    _LOG.info("\n".join(dryrun.plan_lines(plan, executors=executors, listed_by="--dry-run -v")))
 
 
 def _request(session: Session, options: Options, folder: Callable[[], str], job: type[Job] | None) -> Request:
@@ -150,7 +152,7 @@ def _request(session: Session, options: Options, folder: Callable[[], str], job:
         if sys.stdin is None:
             raise InputError("-: standard input is closed; pipe something in, or name files")
         if sys.stdin.isatty():
-            session.console.line("reading standard input; end it with Ctrl-D")
+            _LOG.info("reading standard input; end it with Ctrl-D")
         stdin = inputs.spool(sys.stdin.buffer, folder())
     return Request(
         ref=options.ref if job is None else job,

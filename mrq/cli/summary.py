@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Final
+
 from mrq.cli import units
-from mrq.cli.console import Console, shown
+from mrq.cli.console import shown
 from mrq.cli.wording import in_flags
 from mrq.core.summary import Summary
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 def summary_lines(summary: Summary, *, output: str | None, parts: int) -> list[str]:
@@ -34,15 +39,17 @@ def summary_lines(summary: Summary, *, output: str | None, parts: int) -> list[s
     return [head, *(f"  {name:<7} {text}" for name, text in rows)]
 
 
-def print_summary(console: Console, summary: Summary, *, output: str | None, parts: int) -> None:
+def print_summary(summary: Summary, *, output: str | None, parts: int) -> None:
     """Print it, the head line standing out."""
     head, *rest = summary_lines(summary, output=output, parts=parts)
-    console.line(console.style(head, "green"))
-    for line in rest:
-        console.line(line)
+    _LOG.info(head, extra={"style": "green"})
+    _LOG.info("\n".join(rest))
 
 
 def counter_lines(counters: dict[str, int]) -> list[str]:
     """The job's own counters, by name."""
-    width = max(map(len, counters), default=0)
-    return [f"  {shown(name):<{width}}  {value:,}" for name, value in sorted(counters.items())]
+    from rich.cells import cell_len, set_cell_size
+
+    named = sorted((shown(name), value) for name, value in counters.items())
+    width = max((cell_len(name) for name, _ in named), default=0)
+    return [f"  {set_cell_size(name, width)}  {value:,}" for name, value in named]

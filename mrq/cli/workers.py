@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Final
 
@@ -12,6 +13,8 @@ from mrq.cli.tables import Page
 from mrq.core.model import WorkerHealth
 from mrq.core.worker_info import WorkerInfo
 from mrq.errors import UsageError
+
+_LOG: Final = logging.getLogger(__name__)
 
 ORDERS: Final = ("drain", "quarantine", "readmit")
 _OUTPUTS_LISTED: Final = 10
@@ -53,7 +56,7 @@ def _order(session: Session) -> int:
     with session.on_cluster() as engine:
         answer = engine.ask(order, worker=names[0])
     worker, health = answer["worker"], answer["health"]
-    session.console.line(f"worker {worker} is {health} now")
+    _LOG.info(f"worker {worker} is {health} now")
     if session.json:
         session.answer(objects.Ordered, "ordered", worker=worker, health=health)
     return errors.DONE

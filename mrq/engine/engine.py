@@ -6,8 +6,9 @@ it where the data is, and runs it: one in this process (`engine.local`), or a cl
 
 from __future__ import annotations
 
+import logging
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -25,6 +26,9 @@ from mrq.planning import Path, Request
 from mrq.result import Result
 
 __all__ = ["Engine", "Handle", "Leader"]
+
+# What is logged is shown to whoever configures logging for it.
+logging.getLogger("mrq").addHandler(logging.NullHandler())
 
 
 class Leader(Protocol):
@@ -83,14 +87,12 @@ class Engine:
     `mrq.local` makes one on this machine, `mrq.connect` one of a cluster.
     """
 
-    def __init__(self, leader: Leader, private: PrivateFolder, *, note: Callable[[str], None] | None) -> None:
-        """`note` is told jobs' notes as they come; their handles keep them too."""
+    def __init__(self, leader: Leader, private: PrivateFolder) -> None:
         self.leader = leader
         self.name = leader.name
         self.root = private.root
         self._private = private
         self._closed = False
-        self._note = note or (lambda text: None)
 
     def __enter__(self) -> Engine:
         return self
@@ -212,4 +214,4 @@ class Engine:
         weakref.finalize(result, self._private.close, keep=False)
 
     def _handle(self, job: str) -> Handle:
-        return Handle(job, cancel=self.leader.cancel, view=self.leader.view, note=self._note)
+        return Handle(job, cancel=self.leader.cancel, view=self.leader.view)

@@ -11,7 +11,7 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -38,12 +38,7 @@ if TYPE_CHECKING:
 _WORKER: Final = "local"
 
 
-def local_engine(
-    *,
-    executors: int | None = None,
-    root: str | None = None,
-    note: Callable[[str], None] | None = None,
-) -> Engine:
+def local_engine(*, executors: int | None = None, root: str | None = None) -> Engine:
     """An engine whose executors stay warm between runs. Raises UsageError, and OperatorError where temporary
     data can't be kept."""
     count, root = executors_of(executors), root or config.temp_root()
@@ -56,7 +51,7 @@ def local_engine(
         ) from exc
     private = PrivateFolder(root)
     leader = LocalLeader(count, private)
-    leader.engine = Engine(leader, private, note=note)
+    leader.engine = Engine(leader, private)
     return leader.engine
 
 

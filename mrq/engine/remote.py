@@ -37,25 +37,15 @@ from mrq.remote.follow import Follower
 from mrq.remote.here import Here
 from mrq.result import Result
 
-#: (profile, what to say meanwhile) -> the connections of a client.
-Connect = Callable[[Profile, Callable[[str], None]], tuple[ClientLink, Blobs]]
+#: Makes the connections of a client.
+Connect = Callable[[Profile], tuple[ClientLink, Blobs]]
 
 
-def cluster_engine(
-    profile: Profile,
-    *,
-    say: Callable[[str], None] = lambda text: None,
-    note: Callable[[str], None] | None = None,
-    connect: Connect | None = None,
-) -> Engine:
-    """An engine whose jobs a cluster runs; they go on when it is closed.
-
-    `say` is told what the user may want to know meanwhile: that no master answers, that the store is away;
-    `note` is told jobs' notes, or `say` too. `connect` makes the connections, when they are first needed.
-    """
+def cluster_engine(profile: Profile, *, connect: Connect | None = None) -> Engine:
+    """An engine whose jobs a cluster runs; they go on when it is closed. `connect` makes the connections,
+    when they are first needed."""
     private = PrivateFolder(config.temp_root())
-    leader = RemoteLeader(profile, private, say=say, connect=connect or _connect)
-    return Engine(leader, private, note=note or (lambda text: say(f"note: {text}")))
+    return Engine(RemoteLeader(profile, private, connect=connect or _connect), private)
 
 
 class RemoteLeader:
@@ -65,15 +55,12 @@ class RemoteLeader:
     max_failures = 4
     closed = "this connection to the cluster is closed; make another with mrq.connect()"
 
-    def __init__(
-        self, profile: Profile, private: PrivateFolder, *, say: Callable[[str], None], connect: Connect
-    ) -> None:
+    def __init__(self, profile: Profile, private: PrivateFolder, *, connect: Connect) -> None:
         self.name = profile.name
         self.paths: PathMap | None = PathMap.of(profile.paths, "/")
         self._profile = profile
         self._private = private
         self._here = Here(self.paths)
-        self._say = say
         self._connect = connect
         self._followers: dict[str, Follower] = {}
         self._lock = threading.Lock()
@@ -163,8 +150,8 @@ class RemoteLeader:
             if self._closed:
                 raise UsageError(self.closed)
             if self._made is None:
-                link, blobs = self._connect(self._profile, self._say)
-                self._made = Asker(link, timeout_s=self._profile.timeout_s, say=self._say), blobs
+                link, blobs = self._connect(self._profile)
+                self._made = Asker(link, timeout_s=self._profile.timeout_s), blobs
             return self._made
 
     def _with_unseen(self, draft: Draft, blobs: Blobs | None) -> Draft:
@@ -207,9 +194,9 @@ class RemoteLeader:
         return Result.of(end, replace(stored, output_open=here, output=output), self)
 
 
-def _connect(profile: Profile, say: Callable[[str], None]) -> tuple[ClientLink, Blobs]:
+def _connect(profile: Profile) -> tuple[ClientLink, Blobs]:
     with needing_extra():
         from mrq.adapters.redis import RedisBlobs, RedisClientLink, connect
 
-    connection = connect(profile.state().full(), prefix=profile.prefix, wait_s=profile.timeout_s, say=say)
+    connection = connect(profile.state().full(), prefix=profile.prefix, wait_s=profile.timeout_s)
     return RedisClientLink(connection), RedisBlobs(connection)

@@ -59,7 +59,10 @@ class Task:
             import logging
 
             self._log = logging.getLogger("mrq.task")
-            if not self._log.hasHandlers():  # else the user's code has configured logging, and that wins
+            loggers = (self._log, logging.getLogger("mrq"), logging.getLogger())
+            handlers = [each for logger in loggers for each in logger.handlers]
+            # Else the user's code has configured logging, and that wins.
+            if all(isinstance(each, logging.NullHandler) for each in handlers):
                 # Resolves sys.stderr, which the executor captures, at every line: attempts have one each.
                 handler = logging._StderrHandler()  # type: ignore[attr-defined]
                 handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

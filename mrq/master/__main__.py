@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -31,6 +32,8 @@ from mrq.master.shares import WAIT_S, Probe
 from mrq.profile import Profile
 from mrq.worker.tasks.sampler import boundaries
 
+_LOG: Final = logging.getLogger("mrq.master")
+
 #: Between looks at a store that isn't initialised.
 _AGAIN_S: Final = 0.5
 #: A call about the lease that takes longer has failed: tried twice, it still is within what a leader acts for
@@ -41,15 +44,13 @@ _LEASE_TIMEOUT_S: Final = 1.5
 class Backend:
     """A `master.backend.Backend`: RabbitMQ and Redis."""
 
-    def __init__(self, profile: Profile, say: Callable[[str], None]) -> None:
+    def __init__(self, profile: Profile) -> None:
         """Connects to Redis. Raises OperatorError, UsageError."""
         self._profile = profile
         amqp, state = profile.services()
         self._amqp = amqp
         self.where = str(state)
-        self._connection = redis.connect(
-            state.full(), prefix=profile.prefix, wait_s=profile.timeout_s, say=say
-        )
+        self._connection = redis.connect(state.full(), prefix=profile.prefix, wait_s=profile.timeout_s)
         self.store = redis.RedisLeaderStore(self._connection, keep_s=profile.keep_s)
         self._prompt = self._connection.impatient(_LEASE_TIMEOUT_S)
         self.lease = redis.RedisLease(self._prompt)
@@ -58,9 +59,7 @@ class Backend:
             store=self.store,
             state=self.store,
             blobs=redis.RedisBlobs(self._connection),
-            events=lambda sink: redis.LeaderEvents(
-                self._connection, sink, recorded=self.store.recorded, say=say
-            ),
+            events=lambda sink: redis.LeaderEvents(self._connection, sink, recorded=self.store.recorded),
         )
 
     def store_id(self) -> str:
@@ -114,26 +113,21 @@ def prober(key: bytes | None) -> Probe:
     )
 
 
-def serve(line: RoleLine) -> int:
+def serve(line: RoleLine, console: Console) -> int:
     """Run a master until SIGTERM or SIGINT; with `--init` make the store ready and leave."""
-    console = Console()
-
-    def say(text: str) -> None:
-        console.line(f"mrq master: {text}")
-
     profile = line.profile
     for note in profile.notes:
-        say(note)
-    backend = Backend(profile, say)
+        _LOG.info(note)
+    backend = Backend(profile)
     with contextlib.closing(backend):
         if line.init:
             store_id, _, _ = backend.store.identity()
             if store_id:
-                say(f"the store is initialised already, as {store_id}")
+                _LOG.info("the store is initialised already, as %s", store_id)
                 return 0
-            say(f"the store is initialised, as {backend.store.init()}")
+            _LOG.info("the store is initialised, as %s", backend.store.init())
             return 0
-        _await_init(backend, profile.timeout_s, say)
+        _await_init(backend, profile.timeout_s)
         host = socket.gethostname()
         pulse = Pulse(health_file(Path(profile.root)))
         service = MasterService(
@@ -144,7 +138,6 @@ def serve(line: RoleLine) -> int:
                 keep_s=profile.keep_s,
                 config=MachineConfig(version=mrq.__version__),
                 cut=boundaries,
-                say=say,
                 dial=dialler(profile.secret_key()),
                 probe=prober(profile.secret_key()),
             ),
@@ -153,14 +146,14 @@ def serve(line: RoleLine) -> int:
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda number, frame: service.stop_soon())
         threading.current_thread().name = "mrq-service"
-        say(f"standing by as {host}, state in {profile.state()}")
+        _LOG.info("standing by as %s, state in %s", host, profile.state())
         service.run()
         pulse.stop()
-        say("ended")
+        _LOG.info("ended")
     return 0
 
 
-def _await_init(backend: Backend, timeout_s: float, say: Callable[[str], None]) -> None:
+def _await_init(backend: Backend, timeout_s: float) -> None:
     """Wait for a store that has an id. Raises UsageError when none comes: nobody gives it one unasked."""
     until = time.monotonic() + timeout_s
     told = False
@@ -172,7 +165,7 @@ def _await_init(backend: Backend, timeout_s: float, say: Callable[[str], None]) 
             )
         if not told:
             told = True
-            say("the store isn't initialised yet: waiting")
+            _LOG.info("the store isn't initialised yet: waiting")
         time.sleep(_AGAIN_S)
 
 

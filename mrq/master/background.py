@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from mrq.errors import MrqError, OperatorError
+
+_LOG: Final = logging.getLogger(__name__)
 
 _Work = Callable[[], None]
 
@@ -14,7 +18,7 @@ _Work = Callable[[], None]
 class Background:
     """Does work on up to `threads` threads; with none of them at once, on the thread that asks for it.
 
-    An error that nobody waits for is said; a bug ends the leader: `died` is called. `stopping` is set when
+    An error that nobody waits for is logged; a bug ends the leader: `died` is called. `stopping` is set when
     this leader's view is dropped.
     """
 
@@ -24,7 +28,6 @@ class Background:
         *,
         name: str,
         stopping: threading.Event,
-        say: Callable[[str], None],
         died: Callable[[BaseException], None],
     ) -> None:
         self._pool = None
@@ -34,7 +37,6 @@ class Background:
             self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self.stopping = stopping
         self.died = died
-        self._say = say
 
     def do(self, work: _Work) -> None:
         """Do it soon. From any thread. Nothing once this is closed: the successor does it."""
@@ -54,9 +56,9 @@ class Background:
             work()
         except OperatorError as exc:
             if not self.stopping.is_set():
-                self._say(str(exc))
+                _LOG.error(exc)
         except MrqError as exc:
-            self._say(f"{type(exc).__name__}: {exc}")
+            _LOG.error("%s: %s", type(exc).__name__, exc)
         except BaseException as exc:
             self.died(exc)
             raise

@@ -12,6 +12,7 @@ workers on a cluster is beside it, in `master.term`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,8 @@ from mrq.ports import Broker, Clock
 if TYPE_CHECKING:
     from mrq.master.requests import RequestHandler
 
+_LOG: Final = logging.getLogger(__name__)
+
 #: Ends that are told again after a takeover, the latest.
 _TOLD_AGAIN: Final = 200
 
@@ -63,7 +66,6 @@ class Settings:
     cut: Cut
     config: MachineConfig
     clock: Clock = field(default_factory=Clock)
-    say: Callable[[str], None] = lambda text: None
     dial: Dial | None = None  #: None: workers are taken at their word
     probe: Probe | None = None  #: None: workers are taken to share every disk
     ticked: Callable[[], None] = lambda: None  #: the loop has gone round once more
@@ -168,7 +170,6 @@ class Leadership:
             state=self._servers.state,
             leadership=self,
             clock=settings.clock,
-            say=settings.say,
         )
 
     def _serve_with(self, cluster: owner.Cluster | None) -> None:
@@ -295,7 +296,7 @@ class Leadership:
             f"job {shown_id(job)} can't be gone on with: {why}. Submit it anew: its inputs and OUT are as "
             "they were"
         )
-        self._settings.say(error)
+        _LOG.error(error, extra={"job": shown_id(job), "epoch": self.epoch})
         write = c.WriteJob(job=job, state=JobState.FAILED, error=error)
         store = self._servers.store
         store.write(Batch(job=job, fence=replace(self.master.fence(), seq=1), writes=(write,)))
@@ -309,7 +310,7 @@ class Leadership:
     def _give_up_showing(self, job: str, why: str) -> None:
         """A job that is over, and whose records can't be read."""
         error = f"job {shown_id(job)} is over, and can't be shown: {why}. What it wrote is as it was"
-        self._settings.say(error)
+        _LOG.error(error, extra={"job": shown_id(job), "epoch": self.epoch})
         with contextlib.suppress(CorruptFileError):
             stored = self._servers.state.load(job)
             if stored is not None and stored.spec.purpose is not Purpose.SAMPLE:
@@ -365,9 +366,7 @@ class Leadership:
 
     def background_work(self, threads: int, name: str) -> Background:
         """Threads of this leadership; whoever asks for them closes them."""
-        return Background(
-            threads, name=name, stopping=self.stopping, say=self._settings.say, died=self._settings.died
-        )
+        return Background(threads, name=name, stopping=self.stopping, died=self._settings.died)
 
     # What the loop calls, on its thread.
 

@@ -9,6 +9,7 @@ store or the broker is away the loop goes on deciding, and sends when they are b
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LOG: Final = logging.getLogger(__name__)
+
 #: The loop looks at the clock at least this often, whatever the machine says.
 _WAIT_S_MAX: Final = 1.0
 #: So often at the fences.
@@ -51,8 +54,7 @@ class Master:
     """The leader of one engine or cluster. Make it, give `sink` to the adapters, `start` it, `stop` it.
 
     It is made for one leadership, which it asks and tells on its own thread, with the store's `state` for a
-    store that loses its data. It ends by `stop`, or by itself when a later leader has fenced it. `say` is
-    told what people should see.
+    store that loses its data. It ends by `stop`, or by itself when a later leader has fenced it.
     """
 
     def __init__(
@@ -63,7 +65,6 @@ class Master:
         state: LeaderState,
         leadership: Leadership,
         clock: Clock,
-        say: Callable[[str], None],
     ) -> None:
         self._machine = machine
         self._clock = clock
@@ -71,7 +72,6 @@ class Master:
         self._store: LeaderStore
         self._broker: Broker
         self._state = state
-        self._say = say
         self._out = out
         self._look_at = 0.0  #: at the fences
         self._send_at = 0.0  #: not before: something was away
@@ -284,12 +284,12 @@ class Master:
                 self._send_at = now + AGAIN_S  # the lease ran out on the way
             if self._away:
                 self._away = ""
-                self._say("the store and the broker answer again")
+                _LOG.info("the store and the broker answer again", extra={"epoch": self._epoch})
         except OperatorError as exc:
             self._send_at = now + AGAIN_S
             if not self._away and not self._stopping:
                 self._away = str(exc)
-                self._say(f"{exc}; trying again")
+                _LOG.warning("%s; trying again", exc, extra={"epoch": self._epoch})
         except Lost:
             self._lost, self._send_at = True, now + AGAIN_S
         except Fenced:
@@ -310,7 +310,10 @@ class Master:
     def _restore(self) -> None:
         """Write the view into a store that lost some of it."""
         _, incarnation, _ = self._state.identity()
-        self._say("the store has lost what was written to it: writing it back; what ran begins again")
+        _LOG.warning(
+            "the store has lost what was written to it: writing it back; what ran begins again",
+            extra={"epoch": self._epoch},
+        )
         with self._lock:
             made = self._machine.handle(e.StoreLost(), self._clock.monotonic())
         self._out.epoch = self._epoch

@@ -7,6 +7,7 @@ and tells `core.election` what it says. Standing by, everything is imported and 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from mrq.master.leadership import Overtaken, Settings
 from mrq.master.term import Term
 
 _Call = el.ViewLease | el.TakeLease | el.RenewLease
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: The lease's thread goes round at least this often.
 _ROUND_S: Final = 0.5
@@ -48,7 +51,6 @@ class MasterService:
         )
         self._owner = settings.owner
         self._clock = settings.clock
-        self._say = settings.say
         self._pulse = pulse
         self._election = el.Election(election or el.ElectionConfig(owner=settings.owner))
         self._lock = threading.Lock()  #: of the election machine
@@ -163,7 +165,7 @@ class MasterService:
     def _note_bare(self, bare: bool) -> None:
         """Say once that nobody but a leader of before can lead over this store."""
         if bare and not self._bare:
-            self._say(
+            _LOG.warning(
                 "the store isn't initialised (any more), so this master waits: a master that led over it "
                 "before brings its data back. If there is none left: `python -m mrq.master --init`"
             )
@@ -189,15 +191,15 @@ class MasterService:
             case el.Lead(epoch=epoch, fresh=fresh):
                 if not fresh and self._term is not None:
                     self._term.leadership.lead_again(epoch)
-                    self._say(f"leading on, epoch {epoch}")
+                    _LOG.info("leading on, epoch %d", epoch, extra={"epoch": epoch})
                 else:
                     self._drop()
                     self._lead(epoch)
             case el.Pause():
-                self._say("the lease can't be renewed: saying nothing until it is")
+                _LOG.warning("the lease can't be renewed: saying nothing until it is")
             case el.StandDown(reason=reason):
                 self._drop()
-                self._say(f"standing by: {reason}")
+                _LOG.info("standing by: %s", reason)
             case _:
                 pass
 
@@ -207,14 +209,15 @@ class MasterService:
             self._term = Term(self._backend, self._broker, self._settings, epoch=epoch)
             self._term.start()
         except OperatorError as exc:
-            self._say(f"couldn't take over: {exc}")
+            _LOG.warning("couldn't take over: %s", exc, extra={"epoch": epoch})
             self._drop()
             if isinstance(exc, Overtaken):
                 self._tell(el.EpochSeen(epoch=exc.epoch))  # the next one is above it
             self._tell(el.WasFenced())  # lets go of the lease; whoever can reach the store takes it
             return
         self.leading.set()
-        self._say(f"leading, epoch {epoch}, after {self._clock.monotonic() - began:.2f} s")
+        took_s = self._clock.monotonic() - began
+        _LOG.info("leading, epoch %d, after %.2f s", epoch, took_s, extra={"epoch": epoch})
 
     def _drop(self) -> None:
         self.leading.clear()
@@ -228,7 +231,7 @@ class MasterService:
 
     def _broker_says(self, trouble: str | None) -> None:
         """What keeps the broker from taking messages; None once it takes them again. From its threads."""
-        self._say(trouble or "the broker takes messages again")
+        _LOG.warning(trouble) if trouble else _LOG.info("the broker takes messages again")
         term = self._term
         if term is not None:
             term.broker_says(trouble or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -15,6 +16,8 @@ from mrq.core.model import NO_LIMITS, Limits
 from mrq.errors import NoAnswerError, OperatorError
 from mrq.ports import ClientLink
 
+_LOG: Final = logging.getLogger(__name__)
+
 #: How long one blocking read waits; a lost connection is noticed at least this often.
 _READ_S: Final = 5.0
 #: Between two tries of a store that can't be reached.
@@ -22,17 +25,11 @@ _AGAIN_S: Final = 0.5
 
 
 class Asker:
-    """Asks; may be used from several threads at once.
+    """Asks; may be used from several threads at once."""
 
-    `say` is told, once each time, that nobody answers, and that somebody does again.
-    """
-
-    def __init__(
-        self, link: ClientLink, *, timeout_s: float, say: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, link: ClientLink, *, timeout_s: float) -> None:
         self.link = link
         self._timeout_s = timeout_s
-        self._say = say or (lambda text: None)
         self.closed = threading.Event()
 
     def ask(self, op: str, **args: Any) -> Mapping[str, Any]:
@@ -65,7 +62,7 @@ class Asker:
                 return answer
             if not waiting:
                 waiting = True
-                self._say("no master answers yet: waiting")
+                _LOG.warning("no master answers yet: waiting")
         raise OperatorError("this connection to the cluster is closed")
 
     def _patiently(
@@ -83,7 +80,7 @@ class Asker:
                     raise NoAnswerError(str(exc)) from exc
                 if not told:
                     told = True
-                    self._say(f"{exc}; trying again")
+                    _LOG.warning("%s; trying again", exc)
             self.closed.wait(_AGAIN_S)
 
 

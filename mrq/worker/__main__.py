@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mrq.core.model import Slots
     from mrq.profile import Profile
 
+_LOG: Final = logging.getLogger("mrq.worker")
 
 #: Of the broker's consumer timeout, after which a task's message is acknowledged.
 _HANDOVER_SHARE: Final = 0.75
@@ -31,18 +32,15 @@ _HANDOVER_SHARE: Final = 0.75
 
 def main(argv: Sequence[str]) -> int:
     """Run a worker until it has drained; the exit code."""
-    console = Console()
-    # What adapters log they also tell us, and we say it.
-    logging.getLogger("mrq").addHandler(logging.NullHandler())
 
-    def serve(line: RoleLine) -> int:
+    def serve(line: RoleLine, console: Console) -> int:
         with Signals():
-            return _run(line.profile, lambda said: console.line(f"mrq worker: {said}"))
+            return _run(line.profile, console, _LOG.info)
 
     return run_role("worker", argv, serve)
 
 
-def _run(profile: Profile, say: Callable[[str], None]) -> int:
+def _run(profile: Profile, console: Console, say: Callable[[str], None]) -> int:
     """Lock the worker's folder, clean it up, connect, work."""
     if profile.map_slots == 0 and profile.reduce_slots == 0:
         raise UsageError("--map-slots 0 --reduce-slots 0: a worker without slots runs nothing; give it one")
@@ -51,6 +49,7 @@ def _run(profile: Profile, say: Callable[[str], None]) -> int:
     )  # as far as it can be an id
     worker = profile.worker_id or host or "worker"
     home = Home.take(profile.root, worker, wait_s=profile.timeout_s, say=say)
+    console.context.update(worker=worker, boot=home.boot)
     with contextlib.closing(home):
         for note in profile.notes:
             say(note)
@@ -77,7 +76,7 @@ def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]
     found = hints.find(home.path, memory=profile.memory_limit)
     slots = hints.slots(found, maps=profile.map_slots, reduces=profile.reduce_slots)
     with contextlib.ExitStack() as stack:
-        connection = redis.connect(state.full(), prefix=profile.prefix, wait_s=profile.timeout_s, say=say)
+        connection = redis.connect(state.full(), prefix=profile.prefix, wait_s=profile.timeout_s)
         stack.callback(connection.close)
         store = redis.RedisWorkerStore(connection)
         stack.callback(store.close)

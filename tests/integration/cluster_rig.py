@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from said import listening
 from twins import Blobs, MemoryClientLink, MemoryCluster, Store
 
 from mrq import profile
@@ -75,7 +76,8 @@ class Cluster:
         self.servers = servers_of_a_cluster()
         self.config = config
         self.lease_s = lease_s
-        self.said: list[str] = []
+        self._listening = contextlib.ExitStack()
+        self.said = self._listening.enter_context(listening())
         self.masters: list[tuple[MasterService, threading.Thread]] = []
         self.workers: dict[str, tuple[AgentLoop, threading.Thread]] = {}
         self._clients: list[Engine] = []
@@ -94,6 +96,7 @@ class Cluster:
         for _, thread in self.masters:
             thread.join(10)
             assert not thread.is_alive()
+        self._listening.close()
 
     def master(self, *, wait: bool = True) -> MasterService:
         """One more; the first leads."""
@@ -106,7 +109,6 @@ class Cluster:
                 keep_s=3600.0,
                 config=self.config,
                 cut=boundaries,
-                say=self.said.append,
                 probe=self.probe,
             ),
             election=ElectionConfig(
@@ -171,9 +173,7 @@ class Cluster:
         made = profile.load(None, flags={}, env=urls, cwd=str(self.folder))
         made = replace(made, paths=paths, timeout_s=timeout_s, blob_bytes_max=1 << 20)
         engine = cluster_engine(
-            made,
-            say=self.said.append,
-            connect=lambda profile, say: (MemoryClientLink(self.servers.requests), self.servers.blobs),
+            made, connect=lambda profile: (MemoryClientLink(self.servers.requests), self.servers.blobs)
         )
         self._clients.append(engine)
         return engine

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from said import listening
 from services import Broker, Redis
 
 from mrq import profile
@@ -35,7 +36,8 @@ class ProcessCluster:
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.clients: list[Engine] = []
-        self.said: list[str] = []
+        self._listening = ExitStack()
+        self.said = self._listening.enter_context(listening())
         self.seen: list[tuple[object, ...]] = []
         subprocess.run(
             [sys.executable, "-m", "mrq.master", "--init"],
@@ -58,6 +60,7 @@ class ProcessCluster:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self._listening.close()
 
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with open(self.folder / f"{name}.log", "ab") as log:
@@ -80,7 +83,7 @@ class ProcessCluster:
 
     def client(self) -> Engine:
         found = profile.load(None, flags={}, env=self.environ, cwd=str(self.folder))
-        engine = cluster_engine(found, say=self.said.append)
+        engine = cluster_engine(found)
         self.clients.append(engine)
         return engine
 

@@ -58,7 +58,7 @@ def reach(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         mrq.engine.remote,
         "_connect",
-        lambda profile, say: (MemoryClientLink(servers.requests), servers.blobs),
+        lambda profile: (MemoryClientLink(servers.requests), servers.blobs),
     )
 
 

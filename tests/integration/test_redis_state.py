@@ -4,6 +4,7 @@ that would lose it, logins that are refused; and what is kept of jobs that are o
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import threading
@@ -50,7 +51,6 @@ class State:
     leader: RedisLeaderStore
     worker: RedisWorkerStore
     heard: list[Any] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
 
     def begin(self, job: str = "j") -> None:
         spec = job_spec(job)
@@ -62,9 +62,7 @@ class State:
 
     @contextmanager
     def events(self) -> Iterator[LeaderEvents]:
-        made = LeaderEvents(
-            self.connection, self.heard.append, recorded=self.leader.recorded, say=self.said.append
-        )
+        made = LeaderEvents(self.connection, self.heard.append, recorded=self.leader.recorded)
         try:
             yield made
         finally:
@@ -73,7 +71,7 @@ class State:
     def wait(self, found: Callable[[], bool], timeout_s: float = 10.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not found():
-            assert time.monotonic() < deadline, (self.heard[-5:], self.said)
+            assert time.monotonic() < deadline, self.heard[-5:]
             time.sleep(0.01)
 
 
@@ -214,27 +212,32 @@ def test_the_documented_rights_are_enough(private_redis: Callable[..., Redis]) -
     connection.close()
 
 
-def test_a_server_that_is_not_there_yet_is_waited_for(private_redis: Callable[..., Redis]) -> None:
+def test_a_server_that_is_not_there_yet_is_waited_for(
+    private_redis: Callable[..., Redis], caplog: pytest.LogCaptureFixture
+) -> None:
     (port,) = free_ports(1)
-    said: list[str] = []
     started = time.monotonic()
     with pytest.raises(OperatorError, match=f"127.0.0.1:{port} can't be reached"):
-        connect(f"redis://127.0.0.1:{port}/0", wait_s=2, say=said.append)
+        connect(f"redis://127.0.0.1:{port}/0", wait_s=2)
     assert 2 <= time.monotonic() - started < 15
-    assert len(said) == 1
-    assert "can't be reached" in said[0]
-    assert re.search(r"trying again for up to [12] s", said[0])
+    (said,) = caplog.messages
+    assert "can't be reached" in said
+    assert re.search(r"trying again for up to [12] s", said)
     server = private_redis("8.0")
     server.container.stop()
-    starter = threading.Thread(target=server.container.start)
+    caplog.clear()
 
-    def start_it(text: str) -> None:
-        said.append(text)
-        starter.start()  # once: nothing else is said
+    class Starter(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            server.container.start()  # once: nothing else is said
 
-    connect(server.url, wait_s=60, say=start_it).close()
-    starter.join()
-    assert len(said) == 2
+    logger, starter = logging.getLogger("mrq.adapters.redis.connect"), Starter()
+    logger.addHandler(starter)
+    try:
+        connect(server.url, wait_s=60).close()
+    finally:
+        logger.removeHandler(starter)
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize("url", ["http://h/", "h:6379", "redis://h:port/0", "redis://h:1/x"])
@@ -384,7 +387,7 @@ def test_what_was_read_is_trimmed_later(state: State, monkeypatch: pytest.Monkey
     assert state.heard == []
 
 
-def test_an_event_of_another_version_is_passed_over(state: State) -> None:
+def test_an_event_of_another_version_is_passed_over(state: State, caplog: pytest.LogCaptureFixture) -> None:
     stream = state.connection.keys.events
     with state.events() as events:
         events.note()
@@ -396,8 +399,8 @@ def test_an_event_of_another_version_is_passed_over(state: State) -> None:
         events.start()
         state.wait(lambda: len(state.heard) == 1)
     assert isinstance(state.heard[0], BeatReceived)
-    assert len(state.said) == 4
-    assert f"has version 99, and this mrq reads {packing.VERSION}" in state.said[0]
+    assert len(caplog.messages) == 4
+    assert f"has version 99, and this mrq reads {packing.VERSION}" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("version", [99, packing.VERSION - 1])

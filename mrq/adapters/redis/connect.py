@@ -6,6 +6,7 @@ command that isn't idempotent must not go through here. Blocking reads have conn
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -22,6 +23,8 @@ from redis.retry import Retry
 from mrq.adapters.redis.keys import Keys
 from mrq.adapters.redis.scripts import Call, script
 from mrq.errors import InternalError, OperatorError, UsageError
+
+_LOG: Final = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 5.0
 _TRIES_AGAIN: Final = 3
@@ -223,13 +226,7 @@ def _clause(exc: Exception) -> str:
     return str(exc).rstrip(".")
 
 
-def connect(
-    url: str,
-    *,
-    prefix: str = "mrq",
-    wait_s: float = 0.0,
-    say: Callable[[str], None] = lambda text: None,
-) -> Connection:
+def connect(url: str, *, prefix: str = "mrq", wait_s: float = 0.0) -> Connection:
     """A connection to a Redis that was looked at. Waits up to `wait_s` for one that isn't there yet.
 
     Raises UsageError for a bad URL or prefix; OperatorError for a login that is refused, a server that
@@ -250,7 +247,7 @@ def connect(
                 if left <= 0 or cause is None or not away or is_refused_login(cause):
                     raise
                 if not told:
-                    say(f"{exc}; trying again for up to {left:.0f} s")
+                    _LOG.warning("%s; trying again for up to %.0f s", exc, left)
                     told = True
                 time.sleep(min(left, random.uniform(0.2, _WAIT_S_MAX)))
     except BaseException:

@@ -7,6 +7,7 @@ was trimmed unread, or lost with the server's data, is made up for by what is re
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -23,6 +24,8 @@ from mrq.errors import CorruptFileError, MrqError
 from mrq.ports import Sink
 
 StoreEvent = AttemptClaimed | AttemptReported | BeatReceived | WorkerLeft
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: Entries that scripts keep at most, about: with no leader alive, beats go on.
 EVENTS_KEPT: Final = 200_000
@@ -41,14 +44,12 @@ class LeaderEvents:
         sink: Sink,
         *,
         recorded: Callable[[], Iterable[StoreEvent]],
-        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`recorded` gives what is claimed and reported of all tasks in progress."""
         self._connection = connection
         self._stream = connection.keys.events
         self._sink = sink
         self._recorded = recorded
-        self._say = say
         self._follower = Follower(connection, self._stream)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mrq-redis-events", daemon=True)
@@ -78,11 +79,11 @@ class LeaderEvents:
             try:
                 self._step()
                 if away:
-                    self._say(f"Redis at {self._connection.where} is back")
+                    _LOG.info("Redis at %s is back", self._connection.where)
                 away = False
             except MrqError as exc:
                 if not away and not self._closed.is_set():
-                    self._say(f"the leader hears nothing of workers: {exc}; trying again")
+                    _LOG.warning("the leader hears nothing of workers: %s; trying again", exc)
                 away = True
                 self._closed.wait(_AWAY_S)
 
@@ -101,7 +102,7 @@ class LeaderEvents:
                 text = f"an event of a worker can't be read, and is passed over: {exc}"
                 if text != self._unread:  # a worker of another version beats on and on
                     self._unread = text
-                    self._say(text)
+                    _LOG.warning(text)
                 continue
             self._sink(event)
 

@@ -66,8 +66,8 @@ class Engine:
         self.notes = []
         self.slots = 6
 
-    def __call__(self, profile, *, say, note):
-        self.profile, self.say, self.note = profile, say, note
+    def __call__(self, profile):
+        self.profile = profile
         return self
 
     def draft(self, request):
@@ -86,9 +86,9 @@ class Engine:
         return complete(draft), self.slots
 
     def handle(self, job):
-        for text in self.notes:
-            self.note(text)
         made = Handle(job, cancel=self._cancel, view=lambda job: None)
+        for text in self.notes:
+            made.note(text)
         if isinstance(self.outcome, Exception):
             made.finish(None, self.outcome)
         elif self.outcome is not None:
@@ -654,7 +654,10 @@ def test_config_shows_settings_with_their_sources(engine, capfd, tmp_path, monke
     [
         ("mrq.cli.app.run(['jobs', '--cluster', 'redis://127.0.0.1:1/0'])", "redis"),
         ("mrq.cli.app.run(['submit', __file__, __file__, '-o', '-', '--cluster', 'redis://h:1/0'])", "redis"),
-        ("mrq.cli.roles.run_role('worker', [], lambda line: __import__('mrq.adapters.rabbitmq'))", "pika"),
+        (
+            "mrq.cli.roles.run_role('worker', [], lambda line, console: __import__('mrq.adapters.rabbitmq'))",
+            "pika",
+        ),
     ],
 )
 def test_a_missing_extra_names_the_command_that_installs_it(call, lacks, tmp_path):

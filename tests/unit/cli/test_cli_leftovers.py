@@ -1,13 +1,12 @@
 """What earlier runs left: told in a line, swept by age, removed with what they staged."""
 
-import io
 import os
 import time
 
 import pytest
+from said import listening
 
 from mrq.cli import leftovers
-from mrq.cli.console import Console
 from mrq.cli.flags import COMMANDS, parse
 from mrq.cli.retry import clean
 from mrq.cli.session import Session
@@ -45,9 +44,9 @@ def leave(root, out, job, *, age_days=0.0, alive=False):
 
 
 def told(root, keep=7 * DAY):
-    stream = io.StringIO()
-    leftovers.tell_and_sweep(Console(stream, environ={}), root, keep=keep)
-    return stream.getvalue()
+    with listening() as said:
+        leftovers.tell_and_sweep(root, keep=keep)
+    return "".join(f"{line}\n" for line in said)
 
 
 def test_nothing_is_said_of_nothing(root):
@@ -118,12 +117,9 @@ def test_a_wrong_age_is_refused(monkeypatch, text):
 
 
 def run_clean(*argv):
-    stream = io.StringIO()
     flags = next(c.flags for c in COMMANDS if c.name == "clean")
-    with Signals() as signals:
-        return clean(
-            Session(parsed=parse(flags, argv), console=Console(stream, environ={}), signals=signals)
-        ), stream.getvalue()
+    with listening() as said, Signals() as signals:
+        return clean(Session(parsed=parse(flags, argv), signals=signals)), "\n".join(said)
 
 
 def test_clean_removes_what_is_named(root, tmp_path):

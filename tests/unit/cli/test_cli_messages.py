@@ -2,8 +2,10 @@
 
 import dataclasses
 import io
+import logging
 
 import pytest
+from said import listening
 
 from mrq.cli import errors
 from mrq.cli.console import Console, printable, shown
@@ -23,11 +25,13 @@ from mrq.errors import (
     UsageError,
 )
 
+LOG = logging.getLogger("mrq.cli")
+
 
 def printed(exc, **more):
-    stream = io.StringIO()
-    errors.print_error(Console(stream, environ={}), exc, **more)
-    return stream.getvalue()
+    with listening() as said:
+        errors.print_error(exc, **more)
+    return "\n".join([*said, ""])
 
 
 REPORT = ErrorReport(
@@ -111,12 +115,12 @@ def test_a_full_disk_names_retry():
 
 def test_our_own_errors_are_called_bugs():
     assert "bug in mrq" in printed(InternalError("delivery 3 was settled twice"))
-    stream = io.StringIO()
-    try:
-        raise ZeroDivisionError("oops")
-    except ZeroDivisionError as exc:
-        errors.print_bug(Console(stream, environ={}), exc)
-    lines = stream.getvalue().splitlines()
+    with listening() as said:
+        try:
+            raise ZeroDivisionError("oops")
+        except ZeroDivisionError as exc:
+            errors.print_bug(exc)
+    lines = said[0].splitlines()
     assert "bug in mrq" in lines[0]
     assert lines[-1] == "ZeroDivisionError: oops"
 
@@ -211,16 +215,19 @@ class Broken(io.StringIO):
 
 def test_a_broken_standard_error_is_given_up_quietly():
     console = Console(Broken(), environ={})
-    console.line("one")
-    console.error("two")
-    assert not console.live
+    with console.listening():
+        LOG.info("one")
+        LOG.error("two")
+    assert not console.terminal.live
 
 
 def test_quiet_prints_errors_only():
     stream = io.StringIO()
-    console = Console(stream, quiet=True, environ={})
-    console.line("one")
-    console.error("two")
+    console = Console(stream, environ={})
+    console.show(quiet=True)
+    with console.listening():
+        LOG.info("one")
+        LOG.error("two")
     assert stream.getvalue() == "two\n"
 
 

@@ -1,6 +1,7 @@
 """The display on a small terminal that does what terminals do, under a clock that the test moves."""
 
 import io
+import logging
 import re
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from mrq.cli import progress
 from mrq.cli.console import Console
-from mrq.cli.progress import Meter, Progress, stage_spans, stages_of
+from mrq.cli.progress import Meter, Progress, stage_line, stages_of
 from mrq.core.info import JobInfo, StageInfo
 from mrq.core.model import JobState
 
@@ -88,8 +89,12 @@ class Clock:
 def terminal(columns=80, rows=24, **environ):
     screen = Screen(columns, rows)
     console = Console(screen, environ={"TERM": "xterm", **environ})
-    console.size = lambda: (screen.columns, screen.rows)
+    console.terminal.size = lambda: (screen.columns, screen.rows)
     return screen, console
+
+
+def say(console, text):
+    console.handle(logging.makeLogRecord({"msg": text}))
 
 
 def stages(done=3, reduce=0, **more):
@@ -119,7 +124,7 @@ def test_frames_overwrite_each_other_and_the_last_one_stays():
         clock.now += 0.5
         shown.update(stages(done))
     shown.finish()
-    console.line("done")
+    say(console, "done")
     assert [line.split()[0] for line in screen.text.splitlines()] == ["map", "reduce", "done"]
     assert "10/10" in screen.lines[0]
     assert "0/4" in screen.lines[1]
@@ -175,7 +180,7 @@ def test_a_line_printed_meanwhile_stands_above_the_display():
     shown = Progress(console, clock=clock)
     clock.now += 1
     shown.update(stages())
-    console.line("note: something")
+    say(console, "note: something")
     clock.now += 1
     shown.update(stages(4))
     assert [line.split()[0] for line in screen.text.splitlines()] == ["note:", "map", "reduce"]
@@ -234,11 +239,13 @@ def test_colours_are_ended():
 
 def test_elsewhere_a_plain_line_every_few_seconds():
     stream = io.StringIO()
-    shown = Progress(Console(stream, environ={"TERM": "xterm"}), clock=(clock := Clock()))
-    for step in range(130):
-        clock.now = 100 + step * 0.1
-        shown.update(stages(step // 13))
-    shown.finish()
+    console = Console(stream, environ={"TERM": "xterm"})
+    shown = Progress(console, clock=(clock := Clock()))
+    with console.listening():
+        for step in range(130):
+            clock.now = 100 + step * 0.1
+            shown.update(stages(step // 13))
+        shown.finish()
     lines = stream.getvalue().splitlines()
     assert len(lines) == 4
     assert lines[0].startswith("map 2/10 tasks, 2 running, ")
@@ -248,7 +255,8 @@ def test_elsewhere_a_plain_line_every_few_seconds():
 @pytest.mark.parametrize("tty", [True, False])
 def test_quiet_shows_nothing(tty):
     screen, console = terminal()
-    console.live, console.quiet = tty, True
+    console.show(quiet=True)
+    console.terminal.live = tty
     shown = Progress(console, clock=(clock := Clock()))
     for _ in range(20):
         clock.now += 1
@@ -258,8 +266,8 @@ def test_quiet_shows_nothing(tty):
 
 
 def test_a_dumb_terminal_is_no_live_one():
-    assert not Console(Screen(), environ={"TERM": "dumb"}).live
-    assert not Console(Screen(), environ={}).live
+    assert not Console(Screen(), environ={"TERM": "dumb"}).terminal.live
+    assert not Console(Screen(), environ={}).terminal.live
 
 
 @given(
@@ -268,10 +276,11 @@ def test_a_dumb_terminal_is_no_live_one():
     st.integers(0, 10**6),
     st.floats(0, 1),
     st.booleans(),
+    st.sampled_from(["map", "reduce", "词频统计", "🎉e\u0301", "a-long-name-of-a-stage"]),
 )
-def test_no_line_is_wider_than_the_terminal(width, total, failed, fraction, unicode):
+def test_no_line_is_wider_than_the_terminal(width, total, failed, fraction, unicode, name):
     stage = StageInfo(
-        name="reduce", total=total, completed=int(total * fraction), attempts=3, failed=failed,
+        name=name, total=total, completed=int(total * fraction), attempts=3, failed=failed,
         fraction=fraction, records_in=10**9, bytes_in=10**12,
     )  # fmt: skip
     meter = Meter()
@@ -279,9 +288,9 @@ def test_no_line_is_wider_than_the_terminal(width, total, failed, fraction, unic
         meter.add(
             StageInfo(name="reduce", total=total, attempts=1, fraction=fraction * step / 4), float(step)
         )
-    text = "".join(text for text, _ in stage_spans(stage, meter, width, unicode=unicode))
-    assert 0 < len(text) <= width
-    assert unicode or text.isascii()
+    line = stage_line(stage, meter, width, unicode=unicode)
+    assert 0 < line.cell_len <= width
+    assert unicode or not name.isascii() or line.plain.isascii()
 
 
 def test_lost_work_gives_no_negative_rates():
@@ -318,7 +327,7 @@ def test_what_a_running_map_has_read_is_shown_before_it_is_done():
     stage = StageInfo(name="map", total=1, attempts=1, fraction=0.25, records_in=1234, bytes_in=5 << 20)
     meter = Meter()
     meter.add(stage, 1.0)
-    line = "".join(text for text, _ in stage_spans(stage, meter, 79))
+    line = stage_line(stage, meter, 79).plain
     assert " 0/1 " in line
     for shown in ("1 running", "1.2k records", "5.0 MiB"):
         assert shown in line

@@ -63,11 +63,11 @@ def test_a_master_may_be_asked_to_make_a_store():
 
 
 def test_what_a_role_raises_is_one_sentence_and_an_exit_code(capfd):
-    def serve(line):
+    def serve(line, console):
         raise OperatorError(f"no {line.profile.redis_url}")
 
     assert run_role("worker", ["--redis-url", "redis://:hidden@q", *URLS[:2]], serve) == 1
     assert capfd.readouterr().err == "error: no redis://:***@q:6379/0\n"
     assert run_role("worker", ["--nope"], serve) == 2
     assert run_role("worker", ["--help"], serve) == 0
-    assert run_role("worker", URLS, lambda line: 0) == 0
+    assert run_role("worker", URLS, lambda line, console: 0) == 0

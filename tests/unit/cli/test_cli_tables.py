@@ -5,8 +5,8 @@ import io
 import pytest
 
 from mrq.cli import units
-from mrq.cli.console import Console
-from mrq.cli.tables import Page, cut, fitted
+from mrq.cli.console import Terminal as Stream
+from mrq.cli.tables import Page
 
 
 class Terminal(io.StringIO):
@@ -19,22 +19,78 @@ class Terminal(io.StringIO):
         raise OSError("no real one")
 
 
+def on_a_terminal(columns, **environ):
+    stream = Stream(Terminal(), environ={"TERM": "xterm", **environ})
+    stream.size = lambda: (columns, 24)
+    return Page(stream)
+
+
 def written(page, capfdbinary):
     page.write()
     return capfdbinary.readouterr().out.decode()
 
 
-def test_the_widest_columns_give_way_but_never_the_first():
-    assert fitted([30, 40, 10], 80) == [30, 36, 10]
-    assert fitted([70, 20, 20], 80) == [70, 6, 6]
-    assert fitted([90], 80) == [90]
-    assert fitted([5, 5], 80) == [5, 5]
-    assert cut("abcdef", 4) == "abc…"
-    assert cut("abcd", 4) == "abcd"
+@pytest.mark.parametrize(
+    ("widths", "made"),
+    [((30, 40, 10), (30, 36, 10)), ((66, 20, 20), (66, 5, 5)), ((5, 5), (5, 5))],
+)
+def test_the_widest_columns_give_way_but_never_the_first(widths, made, capfdbinary):
+    page = on_a_terminal(80, NO_COLOR="1")
+    page.table("ABC"[: len(widths)], [["x" * width for width in widths]])
+    row = written(page, capfdbinary).splitlines()[-1]
+    assert tuple(map(len, row.split())) == made
+    assert [cell.endswith("…") for cell in row.split()] == [a > b for a, b in zip(widths, made, strict=True)]
+
+
+def test_a_terminal_that_is_too_narrow_shows_facts(capfdbinary):
+    page = on_a_terminal(40, NO_COLOR="1")
+    page.table(("JOB", "N", "OUT"), [("j" * 32, "5", "/data/out"), ("j-2", "7", "")], right=("N",))
+    assert written(page, capfdbinary).splitlines() == [
+        f"JOB  {'j' * 32}",
+        "N    5",
+        "OUT  /data/out",
+        "",
+        "JOB  j-2",
+        "N    7",
+        "",
+    ]
+
+
+#: As terminals show it, and the columns that it takes there.
+WIDE = {"数据输出": 8, "🎉🎉": 4, "e\u0301te\u0301": 3, "ไทย": 3, "한글": 4, "plain": 5}
+
+
+def test_columns_are_those_of_the_terminal_whatever_the_script(capfdbinary):
+    page = Page(Stream(io.StringIO(), environ={}))
+    page.table(("NAME", "N"), [(text, "1") for text in WIDE])
+    lines = written(page, capfdbinary).splitlines()
+    for line, (text, width) in zip(lines[1:], WIDE.items(), strict=True):
+        assert line == text + " " * (8 - width) + "  1"
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+def test_no_line_of_a_table_is_wider_than_its_terminal(columns, capfdbinary):
+    from rich.cells import cell_len
+
+    page = on_a_terminal(columns, NO_COLOR="1")
+    page.table(("ID", "NAME", "MORE"), [("j-1", text * 30, text * 9) for text in WIDE])
+    lines = written(page, capfdbinary).splitlines()
+    assert max(map(cell_len, lines)) <= columns
+    assert len(lines) == 1 + len(WIDE)
+
+
+def test_what_users_name_is_no_markup(capfdbinary):
+    page = on_a_terminal(80)
+    page.line("[red]a[/red] :smile:")
+    page.facts([("job", "[bold]b[/bold]")])
+    page.table(("A", "B"), [("[link=x]c[/link]", "[/]")])
+    text = written(page, capfdbinary)
+    for words in ("[red]a[/red] :smile:", "[bold]b[/bold]", "[link=x]c[/link]", "[/]"):
+        assert words in text
 
 
 def test_a_table_aligns_drops_empty_columns_and_hides_control_characters(capfdbinary):
-    page = Page(Console(io.StringIO(), environ={}))
+    page = Page(Stream(io.StringIO(), environ={}))
     page.table(
         ("JOB", "N", "NONE", "OUT"), [("a", "5", "", "x\x1b[31m"), ("bcd", "1,000", "", "y\nz")], right=("N",)
     )
@@ -51,16 +107,16 @@ def test_a_table_aligns_drops_empty_columns_and_hides_control_characters(capfdbi
 def test_a_table_fits_a_terminal_and_is_whole_elsewhere(capfdbinary):
     row = ("a-job-0123456789", "x" * 200)
     for stream, least in ((Terminal(), 80), (io.StringIO(), 218)):
-        page = Page(Console(stream, environ={"TERM": "xterm", "NO_COLOR": "1"}))
+        page = Page(Stream(stream, environ={"TERM": "xterm", "NO_COLOR": "1"}))
         page.table(("JOB", "OUT"), [row])
         assert max(map(len, written(page, capfdbinary).splitlines())) == least
 
 
 def test_states_have_colours_on_a_terminal_only(capfdbinary):
-    page = Page(Console(Terminal(), environ={"TERM": "xterm"}))
+    page = Page(Stream(Terminal(), environ={"TERM": "xterm"}))
     page.table(("JOB", "STATE"), [("a", "failed")])
     assert "\x1b[31mfailed\x1b[0m" in written(page, capfdbinary)
-    page = Page(Console(Terminal(), environ={"TERM": "xterm", "NO_COLOR": "1"}))
+    page = Page(Stream(Terminal(), environ={"TERM": "xterm", "NO_COLOR": "1"}))
     page.table(("JOB", "STATE"), [("a", "failed")])
     assert "\x1b" not in written(page, capfdbinary)
 

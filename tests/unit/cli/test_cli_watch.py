@@ -4,19 +4,22 @@ import io
 import signal
 
 import pytest
+from said import listening
 
-from mrq.cli.attend import attend_here
+from mrq.cli.attend import attend_here, watch
 from mrq.cli.console import Console
 from mrq.cli.session import Session
 from mrq.cli.signals import Stopped
 from mrq.client import JobFailed
 from mrq.errors import Interrupted
+from mrq.handle import Handle as EngineHandle
 
 
 class Handle:
     """A job that ends after some looks, or when it is cancelled."""
 
     job = "j-1"
+    notes = ()
 
     def __init__(self, *, looks=3, result="done", signal_at=None, cancelled=None):
         self.looks, self.outcome, self.signal_at, self.on_cancel = looks, result, signal_at, cancelled
@@ -67,12 +70,15 @@ def test_a_job_that_ends_gives_its_result(tmp_path):
 
 
 def test_a_note_is_said_as_it_comes_and_kept_once():
-    said = io.StringIO()
-    session = Session(console=Console(said, environ={}))
-    for text in ("what was kept", "what was kept", "and more"):
-        session.note(text)
+    session = Session(console=Console(io.StringIO(), environ={}))
+    handle = EngineHandle("j-1", cancel=lambda job: None, view=lambda job: None)
+    with listening() as said:
+        for text in ("what was kept", "what was kept", "and more"):
+            handle.note(text)
+        handle.finish("done", None)
+        watch(session, handle, stop=lambda session, handle: None)
     assert session.notes == ("what was kept", "and more")
-    assert said.getvalue().count("note: what was kept\n") == 2
+    assert said == ["note: what was kept"] * 2 + ["note: and more"]
 
 
 def test_a_signal_cancels_and_is_raised(tmp_path):

@@ -1,0 +1,176 @@
+"""What is logged under `mrq`: shown once, by one handler, or by whatever a program has configured."""
+
+import dataclasses
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import typing
+
+import pytest
+
+from mrq.cli.app import run
+from mrq.cli.console import CONTEXT, Console
+from mrq.cli.objects import LogLine
+
+LOG = logging.getLogger("mrq.master.service")
+JOB = """
+import gzip, logging, sys
+import mrq
+
+class Words(mrq.Job):
+    reduce = mrq.sum
+    def map(self, key, line):
+        for word in line.split():
+            yield word, 1
+"""
+#: A job that has a note, run by a program.
+PROGRAM = """
+from job import Words, logging, mrq, sys
+{configured}
+if __name__ == "__main__":
+    result = mrq.run(Words(), ["in.gz", "in.txt"], executors=1)
+    loaded = {{name.partition(".")[0] for name in sys.modules}}
+    assert "rich" not in loaded, loaded
+"""
+NOTE = "in.gz is read as one split"
+
+
+class Stream(io.StringIO):
+    encoding = "utf-8"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    import gzip
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MRQ_TMP", str(tmp_path / "tmp"))
+    (tmp_path / "job.py").write_text(JOB)
+    (tmp_path / "in.txt").write_text("a b\n")
+    with gzip.open(tmp_path / "in.gz", "wb") as file:
+        file.write(b"a b\n" * 3)
+    return tmp_path
+
+
+def program(folder, configured):
+    (folder / "program.py").write_text(PROGRAM.format(configured=configured))
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def command(folder, code, *argv):
+    """`mrq ARGV` with pipes, then some code."""
+    main = f"import sys; from mrq.cli import main; assert main(sys.argv[1:]) == 0; {code}"
+    done = subprocess.run(
+        [sys.executable, "-c", main, *argv], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def lines_of(*logged, **context):
+    stream = Stream()
+    console = Console(stream, role="mrq master: ", environ={})
+    console.show(json=True)
+    console.context.update(context)
+    with console.listening():
+        for log in logged:
+            log()
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_program_that_configures_nothing_sees_nothing(folder):
+    assert program(folder, "") == ""
+
+
+def test_a_program_that_configures_logging_sees_each_note_once_and_its_way(folder):
+    said = program(folder, "logging.basicConfig(level='INFO', format='%(name)s|%(message)s')")
+    assert said.count(NOTE) == 1
+    assert f"mrq.notes|{NOTE}" in said
+    assert program(folder, "logging.basicConfig(level='WARNING')") == ""
+
+
+def test_the_root_logger_is_left_alone(folder):
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    assert run(["submit", "job.py", "in.gz", "-o", "out"]) == 0
+    assert (root.level, list(root.handlers)) == before
+    assert not any(isinstance(each, Console) for each in logging.getLogger("mrq").handlers)
+    assert logging.getLogger("mrq").propagate
+
+
+def test_a_job_file_that_configures_logging_has_nothing_said_twice(folder):
+    (folder / "job.py").write_text(JOB + "\nlogging.basicConfig(level='DEBUG', stream=sys.stderr)\n")
+    said = command(folder, "pass", "submit", "job.py", "in.gz", "-o", "out", "-j", "1")
+    for once in (f"note: {NOTE}", "embedded: 1 executor,", "done in "):
+        assert said.count(once) == 1
+    assert "INFO:mrq" not in said
+
+
+def test_a_command_that_draws_nothing_loads_no_rich(folder):
+    loaded = "assert 'rich' not in sys.modules, 'rich is there'"
+    command(folder, loaded, "submit", "job.py", "in.txt", "-o", "out", "-j", "1")
+    command(folder, loaded, "submit", "job.py", "in.txt", "-o", "-", "--dry-run")
+    done = subprocess.run([sys.executable, "-c", f"import mrq, sys; {loaded}"], check=False)
+    assert done.returncode == 0
+
+
+def test_a_line_of_json_has_the_documented_fields():
+    hints = typing.get_type_hints(LogLine)
+    known = {"job": "j-1", "task": "m-00042", "attempt": "1.2", "worker": "w", "boot": "b", "epoch": 3}
+
+    def failed():
+        try:
+            raise ZeroDivisionError("oops")
+        except ZeroDivisionError:
+            LOG.exception("a bug")
+
+    full, plain, bug = lines_of(
+        lambda: LOG.warning("leading, epoch %d\x1b[31m", 3, extra=known),
+        lambda: LOG.info("'数据'"),
+        failed,
+    )
+    assert set(full) | {"traceback"} == set(hints) == set(bug) | set(CONTEXT)
+    assert set(plain) == {field.name for field in dataclasses.fields(LogLine) if field.default is not None}
+    for line in (full, plain, bug):
+        for name, value in line.items():
+            assert isinstance(value, hints[name]), name
+    assert (full["level"], full["logger"]) == ("warning", "mrq.master.service")
+    assert full["message"] == "leading, epoch 3\x1b[31m"
+    assert {name: full[name] for name in CONTEXT} == known
+    assert plain["message"] == "'数据'"
+    assert bug["traceback"].endswith("ZeroDivisionError: oops")
+    assert len(full["time"]) == len("2026-11-30T15:09:25.123Z")
+
+
+def test_what_a_process_knows_of_itself_is_in_all_its_lines():
+    mine, other = lines_of(
+        lambda: LOG.info("a"), lambda: LOG.info("b", extra={"worker": "x"}), worker="w", boot="b-1"
+    )
+    assert (mine["worker"], mine["boot"]) == ("w", "b-1")
+    assert (other["worker"], other["boot"]) == ("x", "b-1")
+
+
+def test_json_is_one_line_whatever_is_said_and_whatever_the_encoding():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    console = Console(stream, environ={})
+    console.show(json=True)
+    with console.listening():
+        LOG.info("two\nlines, 数, %s", os.fsdecode(b"\xff"))
+    (line,) = stream.buffer.getvalue().splitlines()
+    assert json.loads(line)["message"] == "two\nlines, 数, \udcff"
+
+
+def test_text_begins_with_the_role_but_for_errors_and_escapes_control_characters():
+    stream = Stream()
+    with Console(stream, role="mrq worker: ", environ={}).listening():
+        LOG.info("taking tasks\x1b[2J")
+        LOG.error("error: no server")
+        logging.getLogger("other").error("not ours")
+    assert stream.getvalue() == "mrq worker: taking tasks\\x1b[2J\nerror: no server\n"
