@@ -3,8 +3,9 @@
 RabbitMQ and Redis run in containers, one master and two workers as processes. Word count and sort: the time
 of a cluster's submit over that of the embedded engine (goal: at most 1.3), with the workers' folders on one
 disk, and apart, through gRPC. No-op tasks: 10,000 maps that yield nothing, from submit to result (goal: 2,000
-a second), beside Celery on the same servers. A job of one task from an open client (goal: 150 ms). Idle
-workers: what 200 of them cost the master (goal: 10% of a core).
+a second), beside Celery on the same servers, and on the cluster of compose.yaml with two workers (goal:
+1,500). A job of one task from an open client (goal: 150 ms). Idle workers: what 200 of them cost the master
+(goal: 10% of a core).
 
     python benchmarks/cluster.py [--rounds 3] [--mib 256] [--records 5000000] [--tasks 10000] [--only …]
 """
@@ -22,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from cluster_rig import Cluster, cluster, cpu_s
+from cluster_rig import Cluster, cluster, composed, cpu_s
 from run import HERE, digest, make_data
 
 IDLE_WORKERS = 200
@@ -35,26 +36,31 @@ def main() -> int:
     parser.add_argument("--mib", type=int, default=256, help="of text for word count")
     parser.add_argument("--records", type=int, default=5_000_000, help="of 100 bytes to sort")
     parser.add_argument("--tasks", type=int, default=10_000, help="that do nothing")
-    parser.add_argument("--only", default="jobs,apart,noop,latency,idle")
+    parser.add_argument("--only", default="jobs,apart,noop,compose,latency,idle")
     parser.add_argument("--folder", default=os.path.join(tempfile.gettempdir(), "mrq-bench"))
     args = parser.parse_args()
     os.makedirs(args.folder, exist_ok=True)
     chosen = set(args.only.split(","))
     work = os.path.join(args.folder, "cluster")
     shutil.rmtree(work, ignore_errors=True)
-    with cluster(work) as made:
-        if "jobs" in chosen:
-            jobs(made, args, "one disk")
-        if "noop" in chosen:
-            noop(made, args)
-        if "latency" in chosen:
-            latency(made, args)
-        if "idle" in chosen:
-            idle(made)
+    if chosen & {"jobs", "noop", "latency", "idle"}:
+        with cluster(work) as made:
+            if "jobs" in chosen:
+                jobs(made, args, "one disk")
+            if "noop" in chosen:
+                noop(made, args)
+            if "latency" in chosen:
+                latency(made, args)
+            if "idle" in chosen:
+                idle(made)
     if "apart" in chosen:
         shutil.rmtree(work, ignore_errors=True)
         with cluster(work, apart=True) as made:
             jobs(made, args, "folders apart, through gRPC")
+    if "compose" in chosen:
+        shutil.rmtree(work, ignore_errors=True)
+        with composed(work) as compose:
+            noop_composed(work, compose, args)
     return 0
 
 
@@ -96,9 +102,7 @@ def jobs(made: Cluster, args: argparse.Namespace, where: str) -> None:
 
 def noop(made: Cluster, args: argparse.Namespace) -> None:
     """Tasks a second, end to end, in turn with Celery."""
-    source = os.path.join(args.folder, f"lines-{args.tasks}")
-    with open(source, "w", encoding="ascii") as file:
-        file.writelines(f"{i:015d}\n" for i in range(args.tasks))
+    source = lines_of(args.folder, args.tasks)
     peer = [
         sys.executable, f"{HERE}/peers/celery_noop.py", made.amqp_url, made.redis_url, str(args.tasks), "2",
     ]  # fmt: skip
@@ -113,6 +117,31 @@ def noop(made: Cluster, args: argparse.Namespace) -> None:
     print(f"| | median tasks/s | ratio |\n|{'---|' * 3}")
     print(f"| mrq | {statistics.median(ours):,.0f} | {ratio:.2f} |")
     print(f"| Celery | {statistics.median(theirs):,.0f} | 1 |\n", flush=True)
+
+
+def noop_composed(folder: str, compose: Callable[..., float], args: argparse.Namespace) -> None:
+    """Tasks a second on the cluster of compose.yaml, from `docker compose run` to its end: the container's
+    start, shown beside it, is in it."""
+    shutil.copy(os.path.join(HERE, "jobs.py"), folder)
+    source = os.path.basename(lines_of(os.path.join(folder, "data"), args.tasks))
+    run = ("run", "--rm", "-T", "submit")
+    job = ("jobs.py:Noop", f"/data/{source}", "-o", "/data/out", "--overwrite", "-q", "-R", "1")
+    rates, starts = [], []
+    for _ in range(args.rounds):
+        rates.append(args.tasks / compose(*run, *job, "--split-size", "16"))
+        starts.append(compose(*run, "--help"))
+    print(f"## {args.tasks:,} tasks that do nothing, compose.yaml with 2 workers\n")
+    print(f"| | median tasks/s | lowest and highest | a container's start, s |\n|{'---|' * 4}")
+    middle, start = statistics.median(rates), statistics.median(starts)
+    print(f"| mrq | {middle:,.0f} | {min(rates):,.0f}, {max(rates):,.0f} | {start:.2f} |\n", flush=True)
+
+
+def lines_of(folder: str, count: int) -> str:
+    """A file of so many lines of 16 bytes: a split each with `--split-size 16`."""
+    path = os.path.join(folder, f"lines-{count}")
+    with open(path, "w", encoding="ascii") as file:
+        file.writelines(f"{i:015d}\n" for i in range(count))
+    return path
 
 
 def latency(made: Cluster, args: argparse.Namespace) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 RABBITMQ = "rabbitmq:4.0"
@@ -111,6 +112,43 @@ def cluster(folder: str, *, workers: int = 2, slots: int = 1, apart: bool = Fals
             yield made
         finally:
             stop(made.processes)
+
+
+@contextlib.contextmanager
+def composed(folder: str, *, workers: int = 2) -> Iterator[Callable[..., float]]:
+    """The cluster of compose.yaml, of the images that are here (`make images`), in a folder of its own; its
+    data lies in FOLDER/data. What it yields runs `docker compose ARGS` there and returns its seconds."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    os.makedirs(os.path.join(folder, "data"))
+    shutil.copy(os.path.join(root, "compose.yaml"), folder)
+    shutil.copytree(os.path.join(root, "infra"), os.path.join(folder, "infra"))
+    env = {
+        **os.environ,
+        "MRQ_PROJECT": f"mrq-bench-{os.getpid()}",
+        "MRQ_AMQP_PORT": str(free_port()),
+        "MRQ_REDIS_PORT": str(free_port()),
+        "PWD": folder,
+    }
+
+    def compose(*args: str) -> float:
+        started = time.perf_counter()
+        done = subprocess.run(
+            ["docker", "compose", *args],
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"docker compose {' '.join(args)}:\n{done.stderr.decode()[-3000:]}")
+        return time.perf_counter() - started
+
+    try:
+        compose("up", "-d", "--wait", "--scale", f"worker={workers}")
+        yield compose
+    finally:
+        compose("--profile", "client", "down", "-v", "--remove-orphans", "-t", "3")
 
 
 def _put_apart(folder: str) -> None:

@@ -145,3 +145,43 @@ def test_a_value_that_cannot_be_sorted_sends_its_map_back(cluster: ClusterRun) -
     assert "1 record left out" in ran.err
     found = b"".join(data for name, data in cluster.shell.result("sorts-out").items() if "part" in name)
     assert sorted(found.splitlines()) == [b"a\t[null,1,2]", b"b\t[0,1]"]
+
+
+SHORT = """
+import glob, os, time
+import mrq
+
+class Short(mrq.Job):
+    marks: str
+    reduce = mrq.count
+
+    def map(self, key, line):
+        word = line.strip()
+        until = time.monotonic() + 60
+        while word == "long" and len(glob.glob(f"{self.marks}/*")) < 299:
+            assert time.monotonic() < until, "others wait behind this one"
+            self.task.progress()
+            time.sleep(0.02)
+        if word != "long":
+            open(f"{self.marks}/{word}", "w").close()
+        yield self.task.id, word
+"""
+
+
+def test_no_short_task_waits_behind_a_long_one_of_its_message(cluster: ClusterRun) -> None:
+    """The long one ends only after all others have: also those that its own message names."""
+    (cluster.folder / "short.py").write_text(SHORT)
+    marks = cluster.marks("short")
+    marks.mkdir()
+    words = [f"w{n:03}\n" for n in range(299)]
+    words.insert(200, "long\n")  # by then it is known how short the tasks are
+    source = cluster.shell.write("short-in.txt", "".join(words))
+    flags = ("-R", "1", "--split-size", "5", "--set", f"marks={marks}")
+    job = cluster.detached("short.py", source, "-o", "short-out", *flags)
+    cluster.mrq("wait", job)
+    found = b"".join(cluster.shell.result("short-out").values())
+    assert found == b"".join(b"m-%05d\t1\n" % n for n in range(300))
+    assert cluster.uncharged(job)
+    given_back = [row["task"] for row in cluster.tasks(job).values() if row["number"] > 1]
+    print(f"given back: {given_back}")
+    assert given_back, "nothing waited behind the long one"
