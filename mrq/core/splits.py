@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mrq.core.model import Piece, Split
-from mrq.errors import InternalError, UsageError
+from mrq.errors import UsageError
 
 MIB: Final = 1 << 20
 #: A split of a large input: from 4 MiB, about 64 of them until it has grown to 64 MiB.
@@ -45,6 +45,21 @@ class InputFile:
     inode: int = 0  #: of a file that is still written, of which `size` is where its last whole line ends
     unended: int = 0  #: bytes behind that: a line without its end
     last_lines: int | None = None  #: see `model.Piece`
+
+    def piece(self, start: int, length: int) -> Piece:
+        """So many of its bytes, from byte `start` on."""
+        return Piece(
+            path=self.path,
+            open=self.open,
+            start=start,
+            length=length,
+            size=self.size,
+            mtime_ns=self.mtime_ns,
+            crc32=self.crc32,
+            inode=self.inode,
+            unended=self.unended,
+            last_lines=self.last_lines,
+        )
 
 
 def default_split_bytes(total_bytes: int, files: int = 1, least: int = SPLIT_BYTES_MIN) -> int:
@@ -95,7 +110,7 @@ def plan(
         if pack and cost + one > split_bytes:
             splits.append(Split(index=len(splits), pieces=tuple(pack)))
             pack, cost = [], 0
-        pack.append(_piece(file, 0, file.size))
+        pack.append(file.piece(0, file.size))
         cost += one
     if pack:
         splits.append(Split(index=len(splits), pieces=tuple(pack)))
@@ -113,44 +128,5 @@ def _cut(file: InputFile, split_bytes: int) -> Iterable[Piece]:
     start = 0
     for i in range(1, count + 1):
         end = file.size * i // count
-        yield _piece(file, start, end - start)
+        yield file.piece(start, end - start)
         start = end
-
-
-def _piece(file: InputFile, start: int, length: int) -> Piece:
-    return Piece(
-        path=file.path,
-        open=file.open,
-        start=start,
-        length=length,
-        size=file.size,
-        mtime_ns=file.mtime_ns,
-        crc32=file.crc32,
-        inode=file.inode,
-        unended=file.unended,
-        last_lines=file.last_lines,
-    )
-
-
-def check_cover(files: Sequence[InputFile], splits: Sequence[Split]) -> None:
-    """Raise InternalError unless the pieces, in order, cover every byte of every file exactly once."""
-    pieces = iter([piece for split in splits for piece in split.pieces])
-    for number, split in enumerate(splits):
-        if split.index != number or not split.pieces:
-            raise InternalError(f"split {number} has index {split.index} and {len(split.pieces)} pieces")
-    for file in files:
-        at = 0
-        while True:
-            piece = next(pieces, None)
-            if piece is None or piece.open != file.open or piece.start != at:
-                raise InternalError(f"{file.path}: no piece begins at byte {at}; the plan is {piece}")
-            at += piece.length
-            if piece.length < 0 or at > file.size:
-                raise InternalError(f"{file.path}: {piece} reaches past its {file.size} bytes")
-            if at == file.size:
-                break
-            if piece.length == 0:
-                raise InternalError(f"{file.path}: an empty piece at byte {at} of {file.size}")
-    extra = next(pieces, None)
-    if extra is not None:
-        raise InternalError(f"{extra} belongs to no file")

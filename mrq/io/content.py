@@ -74,11 +74,6 @@ def _footer(*magics: bytes) -> Callable[[bytes], bool]:
     return lambda tail: tail[-4:] in magics and int.from_bytes(tail[-8:-4], "little") < 0x09000000
 
 
-def _ends_as_orc(tail: bytes) -> bool:
-    """A postscript: protobuf's field 8000, a string of 3 bytes, then the postscript's own length."""
-    return tail[-8:-1] == b"\x82\xf4\x03\x03ORC"
-
-
 def _csv(of: str, table: str) -> str:
     """The command that makes CSV of a file that pyarrow reads."""
     code = f"import sys, pyarrow.csv as c, pyarrow.{of} as f; c.write_csv({table}, sys.argv[2])"
@@ -103,6 +98,12 @@ _ZIP: Final = Content("a zip archive", "unpack it: unzip -p FILE > NEW")
 _PARQUET: Final = Content(
     "a Parquet file", _csv("parquet", "f.read_table(sys.argv[1])"), ends=_footer(b"PAR1", b"PARE")
 )
+_ORC: Final = Content(
+    "an ORC file",
+    _csv("orc", "f.read_table(sys.argv[1])"),
+    # A postscript: protobuf's field 8000, a string of 3 bytes, then the postscript's own length.
+    ends=lambda tail: tail[-8:-1] == b"\x82\xf4\x03\x03ORC",
+)
 _ZST: Final = Content("zst data", compression="zst")
 
 #: (first bytes, what they say); of two that fit, the first.
@@ -125,7 +126,7 @@ _TABLE: Final[tuple[tuple[bytes, Content], ...]] = (
         b"\xff\xff\xff\xff",
         Content("an Arrow stream", _csv("ipc", 'f.open_stream(open(sys.argv[1], "rb")).read_all()')),
     ),
-    (b"ORC", Content("an ORC file", _csv("orc", "f.read_table(sys.argv[1])"), ends=_ends_as_orc)),
+    (b"ORC", _ORC),
     (b"Obj\x01", Content("an Avro file", _AVRO)),
     (b"PK\x03\x04", _ZIP),
     (b"PK\x05\x06", _ZIP),

@@ -199,7 +199,14 @@ def _meaning(spelled: str, opened: str) -> _Meaning | None:
     if spelled == "-" or not opened:
         return None
     if is_url(opened):
-        return _meaning_of_url(opened)
+        try:
+            fs, path = filesystem(opened)
+            root, pattern = split_pattern(path)
+            shown: str = fs.unstrip_protocol(root).rstrip("/") + "/"
+            found = _Meaning(shown, shown, _parts(pattern)) if pattern or fs.isdir(path) else None
+        except Exception:  # noqa: BLE001 as `_remote`
+            return None
+        return found
     root, pattern = split_pattern(spelled)
     if os.path.isdir(opened):
         root, pattern = spelled.rstrip("/") + "/", ""
@@ -207,18 +214,6 @@ def _meaning(spelled: str, opened: str) -> _Meaning | None:
         return None
     folder = os.path.normpath(opened[: len(opened) - len(pattern)] or ".")
     return _Meaning(spelled=root, root=folder.rstrip("/") + "/", pattern=_parts(pattern))
-
-
-def _meaning_of_url(url: str) -> _Meaning | None:
-    try:
-        fs, path = filesystem(url)
-        root, pattern = split_pattern(path)
-        shown: str = fs.unstrip_protocol(root).rstrip("/") + "/"
-        if not pattern and not fs.isdir(path):
-            return None
-        return _Meaning(spelled=shown, root=shown, pattern=_parts(pattern))
-    except Exception:  # noqa: BLE001 as `_remote`
-        return None
 
 
 def _parts(pattern: str) -> tuple[str, ...]:

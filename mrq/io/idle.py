@@ -36,7 +36,13 @@ def summarize(
     found = summary.summarize(spec, results, seconds, attempts_failed)
     maps = {task.index: result for task, result in results.items() if task.kind is Kind.MAP}
     reduces = {task.index: result for task, result in results.items() if task.kind is Kind.REDUCE}
-    idle = [*_of_maps(spec, maps, slots[Kind.MAP]), *_of_reduces(reduces, slots[Kind.REDUCE])]
+    idle = list(_of_maps(spec, maps, slots[Kind.MAP]))
+    cores = slots[Kind.REDUCE]
+    longest = _waited_for(reduces, cores)
+    # With one group a partition there is nothing to deal out.
+    if longest is not None and len(reduces) < cores and reduces[longest].groups > 1:
+        few = _counted(len(reduces), "reduce")
+        idle.append(f"{few} for {cores} cores: `reducers={cores}` makes one for each")
     return replace(found, idle=tuple(idle))
 
 
@@ -54,13 +60,6 @@ def _of_maps(spec: JobSpec, maps: _Tasks, slots: int) -> Iterator[str]:
     elif len(maps) < slots:
         each = _size(-(-sum(split.length for split in spec.splits) // slots))
         yield f'{_counted(len(maps), "map")} for {slots} cores: `split_size="{each}"` makes one for each'
-
-
-def _of_reduces(reduces: _Tasks, slots: int) -> Iterator[str]:
-    longest = _waited_for(reduces, slots)
-    # With one group a partition there is nothing to deal out.
-    if longest is not None and len(reduces) < slots and reduces[longest].groups > 1:
-        yield f"{_counted(len(reduces), 'reduce')} for {slots} cores: `reducers={slots}` makes one for each"
 
 
 def _waited_for(tasks: _Tasks, slots: int) -> int | None:

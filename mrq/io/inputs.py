@@ -19,7 +19,7 @@ from mrq.core.splits import InputFile
 from mrq.errors import InputError
 from mrq.io import disk
 from mrq.io.compression import compression_of
-from mrq.io.search import MARKS, Found, Search, identity, is_hidden
+from mrq.io.search import MARKS, Search, identity, is_hidden
 from mrq.io.streams import difference, filesystem
 
 #: Paths that a sentence names.
@@ -197,14 +197,14 @@ def _difference(piece: Piece) -> str | None:
             size = int(fs.info(path).get("size") or 0)
         except OSError as exc:
             return f"{piece.path} can't be read any more: {exc}"
+        differs = f"{piece.size} bytes then, {size} now" if size != piece.size else ""
     else:
         try:
             stat = os.stat(piece.open)
         except OSError as exc:
             return f"{piece.path} can't be read any more: {exc.strerror}"
-        changed = difference(piece, stat)
-        return f"{piece.path} ({changed})" if changed else None
-    return f"{piece.path} ({piece.size} bytes then, {size} now)" if size != piece.size else None
+        differs = difference(piece, stat)
+    return f"{piece.path} ({differs})" if differs else None
 
 
 _Found = Iterator[tuple[tuple[str, str], object, InputFile]]
@@ -222,24 +222,21 @@ def _local(arg: str, search: Search, base: str, splittable: bool) -> _Found:
         if not os.path.islink(search.opened):  # else the search says where it leads
             raise InputError(f"{arg}: can't be read: {exc.strerror}") from exc
     for found in search.run():
-        yield found.order, identity(found.path, found.stat), _file(found, splittable)
+        if not os.access(found.path, os.R_OK):
+            raise InputError(f"{found.name}: can't be read: permission denied")
+        file = InputFile(
+            path=found.name,
+            open=os.path.normpath(found.path),
+            size=found.stat.st_size,
+            mtime_ns=found.stat.st_mtime_ns,
+            splittable=splittable and compression_of(found.name) is None,
+        )
+        yield found.order, identity(found.path, found.stat), file
     if is_pattern and not search.matched:
         hidden = hidden_note(*_counts(search.left_out))
         raise InputError(
             f"{arg}: the pattern matches no file (looked in {base})" + (f"; {hidden}" if hidden else "")
         )
-
-
-def _file(found: Found, splittable: bool) -> InputFile:
-    if not os.access(found.path, os.R_OK):
-        raise InputError(f"{found.name}: can't be read: permission denied")
-    return InputFile(
-        path=found.name,
-        open=os.path.normpath(found.path),
-        size=found.stat.st_size,
-        mtime_ns=found.stat.st_mtime_ns,
-        splittable=splittable and compression_of(found.name) is None,
-    )
 
 
 def _remote(url: str, splittable: bool, hidden: bool, left_out: dict[str, bool]) -> Iterator[InputFile]:

@@ -108,8 +108,13 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
             now, notes = vetting.as_of_now(finding.files, reading, unseen)
             finding = replace(finding, files=tuple(now), notes=(*finding.notes, *notes))
     files = finding.files
+    hidden = hidden_note(finding.hidden_files, finding.hidden_folders)
     if found_here and not (files or draft.allow_empty or any(map(_is_result, draft.inputs))):
-        raise NoInputFiles(_nothing(draft, finding))
+        raise NoInputFiles(
+            f"there is no file in {few(spec.inputs)}, so nothing was run and OUT is as it was"
+            + (f"; {hidden}" if hidden else "")
+            + "; `allow_empty=True` makes an empty result of that"
+        )
     total = sum(file.size for file in files)
     splits = cutting.plan(files, draft.split_bytes, least=draft.split_bytes_min)
     if found_here and input_format(spec.input_format).lines:
@@ -123,7 +128,7 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
         spec=spec,
         code=draft.code,
         finding=finding,
-        notes=tuple(_notes(draft, finding)),
+        notes=(*finding.notes, *([hidden] if hidden else []), *_whole_notes(draft, finding)),
         sample=_sample(spec, files) if total_order else None,
     )
 
@@ -150,37 +155,18 @@ def _find(draft: Draft) -> Finding:
     )
 
 
-def _notes(draft: Draft, finding: Finding) -> Iterator[str]:
-    """What the user may want to know of the inputs, one sentence each."""
-    yield from finding.notes
-    hidden = hidden_note(finding.hidden_files, finding.hidden_folders)
-    if hidden:
-        yield hidden
+def _whole_notes(draft: Draft, finding: Finding) -> Iterator[str]:
+    """What is said of files that could be cut, were they not compressed."""
     whole = [file.path for file in finding.files if not file.splittable] if draft.splittable else []
-    if whole:
-        yield whole_note(whole)
-
-
-def whole_note(paths: Sequence[str]) -> str:
-    """That these files are read each by one map, whatever their size."""
-    if len(paths) == 1:
-        return f"{paths[0]} is read as one split: it can't be cut"
-    return f"{len(paths):,} files can't be cut, so each is read by one map whatever its size: {few(paths)}"
+    if len(whole) == 1:
+        yield f"{whole[0]} is read as one split: it can't be cut"
+    elif whole:
+        yield f"{len(whole):,} files can't be cut, so each is read by one map whatever its size: {few(whole)}"
 
 
 def _is_result(given: DraftInput) -> bool:
     """Is it a finished result of mrq? One without a part is an input like any other."""
     return not given.is_sent and not is_url(given.open) and bool(given.open) and is_result(given.open)
-
-
-def _nothing(draft: Draft, finding: Finding) -> str:
-    """That there is nothing to do, and what would do something."""
-    hidden = hidden_note(finding.hidden_files, finding.hidden_folders)
-    return (
-        f"there is no file in {few(draft.spec.inputs)}, so nothing was run and OUT is as it was"
-        + (f"; {hidden}" if hidden else "")
-        + "; `allow_empty=True` makes an empty result of that"
-    )
 
 
 def _known(draft: Draft) -> dict[int, InputFile]:

@@ -99,10 +99,6 @@ def _json_float(value: float) -> str:
     return _fast_json(float(value))
 
 
-def _same(values: Sequence[Any]) -> Sequence[str]:
-    return values
-
-
 def _integers(values: Sequence[Any]) -> Sequence[str]:
     try:
         few = set(values)
@@ -153,7 +149,7 @@ def _text_rows(values: Sequence[Any]) -> list[str]:
 
 
 _UNIFORM: Final[dict[type, Callable[[Sequence[Any]], Sequence[str]]]] = {
-    str: _same,
+    str: lambda values: values,
     int: _integers,
     float: lambda values: list(map(repr, values)),
     bytes: _decoded,
@@ -220,7 +216,13 @@ def _slow(value: Any, number: Callable[[float], str], depth: int) -> str:
     if isinstance(value, dict):
         names = [_name(key, number, depth) for key in value]
         if len(set(map(encode, names))) < len(names):
-            raise _same_name(list(value), list(map(encode, names)))
+            encoded = list(map(encode, names))
+            name = next(name for name in encoded if encoded.count(name) > 1)
+            first, second, *_ = (shown(key) for key, its in zip(value, encoded, strict=True) if its == name)
+            raise DataError(
+                f"a dict can't be written as JSON: its keys {first} and {second} have one name there; make "
+                "its keys of one type, or use the records format"
+            )
         items = [f"{k}:{_slow(v, number, depth + 1)}" for k, v in zip(names, value.values(), strict=True)]
         return f"{{{','.join(items)}}}"
     return _slow(base_of(value), number, depth)
@@ -231,15 +233,6 @@ def _name(key: Any, number: Callable[[float], str], depth: int) -> str:
     if isinstance(key, str | bytes):
         return _slow(key, number, depth + 1)
     return _quote(_slow(key, number, depth + 1))
-
-
-def _same_name(keys: list[Any], names: list[bytes]) -> DataError:
-    name = next(name for name in names if names.count(name) > 1)
-    first, second, *_ = (shown(key) for key, its in zip(keys, names, strict=True) if its == name)
-    return DataError(
-        f"a dict can't be written as JSON: its keys {first} and {second} have one name there; make its keys "
-        "of one type, or use the records format"
-    )
 
 
 def loads(text: str) -> Any:
@@ -268,12 +261,9 @@ def jsonl_gives(value: Any) -> Any:
     if kind is list or kind is tuple:
         return list(map(jsonl_gives, value))
     if kind is dict:
-        return {_name_given(key): jsonl_gives(item) for key, item in value.items()}
+        names = [jsonl_gives(key if type(key) in (str, bytes) else json_text(key)) for key in value]
+        return dict(zip(names, map(jsonl_gives, value.values()), strict=True))
     return value
-
-
-def _name_given(key: Any) -> str:
-    return str(jsonl_gives(key if type(key) in (str, bytes) else json_text(key)))
 
 
 def encode(joined: str) -> bytes:

@@ -88,7 +88,10 @@ class Search:
         #: Folders of which all is taken, and that have a `_SUCCESS`, as they are opened.
         self.results: list[str] = []
         folder, pattern = split_pattern(arg)
-        self._parts = _parts(pattern)
+        #: The parts of the pattern; the last is "" where it ends with a slash.
+        self._parts = [part for part in pattern.split("/") if part]
+        if pattern.endswith("/"):
+            self._parts.append("")
         self._spelled = [_matcher(part) for part in arg.split("/") if part.startswith(HIDDEN)]
         self._whole_tree = "**" in arg.split("/")
         self._start = (folder.rstrip("/") + "/" if folder.strip("/") else folder), pattern
@@ -162,7 +165,8 @@ class Search:
                 continue
             below = _beneath(folder, entry.name, entry.path, through=entry.is_symlink())
             if is_folder and (any_depth or not last):
-                self._go_on(below, folder.left if any_depth else folder.left + 1)
+                left = folder.left if any_depth else folder.left + 1
+                heappush(self._heap, below._replace(match=below.match + "/", left=left))
             elif not any_depth or below.through_link:
                 self._take(below._replace(kind=_FILE))
             else:
@@ -185,10 +189,7 @@ class Search:
         if last:
             self._take(below._replace(kind=_FILE))
         elif os.path.isdir(path):
-            self._go_on(below, folder.left + 1)
-
-    def _go_on(self, folder: Candidate, left: int) -> None:
-        heappush(self._heap, folder._replace(match=folder.match + "/", left=left))
+            heappush(self._heap, below._replace(match=below.match + "/", left=folder.left + 1))
 
     def _walk(self, folder: Candidate) -> Iterator[Found]:
         """Files in a folder of which all is wanted; those that are reached through links wait their turn."""
@@ -302,14 +303,6 @@ def _stat(name: str, path: str, entry: os.DirEntry[str] | None = None) -> os.sta
                 "mend or remove it"
             ) from exc
         raise InputError(f"{name}: can't be read: {exc.strerror}") from exc
-
-
-def _parts(pattern: str) -> list[str]:
-    """The parts of a pattern; the last is "" where it ends with a slash."""
-    if not pattern:
-        return []
-    parts = [part for part in pattern.split("/") if part]
-    return [*parts, ""] if pattern.endswith("/") else parts
 
 
 @lru_cache

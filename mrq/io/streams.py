@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from mrq.codec.checksum import crc32
@@ -213,7 +214,8 @@ class Source:
             except OSError as exc:
                 raise InputError(f"{self.path}: reading failed: {exc.strerror or exc}") from exc
         head = self.read(HEAD_BYTES)
-        self._read = _again(head, self._read)
+        looked_at, rest = BytesIO(head), self._read
+        self._read = lambda n: looked_at.read(n) or rest(n)
         return head
 
     def _end(self, size: int, count: int = TAIL_BYTES) -> bytes:
@@ -236,20 +238,16 @@ class Source:
         except OSError as exc:
             raise InputError(f"{self.path}: reading failed: {exc.strerror or exc}") from exc
         if not data and n > 0 and self._at < self._piece.size:
-            raise self._cut()
+            if self._fd >= 0:
+                self._refuse_changed()  # which says more
+            raise InputError(
+                f"{self.path}: ends at byte {self._at:,}, before {self._piece.size:,}; run the job again"
+            )
         self._taken += len(data)
         if self._sum is not None:
             self._sum.add(self._at, data)
         self._at += len(data)
         return data
-
-    def _cut(self) -> InputError:
-        """The error of a file that ends before it should."""
-        if self._fd >= 0:
-            self._refuse_changed()  # which says more
-        return InputError(
-            f"{self.path}: ends at byte {self._at:,}, before {self._piece.size:,}; run the job again"
-        )
 
     def seek(self, offset: int) -> None:
         """Go to a byte of an uncompressed file."""
@@ -314,19 +312,6 @@ class Source:
                 self._refuse_changed()
         finally:
             self.close()
-
-
-def _again(head: bytes, read: Read) -> Read:
-    """Gives what was looked at once more, before what follows."""
-
-    def reading(n: int) -> bytes:
-        nonlocal head
-        if not head:
-            return read(n)
-        found, head = head[:n], head[n:]
-        return found
-
-    return reading
 
 
 def _up_to_its_end(read: Read, begun: Content, path: str, compression: str) -> Read:

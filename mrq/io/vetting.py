@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from mrq.commit.manifest import SUCCESS
-from mrq.core.model import Piece, Split
+from mrq.core.model import Split
 from mrq.core.paths import is_url
 from mrq.core.splits import InputFile
 from mrq.errors import InputError
@@ -45,7 +45,7 @@ def of_text(
     made = []
     for file in files:
         if file.open in cut:
-            with Source(_whole(file), reading) as source:
+            with Source(file.piece(0, file.size), reading) as source:
                 file = replace(file, splittable=file.splittable and source.compression is None)
         made.append(file)
     return made
@@ -68,7 +68,16 @@ def as_of_now(
             f"{whole[0]} is compressed, and `as_of_now=True` reads the whole lines of files that are still "
             "written, which only plain text has: leave it out"
         )
-    return found, list(_left_out(found))
+    notes = []
+    for only, what in (
+        (True, "its only line has no end yet, so nothing of it is read"),
+        (False, "its last line has no end yet, and is left out"),
+    ):
+        some = [file for file in found if file.unended and only == (not file.size)]
+        if some:
+            more = f" (as of {len(some) - 1:,} more)" if len(some) > 1 else ""
+            notes.append(f"{some[0].path}: {what}{more}")
+    return found, notes
 
 
 def _of_now(file: InputFile, reading: Reading) -> InputFile:
@@ -80,33 +89,8 @@ def _of_now(file: InputFile, reading: Reading) -> InputFile:
         return file
     size = stat.st_size
     here = replace(file, size=size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)
-    with Source(_whole(here), reading) as source:
+    with Source(here.piece(0, size), reading) as source:
         if source.compression is not None:
             return replace(file, splittable=False)
         end = whole_lines(source, size)
         return replace(here, size=end, unended=size - end, last_lines=source.last_lines(end))
-
-
-def _left_out(files: Sequence[InputFile]) -> Iterator[str]:
-    """What is said of lines that have no end yet."""
-    for only, what in (
-        (True, "its only line has no end yet, so nothing of it is read"),
-        (False, "its last line has no end yet, and is left out"),
-    ):
-        some = [file for file in files if file.unended and only == (not file.size)]
-        if some:
-            more = f" (as of {len(some) - 1:,} more)" if len(some) > 1 else ""
-            yield f"{some[0].path}: {what}{more}"
-
-
-def _whole(file: InputFile) -> Piece:
-    return Piece(
-        path=file.path,
-        open=file.open,
-        start=0,
-        length=file.size,
-        size=file.size,
-        mtime_ns=file.mtime_ns,
-        inode=file.inode,
-        unended=file.unended,
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from covers import check_cover
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from mrq.core.splits import (
     SPLIT_BYTES_MAX,
     SPLIT_BYTES_MIN,
     InputFile,
-    check_cover,
     default_reducers,
     default_split_bytes,
     plan,

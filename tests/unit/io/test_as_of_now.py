@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from covers import check_cover
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mrq
 from mrq.core.model import Piece
-from mrq.core.splits import InputFile, check_cover
+from mrq.core.splits import InputFile
 from mrq.errors import InputError, UsageError
 from mrq.io import inputs, vetting
 from mrq.io.formats import input_format
