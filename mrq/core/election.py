@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
 
 from mrq.core.exchange import LeaseView
 from mrq.core.model import Standing
@@ -192,9 +191,32 @@ class Election:
     def handle(self, event: ElectionEvent, now: float) -> list[ElectionCommand]:
         """What to do about one event; `now` never runs backwards."""
         self._now, self._out = now, []
-        if self.standing is not Standing.STOPPED:
-            _HANDLERS[type(event)](self, event)
-            self._go_on()
+        if self.standing is Standing.STOPPED:
+            return self._out
+        led = self.standing in (Standing.LEADING, Standing.PAUSED)
+        match event:
+            case LeaseViewed():
+                self._viewed(event)
+            case LeaseTaken():
+                self._taken(event)
+            case LeaseRenewed():
+                self._renewed(event)
+            case LeaseCallFailed() if self._answered(event.call) is not None:
+                self._wait(self.config.look_s)
+            case LoopTicked():
+                self._looped_at = now
+            case EpochSeen():
+                self._seen = max(self._seen, event.epoch)
+                if led and event.epoch > self.epoch:
+                    self._let_go(f"epoch {event.epoch} came after {self.epoch}")
+            case WasFenced() if led:
+                self._let_go("a later leader has taken the fence of a job")
+            case StopRequested() if led:
+                self._out.append(ReleaseLease(epoch=self.epoch))
+                self._move(Standing.STOPPED, StandDown(reason="this master was stopped"))
+            case StopRequested():
+                self._move(Standing.STOPPED)
+        self._go_on()
         return self._out
 
     def acting(self, now: float) -> bool:
@@ -271,8 +293,7 @@ class Election:
             self._wait(self.config.look_s)
             return
         # Of a lease that an earlier call took, whose answer was lost, some is over.
-        good_at = started - (self.config.lease_s - view.left_s)
-        self._lead(view.epoch, good_at)
+        self._lead(view.epoch, started - (self.config.lease_s - view.left_s))
 
     def _renewed(self, event: LeaseRenewed) -> None:
         epoch = self._renewing
@@ -286,35 +307,10 @@ class Election:
             self._move(Standing.PAUSED, Pause())
         self._then(self._view)
 
-    def _failed(self, event: LeaseCallFailed) -> None:
-        if self._answered(event.call) is not None:
-            self._wait(self.config.look_s)
-
-    def _looped(self, event: LoopTicked) -> None:
-        self._looped_at = self._now
-
-    def _epoch_seen(self, event: EpochSeen) -> None:
-        self._seen = max(self._seen, event.epoch)
-        if event.epoch > self.epoch and self.standing in (Standing.LEADING, Standing.PAUSED):
-            self._let_go(f"epoch {event.epoch} came after {self.epoch}")
-
-    def _fenced(self, event: WasFenced) -> None:
-        if self.standing in (Standing.LEADING, Standing.PAUSED):
-            self._let_go("a later leader has taken the fence of a job")
-
-    def _stopped(self, event: StopRequested) -> None:
-        if self.standing in (Standing.LEADING, Standing.PAUSED):
-            self._out.append(ReleaseLease(epoch=self.epoch))
-            self._move(Standing.STOPPED, StandDown(reason="this master was stopped"))
-        else:
-            self._move(Standing.STOPPED)
-
-    def _ticked(self, event: Ticked) -> None:
-        """What is due follows from the time, after every event."""
-
     # What follows.
 
     def _go_on(self) -> None:
+        """Do what is due, which follows from the time, after every event."""
         if self.standing is Standing.LEADING and not self.acting(self._now):
             self._move(Standing.PAUSED, Pause())
         if self.standing is Standing.STOPPED or self._call is not None or not self._loop_turns():
@@ -391,16 +387,3 @@ class Election:
     def _renew(self, epoch: int) -> None:
         self._renewing = epoch
         self._out.append(RenewLease(call=self._begin(), epoch=epoch, seconds=self.config.lease_s))
-
-
-_HANDLERS: Final[dict[type, Callable[[Election, Any], None]]] = {
-    LeaseViewed: Election._viewed,
-    LeaseTaken: Election._taken,
-    LeaseRenewed: Election._renewed,
-    LeaseCallFailed: Election._failed,
-    LoopTicked: Election._looped,
-    EpochSeen: Election._epoch_seen,
-    WasFenced: Election._fenced,
-    StopRequested: Election._stopped,
-    Ticked: Election._ticked,
-}

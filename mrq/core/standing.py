@@ -6,7 +6,7 @@ asked for: the latter costs what there is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -33,14 +33,16 @@ class Standing:
     ends: str  #: what has to happen, or who has to do what, for it to be well again
 
 
-_WELL = Standing(reason="", ends="")
-
-
 def standing(worker: Worker, *, silent_s: float, config: MachineConfig) -> Standing:
     """How a worker stands that hasn't been heard of for `silent_s`."""
     match worker.health:
         case WorkerHealth.ALIVE:
-            return _alive(worker)
+            serving, full = str(worker.about.get("serving", "")), str(worker.about.get("full", ""))
+            if serving:
+                return Standing(reason=serving, ends="when it serves again, for which it is started anew")
+            return Standing(
+                reason=full, ends="when jobs end and leave room, or it is given more" if full else ""
+            )
         case WorkerHealth.SUSPECT:
             return Standing(
                 reason=f"no beat came for {silent_s:.0f} s",
@@ -62,10 +64,7 @@ def standing(worker: Worker, *, silent_s: float, config: MachineConfig) -> Stand
                 "timeout: then it leaves",
             )
         case WorkerHealth.QUARANTINED:
-            return Standing(
-                reason=_why(worker),
-                ends=f"mrq workers readmit {worker.worker}",
-            )
+            return Standing(reason=_why(worker), ends=f"mrq workers readmit {worker.worker}")
 
 
 def listed(workers: Iterable[Worker], *, now: float, config: MachineConfig) -> list[Worker]:
@@ -113,27 +112,20 @@ def _why(worker: Worker) -> str:
     return told or "an earlier leader put it there: that one's log, or the worker's, says why"
 
 
-def _alive(worker: Worker) -> Standing:
-    serving = str(worker.about.get("serving", ""))
-    if serving:
-        return Standing(reason=serving, ends="when it serves again, for which it is started anew")
-    full = str(worker.about.get("full", ""))
-    if full:
-        return Standing(reason=full, ends="when jobs end and leave room, or it is given more")
-    return _WELL
-
-
 def worker_info(state: State, w: Worker, now: float) -> WorkerInfo:
     """A worker, without what it runs and serves."""
     silent, about = max(0.0, now - w.beat_at), w.about
     stands = standing(w, silent_s=silent, config=state.config)
     shift = state.shift + state.wall
+    since = w.since + shift
+    if w.health is WorkerHealth.QUARANTINED and w.quarantine and w.quarantine.at:
+        since = w.quarantine.at  # which outlasts boots and leaders
     return WorkerInfo(
         worker=w.worker,
         boot=w.boot,
         address=w.address,
         health=w.health,
-        since=_since(w, shift),
+        since=since,
         reason=stands.reason,
         ends=stands.ends,
         beat_at=w.beat_at + shift,
@@ -159,13 +151,6 @@ def worker_info(state: State, w: Worker, now: float) -> WorkerInfo:
     )
 
 
-def _since(worker: Worker, shift: float) -> float:
-    """Since when it has its health, in seconds since the epoch: a quarantine outlasts boots and leaders."""
-    if worker.health is WorkerHealth.QUARANTINED and worker.quarantine and worker.quarantine.at:
-        return worker.quarantine.at
-    return worker.since + shift
-
-
 def whole_worker_info(state: State, w: Worker, now: float) -> WorkerInfo:
     """A worker with what it runs and serves: the latter costs what there is."""
     attempts: list[AttemptInfo] = []
@@ -176,7 +161,14 @@ def whole_worker_info(state: State, w: Worker, now: float) -> WorkerInfo:
         if job is not None and attempt is not None:
             stage = inform.stage_name(job, task.kind)
             attempts.append(inform.attempt_info(state, shown_id(task.job), stage, attempt, now))
-    outputs = list(_outputs(state, w))
+    outputs: list[OutputInfo] = []  # that reduces still need
+    for job in state.jobs.values():
+        number = job.boot_number.get((w.worker, w.boot), 0)
+        for index in job.maps.held_by(number) if number and job.shuffled and not job.state.is_over else ():
+            packed = job.maps.results[index]
+            size = packed_bytes_out(packed) if packed is not None else 0
+            made = OutputInfo(job=shown_id(job.spec.job), task=task_name(Kind.MAP, index), bytes=size)
+            outputs.append(made)
     return replace(
         worker_info(state, w, now),
         attempts=tuple(attempts),
@@ -184,15 +176,3 @@ def whole_worker_info(state: State, w: Worker, now: float) -> WorkerInfo:
         outputs_count=len(outputs),
         outputs_bytes=sum(each.bytes for each in outputs),
     )
-
-
-def _outputs(state: State, w: Worker) -> Iterator[OutputInfo]:
-    """The map outputs of a boot that reduces still need."""
-    for job in state.jobs.values():
-        number = job.boot_number.get((w.worker, w.boot), 0)
-        if not number or not job.shuffled or job.state.is_over:
-            continue
-        for index in job.maps.held_by(number):
-            packed = job.maps.results[index]
-            size = packed_bytes_out(packed) if packed is not None else 0
-            yield OutputInfo(job=shown_id(job.spec.job), task=task_name(Kind.MAP, index), bytes=size)

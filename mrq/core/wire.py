@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import sys
 import types
 import typing
@@ -38,14 +39,14 @@ _Fn = Callable[..., Any]
 
 def to_wire(value: Any, given: Mapping[str, Any] = _NOTHING) -> Any:
     """A dataclass instance as nested lists that msgpack can carry; `given` stands for fields by name."""
-    return _codec(type(value))[0](value, given)
+    return _codec(value.__class__)[0](value, given)
 
 
 def from_wire(cls: type[T], data: Any, given: Mapping[str, Any] = _NOTHING) -> T:
     """The instance of `cls` that `to_wire` was given; fields in `given` are taken from there as they are.
     Raises CorruptFileError for anything else."""
     try:
-        return typing.cast(T, _codec(cls)[1](data, given))
+        return typing.cast(T, _codec(typing.cast(Any, cls))[1](data, given))
     except (TypeError, ValueError, KeyError, IndexError) as exc:
         raise CorruptFileError(f"stored data isn't a {cls.__name__} of version {VERSION}: {exc}") from exc
 
@@ -100,28 +101,20 @@ def _same(value: Any) -> Any:
     return value
 
 
-#: Compiled once per class; filled by `_codec` alone.
-_CODECS: Final[dict[type, tuple[_Fn, _Fn]]] = {}
-
-
+@functools.cache
 def _codec(cls: Any) -> tuple[_Fn, _Fn]:
-    """(pack, unpack) of one dataclass."""
-    found = _CODECS.get(cls)
-    if found is None:
-        found = _CODECS[cls] = _compile(cls)
-    return found
-
-
-def _compile(cls: Any) -> tuple[_Fn, _Fn]:
-    if _items(cls):
+    """(pack, unpack) of one dataclass, compiled once."""
+    if cls in _REFERENCES:
         return (lambda v, given=_NOTHING: list(v.to_items())), (lambda d, given=_NOTHING: cls.of_items(*d))
     hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]
     coders = [_coder(hints[name]) for name in names]
     plan = [(name, pack, unpack) for name, (pack, unpack) in zip(names, coders, strict=True)]
-    first = _items(hints[names[0]]) if names else 0
+    first = _REFERENCES.get(hints[names[0]], 0) if names else 0
     most = sys.maxsize if getattr(cls, "may_grow", False) else len(plan)
-    needed = max((at for at, f in enumerate(dataclasses.fields(cls), 1) if not _has_default(f)), default=0)
+    without = (dataclasses.MISSING, dataclasses.MISSING)  # a default
+    given = [(field.default, field.default_factory) != without for field in dataclasses.fields(cls)]
+    needed = max((at for at, has_default in enumerate(given, 1) if not has_default), default=0)
 
     def pack(value: Any, given: Mapping[str, Any] = _NOTHING) -> list[Any]:
         if given:
@@ -145,15 +138,6 @@ def _compile(cls: Any) -> tuple[_Fn, _Fn]:
     return pack, unpack
 
 
-def _items(hint: Any) -> int:
-    """How many items a reference has; 0 for what is none."""
-    return _REFERENCES.get(hint, 0)
-
-
-def _has_default(field: dataclasses.Field[Any]) -> bool:
-    return (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
-
-
 def _coder(hint: Any) -> tuple[_Fn, _Fn]:
     """(pack, unpack) of one annotation."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -163,7 +147,7 @@ def _coder(hint: Any) -> tuple[_Fn, _Fn]:
         return _same, _same
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return (lambda v: v.value), hint
-    if dataclasses.is_dataclass(hint) or _items(hint):
+    if dataclasses.is_dataclass(hint) or hint in _REFERENCES:
         return (lambda v: _codec(hint)[0](v)), (lambda d: _codec(hint)[1](d))
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis and args[0] is not Any:
         pack, unpack = _coder(args[0])
