@@ -124,7 +124,7 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         spec=spec,
         inputs=tuple(_input(spelled, request.stdin, paths) for spelled in request.inputs),
         cwd=working_folder(),
-        map_only=not check.has_reduce(cls),
+        map_only=not defined(cls, "reduce"),
         total_order=chosen.order == "total",
         splittable=in_format.splittable,
         split_bytes=chosen.split_bytes,
@@ -170,7 +170,7 @@ _NO_ENCODING: Final[Mapping[str, str]] = {
 
 def check_reducers(cls: type[Job], settings: Settings, overrides: Mapping[str, Any]) -> None:
     """Raise UsageError for a number of reducers where nothing is reduced."""
-    if settings.reducers and not check.has_reduce(cls):
+    if settings.reducers and not defined(cls, "reduce"):
         out = _left_out(cls, "reducers", overrides)
         raise UsageValueError(f"{cls.__name__} has no reduce: its parts are its maps' outputs; {out}")
 
@@ -241,9 +241,8 @@ def _opened(spelled: str, paths: PathMap | None) -> str:
         return os.path.join(working_folder(), spelled)
     folder, pattern = split_pattern(spelled)
     here = os.path.abspath(folder)
-    return (
-        os.path.join(paths.to_cluster(here) or here, pattern) if pattern else paths.to_cluster(here) or here
-    )
+    there = paths.to_cluster(here) or here
+    return os.path.join(there, pattern) if pattern else there
 
 
 def _job_of(request: Request) -> tuple[type[Job], dict[str, Any], load.LoadedJob]:

@@ -118,7 +118,16 @@ class _Check:
                 if isinstance(made.statement, Function):
                     self._check_made(provider, name, made)
                 elif made.uses or made.chosen_by:
-                    self._refuse_read(provider, name, made, where)
+                    parameter = provider.origin[name]
+                    right = f"self.{name} from self.{parameter}"
+                    if made.in_method is not None and made.chosen_by is None:
+                        right = f"`self.{name} = {ast.unparse(made.in_method)}`"
+                    raise JobDefinitionError(
+                        f"{where}: self.{name} has the default of the parameter {parameter}, whatever "
+                        f"{parameter} is given: it is made in the body of the class "
+                        f"({source.place(provider.file, made.statement.lineno)}), which runs once; make it "
+                        f"in setup: {right}"
+                    )
 
     def _refuse(self, body: Body, name: str, made: Made, use: Use) -> None:
         """Raise JobDefinitionError for what a name is bound to."""
@@ -155,17 +164,6 @@ class _Check:
             rest = "".join(f", {k.arg}={ast.unparse(k.value)}" for k in call.keywords)
             return f'`reduce = {ast.unparse(call.func)}("{use.parameter}"{rest})`'
         return f"`{METHODS[name]} return {ast.unparse(call)}(key, values)`"
-
-    def _refuse_read(self, body: Body, name: str, made: Made, where: str) -> None:
-        parameter = body.origin[name]
-        right = f"self.{name} from self.{parameter}"
-        if made.in_method is not None and made.chosen_by is None:
-            right = f"`self.{name} = {ast.unparse(made.in_method)}`"
-        raise JobDefinitionError(
-            f"{where}: self.{name} has the default of the parameter {parameter}, whatever {parameter} is "
-            f"given: it is made in the body of the class ({source.place(body.file, made.statement.lineno)}), "
-            f"which runs once; make it in setup: {right}"
-        )
 
 
 def _arguments(made: Made, owner: type) -> Iterator[ast.AST]:

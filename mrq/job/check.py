@@ -65,11 +65,6 @@ def check(cls: object, overrides: Mapping[str, Any] | None = None) -> Settings:
     return settings
 
 
-def has_reduce(cls: type[Job]) -> bool:
-    """False for a map-only job, whose parts are its maps' outputs in input order."""
-    return defined(cls, "reduce")
-
-
 def _own_names(job: type[Job]) -> set[str]:
     """Names that the user's classes define, mrq.Job's own left out."""
     return {name for base in job.__mro__ if base not in (Job, object) for name in vars(base)}

@@ -45,8 +45,12 @@ def check(job: type[Job]) -> None:
     for hook in (*MAPS, "combine", "reduce"):  # whose results count, as a generator's or as a list
         function = _function(job, hook)
         if function is not None and defined(job, hook):
-            for each in (function, *_decorated(hook, function)):
-                _check_returns(hook, each)
+            for each in filter(inspect.isgeneratorfunction, (function, *_decorated(hook, function))):
+                for value, text, where in _returned(each):
+                    raise JobDefinitionError(
+                        f"{where}: `return {text}`: {hook} yields, so Python drops what it returns; "
+                        f"write {_yielded(hook, value, text)} and a bare `return` after it"
+                    )
     for hook in ("setup", "teardown"):  # which are called for what they do
         function = _function(job, hook)
         if function is not None and defined(job, hook):
@@ -81,16 +85,9 @@ def _returned(function: FunctionType) -> Iterator[tuple[ast.expr, str, str]]:
         if not isinstance(node, ast.Return) or isinstance(node.value, ast.Yield | ast.YieldFrom):
             continue
         if node.value is not None and not (isinstance(node.value, ast.Constant) and node.value.value is None):
-            yield node.value, _short(source.segment(file, node.value)), source.place(file, node.lineno)
-
-
-def _check_returns(hook: str, function: FunctionType) -> None:
-    """Refuse `return [pairs]` in a method that also yields."""
-    for value, text, where in _returned(function) if inspect.isgeneratorfunction(function) else ():
-        raise JobDefinitionError(
-            f"{where}: `return {text}`: {hook} yields, so Python drops what it returns; "
-            f"write {_yielded(hook, value, text)} and a bare `return` after it"
-        )
+            text = source.segment(file, node.value)
+            shown = text if len(text) <= 80 else text[:77] + "…"
+            yield node.value, shown, source.place(file, node.lineno)
 
 
 def _yielded(hook: str, value: ast.expr, text: str) -> str:
@@ -162,7 +159,3 @@ def _is_named(job: type[Job], name: str) -> bool:
             if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
                 return True
     return False
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else text[:77] + "…"

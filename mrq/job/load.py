@@ -119,18 +119,12 @@ def _file_of(place: str, ref: str) -> str:
     if os.path.exists(place):
         raise JobDefinitionError(f"{place} is not a regular file")
     if place.endswith(".py") or "/" in place:
-        raise JobDefinitionError(f"no such job file: {place}{_nearest_file(place)}")
+        names: list[str] = []
+        with suppress(OSError):
+            names = [n for n in os.listdir(os.path.dirname(place) or ".") if n.endswith(".py")]
+        hint = nearest(os.path.basename(place), names)
+        raise JobDefinitionError(f"no such job file: {place}{hint if 'did you mean' in hint else ''}")
     return _file_of_module(place, ref)
-
-
-def _nearest_file(place: str) -> str:
-    folder = os.path.dirname(place)
-    try:
-        names = [n for n in os.listdir(folder or ".") if n.endswith(".py")]
-    except OSError:
-        return ""
-    hint = nearest(os.path.basename(place), names)
-    return hint if "did you mean" in hint else ""
 
 
 def _file_of_module(name: str, ref: str) -> str:
@@ -238,7 +232,16 @@ def _choose(module: ModuleType, file: str, name: str) -> type[Job]:
         if is_job(value) and value.__module__ == module.__name__ and value.__qualname__ == key
     }
     if name:
-        return _named(module, name, shown, own)
+        found: object = module
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is None:
+            raise JobDefinitionError(f"{shown} has no class {name}{nearest(name, own)}")
+        if not is_job(found):
+            raise JobDefinitionError(
+                f"{name} in {shown} is not a job: it must derive from mrq.Job (class {name}(mrq.Job):)"
+            )
+        return found
     if not own:
         own_classes = (v for v in vars(module).values() if isinstance(v, type))
         plain = [v.__name__ for v in own_classes if v.__module__ == module.__name__]
@@ -256,16 +259,3 @@ def _choose(module: ModuleType, file: str, name: str) -> type[Job]:
             f"{shown} has {len(able)} jobs: {', '.join(names)}; name one, such as {shown}:{names[0]}"
         )
     return next(iter(able.values()))
-
-
-def _named(module: ModuleType, name: str, shown: str, own: dict[str, type[Job]]) -> type[Job]:
-    found: object = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if found is None:
-        raise JobDefinitionError(f"{shown} has no class {name}{nearest(name, own)}")
-    if not is_job(found):
-        raise JobDefinitionError(
-            f"{name} in {shown} is not a job: it must derive from mrq.Job (class {name}(mrq.Job):)"
-        )
-    return found

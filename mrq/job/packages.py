@@ -15,29 +15,23 @@ def required(code: bytes) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """(module, distributions that have it), for every module that the bundle's files import and that is
     installed here. Imports that the code itself can do without (in a `try`, for type checkers) don't count.
     """
-    with source.ONE_BY_ONE:
-        names = _imported(code)
+    found: set[str] = set()
+    try:
+        with source.ONE_BY_ONE, zipfile.ZipFile(io.BytesIO(code)) as archive:
+            entries = archive.namelist()
+            for name in entries:
+                if name.endswith(".py"):
+                    found.update(_top_levels(ast.parse(archive.read(name))))
+    except (zipfile.BadZipFile, SyntaxError, ValueError) as exc:
+        raise JobDefinitionError(f"the job's code can't be read back from its bundle: {exc}") from exc
+    own = {name.partition("/")[0].removesuffix(".py") for name in entries}
+    names = {name for name in found - own if not imports.is_python_s_or_ours(name)}
     if not names:
         return ()
     from importlib.metadata import packages_distributions
 
     known: Mapping[str, list[str]] = packages_distributions()
     return tuple((name, tuple(sorted(set(known[name])))) for name in sorted(names) if name in known)
-
-
-def _imported(code: bytes) -> set[str]:
-    """Top-level modules that aren't Python's own, mrq's or the bundle's."""
-    found: set[str] = set()
-    try:
-        with zipfile.ZipFile(io.BytesIO(code)) as archive:
-            entries = archive.namelist()
-            own = {name.partition("/")[0].removesuffix(".py") for name in entries}
-            for name in entries:
-                if name.endswith(".py"):
-                    found.update(_top_levels(ast.parse(archive.read(name))))
-    except (zipfile.BadZipFile, SyntaxError, ValueError) as exc:
-        raise JobDefinitionError(f"the job's code can't be read back from its bundle: {exc}") from exc
-    return {name for name in found if name not in own and not imports.is_python_s_or_ours(name)}
 
 
 def _top_levels(node: ast.AST) -> Iterator[str]:

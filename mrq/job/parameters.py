@@ -35,8 +35,15 @@ def convert(cls: type[Job], assignments: Sequence[str] | Mapping[str, str]) -> d
         if not equals or not name:
             raise UsageError(f"--set {assignment}: write --set name=value")
         parameter = cls.__mrq_parameters__.get(name)
+        if parameter is None and name in vars(cls) and not callable(vars(cls)[name]):
+            kind = type(vars(cls)[name]).__name__
+            raise UsageError(
+                f"--set {assignment}: {name} of {cls.__name__} isn't a parameter; annotate it to make it "
+                f"one: {name}: {kind} = …"
+            )
         if parameter is None:
-            raise UsageError(f"--set {assignment}: {_unknown(cls, name)}")
+            near = nearest(name, cls.__mrq_parameters__)
+            raise UsageError(f"--set {assignment}: {cls.__name__} has no parameter {name!r}{near}")
         if name in converted:
             raise UsageError(f"--set {name}=… is given twice")
         hint = hint_of(parameter)
@@ -82,9 +89,10 @@ def validate(job: Job) -> dict[str, Any]:
             raise UsageTypeError(f"parameter {name} of {cls.__name__}: {exc}") from exc
         hint = hint_of(cls.__mrq_parameters__[name])
         if not _fits(hint, plain):
-            kind = type(value).__name__
+            text, kind = repr(value), type(value).__name__
+            short = text if len(text) <= 60 else text[:57] + "..."
             raise UsageTypeError(
-                f"parameter {name} of {cls.__name__} must be {show(hint)}, not {_short(value)} ({kind})"
+                f"parameter {name} of {cls.__name__} must be {show(hint)}, not {short} ({kind})"
             )
         checked[name] = plain
     return checked
@@ -110,13 +118,6 @@ def show(hint: Any) -> str:
     return str(hint).replace("typing.", "").replace("NoneType", "None")
 
 
-def _unknown(cls: type[Job], name: str) -> str:
-    if name in vars(cls) and not callable(vars(cls)[name]):
-        kind = type(vars(cls)[name]).__name__
-        return f"{name} of {cls.__name__} isn't a parameter; annotate it to make it one: {name}: {kind} = …"
-    return f"{cls.__name__} has no parameter {name!r}{nearest(name, cls.__mrq_parameters__)}"
-
-
 # ---- from text ----
 
 
@@ -136,7 +137,16 @@ def _from_text(hint: Any, text: str) -> Any:
                 return choice
         raise ValueError(f"one of {', '.join(map(str, args))}, not {text!r}")
     if origin in (typing.Union, types.UnionType):
-        return _union_from_text(args, text)
+        if type(None) in args and text == "None":
+            return None
+        problem: ValueError | None = None
+        # str takes anything, so it comes last.
+        for choice in sorted((a for a in args if a is not type(None)), key=lambda a: a is str):
+            try:
+                return _from_text(choice, text)
+            except ValueError as exc:
+                problem = exc
+        raise problem or ValueError(f"None, not {text!r}")
     if hint is list or origin is list:
         return [_item(args[0] if args else Any, x) for x in _items(text)]
     if hint is tuple or origin is tuple:
@@ -152,19 +162,6 @@ def _from_text(hint: Any, text: str) -> Any:
             raise ValueError(f"write it as a JSON object of that type, not {text!r}")
         return value
     raise ValueError("a parameter of this type can't be given on the command line")
-
-
-def _union_from_text(args: tuple[Any, ...], text: str) -> Any:
-    if type(None) in args and text == "None":
-        return None
-    problem: ValueError | None = None
-    # str takes anything, so it comes last.
-    for choice in sorted((a for a in args if a is not type(None)), key=lambda a: a is str):
-        try:
-            return _from_text(choice, text)
-        except ValueError as exc:
-            problem = exc
-    raise problem or ValueError(f"None, not {text!r}")
 
 
 def _items(text: str) -> list[Any]:
@@ -277,8 +274,3 @@ def _fits(hint: Any, value: Any) -> bool:
             return all(_fits(args[0], x) for x in value)
         return len(args) == len(value) and all(map(_fits, args, value))
     return True
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -9,7 +9,8 @@ import pytest
 
 import mrq
 from mrq.errors import JobDefinitionError, MrqError
-from mrq.job.check import check, has_reduce
+from mrq.job.base import defined
+from mrq.job.check import check
 from mrq.job.load import load_job
 
 GOOD = "def map(self, key, line):\n    yield line, 1\n"
@@ -200,7 +201,7 @@ def test_what_is_no_job_class() -> None:
         with pytest.raises(JobDefinitionError, match=said):
             check(thing)
     check(Right)
-    assert not has_reduce(Right)
+    assert not defined(Right, "reduce")
 
 
 def test_overrides_are_checked_with_the_class() -> None:
