@@ -27,25 +27,19 @@ class JobFailed(JobError):
         super().__init__(message)
         self.job = job
         self.errors: tuple[ErrorReport, ...] = tuple(errors)
-        for line in _told(self.errors[-1], message) if self.errors else ():
-            self.add_note(line)  # a traceback shows it below the message
-
-
-def _told(error: ErrorReport, message: str) -> list[str]:
-    """The user's own frames, then the record, where it lies, and the log."""
-    lines = [error.frames.rstrip("\n")] if error.frames else []
-    if error.message not in message:
-        lines.append(f"  {error.type}: {error.message}")
-    if error.record is not None:
-        lines.append(f"  record  {error.record}")
-    if error.path is not None:
-        lines.append(
-            f"  where   {named(error.path)}"
-            + (f" at byte {error.offset:,}" if error.offset is not None else "")
-        )
-    if error.log_path:
-        lines.append(f"  log     {error.log_path}")
-    return lines
+        # Below the message a traceback shows the user's own frames, the record, where it lies, and the log.
+        for error in self.errors[-1:]:
+            if error.frames:
+                self.add_note(error.frames.rstrip("\n"))
+            if error.message not in message:
+                self.add_note(f"  {error.type}: {error.message}")
+            if error.record is not None:
+                self.add_note(f"  record  {error.record}")
+            if error.path is not None:
+                at = f" at byte {error.offset:,}" if error.offset is not None else ""
+                self.add_note(f"  where   {named(error.path)}{at}")
+            if error.log_path:
+                self.add_note(f"  log     {error.log_path}")
 
 
 class Result:

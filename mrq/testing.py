@@ -24,10 +24,12 @@ from mrq.errors import MrqError, UsageTypeError, UsageValueError
 from mrq.io.output import output_format
 from mrq.io.plan import Draft, DraftInput
 from mrq.io.temporary import PrivateFolder
-from mrq.job import bundle
+from mrq.job import bundle, parameters
+from mrq.job.arguments import check_values
 from mrq.job.base import Job, defined
+from mrq.job.check import check
 from mrq.job.settings import Settings
-from mrq.planning import iterable, keyed
+from mrq.planning import check_formats, check_reducers, iterable, keyed
 from mrq.worker.callers import CallersPool
 from mrq.worker.order import AttemptOrder
 
@@ -59,11 +61,6 @@ def run(
     Raises what the job's code raises, as it is; JobDefinitionError; DataError; UsageError for what can't be
     tried here.
     """
-    from mrq.job import parameters
-    from mrq.job.arguments import check_values
-    from mrq.job.check import check
-    from mrq.planning import check_formats, check_reducers
-
     job = _instance(job)
     if reducers is not None or defined(type(job), "reduce"):
         overrides["reducers"] = 1 if reducers is None else reducers
