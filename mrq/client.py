@@ -27,10 +27,10 @@ def connect(cluster: str | None = None, *, timeout_s: float | None = None) -> En
     """
     from dataclasses import replace
 
-    from mrq import profile
     from mrq.engine.remote import cluster_engine
     from mrq.errors import UsageError, UsageTypeError, UsageValueError
-    from mrq.job.setting_checks import seconds
+    from mrq.settings import cluster as profile
+    from mrq.settings.checks import seconds
 
     bundle.refuse_while_importing("mrq.connect")
     if cluster is not None and not isinstance(cluster, str):

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from mrq import config
 from mrq.codec.types import carried, carried_key, utf8
 from mrq.core.model import JobSpec
 from mrq.core.pathmap import PathMap, split_pattern
@@ -30,14 +29,15 @@ from mrq.io.output import output_format
 from mrq.io.plan import Draft, DraftInput, Plan, complete
 from mrq.job import arguments, bundle, check, load, parameters, source
 from mrq.job.base import Job, defined, parameter_values
-from mrq.job.settings import Settings
 from mrq.result import Result
+from mrq.settings.checks import MEMORY_BYTES
+from mrq.settings.job import JobSettings
 
 __all__ = ["Draft", "Path", "Plan", "Request", "complete", "draft", "job_id", "keyed", "plan", "request_of"]
 
 Path: TypeAlias = str | os.PathLike[str]
 #: What text is read in unless a job says otherwise.
-_UTF_8: Final = Settings().encoding
+_UTF_8: Final = JobSettings().encoding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,22 +59,24 @@ def plan(request: Request) -> Plan:
     return complete(draft(request))
 
 
-def draft(request: Request, paths: PathMap | None = None, *, max_failures: int = 1) -> Draft:
+def draft(
+    request: Request, paths: PathMap | None = None, *, defaults: Mapping[str, Any] | None = None
+) -> Draft:
     """All that needs the user's code; `paths` say where the cluster opens what the user spells.
 
-    `max_failures` is the engine's default: charged failures of one task that fail the job.
+    `defaults` are settings by name that count where the job says nothing else.
 
     Raises UsageError and its kind.
     """
     working_folder()  # code and paths start there
     with source.ONE_BY_ONE:
-        return _draft(request, paths, max_failures)
+        return _draft(request, paths, defaults or {})
 
 
-def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
+def _draft(request: Request, paths: PathMap | None, defaults: Mapping[str, Any]) -> Draft:
     _refuse_paths(request)
     cls, given, loaded = _job_of(request)
-    chosen = check.check(cls, request.overrides)
+    chosen = check.check(cls, request.overrides, defaults)
     typed = parameters.convert(cls, request.typed)
     values = parameters.values(cls, {**given, **request.parameters, **typed})
     arguments.check_values(cls, values)
@@ -104,8 +106,8 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
         output=request.output,
         output_open=_opened(request.output, paths) if request.output is not None else None,
         overwrite=request.overwrite,
-        memory_bytes=chosen.memory_bytes or config.MEMORY_BYTES,
-        max_failures=chosen.max_failures or max_failures,
+        memory_bytes=chosen.memory_bytes or MEMORY_BYTES,
+        max_failures=chosen.max_failures or 1,
         max_losses=chosen.max_losses,
         max_worker_losses=chosen.max_worker_losses,
         backups=chosen.backups,
@@ -136,7 +138,7 @@ def _draft(request: Request, paths: PathMap | None, max_failures: int) -> Draft:
     )
 
 
-def check_formats(cls: type[Job], settings: Settings, overrides: Mapping[str, Any]) -> InputFormat:
+def check_formats(cls: type[Job], settings: JobSettings, overrides: Mapping[str, Any]) -> InputFormat:
     """The input format, if there are both, map_block gets lines of it, and an encoding is of text.
 
     Raises UsageError.
@@ -168,7 +170,7 @@ _NO_ENCODING: Final[Mapping[str, str]] = {
 }
 
 
-def check_reducers(cls: type[Job], settings: Settings, overrides: Mapping[str, Any]) -> None:
+def check_reducers(cls: type[Job], settings: JobSettings, overrides: Mapping[str, Any]) -> None:
     """Raise UsageError for a number of reducers where nothing is reduced."""
     if settings.reducers and not defined(cls, "reduce"):
         out = _left_out(cls, "reducers", overrides)

@@ -28,8 +28,8 @@ from mrq.job import bundle, parameters
 from mrq.job.arguments import check_values
 from mrq.job.base import Job, defined
 from mrq.job.check import check
-from mrq.job.settings import Settings
 from mrq.planning import check_formats, check_reducers, iterable, keyed
+from mrq.settings.job import JobSettings
 from mrq.worker.callers import CallersPool
 from mrq.worker.order import AttemptOrder
 
@@ -123,7 +123,7 @@ def _instance(given: Any) -> Job:
     return job
 
 
-def _check_records(job: type[Job], settings: Settings, records: list[Any]) -> None:
+def _check_records(job: type[Job], settings: JobSettings, records: list[Any]) -> None:
     """Raise UsageError for records that the job's own input format never gives."""
     if defined(job, "map_block"):
         for record in records:

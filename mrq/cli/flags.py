@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mrq.errors import UsageError
-from mrq.job.settings import SETTINGS, Kind
+from mrq.settings.job import SETTINGS
+from mrq.settings.table import Kind
 
 #: Of a flag's help, so that a line has 100 at most.
 _HELP_COLUMNS: Final = 69
@@ -76,14 +77,14 @@ _ON_OFF: Final = {"True": "on", "False": "off"}
 
 
 def of_setting(name: str) -> Flag:
-    """The flag of a job's setting, made of its row in `mrq.job.settings`."""
+    """The flag of a job's setting, made of its row in `mrq.settings.job`."""
     row = SETTINGS[name]
     assert row.long is not None
     switch = row.kind is Kind.SWITCH
     return Flag(
         names=(row.long,) if row.short is None else (row.short, row.long),
         help=f"{row.help} (default: {_ON_OFF.get(row.default, row.default)})",
-        value=None if switch else row.value or row.kind.value,
+        value=None if switch else row.metavar,
         many=row.kind is Kind.PATHS,
         off=f"--no-{row.long.removeprefix('--')}" if switch else None,
         setting=name,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from mrq.cli.flags import SUBMIT_FLAGS, Flag, flag_lines
 from mrq.job.base import REQUIRED, Job
 from mrq.job.parameters import hint_of, show
-from mrq.job.settings import SETTINGS
+from mrq.settings.job import SETTINGS
 
 
 def job_text(cls: type[Job], program: str) -> str:

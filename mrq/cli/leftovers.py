@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from mrq import config
 from mrq.cli import units
 from mrq.cli.console import shown
 from mrq.errors import MrqError, UsageError
@@ -18,23 +16,6 @@ if TYPE_CHECKING:
     from mrq.servers.memory.jobfolder import Leftover
 
 _LOG: Final = logging.getLogger(__name__)
-
-#: Days that leftovers are kept; 0 sweeps at every start.
-KEEP_VARIABLE: Final = "MRQ_KEEP_DAYS"
-
-
-def keep_s() -> float:
-    """How old leftovers may grow, in seconds. Raises UsageError for a value that isn't a number."""
-    text = os.environ.get(KEEP_VARIABLE, "").strip()
-    if not text:
-        return config.LEFTOVER_AGE_S
-    try:
-        days = float(text)
-    except ValueError:
-        days = math.nan
-    if not days >= 0:
-        raise UsageError(f"{KEEP_VARIABLE}={text}: give a number of days, such as 7, or unset it")
-    return days * 24 * 3600
 
 
 def tell_and_sweep(root: str, *, keep: float) -> None:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mrq.cli.flags import SETTING_FLAGS, Parsed
-from mrq.config import EXECUTORS_MAX
 from mrq.core.model import Limits
 from mrq.errors import UsageError
 from mrq.io.disk import working_folder
-from mrq.job.settings import SETTINGS, Setting
+from mrq.settings.checks import EXECUTORS_MAX
+from mrq.settings.job import SETTINGS
+from mrq.settings.table import Setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,13 @@ import logging
 from functools import partial
 from typing import Final
 
-from mrq import config
 from mrq.cli import errors, leftovers, units
 from mrq.cli.console import shown, write_lines
 from mrq.cli.flags import RETRY_FLAGS
 from mrq.cli.options import executors, limits_of
 from mrq.cli.session import Session
 from mrq.errors import UsageError
+from mrq.settings.variables import temp_root
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def retry(session: Session) -> int:
     from mrq.servers.memory.jobfolder import is_kept
 
     job, old = parsed.words[0], parsed.values.get("from")
-    here = (is_kept(config.temp_root(), job) or old is not None) and "cluster" not in parsed.values
+    here = (is_kept(temp_root(), job) or old is not None) and "cluster" not in parsed.values
     if here or session.is_local():
         return _retry_here(session, job, count, old)
     return _retry_on_cluster(session, job)
@@ -48,7 +48,7 @@ def _retry_here(session: Session, job: str, executors: int, old: str | None) -> 
         session.output = result.output
         report(session, result, None if result.is_private else result.output)
     if result.is_private and not session.json:
-        sweep(config.temp_root())
+        sweep(temp_root())
     return errors.DONE
 
 
@@ -76,7 +76,7 @@ def list_kept(session: Session) -> int:
     """What is kept under MRQ_TMP, on standard output."""
     from mrq.servers.memory.jobfolder import leftovers as find
 
-    found = find(config.temp_root())
+    found = find(temp_root())
     if session.json:
         from mrq.cli.objects import Kept
 
@@ -90,7 +90,7 @@ def clean(session: Session) -> int:
     """Remove leftovers: those named, or all. Raises UsageError for a name that isn't one."""
     from mrq.servers.memory.jobfolder import leftovers as find
 
-    root, words = config.temp_root(), session.parsed.words
+    root, words = temp_root(), session.parsed.words
     found = find(root)
     known = {left.job: left for left in found}
     for job in words:

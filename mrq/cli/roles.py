@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final, Literal
 from mrq.cli.flags import HELP, Command, Flag, command_text, parse
 from mrq.errors import MrqError, UsageError
 from mrq.io.disk import working_folder
-from mrq.profile_keys import KEYS, For, Kind
+from mrq.settings.cluster import KEYS
+from mrq.settings.table import Kind, Where
 
 if TYPE_CHECKING:
     from mrq.cli.console import Console
-    from mrq.profile import Profile
+    from mrq.settings.cluster import Profile
 
 Role = Literal["master", "worker"]
 
@@ -29,15 +30,15 @@ _HELP: Final = {
 
 def role_command(role: Role) -> Command:
     """A role's flags: one for each setting that it reads."""
-    wanted = For.MASTER if role == "master" else For.WORKER
+    wanted = Where.MASTER if role == "master" else Where.WORKER
     flags = tuple(
         Flag(
-            names=(key.flag,),
-            value=None if key.kind is Kind.SWITCH else key.kind.value,
-            help=f"{key.help} (default: {key.default_text or key.default})",
+            names=row.names,
+            value=None if row.kind is Kind.SWITCH else row.metavar,
+            help=f"{row.help} (default: {row.default})",
         )
-        for key in KEYS
-        if wanted in key.used_by and key.kind is not Kind.PATHS
+        for row in KEYS.values()
+        if wanted in row.where
     )
     cluster = Flag(names=("--cluster",), value="NAME", help="a profile of mrq.toml")
     return Command(
@@ -61,8 +62,8 @@ def line_of(role: Role, argv: Sequence[str]) -> RoleLine | None:
 
     Raises UsageError, also where one of the two servers isn't set.
     """
-    from mrq import profile
     from mrq.cli.console import write_out
+    from mrq.settings import cluster as profile
 
     command = role_command(role)
     parsed = parse(command.flags, argv, listed_by=f"python -m mrq.{role} --help")
@@ -71,7 +72,7 @@ def line_of(role: Role, argv: Sequence[str]) -> RoleLine | None:
         return None
     if parsed.words:
         raise UsageError(f"mrq.{role} takes flags only, not {parsed.words[0]!r}; --help lists them")
-    keys = {key.flag.removeprefix("--").replace("-", "_"): key.name for key in KEYS}
+    keys = {str(row.long).removeprefix("--").replace("-", "_"): row.name for row in KEYS.values()}
     flags = {keys[name]: value for name, value in parsed.values.items() if name != "cluster"}
     flags |= {keys[name]: "true" for name in parsed.switches if name in keys}
     found = profile.load(parsed.values.get("cluster"), flags=flags, env=os.environ, cwd=working_folder())
@@ -84,9 +85,9 @@ def run_role(role: Role, argv: Sequence[str], serve: Callable[[RoleLine, Console
 
     What it logs, and what is raised, become sentences on standard error, as of every command.
     """
+    from mrq.adapters.extra import needing_extra
     from mrq.cli import errors
     from mrq.cli.console import Console
-    from mrq.extra import needing_extra
 
     console = Console(role=f"mrq {role}: ")
     with console.listening():

@@ -19,7 +19,7 @@ from mrq.io.disk import working_folder
 if TYPE_CHECKING:
     from mrq.core.info import JobInfo
     from mrq.engine.engine import Engine
-    from mrq.profile import Profile
+    from mrq.settings.cluster import Profile
 
 _LOG: Final = logging.getLogger(__name__)
 _VARIABLES: Final = ("MRQ_CLUSTER", "MRQ_AMQP_URL", "MRQ_REDIS_URL")
@@ -89,12 +89,12 @@ class Session:
         name = self.parsed.values.get("cluster")
         if name is not None:
             return name == "local"
-        from mrq import profile_find
+        from mrq.settings import files
 
         said = any(os.environ.get(each) for each in _VARIABLES)
-        if not said and not profile_find.may_choose(os.environ, working_folder()):
+        if not said and not files.may_choose(os.environ, working_folder()):
             return True
-        from mrq import profile
+        from mrq.settings import cluster as profile
 
         return profile.choose(None, env=os.environ, cwd=working_folder()).name == profile.LOCAL
 
@@ -108,7 +108,7 @@ class Session:
 
     def profile(self) -> Profile:
         """The settings of the cluster that is meant. Raises UsageError."""
-        from mrq import profile
+        from mrq.settings import cluster as profile
 
         values = self.parsed.values
         given = {"timeout_s": values["timeout"]} if "timeout" in values else {}

@@ -14,6 +14,7 @@ from mrq.cli.console import shown, write_lines
 from mrq.cli.options import Options
 from mrq.cli.session import Session
 from mrq.errors import OperatorError, UsageError
+from mrq.settings.variables import keep_s, temp_root
 
 if TYPE_CHECKING:
     from mrq.client import Plan, Request, Result
@@ -45,7 +46,7 @@ def _submit_here(session: Session, options: Options, job: type[Job] | None) -> i
         )
     if session.has("dry_run"):
         return _dry_run(session, options, job)
-    keep = leftovers.keep_s()
+    keep = keep_s()
     with session.on_this_machine(options.executors) as engine:
         leftovers.tell_and_sweep(engine.root, keep=keep)
         draft = engine.draft(_request(session, options, engine.private_folder, job))
@@ -102,12 +103,11 @@ def _run_on_cluster(session: Session, engine: Engine, draft: Draft) -> Result | 
 
 def _dry_run(session: Session, options: Options, job: type[Job] | None) -> int:
     """What a submit on this machine would do, without an engine."""
-    from mrq import config
     from mrq.client import plan as planned
     from mrq.commit import claim
     from mrq.io.temporary import PrivateFolder
 
-    private = PrivateFolder(config.temp_root())
+    private = PrivateFolder(temp_root())
     try:
         plan = planned(_request(session, options, lambda: private.path, job))
     finally:

@@ -1,6 +1,6 @@
 """Numbers as people write and read them: sizes, rates, counts and durations.
 
-Sizes and times on the command line go by `parse_size` and `parse_duration` of `mrq.job.settings` (K, M, G
+Sizes and times on the command line go by `parse_size` and `parse_duration` of `mrq.settings.job` (K, M, G
 and T are powers of 1024, with or without `B` or `iB`); what is printed says so by its unit: KiB, MiB, GiB.
 """
 

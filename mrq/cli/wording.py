@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from mrq.cli.flags import SUBMIT_FLAGS
-from mrq.job.settings import SETTINGS
+from mrq.settings.job import SETTINGS
 
 #: Flags of a run that aren't settings of the job, by the argument that they are from Python.
 _ARGUMENTS: Final = {"overwrite": "--overwrite", "executors": "--executors", "output": "--output"}

@@ -35,7 +35,7 @@ class Leader(Protocol):
     """Who takes an engine's jobs and answers its questions. From any thread."""
 
     name: str  #: of the cluster's profile, or of this machine
-    max_failures: int  #: of one task, charged, that fail its job where it says nothing else
+    defaults: Mapping[str, Any]  #: settings of jobs that say nothing else, by name
     paths: PathMap | None  #: where the leader opens what is spelled here; None: as it is
     closed: str  #: what an engine that was closed says
 
@@ -146,7 +146,7 @@ class Engine:
     def draft(self, request: Request) -> Draft:
         """What is to be submitted. Raises UsageError and its kind before anything is sent."""
         leader = self.leader
-        made = planning.draft(request, leader.paths, max_failures=leader.max_failures)
+        made = planning.draft(request, leader.paths, defaults=leader.defaults)
         return leader.complete(replace(made, version=mrq.__version__))
 
     def plan_draft(self, draft: Draft) -> tuple[Plan, int]:

@@ -16,7 +16,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from mrq import config
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
 from mrq.core.model import JobState, Limits, Slots
@@ -28,6 +27,8 @@ from mrq.handle import Handle
 from mrq.io.plan import Draft, Plan
 from mrq.io.temporary import PrivateFolder, make_root
 from mrq.result import JobFailed, Result
+from mrq.settings import checks
+from mrq.settings.variables import temp_root
 from mrq.worker.pool import Pool
 
 if TYPE_CHECKING:
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
     from mrq.worker.agent_loop import AgentLoop
 
 _WORKER: Final = "local"
+#: The agent shares the leader's process: a faster beat than a worker's costs nothing and shows progress.
+_BEAT_INTERVAL_S: Final = 0.2
 
 
 def local_engine(*, executors: int | None = None, root: str | None = None) -> Engine:
     """An engine whose executors stay warm between runs. Raises UsageError, and OperatorError where temporary
     data can't be kept."""
-    count, root = executors_of(executors), root or config.temp_root()
+    count, root = executors_of(executors), root or temp_root()
     try:
         make_root(root)
     except OSError as exc:
@@ -60,10 +63,11 @@ def executors_of(given: int | None) -> int:
     and UsageTypeError."""
     if given is None:
         return len(os.sched_getaffinity(0))
-    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= config.EXECUTORS_MAX:
+    try:
+        return checks.executors(given)
+    except ValueError as exc:
         wrong = UsageValueError if type(given) is int else UsageTypeError
-        raise wrong(f"executors must be a number from 1 to {config.EXECUTORS_MAX:,}, not {given!r}")
-    return given
+        raise wrong(f"executors must be {exc}") from None
 
 
 class LocalLeader:
@@ -71,7 +75,7 @@ class LocalLeader:
     (`master.job_events.JobEvents`)."""
 
     name = "local"
-    max_failures = 1
+    defaults: Mapping[str, Any] = {"max_failures": 1}
     paths: PathMap | None = None
     closed = "this engine is closed; make another with mrq.local()"
     engine: Engine
@@ -296,7 +300,7 @@ class LocalLeader:
                 worker=_WORKER,
                 boot=self._boot,
                 slots=Slots(map=self.executors, reduce=self.executors, total=self.executors),
-                beat_interval_s=config.EMBEDDED_BEAT_INTERVAL_S,
+                beat_interval_s=_BEAT_INTERVAL_S,
             ),
             links=Links(broker=broker, store=self._store, threaded=False),
             storage=Storage(

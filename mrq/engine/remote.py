@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from mrq import config
+from mrq.adapters.extra import needing_extra
 from mrq.core import wire
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
@@ -22,20 +22,20 @@ from mrq.core.model import JobSpec, Limits
 from mrq.core.pathmap import PathMap
 from mrq.engine.engine import Engine
 from mrq.errors import InputError, MrqError, OperatorError, UsageError, UsageTypeError
-from mrq.extra import needing_extra
 from mrq.handle import Handle
 from mrq.io.inputs import Finding
 from mrq.io.plan import Draft, Plan, complete
 from mrq.io.temporary import PrivateFolder
 from mrq.job import packages
 from mrq.ports import Blobs, ClientLink
-from mrq.profile import Profile
 from mrq.remote import ship
 from mrq.remote.ask import Asker, retried
 from mrq.remote.fetch import fetch
 from mrq.remote.follow import Follower
 from mrq.remote.here import Here
 from mrq.result import Result
+from mrq.settings.cluster import Profile
+from mrq.settings.variables import temp_root
 
 #: Makes the connections of a client.
 Connect = Callable[[Profile], tuple[ClientLink, Blobs]]
@@ -44,19 +44,19 @@ Connect = Callable[[Profile], tuple[ClientLink, Blobs]]
 def cluster_engine(profile: Profile, *, connect: Connect | None = None) -> Engine:
     """An engine whose jobs a cluster runs; they go on when it is closed. `connect` makes the connections,
     when they are first needed."""
-    private = PrivateFolder(config.temp_root())
+    private = PrivateFolder(temp_root())
     return Engine(RemoteLeader(profile, private, connect=connect or _connect), private)
 
 
 class RemoteLeader:
     """An `engine.Leader`, which says what its methods do: one client's way to it."""
 
-    #: More than one, since machines differ.
-    max_failures = 4
     closed = "this connection to the cluster is closed; make another with mrq.connect()"
 
     def __init__(self, profile: Profile, private: PrivateFolder, *, connect: Connect) -> None:
         self.name = profile.name
+        # More failures than one, since machines differ.
+        self.defaults: Mapping[str, Any] = {"max_failures": 4, **profile.job}
         self.paths: PathMap | None = PathMap.of(profile.paths, "/")
         self._profile = profile
         self._private = private

@@ -27,7 +27,7 @@ from mrq.job.class_body import (
     meant,
     provider_of,
 )
-from mrq.job.setting_checks import nearest
+from mrq.settings.checks import nearest
 
 
 def check(job: type[Job]) -> None:

@@ -17,7 +17,7 @@ from mrq.job.context import Task
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from mrq.job.settings import Keywords
+    from mrq.settings.job import Keywords
 
 #: Methods that the engine looks for -> the line that each should begin with.
 METHODS: Final = {
@@ -106,7 +106,7 @@ class Job:
         for base in reversed(cls.__mro__[1:]):
             inherited.update(base.__dict__.get("__mrq_settings__", {}))
         if settings:
-            from mrq.job.settings import check_keywords
+            from mrq.settings.job import check_keywords
 
             inherited.update(check_keywords(cls, settings))
         cls.__mrq_settings__ = inherited
@@ -152,7 +152,7 @@ def _fill_in(cls: type[Job], parameters: dict[str, Any]) -> None:
     for name in parameters:
         if name not in declared:
             from mrq.errors import UsageTypeError
-            from mrq.job.setting_checks import nearest
+            from mrq.settings.checks import nearest
 
             raise UsageTypeError(f"{cls.__name__} has no parameter {name!r}{nearest(name, declared)}")
     missing = [p.name for p in declared.values() if p.default is REQUIRED and p.name not in parameters]

@@ -13,14 +13,16 @@ from mrq.errors import JobDefinitionError
 from mrq.job import arguments, dropped, source
 from mrq.job.base import MAPS, METHODS, Job, defined, is_job
 from mrq.job.builtins import BuiltIn
-from mrq.job.settings import Settings, resolve
+from mrq.settings.job import JobSettings, resolve
 
 #: What users of other systems call our map, told only where it is missing.
 _ELSEWHERE: Final = ("mapper", "Map", "flat_map", "map_fn", "do_map")
 
 
-def check(cls: object, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Refuse what can't be run; the settings with `overrides` if all is well.
+def check(
+    cls: object, overrides: Mapping[str, Any] | None = None, defaults: Mapping[str, Any] | None = None
+) -> JobSettings:
+    """Refuse what can't be run; the settings with `overrides`, and above `defaults`, if all is well.
 
     Raises JobDefinitionError for the class, UsageError for the settings.
     """
@@ -33,7 +35,7 @@ def check(cls: object, overrides: Mapping[str, Any] | None = None) -> Settings:
         name = what if what.isidentifier() else "MyJob"
         raise JobDefinitionError(f"{what} is not a job: write `class {name}(mrq.Job):`")
     job = cls
-    settings = resolve(job, overrides)
+    settings = resolve(job, overrides, defaults)
     if "__init__" in _own_names(job) or "__new__" in _own_names(job):
         raise JobDefinitionError(
             f"{source.at_class(job)}{job.__name__} defines __init__, but executors make the instances; "
@@ -93,7 +95,7 @@ def _check_map(job: type[Job]) -> None:
         )
 
 
-def _check_reduce(job: type[Job], settings: Settings) -> None:
+def _check_reduce(job: type[Job], settings: JobSettings) -> None:
     name, where = job.__name__, source.at_class(job)
     combine = getattr(job, "combine", None)
     if not defined(job, "reduce"):

@@ -19,7 +19,7 @@ from mrq.errors import JobDefinitionError
 from mrq.job import imports, source
 from mrq.job.base import MAPS, Job, defined, is_job
 from mrq.job.bundle import importing
-from mrq.job.setting_checks import nearest
+from mrq.settings.checks import nearest
 
 #: In a module that `load_job` imported: the checksum of its source then.
 _LOADED: Final = "__mrq_loaded__"

@@ -14,7 +14,7 @@ from typing import Any, Final
 from mrq.codec.types import carried, shown
 from mrq.errors import DataError, UsageError, UsageTypeError
 from mrq.job.base import REQUIRED, Job, Parameter, parameter_values
-from mrq.job.setting_checks import nearest
+from mrq.settings.checks import nearest
 
 _TRUE: Final = ("true", "yes", "on", "1")
 _FALSE: Final = ("false", "no", "off", "0")

@@ -29,7 +29,7 @@ from mrq.master.backend import Servers
 from mrq.master.leadership import Settings
 from mrq.master.service import MasterService
 from mrq.master.shares import WAIT_S, Probe
-from mrq.profile import Profile
+from mrq.settings.cluster import Profile
 from mrq.worker.tasks.sampler import boundaries
 
 _LOG: Final = logging.getLogger("mrq.master")

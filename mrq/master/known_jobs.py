@@ -13,10 +13,10 @@ from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, JobState
 from mrq.core.paths import sample_id
 from mrq.errors import DiskFullError, OperatorError, UsageError
-from mrq.job.setting_checks import nearest
 from mrq.master.archive import Archive
 from mrq.master.loop import Master
 from mrq.master.views import Views
+from mrq.settings.checks import nearest
 
 #: Between tries of a store that is away.
 _AGAIN_S: Final = 1.0

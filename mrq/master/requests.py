@@ -22,7 +22,6 @@ from mrq.core.model import NO_LIMITS, JobState, Limits, WorkerHealth
 from mrq.errors import MrqError, OperatorError, UsageTypeError, UsageValueError
 from mrq.io import inputs
 from mrq.io.plan import Draft
-from mrq.job.setting_checks import nearest
 from mrq.master.background import Background
 from mrq.master.finishing import JobFinisher
 from mrq.master.job_events import JobEvents
@@ -33,6 +32,7 @@ from mrq.master.shared import SharedRoot
 from mrq.master.submits import Submits
 from mrq.master.views import Views
 from mrq.ports import Desk
+from mrq.settings.checks import nearest
 
 _READ_S: Final = 5.0
 _AGAIN_S: Final = 0.5

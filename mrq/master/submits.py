@@ -21,12 +21,12 @@ from mrq.core.paths import check_job_id
 from mrq.core.refs import Kind
 from mrq.errors import DiskFullError, MrqError, OperatorError, OutputError, UsageError
 from mrq.io.plan import Draft, Plan, complete
-from mrq.job import settings
 from mrq.master.known_jobs import KnownJobs
 from mrq.master.shared import SharedRoot, unseen
 from mrq.master.shares import Shares, nearest
 from mrq.master.views import Views
 from mrq.ports import Blobs
+from mrq.settings import job as settings
 
 #: Cuts the key space of a total order: (samples, R) -> R-1 keys.
 Cut = Callable[[Sequence[bytes], int], Sequence[Any]]

@@ -22,7 +22,7 @@ from mrq.worker.home import Home, ended_beside, sweep_dead
 if TYPE_CHECKING:
     from mrq.adapters.rabbitmq import RabbitBroker
     from mrq.core.model import Slots
-    from mrq.profile import Profile
+    from mrq.settings.cluster import Profile
 
 _LOG: Final = logging.getLogger("mrq.worker")
 

@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from mrq import config as bounds
 from mrq.core import agent_words as a
 from mrq.core.agent import Agent
 from mrq.core.model import Outcome
@@ -46,6 +45,8 @@ _WAIT_S_MAX: Final = 0.5
 _REFILL_AFTER_S: Final = 0.5
 #: What `stop` waits beyond its deadline before it kills by itself.
 _STOP_SLACK_S: Final = 0.25
+#: How long a log stays that was uploaded because somebody asked for it.
+_LOG_KEEP_S: Final = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Links:
 class Storage:
     """Where a worker keeps its files."""
 
-    root: str  #: the folder of all temporary data (`config.temp_root`)
+    root: str  #: the folder of all temporary data (`mrq.settings.variables`)
     code_root: str | None = None  #: of its own for jobs' code, removed at the end; None: in `root`
     #: Moves a folder out of the way and says where to: it is then deleted as an errand. None: at once.
     put_aside: Callable[[str], str | None] | None = None
@@ -388,7 +389,7 @@ class AgentLoop:
         def upload() -> None:
             data = logs.read(path)
             with contextlib.suppress(MrqError):  # the store is away: whoever waits for it asks again
-                store.log(job, name, blobs.put(data, keep_s=bounds.LOG_KEEP_S) if data is not None else "")
+                store.log(job, name, blobs.put(data, keep_s=_LOG_KEEP_S) if data is not None else "")
 
         self._calls.errand(upload)
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mrq import config
 from mrq.core.model import Slots
 from mrq.io import disk
+from mrq.settings.checks import MEMORY_BYTES
 
 #: Of the memory, for executors; the rest is the agent's, the data plane's and the page cache's.
 _MEMORY_SHARE: Final = 0.8
@@ -42,7 +42,7 @@ def slots(hints: Hints, *, maps: int | None = None, reduces: int | None = None) 
     as the memory goes with a job's default budget; at least one of each."""
     room = 3 * hints.cpus
     if hints.memory_bytes:
-        room = int(hints.memory_bytes * _MEMORY_SHARE) // (config.MEMORY_BYTES + _EXECUTOR_BYTES)
+        room = int(hints.memory_bytes * _MEMORY_SHARE) // (MEMORY_BYTES + _EXECUTOR_BYTES)
     if maps is None:
         maps = max(1, min(hints.cpus, room * 2 // 3))
     if reduces is None:

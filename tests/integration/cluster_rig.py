@@ -15,7 +15,6 @@ from typing import Any
 from said import listening
 from twins import Blobs, MemoryClientLink, MemoryCluster, Store
 
-from mrq import profile
 from mrq.client import local
 from mrq.core.election import ElectionConfig
 from mrq.core.exchange import StoredJob, WriteAnswer
@@ -29,6 +28,7 @@ from mrq.master.service import MasterService
 from mrq.master.shares import Probe
 from mrq.ports import Clock
 from mrq.servers.memory.queues import MemoryBroker
+from mrq.settings import cluster as profile
 from mrq.worker.agent_loop import AgentLoop, Links, Storage
 from mrq.worker.pool import Pool
 from mrq.worker.tasks.sampler import boundaries

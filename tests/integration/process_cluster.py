@@ -14,10 +14,10 @@ from pathlib import Path
 from said import listening
 from services import Broker, Redis
 
-from mrq import profile
 from mrq.core.model import WorkerHealth
 from mrq.engine.engine import Engine
 from mrq.engine.remote import cluster_engine
+from mrq.settings import cluster as profile
 
 
 class ProcessCluster:

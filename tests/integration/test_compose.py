@@ -20,7 +20,7 @@ from compose_project import REPOSITORY, Project, build_image, project, top
 from docker_run import DockerError, Run, docker
 from services import ensure_image
 
-from mrq.profile_files import read_secrets
+from mrq.settings.files import read_secrets
 
 #: The host's user of /data, which is neither root nor anybody whom an image knows.
 OWNER = 23456 if os.getuid() == 0 else os.getuid()

@@ -29,7 +29,7 @@ from mrq.core.model import (
 )
 from mrq.core.refs import Kind, TaskRef
 from mrq.job import bundle
-from mrq.profile import load
+from mrq.settings.cluster import load
 
 _WORKER = (sys.executable, "-m", "mrq.worker", "--map-slots", "1", "--reduce-slots", "1")
 FENCE = {"incarnation": 1, "epoch": 1, "owner": "test"}

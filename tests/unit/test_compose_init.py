@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from mrq.profile_files import read_secrets
+from mrq.settings.files import read_secrets
 
 SCRIPT = Path(__file__).parents[2] / "infra" / "compose" / "init.py"
 FOLDERS = ("DATA", "SECRETS", "RABBITMQ", "REDIS", "PROJECT")

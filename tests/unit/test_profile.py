@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from mrq import profile
+import mrq
 from mrq.cli import reference
 from mrq.core.pathmap import PathMap
+from mrq.engine.remote import cluster_engine
 from mrq.errors import UsageError
-from mrq.profile_keys import KEYS, parse_url
+from mrq.planning import Request
+from mrq.settings import cluster as profile
+from mrq.settings.cluster import KEYS
+from mrq.settings.urls import parse_url
 
 AMQP = "amqp://ann:s3cret-a@rabbit:5673/jobs"
 REDIS = "redis://:s3cret-r@redis/2"
@@ -122,8 +126,10 @@ def test_half_a_profile_is_refused_with_its_place(there):
     ("text", "said"),
     [
         ("prefx = 'a'", r"mrq.toml:1: there is no setting 'prefx'; did you mean 'prefix'\?"),
-        ("memory = '1G'", r"mrq.toml:1: there is no setting 'memory' of a cluster: it is a job's"),
-        ("[profiles.p]\nmax_losses = 1", r"'max_losses' of a cluster: .* or --max-losses of mrq submit"),
+        ("encoding = 'utf-8'", r"mrq.toml:1: there is no setting 'encoding' of a cluster: it is a job's"),
+        ("[profiles.p]\nreducers = 1", r"'reducers' of a cluster: .* or --reducers of mrq submit"),
+        ("memory = '1K'", "mrq.toml:1: memory must be a size of at least 16M, not '1K'"),
+        ("backups = 1", "mrq.toml:1: backups must be True or False, not 1"),
         ("[profile.p]\n", r"mrq.toml:1: there is no setting 'profile'; did you mean 'profiles'\?"),
         (
             "\n[profiles.p]\nprefix='x'\nmap_slot = 2",
@@ -131,14 +137,14 @@ def test_half_a_profile_is_refused_with_its_place(there):
         ),
         ("prefix = \n", r"mrq.toml:1 isn't TOML: Invalid value"),
         ("keep_s = [1]", r"mrq.toml:1: keep_s must be a time such as 90, 90s, 10m or 7d, not \[1\]"),
-        ("map_slots = '2'", r"mrq.toml:1: map_slots must be a whole number from 0 to 1024, not '2'"),
+        ("map_slots = '2'", r"mrq.toml:1: map_slots must be a whole number from 0 to 1,024, not '2'"),
         ("map_slots = true", "must be a whole number"),
         ("prefix = 'a.b'", "must be at most 63 letters"),
         ("paths = 'x'", r"must be a table such as \[paths\]"),
         ("[paths]\n'./data' = 'data'", "the cluster's side absolute"),
         ("advertise = 'host'", "must be HOST:PORT, not 'host'"),
         ("insecure = 'true'", "insecure must be true or false, not 'true'"),
-        ("disk_quota = '1k'", "must be at least 64M, not '1k'"),
+        ("disk_quota = '1k'", "must be a size of at least 64M, not '1k'"),
         ("amqp_url = 'redis://x'", "must be a URL such as amqp://HOST:5672/VHOST, not one with redis://"),
         ("redis_url = 'localhost:6379'", "not one with no scheme"),
         ("redis_url = 'redis://h/mrq'", "the database is a number, not 'mrq'"),
@@ -151,6 +157,49 @@ def test_what_is_wrong_in_the_file_is_said_with_its_line(there, text, said):
     toml(there, text)
     with pytest.raises(UsageError, match=said):
         load(there)
+
+
+class Plain(mrq.Job):
+    def map(self, key, line):
+        yield key, line
+
+
+class Own(Plain, max_failures=9, max_running=None, memory=None):
+    pass
+
+
+def test_a_profile_says_how_its_jobs_run_that_say_nothing_else(there):
+    path = toml(
+        there,
+        'priority = 5\nmax_running = 7\n[profiles.p]\nredis_url = "redis://r"\namqp_url = "amqp://r"\n'
+        'memory = "1G"\nmax_failures = 2\nmax_running = 8\nbackups = false\n',
+    )
+    got = load(there, "p")
+    assert got.job == {
+        "memory": 1 << 30,
+        "max_failures": 2,
+        "max_running": 8,
+        "backups": False,
+        "priority": 5,
+    }
+    assert got.sources["memory"] == f"{path}:6"
+    assert got.show()["max_running"] == (8, f"{path}:8")
+    assert "split_size" not in got.show()
+    (there / "in.txt").write_text("a")
+
+    def spec(job, **overrides):
+        with cluster_engine(got) as engine:
+            return engine.draft(Request(ref=job, inputs=["in.txt"], overrides=overrides)).spec
+
+    plain = spec(Plain)
+    assert (plain.memory_bytes, plain.max_failures, plain.max_running) == (1 << 30, 2, 8)
+    assert (plain.priority, plain.backups, plain.max_losses) == (5, False, 3)
+    own = spec(Own, backups=True, priority=0)
+    # None is a value of its own for max_running; for the others it leaves the choice to the engine.
+    assert (own.memory_bytes, own.max_failures, own.max_running) == (1 << 30, 9, None)
+    assert (own.backups, own.priority) == (True, 0)
+    assert spec(Own, max_failures=None).max_failures == 2
+    assert spec(Plain, memory="64M").memory_bytes == 64 << 20
 
 
 def test_an_unknown_profile_names_the_nearest_or_what_is_missing(there):
@@ -295,7 +344,7 @@ def test_urls_are_read_and_written_alike():
 
 def test_every_setting_is_shown_with_its_source(there):
     rows = load(there).show()
-    assert [key.name for key in KEYS] == list(rows)[: len(KEYS)]
+    assert list(KEYS) == list(rows)[: len(KEYS)]
     assert rows["prefix"] == ("mrq", "default")
 
 

@@ -19,9 +19,10 @@ from mrq.engine.engine import Engine
 from mrq.engine.local import local_engine
 from mrq.engine.remote import cluster_engine
 from mrq.errors import MrqError, UsageError
-from mrq.job.settings import SETTINGS, Kind, Setting, resolve
 from mrq.master import submits
 from mrq.planning import Request
+from mrq.settings.job import SETTINGS, resolve
+from mrq.settings.table import Kind, Setting
 
 #: What no setting of that kind takes: as Python has it, and where it can be typed, as a flag's value.
 BAD: dict[Kind, tuple[tuple[Any, str | None], ...]] = {
@@ -165,7 +166,7 @@ class Sides:
 def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
     folder = tmp_path_factory.mktemp("sides")
     (folder / "in.txt").write_text("a\nb\n")
-    from mrq import profile
+    from mrq.settings import cluster as profile
 
     urls = {"MRQ_AMQP_URL": "amqp://nowhere/", "MRQ_REDIS_URL": "redis://nowhere/0"}
     with (

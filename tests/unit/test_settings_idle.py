@@ -16,8 +16,8 @@ from mrq.cli.flags import SUBMIT_FLAGS, parse
 from mrq.cli.options import submit_options
 from mrq.engine.local import local_engine
 from mrq.errors import UsageError
-from mrq.job.settings import SETTINGS
 from mrq.planning import Request
+from mrq.settings.job import SETTINGS
 
 SAID = {
     "jsonl": "its input format is jsonl: JSON is read in UTF-8 (lines in another encoding: read them with "

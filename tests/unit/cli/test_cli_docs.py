@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from mrq.cli.flags import COMMANDS, of_setting
-from mrq.job.settings import SETTINGS
+from mrq.settings.job import SETTINGS
 
 TEXT = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text(encoding="utf-8")
 

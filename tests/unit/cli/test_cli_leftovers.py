@@ -16,6 +16,7 @@ from mrq.core.model import JobSpec
 from mrq.errors import UsageError
 from mrq.servers.memory.jobfolder import JobFolder, Kept
 from mrq.servers.memory.jobfolder import leftovers as find
+from mrq.settings.variables import keep_s
 
 DAY = 24 * 3600
 
@@ -106,14 +107,14 @@ def test_a_damaged_folder_is_removed_all_the_same(root, tmp_path):
 @pytest.mark.parametrize(("text", "seconds"), [("", 7 * DAY), ("0", 0), ("1.5", 1.5 * DAY)])
 def test_the_age_is_configurable(monkeypatch, text, seconds):
     monkeypatch.setenv("MRQ_KEEP_DAYS", text)
-    assert leftovers.keep_s() == seconds
+    assert keep_s() == seconds
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan"])
 def test_a_wrong_age_is_refused(monkeypatch, text):
     monkeypatch.setenv("MRQ_KEEP_DAYS", text)
     with pytest.raises(UsageError, match="MRQ_KEEP_DAYS"):
-        leftovers.keep_s()
+        keep_s()
 
 
 def run_clean(*argv):

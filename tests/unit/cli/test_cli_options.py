@@ -68,7 +68,7 @@ def test_every_setting_arrives_under_its_own_name():
 
 
 def test_settings_are_those_of_jobs():
-    from mrq.job.settings import SETTINGS
+    from mrq.settings.job import SETTINGS
 
     made = options(
         *(

@@ -4,7 +4,8 @@ import pytest
 
 from mrq.cli.roles import line_of, role_command, run_role
 from mrq.errors import OperatorError, UsageError
-from mrq.profile_keys import KEYS, For
+from mrq.settings.cluster import KEYS
+from mrq.settings.table import Where
 
 URLS = ["--amqp-url", "amqp://r/v", "--redis-url", "redis://q"]
 
@@ -31,9 +32,9 @@ def test_flags_become_settings():
 
 @pytest.mark.parametrize("role", ["master", "worker"])
 def test_a_role_has_a_flag_for_each_setting_that_it_reads(role, capfd):
-    wanted = For.MASTER if role == "master" else For.WORKER
+    wanted = Where.MASTER if role == "master" else Where.WORKER
     names = {name for flag in role_command(role).flags for name in flag.names}
-    assert {key.flag for key in KEYS if wanted in key.used_by} <= names
+    assert {row.long for row in KEYS.values() if wanted in row.where} <= names
     assert line_of(role, ["--help"]) is None
     shown = capfd.readouterr().out
     assert all(name in shown for name in names)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrq.cli import units
-from mrq.job import setting_checks
+from mrq.settings import checks
 
 
 @pytest.mark.parametrize(
@@ -11,13 +11,13 @@ from mrq.job import setting_checks
     [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("7d", 604800), (" 2H ", 7200), (".5", 0.5)],
 )
 def test_durations_are_read(text, seconds):
-    assert setting_checks.parse_duration(text) == seconds
+    assert checks.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1", "10 minutes", "1e3", "nan", "inf", "1,5"])
 def test_other_words_are_no_durations(text):
     with pytest.raises(ValueError, match="a time such as"):
-        setting_checks.parse_duration(text)
+        checks.parse_duration(text)
 
 
 @pytest.mark.parametrize(

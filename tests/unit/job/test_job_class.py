@@ -14,8 +14,8 @@ import mrq
 from mrq.errors import UsageError
 from mrq.job import context
 from mrq.job.base import HOOKS, Job, defined, parameter_values
-from mrq.job.setting_checks import parse_size
-from mrq.job.settings import SETTINGS, Keywords, Settings, resolve
+from mrq.settings.checks import parse_size
+from mrq.settings.job import SETTINGS, JobSettings, Keywords, resolve
 from mrq.worker import page
 
 
@@ -35,7 +35,7 @@ class Derived(Base, reducers=5):
 
 def test_settings_are_inherited_and_overridden() -> None:
     assert resolve(Base).reducers == 3
-    assert resolve(Derived) == Settings(sort_values=True, reducers=5)
+    assert resolve(Derived) == JobSettings(sort_values=True, reducers=5)
     assert resolve(Derived, {"reducers": 7, "memory": "64M"}).memory_bytes == 64 << 20
     assert resolve(Derived, {"reducers": 7}).reducers == 7
     assert resolve(Base).encoding == "utf-8"
@@ -159,7 +159,7 @@ def test_several_bases_bring_their_parameters_and_settings() -> None:
         pass
 
     assert parameter_values(Both()) == {"right": 2, "left": 1}
-    assert resolve(Both) == Settings(reducers=2, backups=False)
+    assert resolve(Both) == JobSettings(reducers=2, backups=False)
 
 
 def test_the_base_defines_no_hook_and_takes_no_other_name() -> None:

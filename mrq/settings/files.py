@@ -1,4 +1,7 @@
-"""The files that settings come from: mrq.toml, read with lines, and the file of secrets."""
+"""The files that settings come from: where mrq.toml lies and what it says, line by line; the file of secrets.
+
+At every start it is asked whether some mrq.toml may choose a cluster, so this is light to import.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,51 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mrq.errors import UsageError
-from mrq.job.setting_checks import nearest
+from mrq.settings.checks import nearest
 
+FILE: Final = "mrq.toml"
 KEY_CHARS_MIN: Final = 32
+
+
+def find(env: Mapping[str, str], cwd: str) -> list[str]:
+    """The mrq.toml files that count, the first before the second: the nearest upwards, the user's own."""
+    found = []
+    folder = os.path.abspath(cwd)
+    while True:
+        path = os.path.join(folder, FILE)
+        if os.path.isfile(path) and _is_trusted(path):
+            found.append(path)
+            break
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            break
+        folder = parent
+    home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME") or os.path.expanduser("~"), ".config")
+    own = os.path.join(home, "mrq", FILE)
+    if own not in found and os.path.isfile(own):
+        found.append(own)
+    return found
+
+
+def _is_trusted(path: str) -> bool:
+    """Not a file that somebody else put into a folder for everybody, such as /tmp."""
+    try:
+        owner, folder = os.stat(path).st_uid, os.stat(os.path.dirname(path))
+    except OSError:
+        return False
+    return owner in (0, os.getuid()) or not folder.st_mode & stat.S_IWOTH
+
+
+def may_choose(env: Mapping[str, str], cwd: str) -> bool:
+    """Whether some mrq.toml could name a default cluster: cheaper than reading it as TOML (8 ms)."""
+    for path in find(env, cwd):
+        try:
+            with open(path, "rb") as file:
+                if re.search(rb"(?m)^[ \t]*[\"']?cluster[\"']?[ \t]*=", file.read()):
+                    return True
+        except OSError:
+            return True  # reading it properly says why not
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

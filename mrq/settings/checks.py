@@ -8,11 +8,15 @@ at least 16M, not '1K'".
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from mrq.config import REDUCERS_MAX
-
+#: The budget of an executor: the default and the least.
+MEMORY_BYTES: Final = 512 << 20
+MEMORY_BYTES_MIN: Final = 16 << 20
+REDUCERS_MAX: Final = 10_000
+EXECUTORS_MAX: Final = 1024
 #: Of counts, so that they travel in four bytes.
 COUNT_MAX: Final = 1_000_000_000
 SIZE_MAX: Final = 1 << 50
@@ -54,11 +58,9 @@ def parse_size(value: Any) -> int:
 
 def parse_duration(text: str) -> float:
     """Seconds of "90", "90s", "10m", "1.5h" or "7d". Raises ValueError."""
-    import re
-
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(s|m|h|d)?", text.strip().lower())
     if match is None:
-        raise ValueError(f"a time such as 90, 90s, 10m or 2h, not {text!r}")
+        raise ValueError(f"a time such as 90, 90s, 10m or 7d, not {text!r}")
     return float(match[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}[match[2] or "s"]
 
 
@@ -69,6 +71,13 @@ def boolean(value: Any) -> bool:
     """True or False, and nothing that only counts as one of them."""
     if not isinstance(value, bool):
         raise ValueError(f"True or False, not {value!r}")
+    return value
+
+
+def switch(value: Any) -> bool:
+    """`boolean`, in the words of mrq.toml and of variables."""
+    if not isinstance(value, bool):
+        raise ValueError(f"true or false, not {value!r}")
     return value
 
 
@@ -83,6 +92,10 @@ def whole(low: int, high: int = COUNT_MAX) -> Callable[[Any], int]:
         return value
 
     return check
+
+
+#: Processes that run a job's code.
+executors: Final = whole(1, EXECUTORS_MAX)
 
 
 def partitions(value: Any) -> int:
@@ -106,6 +119,10 @@ def size(low: int) -> Callable[[Any], int]:
     return check
 
 
+#: The budget of an executor.
+memory: Final = size(MEMORY_BYTES_MIN)
+
+
 def _bytes(bytes_: int) -> str:
     """16777216 as `16M`."""
     for scale, letter in ((40, "T"), (30, "G"), (20, "M"), (10, "K")):
@@ -115,16 +132,31 @@ def _bytes(bytes_: int) -> str:
 
 
 def seconds(value: Any) -> float:
-    """A time, as a number of seconds or with its unit."""
-    if isinstance(value, str):
-        found = parse_duration(value)
-    elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"a time such as 90, 90s, 10m or 2h, not {value!r}")
-    else:
-        found = float(value)
+    """A time above 0, as a number of seconds or with its unit."""
+    found = _seconds(value)
     if not 0 < found <= SECONDS_MAX:
         raise ValueError(f"a time above 0 and of at most 365d, not {value!r}")
     return found
+
+
+def seconds_from(low: int) -> Callable[[Any], float]:
+    """A time of at least `low` seconds."""
+
+    def check(value: Any) -> float:
+        found = _seconds(value)
+        if not low <= found < float("inf"):
+            raise ValueError(f"at least {low} s, not {value!r}")
+        return found
+
+    return check
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, str):
+        return parse_duration(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"a time such as 90, 90s, 10m or 7d, not {value!r}")
+    return float(value)
 
 
 def optional(word: str, check: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -190,3 +222,52 @@ def later(value: Any) -> Any:
     raise ValueError(
         "left out: named inputs come in a later version of mrq; until then read self.task.path in map"
     )
+
+
+# ---- of clusters ----
+
+_NAME: Final = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+
+
+def name(*, dots: bool) -> Callable[[Any], str]:
+    """What a worker, or what names of keys and queues begin with, is called."""
+
+    def check(value: Any) -> str:
+        letters = "'.', '_' and '-'" if dots else "'_' and '-'"
+        wanted = f"at most 63 letters, digits, {letters}, beginning with a letter or digit"
+        found = _text(value, wanted)
+        if not re.fullmatch(_NAME, found) or ("." in found and not dots):
+            raise ValueError(f"{wanted}, not {value!r}")
+        return found
+
+    return check
+
+
+def path(value: Any) -> str:
+    """A path, as it is written."""
+    return _text(value, "a path in quotes")
+
+
+def path_map(value: Any) -> tuple[tuple[str, str], ...]:
+    """(folder here as it is written, the same on the cluster), of a table."""
+    wanted = 'a table such as [paths] with "./data" = "/data", or as a variable "./data=/data,…"'
+    if not isinstance(value, dict):
+        raise ValueError(f"{wanted}, not {value!r}")
+    for here, there in value.items():
+        if not (here and isinstance(there, str) and there.startswith("/")):
+            raise ValueError(f"{wanted}, the cluster's side absolute; not {here!r} and {there!r}")
+    return tuple((here, os.path.normpath(there)) for here, there in value.items())
+
+
+def address(value: Any) -> str:
+    """HOST:PORT."""
+    host, _, port = _text(value, "HOST:PORT").rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"HOST:PORT, not {value!r}")
+    return str(value)
+
+
+def _text(value: Any, wanted: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{wanted}, not {value!r}")
+    return value
