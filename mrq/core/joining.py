@@ -6,7 +6,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.fitting import others_take
 from mrq.core.jobs import Job
-from mrq.core.machine_state import DIAL, State
+from mrq.core.machine_state import DIAL, State, dice
 from mrq.core.model import WorkerHealth
 from mrq.core.orders import Drain, Notify, Release
 from mrq.core.refs import Kind
@@ -63,8 +63,7 @@ def on_unreachable(state: State, event: e.WorkerUnreachable) -> None:
         worker.trouble = event.reason
         state.give(worker, Notify(text=f"no tasks yet: {event.reason}"))
     worker.dials += 1
-    config = state.config
-    wait = min(config.dial_again_s * 2.0 ** min(worker.dials - 1, 16), config.dial_again_s_max)
+    wait = state.config.dial_again.wait_s(worker.dials, dice(f"{event.worker}/{event.boot}/{worker.dials}"))
     state.timer(wait, DIAL, worker.worker, index=worker.dial)
 
 

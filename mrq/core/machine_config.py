@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
+
+from mrq.core.backoff import Backoff
+
+#: Not at once, as what an attempt met may last.
+_BACKOFF: Final = Backoff(base_s=0.5, max_s=30.0, least=0.5)
+#: Of a worker at whose address nobody answers.
+_DIAL_AGAIN: Final = Backoff(base_s=1.0, max_s=30.0, least=0.5)
 
 
 class ReduceStart(enum.Enum):
@@ -25,8 +33,7 @@ class MachineConfig:
     late_tick_s: float = 3.0  #: a tick that comes this much too late was our own outage: full grace
     missing_beats: int = 2  #: beats begun after a claim that don't list it: the attempt is over
     version: str = ""  #: a worker that says it has another one (major or minor) is sent away; "": any
-    dial_again_s: float = 1.0  #: nobody answers at an address: tried again, twice as late each time …
-    dial_again_s_max: float = 30.0  #: … up to this
+    dial_again: Backoff = _DIAL_AGAIN
     dial_timeout_s: float = 30.0  #: without a verdict for so long: asked for again
     forget_worker_s: float = 3600.0  #: a dead worker is dropped after it …
     list_dead_s: float = 60.0  #: … and listed for so long after its last beat, unless it is in quarantine
@@ -48,8 +55,7 @@ class MachineConfig:
     disks_look_s: float = 10.0  #: while workers are full; after 5 looks without anything going on a job fails
     fit_after_s: float = 0.5  #: after workers came or went, who may run what is queued is looked at
     # Retries.
-    backoff_base_s: float = 0.5
-    backoff_max_s: float = 30.0
+    backoff: Backoff = _BACKOFF
     uncharged_max: int = 50  #: attempts of one task that ended for nobody's fault: something is wrong
     disk_full_max: int = 3  #: in a row without progress, when no other worker is left
     disk_full_limit: int = 10  #: in all, of one task
@@ -81,6 +87,5 @@ class MachineConfig:
             quarantines=False,
             reduce_start=ReduceStart.AFTER_MAPS,
             backup_same_worker=True,
-            backoff_base_s=0.1,
-            backoff_max_s=5.0,
+            backoff=Backoff(base_s=0.1, max_s=5.0, least=0.5),
         )

@@ -123,10 +123,7 @@ class State:
 
     def backoff(self, job: Job, name: str, retries: int) -> float:
         """Seconds until retry number `retries` (from 1): exponential, with jitter by a stable hash."""
-        config = self.config
-        whole = min(config.backoff_max_s, config.backoff_base_s * 2.0 ** min(retries - 1, 32))
-        dice = stable_hash(f"{job.spec.seed}/{name}/{retries}") / (MASK + 1)
-        return whole * (0.5 + dice / 2)
+        return self.config.backoff.wait_s(retries, dice(f"{job.spec.seed}/{name}/{retries}"))
 
 
 def task_record(table: TaskTable, index: int) -> c.WriteTask:
@@ -147,6 +144,11 @@ def stable_hash(text: str) -> int:
     for i in range(0, len(data), 8):
         value = mix(value ^ int.from_bytes(data[i : i + 8], "little"))
     return mix(value ^ len(data))
+
+
+def dice(text: str) -> float:
+    """A number from 0 to 1, the same in every process: what jitter is made of here."""
+    return stable_hash(text) / (MASK + 1)
 
 
 def queued(state: State, kind: Kind) -> int:

@@ -53,7 +53,7 @@ def standing(worker: Worker, *, silent_s: float, config: MachineConfig) -> Stand
         case WorkerHealth.JOINING:
             return Standing(
                 reason=worker.trouble or f"the leader hasn't reached it yet at {worker.address}",
-                ends=f"when the leader reaches it, which it tries again every {config.dial_again_s_max:g} s "
+                ends=f"when the leader reaches it, which it tries again every {config.dial_again.max_s:g} s "
                 "at least",
             )
         case WorkerHealth.DRAINING:

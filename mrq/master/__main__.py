@@ -22,6 +22,7 @@ from mrq.cli.console import Console
 from mrq.cli.roles import RoleLine, run_role
 from mrq.core import commands as c
 from mrq.core import events as e
+from mrq.core.backoff import Retry
 from mrq.core.machine_config import MachineConfig
 from mrq.errors import OperatorError, UsageError
 from mrq.health import Pulse, health_file
@@ -34,8 +35,6 @@ from mrq.worker.tasks.sampler import boundaries
 
 _LOG: Final = logging.getLogger("mrq.master")
 
-#: Between looks at a store that isn't initialised.
-_AGAIN_S: Final = 0.5
 #: A call about the lease that takes longer has failed: tried twice, it still is within what a leader acts for
 #: (`core.election`: renewed every 1.5 s, looked again after 1 s, acting for 5 s).
 _LEASE_TIMEOUT_S: Final = 1.5
@@ -155,18 +154,16 @@ def serve(line: RoleLine, console: Console) -> int:
 
 def _await_init(backend: Backend, timeout_s: float) -> None:
     """Wait for a store that has an id. Raises UsageError when none comes: nobody gives it one unasked."""
-    until = time.monotonic() + timeout_s
-    told = False
+    until, retry = time.monotonic() + timeout_s, Retry()
     while not backend.store.identity()[0]:
         if time.monotonic() > until:
             raise UsageError(
                 f"the store at {backend.where} was never initialised: run `python -m mrq.master --init` "
                 "once. If it was, its data is gone, and only a master that still leads can bring it back"
             )
-        if not told:
-            told = True
+        if not retry.failures:
             _LOG.info("the store isn't initialised yet: waiting")
-        time.sleep(_AGAIN_S)
+        time.sleep(retry.failed())
 
 
 if __name__ == "__main__":

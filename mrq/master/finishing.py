@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from mrq.commit import claim, manifest, owner, publish
 from mrq.commit.staging import Staging
 from mrq.core import commands as c
 from mrq.core import events as e
+from mrq.core.backoff import Retry
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, JobState, Limits, Purpose, TaskResult
@@ -28,8 +28,6 @@ from mrq.master.known_jobs import KnownJobs
 from mrq.master.loop import Master
 from mrq.master.shared import SharedRoot
 from mrq.master.submits import Submits
-
-_AGAIN_S: Final = 1.0
 
 
 @dataclass(eq=False, kw_only=True)
@@ -169,6 +167,7 @@ class JobFinisher:
 
     def _sampled(self, sample: JobSpec, samples: list[bytes]) -> None:
         """Begin the job that was sampled for, as soon as the store takes it."""
+        retry = Retry()
         while True:
             try:
                 self.submits.go_on(sample, samples)
@@ -178,7 +177,7 @@ class JobFinisher:
                 self._forget(sample.job, drop_files=True)
                 raise
             except OperatorError:
-                if self.background.stopping.wait(_AGAIN_S) or not self.submits.is_kept(sample):
+                if self.background.stopping.wait(retry.failed()) or not self.submits.is_kept(sample):
                     raise
         self.jobs.begun(shown_id(sample.job))
         self._forget(sample.job, drop_files=True)

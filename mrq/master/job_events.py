@@ -14,13 +14,13 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from mrq.core import wire
+from mrq.core.backoff import Retry
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
 from mrq.errors import OperatorError
 from mrq.ports import Desk
 
 PROGRESS_S: Final = 0.5
-_AGAIN_S: Final = 0.5
 
 
 class JobEvents(Protocol):
@@ -107,6 +107,7 @@ class JobEventQueue:
             raise
 
     def _tell_all(self) -> None:
+        retry = Retry()
         while True:
             now = time.monotonic()
             due = max(0.0, self._due - now) if self._dirty else None
@@ -116,8 +117,9 @@ class JobEventQueue:
             if self._stopping:
                 return
             if not told:
-                self._wake.wait(_AGAIN_S)
+                self._wake.wait(retry.failed())
                 continue
+            retry.worked()
             if self._dirty and time.monotonic() >= self._due:
                 self._dirty = False
                 self._due = time.monotonic() + PROGRESS_S

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mrq.core import events as e
+from mrq.core.backoff import Retry
 from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, JobState
 from mrq.core.paths import sample_id
@@ -19,7 +20,6 @@ from mrq.master.views import Views
 from mrq.settings.checks import nearest
 
 #: Between tries of a store that is away.
-_AGAIN_S: Final = 1.0
 #: More names than this aren't listed in an error.
 _NAMED: Final = 8
 _BY_USER: Final = "cancelled by the user"
@@ -43,6 +43,7 @@ class KnownJobs:
 
     def take(self, spec: JobSpec, code: bytes) -> None:
         """Take a job; the store has it when this returns. Raises OperatorError when this leader is done."""
+        retry = Retry()
         while True:
             try:
                 self.master.submit(spec, code)
@@ -50,7 +51,7 @@ class KnownJobs:
             except DiskFullError:
                 raise
             except OperatorError:  # away, or the answer was lost: the same again is the same
-                if self.stopping.wait(_AGAIN_S):
+                if self.stopping.wait(retry.failed()):
                     raise
         self.has_new = True
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from mrq.core import commands as c
 from mrq.core import events as e
+from mrq.core.backoff import Retry
 from mrq.core.exchange import Fence, WriteAnswer
 from mrq.core.info import JobInfo
 from mrq.core.machine import Machine
@@ -26,6 +27,7 @@ from mrq.core.orders import Order
 from mrq.errors import InternalError, MrqError, OperatorError
 from mrq.master.outbox import (
     AGAIN_S,
+    SEND_AGAIN,
     Fenced,
     ForgetJob,
     Held,
@@ -75,6 +77,7 @@ class Master:
         self._out = out
         self._look_at = 0.0  #: at the fences
         self._send_at = 0.0  #: not before: something was away
+        self._retry = Retry(SEND_AGAIN)
         self._away = ""  #: what was said of it
         self._epoch = out.epoch  #: to lead under; the outbox takes it over when it can
         self._lost = False  #: the view is to be written back
@@ -282,16 +285,17 @@ class Master:
             self._out.send(self._store, self._state, self._leadership.acting, self._do)
             if not self._out.empty:
                 self._send_at = now + AGAIN_S  # the lease ran out on the way
+            self._retry.worked()
             if self._away:
                 self._away = ""
                 _LOG.info("the store and the broker answer again", extra={"epoch": self._epoch})
         except OperatorError as exc:
-            self._send_at = now + AGAIN_S
+            self._send_at = now + self._retry.failed()
             if not self._away and not self._stopping:
                 self._away = str(exc)
                 _LOG.warning("%s; trying again", exc, extra={"epoch": self._epoch})
         except Lost:
-            self._lost, self._send_at = True, now + AGAIN_S
+            self._lost, self._send_at = True, now + self._retry.failed()
         except Fenced:
             self._stopping = True
             self._leadership.was_fenced()

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mrq.core import commands as c
+from mrq.core.backoff import Backoff
 from mrq.core.claim_rows import task_key
 from mrq.core.exchange import Batch, Fence, StoredJob, Write, WriteAnswer
 from mrq.core.machine import Machine
@@ -27,8 +28,10 @@ from mrq.core.refs import TaskRef
 from mrq.errors import InternalError
 from mrq.ports import LeaderState, LeaderStore
 
-#: What was refused, or couldn't be asked for, is tried again after so long.
+#: What can't go out because this master may not act is looked at again after so long.
 AGAIN_S: Final = 0.25
+#: Of what the store or the broker doesn't take.
+SEND_AGAIN: Final = Backoff(base_s=0.25, max_s=2.0)
 
 _GOOD: Final = (WriteAnswer.WRITTEN, WriteAnswer.ALREADY)
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from mrq.core import events as e
 from mrq.core import wire
 from mrq.core.answers import error_answer, packed
+from mrq.core.backoff import Retry
 from mrq.core.exchange import ClientRequest
 from mrq.core.model import NO_LIMITS, JobState, Limits, WorkerHealth
 from mrq.errors import MrqError, OperatorError, UsageTypeError, UsageValueError
@@ -35,7 +36,6 @@ from mrq.ports import Desk
 from mrq.settings.checks import nearest
 
 _READ_S: Final = 5.0
-_AGAIN_S: Final = 0.5
 
 _Answer = Mapping[str, Any]
 
@@ -176,13 +176,15 @@ class RequestLoop:
             self._thread.join()
 
     def _run(self) -> None:
+        retry = Retry()
         while not self._stopping:
             try:
                 for request in self._desk.requests(_READ_S):
                     self._take(request)
+                retry.worked()
             except MrqError:
                 if not self._stopping:
-                    time.sleep(_AGAIN_S)
+                    time.sleep(retry.failed())
 
     def _take(self, request: ClientRequest) -> None:
         if self._handler.takes_long(request.op):
@@ -197,11 +199,12 @@ class RequestLoop:
             answer = packed(request.op, self._handler.handle(request.op, request.args))
         except Exception as exc:  # noqa: BLE001 a bug answers its question, and the loop goes on
             answer = error_answer(exc)
+        retry = Retry()
         while not self._stopping:
             try:
                 self._desk.answer(request.id, answer)
                 self._desk.remove(request.id)
             except OperatorError:
-                time.sleep(_AGAIN_S)
+                time.sleep(retry.failed())
             else:
                 return

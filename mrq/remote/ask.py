@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from mrq.core import wire
 from mrq.core.answers import raise_error, unpacked
+from mrq.core.backoff import Retry
 from mrq.core.exchange import ClientRequest
 from mrq.core.model import NO_LIMITS, Limits
 from mrq.errors import NoAnswerError, OperatorError
@@ -20,8 +21,6 @@ _LOG: Final = logging.getLogger(__name__)
 
 #: How long one blocking read waits; a lost connection is noticed at least this often.
 _READ_S: Final = 5.0
-#: Between two tries of a store that can't be reached.
-_AGAIN_S: Final = 0.5
 
 
 class Asker:
@@ -69,19 +68,19 @@ class Asker:
         self, until: float, once: Callable[[], Mapping[str, Any] | None]
     ) -> Mapping[str, Any] | None:
         """Try again while the store can't be reached. Raises its OperatorError when the time is over."""
-        told = False
+        retry = Retry()
         while True:
             try:
                 return once()
             except OperatorError as exc:
                 if self.closed.is_set():
                     raise
-                if time.monotonic() + _AGAIN_S > until:
-                    raise NoAnswerError(str(exc)) from exc
-                if not told:
-                    told = True
+                if not retry.failures:
                     _LOG.warning("%s; trying again", exc)
-            self.closed.wait(_AGAIN_S)
+                wait_s = retry.failed()
+                if time.monotonic() + wait_s > until:
+                    raise NoAnswerError(str(exc)) from exc
+            self.closed.wait(wait_s)
 
 
 def retried(limits: Limits) -> dict[str, Any]:

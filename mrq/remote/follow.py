@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mrq.core import wire
+from mrq.core.backoff import Retry
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
 from mrq.errors import InternalError, Interrupted, MrqError, NoAnswerError, OperatorError
@@ -21,7 +22,6 @@ from mrq.result import Result
 _READ_S: Final = 10.0
 #: After so long without news the leader is asked whether the job is still there.
 _SILENT_S: Final = 30.0
-_AGAIN_S: Final = 0.5
 
 #: Makes the result of a job that is done.
 ResultOf = Callable[[JobEnd], Result]
@@ -65,11 +65,13 @@ class Follower:
             raise
 
     def _read(self) -> None:
-        heard = connected = time.monotonic()
+        heard, retry = time.monotonic(), Retry()
+        connected = heard
         while not self.asker.closed.is_set():
             try:
                 self._position, entries = self.asker.link.news(self.handle.job, self._position, _READ_S)
                 connected = time.monotonic()
+                retry.worked()
                 if connected - heard > _SILENT_S:
                     heard = connected
                     self.asker.ask("status", job=self.handle.job)  # raises by name if it is gone
@@ -78,7 +80,7 @@ class Follower:
                     break
                 if time.monotonic() - connected > self.patience_s:
                     raise NoAnswerError(f"{exc}; the job may go on: mrq wait {self.handle.job}") from exc
-                self.asker.closed.wait(_AGAIN_S)
+                self.asker.closed.wait(retry.failed())
                 continue
             if entries:
                 heard = connected

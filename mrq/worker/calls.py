@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from mrq.core import agent_words as a
+from mrq.core.backoff import Backoff, Retry
 from mrq.core.events import AttemptReported
 from mrq.core.exchange import ClaimRequest
 from mrq.core.model import Beat
@@ -23,9 +24,9 @@ from mrq.ports import Sink, WorkerStore
 
 #: Claims or reports in one call.
 _CALL_MAX: Final = 128
-#: A look is repeated so often, with this pause, while the store is away: a job's first attempts wait for it.
+#: A look is repeated so often while the store is away: a job's first attempts wait for it.
 _LOOKS_MAX: Final = 30
-_LOOK_PAUSE_S: Final = 1.0
+_LOOK_AGAIN: Final = Backoff(base_s=1.0, max_s=2.0)
 #: What `close` waits for reports and the goodbye.
 _CLOSE_S: Final = 3.0
 
@@ -150,15 +151,15 @@ class ThreadedCalls(Calls):
             line.join(max(0.0, until - time.monotonic()))
 
     def _look(self, key: str, find: Callable[[], object | None]) -> Looked:
-        for turn in range(_LOOKS_MAX):
+        retry = Retry(_LOOK_AGAIN)
+        while True:
             try:
                 return Looked(key=key, found=find())
             except OperatorError as exc:
-                if turn == _LOOKS_MAX - 1 or self._closing.wait(_LOOK_PAUSE_S):
+                if retry.failures == _LOOKS_MAX - 1 or self._closing.wait(retry.failed()):
                     return Looked(key=key, error=exc)
             except MrqError as exc:
                 return Looked(key=key, error=exc)
-        raise AssertionError("a last look returns")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

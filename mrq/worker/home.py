@@ -22,13 +22,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from mrq.core.backoff import Retry
 from mrq.errors import OperatorError
 from mrq.io import disk
 from mrq.worker import folders
 
 #: Lines of `children` before those of the dead are left out.
 _CHILDREN_MAX: Final = 256
-_LOOK_AGAIN_S: Final = 0.5
 #: Whoever starts beside a worker takes its lock for less than this, to see whether it is over.
 _GLANCE_S: Final = 0.05
 #: Workers that are over are told to the leader, so many at most.
@@ -56,7 +56,7 @@ class Home:
         """Lock the worker's folder, made if need be. Raises OperatorError when another process has it for
         longer than `wait_s`, and MrqError for a disk that can't be written."""
         path = f"{root}/workers/{worker}"
-        until, said = time.monotonic() + wait_s, False
+        until, retry = time.monotonic() + wait_s, Retry()
         with disk.naming(path):
             fd = _open_lock(path)
         while not _taken(fd, path):
@@ -68,10 +68,9 @@ class Home:
                     f"worker {worker} runs on this machine already ({holder}, in {path}); stop it, or give "
                     "this one another --worker-id"
                 )
-            if not said:
-                said = True
+            if not retry.failures:
                 say(f"worker {worker} runs on this machine already ({holder}): waiting for its end")
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(retry.failed())
             with disk.naming(path):
                 fd = _open_lock(path)
         with disk.naming(path):

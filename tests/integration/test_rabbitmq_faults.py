@@ -17,6 +17,7 @@ from services import Broker
 from mrq.adapters.rabbitmq import Keys
 from mrq.adapters.rabbitmq import connection as connection_module
 from mrq.core.agent_words import BrokerBack, BrokerLost, Delivered
+from mrq.core.backoff import Backoff
 from mrq.core.events import MessageDied
 from mrq.core.refs import Kind, TaskRef
 
@@ -89,7 +90,7 @@ def test_a_restart(
     private_rabbitmq: Callable[..., Broker], processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was published before, and meanwhile, comes; a process that starts meanwhile waits for it."""
-    monkeypatch.setattr(connection_module, "_BACKOFF_S_MAX", 0.5)
+    monkeypatch.setattr(connection_module, "_AGAIN", Backoff(base_s=0.5, max_s=0.5))
     server = private_rabbitmq()
     worker, leader = processes(server), processes(server, leads=True)
     leader.broker.publish([message(i) for i in range(3)])
@@ -276,7 +277,7 @@ def test_connections_that_break_over_and_over_lose_nothing(
     rabbitmq: Broker, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every message is acked in the end, and each settled once; copies are allowed, and come."""
-    monkeypatch.setattr(connection_module, "_BACKOFF_S", 0.02)
+    monkeypatch.setattr(connection_module, "_AGAIN", Backoff(base_s=0.02, max_s=30.0))
     leader, workers = processes(rabbitmq, leads=True), [processes(rabbitmq) for _ in range(2)]
     published, acked, heard = 0, set(), [0, 0]
     breaks = random.Random(7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from machine_script import Script, named, parse
@@ -10,6 +11,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.exchange import StoredWorker
 from mrq.core.machine import Machine, MachineConfig
+from mrq.core.machine_state import dice
 from mrq.core.model import Beat, JobState, Slots, TaskState, WorkerHealth
 from mrq.core.orders import Drain, Notify, Release
 from mrq.core.refs import Kind
@@ -56,7 +58,10 @@ def test_one_that_cannot_be_reached_is_tried_again_later_each_time_and_people_se
             if s.of(c.DialWorker, made):
                 waits.append(seconds)
                 break
-    assert waits == [1, 2, 4, 8]
+    drawn = [dice(f"w1/b/{turn}") for turn in range(1, 5)]
+    again = MachineConfig().dial_again
+    assert waits == [math.ceil(again.wait_s(turn, each)) for turn, each in enumerate(drawn, 1)]
+    assert all(most / 2 <= wait <= most for wait, most in zip(waits, (1, 2, 4, 8), strict=True))
     assert seen(s, "w1").trouble == "w1:1 refused the connection"
     s.do(e.WorkerReachable(worker="w1", boot="b"))
     assert seen(s, "w1").trouble == ""

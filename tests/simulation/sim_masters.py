@@ -15,12 +15,13 @@ from twins import MemoryLease
 from mrq.core import commands as c
 from mrq.core import election as el
 from mrq.core import events as e
+from mrq.core.backoff import Retry
 from mrq.core.exchange import Batch, Fence, StoredJob, WriteAnswer
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, WorkerHealth
 from mrq.core.refs import Kind
 from mrq.errors import OperatorError
-from mrq.master.outbox import AGAIN_S, Fenced, Held, Lost, Outbox, Publish, Said, found_in
+from mrq.master.outbox import SEND_AGAIN, Fenced, Held, Lost, Outbox, Publish, Said, found_in
 
 if TYPE_CHECKING:
     from sim_world import World
@@ -203,6 +204,7 @@ class SimMaster:
         self._epoch = 0
         self._lost = False
         self._send_at = 0.0
+        self._retry = Retry(SEND_AGAIN, dice=lambda: 1.0)
         self._look_at = 0.0
         self._tick_at = float("inf")
         self._elect_at = float("inf")
@@ -467,10 +469,11 @@ class SimMaster:
             if self._lost:
                 self._restore(out)
             out.send(store, store, lambda: self.acting or blind, self._do)
+            self._retry.worked()
         except OperatorError:
-            self._send_at = world.now + AGAIN_S
+            self._send_at = world.now + self._retry.failed()
         except Lost:
-            self._lost, self._send_at = True, world.now + AGAIN_S
+            self._lost, self._send_at = True, world.now + self._retry.failed()
         except Fenced:
             world.faults_seen["fenced"] += 1
             self.machine = self.out = None

@@ -24,7 +24,6 @@ from __future__ import annotations
 import contextlib
 import hmac
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +35,7 @@ from mrq.adapters.grpc import options
 from mrq.adapters.grpc.auth import PROTOCOL, Peer, proof
 from mrq.adapters.grpc.line import LEARNS_MAX, Line, refused_for
 from mrq.adapters.grpc.watchdog import Watchdog
+from mrq.core.backoff import Backoff, Retry
 from mrq.core.model import MapLocation
 from mrq.errors import CorruptFileError, OperatorError, PeerUnreachableError
 from mrq.ports import Dialled
@@ -49,9 +49,10 @@ _DIAL_S: Final = 10.0
 #: A stream that takes longer is resumed.
 _STREAM_S: Final = 600.0
 WATCHDOG_S: Final = 30.0
-#: Waits after a first and a second try, seconds from and to.
-RETRY_S: Final = ((1.0, 5.0), (5.0, 15.0))
-_BUSY_S: Final = (0.05, 2.0)
+#: Of a call that failed; so many tries more.
+AGAIN: Final = Backoff(base_s=7.5, max_s=15.0, least=0.2)
+TRIES_AGAIN: Final = 2
+_BUSY: Final = Backoff(base_s=0.05, max_s=2.0, least=0.5)
 #: A peer that is busy for so long is no longer believed.
 _BUSY_S_MAX: Final = 600.0
 #: A line that isn't used for so long is closed.
@@ -74,7 +75,8 @@ class GrpcPeers:
         *,
         key: bytes | None = None,
         watchdog_s: float = WATCHDOG_S,
-        retry_s: Sequence[tuple[float, float]] = RETRY_S,
+        again: Backoff = AGAIN,
+        tries_again: int = TRIES_AGAIN,
         idle_s: float = IDLE_S,
         mistaken: Callable[[str, str], None] = lambda worker, boot: None,
     ) -> None:
@@ -84,7 +86,8 @@ class GrpcPeers:
         self._idle_s = idle_s
         self._address_of = address_of
         self._key = key
-        self.retry_s = retry_s
+        self.again = again
+        self.tries_again = tries_again
         self._watchdog = Watchdog(watchdog_s)
         self._lines: dict[Peer, Line] = {}
         self._lock = threading.Lock()
@@ -256,13 +259,15 @@ class _Tries:
     def __init__(self, peers: GrpcPeers, peer: tuple[str, str]) -> None:
         self._peers = peers
         self._peer = peer
-        self._failed = 0
-        self._busy_s = _BUSY_S[0]
+        self._retry = Retry(peers.again)
+        self._busy = Retry(_BUSY)
         self._busy_since: float | None = None
         self._mistaken = False  #: somebody else has answered already
 
     def progressed(self) -> None:
-        self._failed, self._busy_s, self._busy_since = 0, _BUSY_S[0], None
+        self._retry.worked()
+        self._busy.worked()
+        self._busy_since = None
 
     def failed(self, exc: Any) -> None:
         """Raises PeerUnreachableError."""
@@ -271,9 +276,7 @@ class _Tries:
             now = time.monotonic()
             self._busy_since = self._busy_since or now
             if now - self._busy_since < _BUSY_S_MAX:
-                wait = self._busy_s * random.uniform(0.5, 1.0)
-                self._busy_s = min(2 * self._busy_s, _BUSY_S[1])
-                self._wait(wait, exc)
+                self._wait(self._busy.failed(), exc)
                 return
         if code in _SOMEBODY_ELSE:
             self._peers.hang_up(self._peer)
@@ -281,13 +284,11 @@ class _Tries:
             first, self._mistaken = not self._mistaken, True
             if first:
                 return  # on a new line at once
-        elif code is grpc.StatusCode.UNAVAILABLE and self._failed:
+        elif code is grpc.StatusCode.UNAVAILABLE and self._retry.failures:
             self._peers.hang_up(self._peer)  # the next one resolves its name anew
         again = code in _AGAIN or code is grpc.StatusCode.FAILED_PRECONDITION
-        if again and self._failed < len(self._peers.retry_s):
-            wait = random.uniform(*self._peers.retry_s[self._failed])
-            self._failed += 1
-            self._wait(wait, exc)
+        if again and self._retry.failures < self._peers.tries_again:
+            self._wait(self._retry.failed(), exc)
             return
         raise PeerUnreachableError(f"{_named(self._peer)} can't be read from: {refused_for(exc)}") from exc
 

@@ -28,6 +28,7 @@ from pika.adapters.select_connection import IOLoop
 
 from mrq.adapters.rabbitmq import topology as topo
 from mrq.adapters.rabbitmq.trouble import Endpoint, explain, is_final
+from mrq.core.backoff import AWAY, Backoff
 from mrq.errors import InternalError, OperatorError
 
 _LOG: Final = logging.getLogger(__name__)
@@ -35,10 +36,7 @@ _LOG: Final = logging.getLogger(__name__)
 _LOOK_S: Final = 1.0
 #: Looks, one a second by the link's own clock: a whole process that was stopped doesn't count as a hung loop.
 _STALE_LOOKS: Final = 5
-_BACKOFF_S: Final = 0.5
-_BACKOFF_S_MAX: Final = 30.0
-#: Before the first connection somebody is waiting.
-_FIRST_BACKOFF_S_MAX: Final = 2.0
+_AGAIN: Final = Backoff(base_s=0.5, max_s=30.0)
 #: A connection that lived so long was a good one: the next attempt begins with short waits again.
 _GOOD_AFTER_S: Final = 5.0
 
@@ -306,9 +304,9 @@ class Link:
         if self._hung:
             return
         planned = was_open and self._drop_reason is not None and self._failures == 0
-        cap = _BACKOFF_S_MAX if self._ever_open else _FIRST_BACKOFF_S_MAX
-        wait = 0.0 if planned else random.uniform(0, min(cap, _BACKOFF_S * 2 ** min(self._failures, 10)))
         self._failures += 1
+        backoff = _AGAIN if self._ever_open else AWAY  # before the first connection somebody is waiting
+        wait = 0.0 if planned else backoff.wait_s(self._failures, random.random())
         if not planned:
             self._notices.say(self._name, f"{self._problem}; trying again")
         self._loop.call_later(wait, self._connect)

@@ -20,6 +20,7 @@ import pika
 import pika.exceptions
 
 from mrq.adapters.rabbitmq.connection import Link, Notices
+from mrq.core.backoff import Backoff, Retry
 from mrq.core.model import TaskMessage
 
 _LOG: Final = logging.getLogger(__name__)
@@ -28,8 +29,8 @@ _LOG: Final = logging.getLogger(__name__)
 _PIPELINE_MAX: Final = 1000
 #: Waiting to be sent: minutes of an outage at the leader's rate.
 _WAITING_MAX: Final = 200_000
-#: A message that RabbitMQ refused (nack), or that found no queue, is tried again after this.
-_AGAIN_S: Final = 1.0
+#: A message that RabbitMQ refused (nack), or that found no queue, is tried again after such a wait.
+_AGAIN: Final = Backoff(base_s=1.0, max_s=8.0)
 #: Unconfirmed for so long on a living connection: said.
 _SLOW_S: Final = 15.0
 
@@ -64,6 +65,7 @@ class Publisher:
         self._sent = 0  #: the last tag on this channel
         self._blocked = False
         self._resting = 0  #: refused, to be sent again
+        self._retry = Retry(_AGAIN)
         self._empty = threading.Event()
         self._empty.set()
         self.dropped = 0  #: over the bound
@@ -174,6 +176,7 @@ class Publisher:
         if again:
             self._again(again)
         else:
+            self._retry.worked()
             self._notices.say(_SOURCE, None)
             self._notices.say(_ALARM, None)
         self._send()
@@ -202,7 +205,7 @@ class Publisher:
             self._waiting.extendleft(reversed(refused))
             self._send()
 
-        self.link.later(_AGAIN_S, put_back)
+        self.link.later(self._retry.failed(), put_back)
 
     def _on_blocked(self, _connection: Any, frame: Any) -> None:
         self._blocked = True

@@ -7,7 +7,6 @@ command that isn't idempotent must not go through here. Blocking reads have conn
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,19 +17,20 @@ from urllib.parse import urlsplit
 import redis
 from redis import exceptions
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.retry import Retry
+from redis.retry import Retry as RedisRetry
 
 from mrq.adapters.redis.keys import Keys
 from mrq.adapters.redis.scripts import Call, script
+from mrq.core.backoff import Backoff, Retry
 from mrq.errors import InternalError, OperatorError, UsageError
 
 _LOG: Final = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 5.0
 _TRIES_AGAIN: Final = 3
+_READ_AGAIN: Final = Backoff(base_s=0.1, max_s=0.5)
 _IDLE_S: Final = 15  #: a connection that was idle for longer is tried out first
 _SLICE_S: Final = 1.0  #: a blocking read comes back at least this often
-_WAIT_S_MAX: Final = 2.0  #: between looks at a server that isn't there yet
 _OLDEST: Final = (7, 0)
 
 #: What a closed connection may raise in a thread that was reading from it.
@@ -169,7 +169,7 @@ class Connection:
                 socket_connect_timeout=self._timeout_s,
                 socket_keepalive=True,
                 health_check_interval=_IDLE_S,
-                retry=Retry(backoff, again),
+                retry=RedisRetry(backoff, again),
             )
         except ValueError as exc:
             raise UsageError(f"this isn't the URL of a Redis (redis://HOST:6379/0): {exc}") from exc
@@ -189,7 +189,7 @@ class Reader:
     ) -> list[tuple[str, dict[bytes, bytes]]]:
         """Entries after an id, waited for; nothing when closed meanwhile. Raises OperatorError."""
         deadline = time.monotonic() + wait_s
-        failures = 0
+        retry = Retry(_READ_AGAIN)
         while not self._closed.is_set():
             left = deadline - time.monotonic()
             block = ("BLOCK", max(1, int(min(left, _SLICE_S) * 1000))) if left > 0 else ()
@@ -197,12 +197,11 @@ class Reader:
                 with self._connection.translated():
                     found = self._execute("XREAD", "COUNT", count, *block, "STREAMS", stream, after)
             except OperatorError:
-                failures += 1
                 if self._closed.is_set():
                     break
-                if failures > _TRIES_AGAIN:
+                if retry.failures >= _TRIES_AGAIN:
                     raise
-                time.sleep(random.random() * 0.05 * 2**failures)
+                time.sleep(retry.failed())
                 continue
             except _CUT:
                 if self._closed.is_set():
@@ -234,7 +233,7 @@ def connect(url: str, *, prefix: str = "mrq", wait_s: float = 0.0) -> Connection
     """
     connection = Connection(url, keys=Keys(prefix))
     deadline = time.monotonic() + wait_s
-    told = False
+    retry = Retry()
     try:
         while True:
             try:
@@ -246,10 +245,9 @@ def connect(url: str, *, prefix: str = "mrq", wait_s: float = 0.0) -> Connection
                 away = isinstance(cause, exceptions.ConnectionError | exceptions.TimeoutError)
                 if left <= 0 or cause is None or not away or is_refused_login(cause):
                     raise
-                if not told:
+                if not retry.failures:
                     _LOG.warning("%s; trying again for up to %.0f s", exc, left)
-                    told = True
-                time.sleep(min(left, random.uniform(0.2, _WAIT_S_MAX)))
+                time.sleep(min(left, retry.failed()))
     except BaseException:
         connection.close()
         raise

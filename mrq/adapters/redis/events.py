@@ -16,6 +16,7 @@ from typing import Final
 from mrq.adapters.redis.connect import Connection
 from mrq.adapters.redis.packing import quarantine, row, unpack
 from mrq.adapters.redis.streams import START, Follower, extent, order
+from mrq.core.backoff import Retry
 from mrq.core.claim_rows import parse_task
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
 from mrq.core.model import Beat, WorkerHealth
@@ -32,7 +33,6 @@ EVENTS_KEPT: Final = 200_000
 #: Entries stay so long after they were read.
 _TRIM_LAG_MS: Final = 30_000
 _LOOK_S: Final = 1.0
-_AWAY_S: Final = 0.5
 
 
 class LeaderEvents:
@@ -74,18 +74,17 @@ class LeaderEvents:
             self._thread.join()
 
     def _run(self) -> None:
-        away = False
+        retry = Retry()
         while not self._closed.is_set():
             try:
                 self._step()
-                if away:
+                if retry.failures:
                     _LOG.info("Redis at %s is back", self._connection.where)
-                away = False
+                retry.worked()
             except MrqError as exc:
-                if not away and not self._closed.is_set():
+                if not retry.failures and not self._closed.is_set():
                     _LOG.warning("the leader hears nothing of workers: %s; trying again", exc)
-                away = True
-                self._closed.wait(_AWAY_S)
+                self._closed.wait(retry.failed())
 
     def _step(self) -> None:
         if time.monotonic() - self._looked_at >= _LOOK_S:

@@ -5,6 +5,7 @@ import statistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mrq.core.backoff import Backoff
 from mrq.core.charges import CHARGES, Account, markdown
 from mrq.core.digest import MASK, consumed
 from mrq.core.jobs import Durations
@@ -123,7 +124,7 @@ def test_jitter_depends_on_job_task_and_attempt_only():
     assert stable_hash("0/j/m-00001/1") != stable_hash("0/j/m-00001/2")
     assert stable_hash("a") == stable_hash("a")
     assert stable_hash("a") != stable_hash("a\0")
-    state = State(MachineConfig(backoff_base_s=1.0, backoff_max_s=8.0))
+    state = State(MachineConfig(backoff=Backoff(base_s=1.0, max_s=8.0, least=0.5)))
 
     class _Spec:
         seed = 0

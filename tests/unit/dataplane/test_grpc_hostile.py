@@ -26,6 +26,7 @@ from mrq.adapters.grpc.auth import PROTOCOL, Refusal, Verifier, sign
 from mrq.adapters.grpc.client import GrpcPeers, dial_back
 from mrq.adapters.grpc.guard import Bounds
 from mrq.adapters.grpc.server import FileServer
+from mrq.core.backoff import Backoff
 from mrq.core.model import MapLocation
 from mrq.errors import OperatorError, PeerUnreachableError
 from mrq.proto import files_pb2 as pb
@@ -57,7 +58,7 @@ def server(root: Path) -> Iterator[FileServer]:
 
 @pytest.fixture
 def peers(server: FileServer) -> Iterator[GrpcPeers]:
-    made = GrpcPeers(lambda w, b: server.address, key=KEY, retry_s=())
+    made = GrpcPeers(lambda w, b: server.address, key=KEY, tries_again=0)
     yield made
     made.close()
 
@@ -185,7 +186,8 @@ def test_a_body_without_end_is_refused(server: FileServer) -> None:
 
 def test_who_doesnt_take_what_was_asked_for_is_left(server: FileServer, root: Path) -> None:
     location = output(root, sizes=(40 << 20,))
-    peers = GrpcPeers(lambda w, b: server.address, key=KEY, retry_s=((0, 0),) * 9)
+    at_once = Backoff(base_s=0.0, max_s=0.0)
+    peers = GrpcPeers(lambda w, b: server.address, key=KEY, again=at_once, tries_again=9)
     chunks = peers.fetch(JOB, 0, [location])
     got = len(next(chunks))
     wait_for(lambda: server._guard._calls)
@@ -270,7 +272,7 @@ def test_callers_go_on_when_the_challenge_changes(root: Path, monkeypatch: pytes
     monkeypatch.setattr(server_module, "Verifier", lambda key, me: Verifier(key, me, nonces_max=2))
     server = FileServer(root=str(root), worker="w1", boot="b1", key=KEY)
     server.start()
-    peers = GrpcPeers(lambda w, b: server.address, key=KEY, retry_s=())
+    peers = GrpcPeers(lambda w, b: server.address, key=KEY, tries_again=0)
     location = output(root)
     for _ in range(5):
         assert peers.sizes(JOB, 0, [location])[0] is not None
@@ -315,7 +317,7 @@ def test_a_server_of_the_protocol_before_is_named(key: bytes | None, root: Path)
     with pytest.raises(OperatorError, match="protocol"):
         dial_back(before.address, worker="w1", boot="b1", key=key)
     if key is not None:
-        peers = GrpcPeers(lambda w, b: before.address, key=key, retry_s=())
+        peers = GrpcPeers(lambda w, b: before.address, key=key, tries_again=0)
         with pytest.raises(PeerUnreachableError, match="another protocol"):
             peers.sizes(JOB, 0, [output(root)])
         peers.close()
@@ -421,7 +423,7 @@ def test_workers_that_swap_their_addresses_lose_no_fetch(
         mistaken.append(worker)
         names.of.update(meant)  # the name server has heard of it by now
 
-    peers = GrpcPeers(lambda worker, boot: f"{worker}:7070", key=KEY, retry_s=(), mistaken=isnt_there)
+    peers = GrpcPeers(lambda worker, boot: f"{worker}:7070", key=KEY, tries_again=0, mistaken=isnt_there)
 
     def read(boot: str) -> None:
         for location in (replace(each, boot=boot) for each in outputs.values()):
@@ -460,7 +462,7 @@ def test_a_line_that_reaches_somebody_else_is_closed_and_the_name_resolved_again
     peers = GrpcPeers(
         lambda worker, boot: "w1:7070",
         key=KEY,
-        retry_s=(),
+        tries_again=0,
         mistaken=lambda worker, boot: mistaken.append((worker, boot)),
     )
     location = output(root)
@@ -479,7 +481,7 @@ def test_a_line_that_reaches_somebody_else_is_closed_and_the_name_resolved_again
 
 
 def test_lines_that_arent_used_are_closed(server: FileServer, root: Path) -> None:
-    peers = GrpcPeers(lambda w, b: server.address, key=KEY, retry_s=(), idle_s=0.2)
+    peers = GrpcPeers(lambda w, b: server.address, key=KEY, tries_again=0, idle_s=0.2)
     peers.sizes(JOB, 0, [output(root)])
     assert peers.tidy() == 1
     wait_for(lambda: peers.tidy() == 0)

@@ -26,6 +26,7 @@ from mrq.adapters.grpc.auth import sign
 from mrq.adapters.grpc.client import GrpcPeers, dial_back, sees
 from mrq.adapters.grpc.guard import Bounds
 from mrq.adapters.grpc.server import FileServer
+from mrq.core.backoff import Backoff
 from mrq.core.model import MapLocation
 from mrq.core.paths import probe_path
 from mrq.core.refs import Kind, TaskRef
@@ -34,7 +35,7 @@ from mrq.proto import files_pb2 as pb
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-QUICK = ((0.0, 0.01), (0.0, 0.01))
+QUICK = Backoff(base_s=0.01, max_s=0.01)
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ def test_a_file_under_anothers_name_is_not_found(server: FileServer, root: Path)
     location = output(root)
     other = replace(location, attempt=location.attempt._replace(task=TaskRef(JOB, 0, Kind.MAP, 6)))
     path_of(root, location).rename(path_of(root, other))
-    peers = GrpcPeers(lambda w, b: server.address, key=KEY, retry_s=QUICK)
+    peers = GrpcPeers(lambda w, b: server.address, key=KEY, again=QUICK)
     assert peers.sizes(JOB, 0, [other]) == [None]
     peers.close()
 
@@ -353,8 +354,8 @@ def test_busy_is_waited_for(root: Path) -> None:
     location = output(root, sizes=(20 << 20,))
     server = FileServer(root=str(root), worker="w1", boot="b1", bounds=Bounds(calls_max=1))
     server.start()
-    slow = GrpcPeers(lambda w, b: server.address, retry_s=())
-    quick = GrpcPeers(lambda w, b: server.address, retry_s=())
+    slow = GrpcPeers(lambda w, b: server.address, tries_again=0)
+    quick = GrpcPeers(lambda w, b: server.address, tries_again=0)
     chunks = slow.fetch(JOB, 0, [location])
     next(chunks)
     found: list[Any] = []
@@ -372,13 +373,13 @@ def test_busy_is_waited_for(root: Path) -> None:
 
 def test_a_dead_peer_is_unreachable(root: Path) -> None:
     location = output(root)
-    peers = GrpcPeers(lambda w, b: "127.0.0.1:1", retry_s=QUICK)
+    peers = GrpcPeers(lambda w, b: "127.0.0.1:1", again=QUICK)
     with pytest.raises(PeerUnreachableError, match="worker w1"):
         peers.sizes(JOB, 0, [location])
     with pytest.raises(PeerUnreachableError):
         list(peers.fetch(JOB, 0, [location]))
     peers.close()
-    unknown = GrpcPeers(lambda w, b: None, retry_s=QUICK)
+    unknown = GrpcPeers(lambda w, b: None, again=QUICK)
     with pytest.raises(PeerUnreachableError, match="isn't known"):
         unknown.sizes(JOB, 0, [location])
     unknown.close()
@@ -396,7 +397,7 @@ def test_a_stream_resumes_where_it_broke_off(root: Path) -> None:
     location = output(root, sizes=(40 << 20,))
     servers = [FileServer(root=str(root), worker="w1", boot="b1", key=KEY)]
     servers[0].start()
-    peers = GrpcPeers(lambda w, b: servers[-1].address, key=KEY, retry_s=QUICK)
+    peers = GrpcPeers(lambda w, b: servers[-1].address, key=KEY, again=QUICK)
     (info,) = peers.sizes(JOB, 0, [location])
     assert info is not None
     chunks = peers.fetch(JOB, 0, [location])
@@ -437,7 +438,7 @@ class _Mute:
 
 def test_the_watchdog_runs_only_while_the_reader_wants_bytes(root: Path) -> None:
     mute = _Mute()
-    peers = GrpcPeers(lambda w, b: mute.address, watchdog_s=0.2, retry_s=QUICK)
+    peers = GrpcPeers(lambda w, b: mute.address, watchdog_s=0.2, again=QUICK)
     chunks = peers.fetch(JOB, 0, [output(root)])
     assert next(chunks) == b"one"
     time.sleep(0.6)  # longer than the watchdog's patience, which doesn't run now
@@ -455,7 +456,7 @@ def test_a_damaged_region_is_sent_as_it_is_for_the_reader_to_check(server: FileS
     data = bytearray(path.read_bytes())
     data[20] ^= 1
     path.write_bytes(data)
-    peers = GrpcPeers(lambda w, b: server.address, key=KEY, retry_s=QUICK)
+    peers = GrpcPeers(lambda w, b: server.address, key=KEY, again=QUICK)
     (info,) = peers.sizes(JOB, 0, [location])
     assert info is not None
     assert crc32(b"".join(peers.fetch(JOB, 0, [location]))) != info.crc32

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mrq.core import agent_words as a
+from mrq.core.backoff import Backoff
 from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ClaimRequest
 from mrq.core.model import Beat, Slots, TaskMessage, WorkerHealth
 from mrq.core.refs import Kind, TaskRef
@@ -130,7 +131,7 @@ def test_the_goodbye_is_said_after_the_last_beat_and_waiting_claims_are_dropped(
 def test_a_look_is_repeated_while_the_store_is_away(
     asking: ThreadedCalls, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "_LOOK_PAUSE_S", 0.01)
+    monkeypatch.setattr(calls, "_LOOK_AGAIN", Backoff(base_s=0.01, max_s=0.01))
     turns = iter(range(100))
 
     def find() -> str:
@@ -146,7 +147,7 @@ def test_a_look_is_repeated_while_the_store_is_away(
 def test_a_look_ends_in_the_error_that_stays(
     asking: ThreadedCalls, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "_LOOK_PAUSE_S", 0.0)
+    monkeypatch.setattr(calls, "_LOOK_AGAIN", Backoff(base_s=0.0, max_s=0.0))
     monkeypatch.setattr(calls, "_LOOKS_MAX", 3)
     away, damaged = OperatorError("away"), CorruptFileError("damaged")
 
