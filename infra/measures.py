@@ -2,14 +2,19 @@
 
     python infra/measures.py [FOLDER]          FOLDER is a checkout; this one by default
 
-Everything is read from the source by `ast`; nothing is imported. What each figure counts is said beside it,
-so that the figures of two commits can be compared.
+All but the last two figures are read from the source; nothing is imported for them. The last two run a tiny
+job in a process of its own. What each figure counts is said beside it, so that those of two commits can be
+compared.
 """
 
 from __future__ import annotations
 
 import ast
+import os
+import re
+import subprocess
 import sys
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +29,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 class House:
     """What was read: every module below mrq/ but the generated ones, by its path."""
 
+    root: Path  #: of the checkout
     lines: int  #: of Python and Lua, generated ones included
     modules: dict[str, ast.Module] = field(repr=False)
 
@@ -47,6 +53,7 @@ def read(root: Path) -> House:
     found = sorted((root / "mrq").rglob("*.py"))
     lua = sorted((root / "mrq").rglob("*.lua"))
     return House(
+        root=root,
         lines=sum(len(path.read_text().splitlines()) for path in [*found, *lua]),
         modules={
             str(path.relative_to(root)): ast.parse(path.read_text())
@@ -126,6 +133,73 @@ def messages(house: House) -> set[tuple[str, str]]:
     return found
 
 
+def other_messages(house: House) -> dict[str, int]:
+    """How many kinds of messages have no class, by who sends them."""
+    found: dict[str, set[str]] = {
+        "between agents and executors": set(),
+        "requests": set(),
+        "news of jobs": set(),
+    }
+    for node in ast.walk(house.modules["mrq/worker/protocol.py"]):
+        value = node.value if isinstance(node, ast.AnnAssign) else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            found["between agents and executors"].add(value.value)
+    for node in ast.walk(house.modules["mrq/master/requests.py"]):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
+            found["requests"] |= {str(ast.literal_eval(key)) for key in node.value.keys if key is not None}
+    for node in ast.walk(house.modules["mrq/remote/follow.py"]):
+        if isinstance(node, ast.Compare) and ast.unparse(node.left) == "kind":
+            found["news of jobs"] |= {ast.unparse(each) for each in node.comparators}
+    calls = sum(path.read_text().count("\n  rpc ") for path in (house.root / "proto").rglob("*.proto"))
+    return {**{family: len(names) for family, names in found.items()}, "calls of gRPC": calls}
+
+
+def reading_lists(house: House) -> Iterator[tuple[str, set[str]]]:
+    """(title, files) of each reading list: the files that its rows name first."""
+    text = (house.root / "docs" / "architecture.md").read_text()
+    section = text.partition("\n## Reading lists\n")[2].partition("\n## ")[0]
+    for part in section.split("\n### ")[1:]:
+        yield part.splitlines()[0], set(re.findall(r"(?m)^\| \d+ \| `([^`]+)`", part))
+
+
+#: Prints the modules, and the threads, of a tiny job.
+TINY = """
+import sys, threading
+import mrq
+from tiny import Words
+
+begun, start = [], threading.Thread.start
+threading.Thread.start = lambda thread: (begun.append(thread.name), start(thread))
+with mrq.local(executors=1) as engine:
+    assert dict(engine.run(Words, ["in.txt"])) == {"a": 2, "b": 1}
+print(*sorted(sys.modules))
+print(*sorted(name.rpartition("-words-")[0] or name for name in begun))
+"""
+TINY_JOB = """
+import mrq
+
+class Words(mrq.Job):
+    reduce = mrq.sum
+
+    def map(self, key, line):
+        for word in line.split():
+            yield word, 1
+"""
+
+
+def tiny_job(house: House) -> tuple[list[str], list[str]]:
+    """The modules that a tiny job imports into its caller's process, and the threads that it starts there."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in (("tiny.py", TINY_JOB), ("run.py", TINY), ("in.txt", "a b a\n")):
+            Path(folder, name).write_text(text)
+        env = {**os.environ, "PYTHONPATH": str(house.root.resolve()), "MRQ_TMP": folder}
+        done = subprocess.run(
+            [sys.executable, "run.py"], cwd=folder, env=env, capture_output=True, text=True, check=True
+        )
+    modules, threads = done.stdout.splitlines()
+    return modules.split(), threads.split()
+
+
 def measures(house: House) -> Iterator[tuple[str, str]]:
     """(what is measured, its figure)."""
     protocols = [node for _, node in house.classes() if is_protocol(node)]
@@ -155,10 +229,18 @@ def measures(house: House) -> Iterator[tuple[str, str]]:
         f"{body_lines(longest[1])} ({longest[0]}:{longest[1].lineno})",
     )
     yield f"__init__ with more than {INIT_MAX} parameters", f"{len(wide)} ({', '.join(wide)})"
-    yield "kinds of messages (classes in unions)", str(len(messages(house)))
+    kinds = {"between machines and loops": len(messages(house)), **other_messages(house)}
+    told = ", ".join(f"{n} {family}" for family, n in kinds.items())
+    yield "kinds of messages", f"{sum(kinds.values())} ({told})"
     yield "class names that stand twice", f"{len(twice)} ({', '.join(twice)})"
     yield "module names that stand twice", f"{len(modules)} ({', '.join(modules)})"
     yield "loose modules at the top of mrq/", f"{len(loose)} ({', '.join(loose)})"
+    lists = "; ".join(f"{title}: {len(files)}" for title, files in reading_lists(house))
+    yield "files of the reading lists in docs/architecture.md", lists
+    modules_of_job, threads = tiny_job(house)
+    own = [name for name in modules_of_job if name.split(".")[0] == "mrq"]
+    yield "modules that a tiny job imports into the caller", f"{len(modules_of_job)}, of mrq {len(own)}"
+    yield "threads that it starts there", f"{len(threads)} ({', '.join(threads)})"
 
 
 def main() -> None:

@@ -217,3 +217,22 @@ def test_overrides_are_checked_with_the_class() -> None:
     assert check(Parted, {"reducers": 3}).reducers == 3
     with pytest.raises(MrqError, match="keep one of them"):
         check(Parted, {"order": "total"})
+
+
+def test_a_class_found_good_is_looked_at_again_once_a_method_of_it_or_of_its_base_is_another() -> (
+    None
+):
+    class Base(mrq.Job):
+        def map(self, key, line):
+            yield line, 1
+
+    class Derived(Base):
+        reduce = mrq.sum
+
+    check(Derived)
+    check(Derived)
+    Base.map = lambda self: iter(())
+    with pytest.raises(JobDefinitionError, match=r"Derived\.map\(self\) must take 2 parameters after self"):
+        check(Derived)
+    Base.map = lambda self, key, line: iter(())
+    check(Derived)

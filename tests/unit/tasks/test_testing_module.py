@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -260,3 +263,42 @@ def test_what_a_test_puts_into_the_job_stays() -> None:
     job = Asking()
     vars(job)["service"] = str.upper
     assert mrq.testing.run(job, records=["a"]) == [("a", "A")]
+
+
+class Counted(mrq.Job):
+    """Counts on the map side and on the reduce side, and refuses a count that isn't one."""
+
+    wrong: bool = False
+
+    def map(self, key: Any, line: str) -> Iterator[tuple[str, int]]:
+        self.counters["lines"] += 1
+        yield line, 1
+
+    def reduce(self, key: str, values: Iterator[int]) -> Iterator[int]:
+        self.counters["groups"] = "many" if self.wrong else self.counters["groups"] + 1  # type: ignore[assignment]
+        yield sum(values)
+
+
+def test_counters_are_there_and_checked() -> None:
+    assert mrq.testing.run(Counted(), records=["a", "b", "a"]) == [("a", 2), ("b", 1)]
+    with pytest.raises(JobError, match=r"self\.counters\['groups'\] is 'many'"):
+        mrq.testing.run(Counted(wrong=True), records=["a"])
+
+
+def test_a_debugger_and_coverage_see_user_code_on_the_callers_thread() -> None:
+    seen: set[tuple[str, int]] = set()
+
+    def trace(frame: FrameType, event: str, arg: Any) -> None:
+        if frame.f_code in (Counted.map.__code__, Counted.reduce.__code__):
+            seen.add((frame.f_code.co_name, threading.get_ident()))
+
+    before, threads = (sys.gettrace(), threading.gettrace()), threading.active_count()
+    sys.settrace(trace)
+    threading.settrace(trace)
+    try:
+        mrq.testing.run(Counted(), records=["a", "b"])
+    finally:
+        sys.settrace(before[0])
+        threading.settrace(before[1])  # type: ignore[arg-type]
+    assert seen == {("map", threading.get_ident()), ("reduce", threading.get_ident())}
+    assert threading.active_count() == threads
