@@ -219,9 +219,7 @@ def test_overrides_are_checked_with_the_class() -> None:
         check(Parted, {"order": "total"})
 
 
-def test_a_class_found_good_is_looked_at_again_once_a_method_of_it_or_of_its_base_is_another() -> (
-    None
-):
+def test_a_class_found_good_is_looked_at_again_once_a_method_of_it_or_of_its_base_is_another() -> None:
     class Base(mrq.Job):
         def map(self, key, line):
             yield line, 1
