@@ -48,6 +48,11 @@ class Command:
 
 
 HELP: Final = Flag(names=("-h", "--help"), help="show this and exit")
+LOG_FORMAT: Final = Flag(
+    names=("--log-format",),
+    value="FORMAT",
+    help="how standard error is written: text for people, or json, an object a line (default: text)",
+)
 QUIET: Final = Flag(names=("-q", "--quiet"), help="print nothing but errors")
 VERBOSE: Final = Flag(names=("-v", "--verbose"), help="say more: the plan before the run, counters after it")
 JSON: Final = Flag(
@@ -103,6 +108,7 @@ SUBMIT_FLAGS: Final = (
     TIMEOUT,
     Flag(names=("--dry-run",), help="print splits, partitions and formats; run nothing"),
     JSON,
+    LOG_FORMAT,
     QUIET,
     VERBOSE,
     HELP,
@@ -133,41 +139,43 @@ COMMANDS: Final = (
     Command(name="retry", usage="mrq retry [JOB] [flags]",
         help="Go on with a job that failed or was killed, on its own stored code, keeping what is done.\n\n"
         "Without JOB, list the jobs that there are.",
-        flags=(*RETRY_FLAGS, RETRY_EXECUTORS, CLUSTER, DETACH, TIMEOUT, JSON, QUIET, VERBOSE, HELP)),
+        flags=(*RETRY_FLAGS, RETRY_EXECUTORS, CLUSTER, DETACH, TIMEOUT, JSON, LOG_FORMAT, QUIET, VERBOSE,
+               HELP)),
     Command(name="jobs", usage="mrq jobs [flags]",
         help="List a cluster's jobs, those that are over too; on this machine, as `mrq retry`.",
-        flags=(CLUSTER, TIMEOUT, JSON, HELP)),
+        flags=(CLUSTER, TIMEOUT, JSON, LOG_FORMAT, HELP)),
     Command(name="status", usage="mrq status JOB [flags]",
         help="Show a job on a cluster: stages, tasks by state, attempts, workers, counters, errors.",
         flags=(Flag(names=("--watch",), help="show how far it is until it is over"),
-               Flag(names=("--tasks",), help="list every task too"), CLUSTER, TIMEOUT, JSON, HELP)),
+               Flag(names=("--tasks",), help="list every task too"),
+               CLUSTER, TIMEOUT, JSON, LOG_FORMAT, HELP)),
     Command(name="wait", usage="mrq wait JOB [flags]",
         help="Wait for a job on a cluster, as the submit that was detached would have done.",
-        flags=(CLUSTER, TIMEOUT, JSON, QUIET, VERBOSE, HELP)),
+        flags=(CLUSTER, TIMEOUT, JSON, LOG_FORMAT, QUIET, VERBOSE, HELP)),
     Command(name="cancel", usage="mrq cancel JOB [flags]",
         help="End a job on a cluster. What it had staged is removed.",
-        flags=(CLUSTER, TIMEOUT, JSON, QUIET, HELP)),
+        flags=(CLUSTER, TIMEOUT, JSON, LOG_FORMAT, QUIET, HELP)),
     Command(name="logs", usage="mrq logs JOB [TASK] [flags]",
         help="Print what user code printed on a cluster: the failed attempts', or one task's (m-00042).",
         flags=(Flag(names=("--all",), help="every attempt, not only the latest of each task"),
-               CLUSTER, TIMEOUT, JSON, HELP)),
+               CLUSTER, TIMEOUT, JSON, LOG_FORMAT, HELP)),
     Command(name="workers", usage="mrq workers [WORKER] | mrq workers drain|quarantine|readmit WORKER",
         help="List a cluster's workers, show one, or change what one may do.\n\n"
         "drain: takes no more, finishes, and leaves; gets no tasks if it is started again. "
         "quarantine: gets no tasks. readmit: gets tasks again.",
-        flags=(CLUSTER, TIMEOUT, JSON, QUIET, HELP)),
+        flags=(CLUSTER, TIMEOUT, JSON, LOG_FORMAT, QUIET, HELP)),
     Command(name="config", usage="mrq config [flags]",
         help="Show every setting of a cluster, and where it comes from. Passwords are left out.",
-        flags=(CLUSTER, JSON, HELP)),
+        flags=(CLUSTER, JSON, LOG_FORMAT, HELP)),
     Command(name="cat", usage="mrq cat OUT [flags]",
         help="Print a result, part after part, uncompressed; records as text.",
         flags=(HELP,)),
     Command(name="show", usage="mrq show OUT [flags]",
         help="Print a result's manifest: job, parameters, counters, parts.",
-        flags=(JSON, HELP)),
+        flags=(JSON, LOG_FORMAT, HELP)),
     Command(name="clean", usage="mrq clean [JOB...] [flags]",
         help="Remove what failed and killed runs left under MRQ_TMP. Running jobs are never touched.",
-        flags=(JSON, QUIET, HELP)),
+        flags=(JSON, LOG_FORMAT, QUIET, HELP)),
     Command(name="help", usage="mrq help [COMMAND]",
         help="Show what a command takes.",
         flags=(HELP,)),

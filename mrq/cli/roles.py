@@ -94,7 +94,10 @@ def run_role(role: Role, argv: Sequence[str], serve: Callable[[RoleLine, Console
         try:
             with needing_extra():
                 line = line_of(role, argv)
-                return errors.DONE if line is None else serve(line, console)
+                if line is None:
+                    return errors.DONE
+                console.show(json=line.profile.log_format == "json")
+                return serve(line, console)
         except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - all are told, and the process ends
             if isinstance(exc, MrqError):
                 errors.print_error(exc)

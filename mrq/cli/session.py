@@ -15,6 +15,7 @@ from mrq.cli.signals import Signals
 from mrq.cli.wording import in_flags
 from mrq.errors import UsageError
 from mrq.io.disk import working_folder
+from mrq.settings import checks
 
 if TYPE_CHECKING:
     from mrq.core.info import JobInfo
@@ -54,7 +55,13 @@ class Session:
     def take(self, parsed: Parsed) -> None:
         """Go by a command line that was taken apart."""
         self.parsed = parsed
-        self.console.show(quiet="quiet" in parsed.switches)
+        said, text = "--log-format", parsed.values.get("log_format")
+        if text is None:
+            said, text = "MRQ_LOG_FORMAT", os.environ.get("MRQ_LOG_FORMAT") or "text"
+        try:
+            self.console.show(quiet=self.has("quiet"), json=checks.log_format(text) == "json")
+        except ValueError as exc:
+            raise UsageError(f"{said} {text}: log_format must be {exc}") from None
 
     def one_job(self, command: str) -> str:
         """The one word that a command about a job takes. Raises UsageError."""
@@ -111,8 +118,11 @@ class Session:
         from mrq.settings import cluster as profile
 
         values = self.parsed.values
-        given = {"timeout_s": values["timeout"]} if "timeout" in values else {}
-        return profile.load(values.get("cluster"), flags=given, env=os.environ, cwd=working_folder())
+        flags = {"timeout_s": "timeout", "log_format": "log_format"}
+        given = {name: values[flag] for name, flag in flags.items() if flag in values}
+        found = profile.load(values.get("cluster"), flags=given, env=os.environ, cwd=working_folder())
+        self.console.show(quiet=self.has("quiet"), json=found.log_format == "json")
+        return found
 
     @contextlib.contextmanager
     def on_cluster(self, *, headline: bool = True) -> Iterator[Engine]:

@@ -180,6 +180,10 @@ def word(*names: str, none: str | None = None) -> Callable[[Any], str | None]:
     return check
 
 
+#: How standard error is written.
+log_format: Final = word("text", "json")
+
+
 def encoding(value: Any) -> str:
     """The canonical name of an encoding in which lines can be told apart before they are decoded."""
     import codecs

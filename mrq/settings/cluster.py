@@ -105,6 +105,9 @@ class Profile:
     drain_timeout_s: float = setting(Kind.TIME, 60.0, checks.seconds_from(0),
         "how long a worker that was asked to stop goes on; shorter than whoever stops it waits",
         where=Where.WORKER, said="60s")
+    log_format: str = setting(Kind.WORD, "text", checks.log_format,
+        "how standard error is written: text for people, or json, an object a line",
+        where=Where.CLUSTER, value="FORMAT")
     # fmt: on
 
     name: str  #: a profile's name; else the Redis URL, without its password; else LOCAL

@@ -35,12 +35,12 @@ def main(argv: Sequence[str]) -> int:
 
     def serve(line: RoleLine, console: Console) -> int:
         with Signals():
-            return _run(line.profile, console, _LOG.info)
+            return _run(line.profile, console)
 
     return run_role("worker", argv, serve)
 
 
-def _run(profile: Profile, console: Console, say: Callable[[str], None]) -> int:
+def _run(profile: Profile, console: Console) -> int:
     """Lock the worker's folder, clean it up, connect, work."""
     if profile.map_slots == 0 and profile.reduce_slots == 0:
         raise UsageError("--map-slots 0 --reduce-slots 0: a worker without slots runs nothing; give it one")
@@ -48,20 +48,20 @@ def _run(profile: Profile, console: Console, say: Callable[[str], None]) -> int:
         "._-"
     )  # as far as it can be an id
     worker = profile.worker_id or host or "worker"
-    home = Home.take(profile.root, worker, wait_s=profile.timeout_s, say=say)
+    home = Home.take(profile.root, worker, wait_s=profile.timeout_s)
     console.context.update(worker=worker, boot=home.boot)
     with contextlib.closing(home):
         for note in profile.notes:
-            say(note)
+            _LOG.info(note)
         ended = home.end_children()
         if ended:
-            say(f"ended {ended} processes that an older boot of this worker had left")
+            _LOG.info("ended %d processes that an older boot of this worker had left", ended)
         left = home.sweep()
         threading.Thread(target=_remove, args=(profile.root, left), name="mrq-sweep", daemon=True).start()
-        return _serve(profile, worker, home, say)
+        return _serve(profile, worker, home)
 
 
-def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]) -> int:
+def _serve(profile: Profile, worker: str, home: Home) -> int:
     """Connect, and work until the end."""
     from mrq.adapters import redis
     from mrq.ports import Clock
@@ -80,7 +80,7 @@ def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]
         stack.callback(connection.close)
         store = redis.RedisWorkerStore(connection)
         stack.callback(store.close)
-        wait_for_silence(store, home, worker, wait_s=profile.timeout_s, clock=Clock(), say=say)
+        wait_for_silence(store, home, worker, wait_s=profile.timeout_s, clock=Clock())
         page = _quota_page(profile, home, slots)
         hello = Hello(
             root=home.path,
@@ -91,12 +91,12 @@ def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]
             insecure=profile.insecure,
             quota=page,
         )
-        plane = DataPlane(hello=hello, store=store, log=say)
+        plane = DataPlane(hello=hello, store=store, log=_LOG.info)
         address = advertised(profile.advertise, plane.start())
         stack.callback(plane.close)
         if plane.pid is not None:
             home.note_child(plane.pid)
-        notify: list[Callable[[str | None], None]] = [lambda line: say(line) if line else None]
+        notify: list[Callable[[str | None], None]] = [lambda line: _LOG.warning(line) if line else None]
         broker = _broker(profile, worker, lambda line: notify[-1](line))
         stack.callback(broker.close)
         blobs = redis.RedisBlobs(connection, bytes_max=profile.blob_bytes_max)
@@ -117,18 +117,17 @@ def _serve(profile: Profile, worker: str, home: Home, say: Callable[[str], None]
             home=home,
             links=Links(store=store, blobs=blobs, broker=broker, gatherer=plane),
             clock=Clock(),
-            say=say,
         )
         notify.append(service.note)
         plane.watch(service.serves)
-        say(
+        _LOG.info(
             f"{worker} (boot {home.boot}) at {address}, {slots.map} map and {slots.reduce} reduce slots, "
             f"files in {home.path}"
         )
         if switch is not None:
-            say(str(switch))
+            _LOG.warning(str(switch))
         code = service.run()
-        say("ended")
+        _LOG.info("ended")
         return code
 
 

@@ -14,18 +14,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import secrets
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from mrq.core.backoff import Retry
 from mrq.errors import OperatorError
 from mrq.io import disk
 from mrq.worker import folders
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: Lines of `children` before those of the dead are left out.
 _CHILDREN_MAX: Final = 256
@@ -52,7 +55,7 @@ class Home:
         self._children: list[tuple[int, str]] = []
 
     @classmethod
-    def take(cls, root: str, worker: str, *, wait_s: float, say: Callable[[str], None]) -> Home:
+    def take(cls, root: str, worker: str, *, wait_s: float) -> Home:
         """Lock the worker's folder, made if need be. Raises OperatorError when another process has it for
         longer than `wait_s`, and MrqError for a disk that can't be written."""
         path = f"{root}/workers/{worker}"
@@ -69,7 +72,7 @@ class Home:
                     "this one another --worker-id"
                 )
             if not retry.failures:
-                say(f"worker {worker} runs on this machine already ({holder}): waiting for its end")
+                _LOG.info("worker %s runs on this machine already (%s): waiting for its end", worker, holder)
             time.sleep(retry.failed())
             with disk.naming(path):
                 fd = _open_lock(path)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import logging
 import os
 import platform
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,8 @@ from mrq.worker.hints import Hints
 from mrq.worker.home import Home
 from mrq.worker.pool import Pool
 from mrq.worker.quota import LOOKER, Page
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: An older boot that hasn't beaten for so long is dead; as the leader has it.
 SILENT_S: Final = 15.0
@@ -76,9 +79,7 @@ class Settings:
     ended: Sequence[tuple[str, str]] = ()  #: (worker, boot) of those before it on its disk that are over
 
 
-def wait_for_silence(
-    store: WorkerStore, home: Home, worker: str, *, wait_s: float, clock: Clock, say: Callable[[str], None]
-) -> None:
+def wait_for_silence(store: WorkerStore, home: Home, worker: str, *, wait_s: float, clock: Clock) -> None:
     """Return once no other boot beats under this worker's id: one that did so on this machine is dead, since
     we have its folder. Raises OperatorError when one elsewhere lives on."""
     until, said = clock.monotonic() + wait_s, False
@@ -94,21 +95,20 @@ def wait_for_silence(
             )
         if not said:
             said = True
-            say(f"worker {worker} was heard of {silent_s:.0f} s ago (boot {boot}): waiting for its silence")
+            _LOG.info(
+                f"worker {worker} was heard of {silent_s:.0f} s ago (boot {boot}): waiting for its silence"
+            )
         time.sleep(min(1.0, max(0.05, SILENT_S - silent_s)))
 
 
 class Service:
     """The worker's loop with all that looks after it. Make it, then `run` it on the main thread."""
 
-    def __init__(
-        self, *, settings: Settings, home: Home, links: Links, clock: Clock, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, *, settings: Settings, home: Home, links: Links, clock: Clock) -> None:
         self._settings = settings
         self._home = home
         self._links = links
         self._clock = clock
-        self._say = say
         self._pulse = health.Pulse(health.health_file(Path(home.path)))
         self._turns = 0  #: of the loop
         self._notes: tuple[str, ...] = ()  #: of the broker and the like
@@ -163,7 +163,7 @@ class Service:
 
     def serves(self, trouble: str) -> None:
         """What keeps the data plane from serving, in a sentence; "": nothing (any more). From any thread."""
-        self._say(trouble or "the data plane serves again")
+        _LOG.warning(trouble) if trouble else _LOG.info("the data plane serves again")
         self._serving = trouble
         self._pulse.trouble(trouble)
         self._tell_about()
@@ -172,7 +172,7 @@ class Service:
         """What is wrong with a link, for people and for the leader; None: nothing (any more). From any
         thread."""
         self._notes = () if line is None else (line,)
-        self._say(line if line is not None else "the connection is back")
+        _LOG.info("the connection is back") if line is None else _LOG.warning(line)
 
     # What the loop calls, on its thread: none of it may wait.
 
@@ -189,15 +189,15 @@ class Service:
             self._quiet_since = self._quiet_since if self._quiet_since is not None else now
             if now - self._quiet_since >= _QUIET_S and not self._quiet_said:
                 self._quiet_said = True
-                self._say("beats aren't answered: the store is away, or no leader has opened it yet")
+                _LOG.warning("beats aren't answered: the store is away, or no leader has opened it yet")
             return
         if self._quiet_said:
-            self._say("beats are answered again")
+            _LOG.info("beats are answered again")
         self._quiet_since, self._quiet_said = None, False
         leave = any(isinstance(each.order, Drain) for each in reply.orders)
         if leave and reply.health is WorkerHealth.DEAD:
             if not self._replaced:
-                self._say(
+                _LOG.warning(
                     f"a newer boot beats as worker {self._settings.worker}: this one ends; two workers need "
                     "two ids (--worker-id)"
                 )
@@ -205,15 +205,15 @@ class Service:
         elif reply.health is not self._said_health:
             reached = self._said_health is WorkerHealth.JOINING and reply.health is WorkerHealth.ALIVE
             self._said_health = reply.health
-            self._say(("the leader has reached this worker: " if reached else "") + _HEALTH[reply.health])
+            _LOG.info(("the leader has reached this worker: " if reached else "") + _HEALTH[reply.health])
         for each in reply.orders:
             if each.number not in self._said_orders:
                 self._said_orders.add(each.number)
                 match each.order:
                     case Drain(reason=reason) if reason:
-                        self._say(f"asked to leave: {reason}")
+                        _LOG.info(f"asked to leave: {reason}")
                     case Notify(text=text):
-                        self._say(text)
+                        _LOG.info(text)
 
     def unfit(self, why: str) -> None:
         """This worker's own folders can't be used, nor made again, which is told more than once: leave, by
@@ -221,7 +221,7 @@ class Service:
         if self._leaving:
             return
         self._leaving = f"it can't work in its own folders: {why}"
-        self._say(
+        _LOG.error(
             f"this worker leaves, for {self._leaving}; started again it makes them anew, or says why not"
         )
         self._pulse.trouble(self._leaving)
@@ -255,10 +255,10 @@ class Service:
                 name = signal.Signals(number[0]).name
                 if count == 0:
                     bound = self._settings.drain_timeout_s
-                    self._say(f"{name}: draining for up to {bound:g} s; once more stops at once")
+                    _LOG.info(f"{name}: draining for up to {bound:g} s; once more stops at once")
                     self.loop.drain(bound)
                 else:
-                    self._say(f"{name}: stopping")
+                    _LOG.info(f"{name}: stopping")
                     self.loop.stop(_STOP_S)
         finally:
             os.close(read)
@@ -274,7 +274,7 @@ class Service:
             stuck = stuck + 1 if self._turns == seen else 0
             seen = self._turns
             if stuck >= _STUCK_LOOKS:
-                self._say("the loop doesn't go round any more; this process ends")
+                _LOG.error("the loop doesn't go round any more; this process ends")
                 faulthandler.dump_traceback(sys.stderr)
                 os._exit(EXIT_FAILED)
             rest_s = max(self._settings.look_s, _LOOK_REST * (time.monotonic() - began))
@@ -291,7 +291,8 @@ class Service:
         if self._quota is not None:
             self._quota.measured(self._room.used, granted)
         if self._room.full != before.full:
-            self._say(self._room.note or "there is room on the disk again")
+            note = self._room.note
+            _LOG.warning(note) if note else _LOG.info("there is room on the disk again")
             self.loop.sink(a.DiskChanged(full=self._room.full))
         self._tell_about()
 
@@ -303,7 +304,7 @@ class Service:
             except OSError as exc:
                 self.unfit(f"{path} is a link, and no folder can be made in its place: {exc.strerror}")
             else:
-                self._say(
+                _LOG.warning(
                     f"{path}, a folder of this worker's own, was a link to elsewhere: the link is put aside "
                     "and the folder made anew; what lay behind it runs again where it is needed"
                 )

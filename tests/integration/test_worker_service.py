@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from agent_runs import wait_for
+from said import listening
 
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask, WriteWorker
 from mrq.core.events import AttemptReported, BeatReceived, WorkerLeft
@@ -58,13 +59,13 @@ class Broker(MemoryBroker):
 class Cluster:
     """The servers, a leader of a few lines, and one worker's service on them, which the test runs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, said: list[str]) -> None:
         self.folder = folder
         self.events: list[Any] = []
-        self.said: list[str] = []
+        self.said = said
         self.store = MemoryStore(leader=self.events.append)
         self.broker, self.blobs = Broker(MemoryQueues()), MemoryBlobs()
-        self.home = Home.take(str(folder), WORKER, wait_s=0, say=self.said.append)
+        self.home = Home.take(str(folder), WORKER, wait_s=0)
         self._seq: dict[str, int] = {}
         self.settings = Settings(
             worker=WORKER,
@@ -85,7 +86,6 @@ class Cluster:
             home=self.home,
             links=Links(store=self.store, blobs=self.blobs, broker=self.broker, gatherer=Nothing()),
             clock=Clock(),
-            say=self.said.append,
         )
         self.store.attach(nudge=made.loop.nudge)
         return made
@@ -192,9 +192,10 @@ class Nothing:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    yield made
-    made.home.close()
+    with listening() as said:
+        made = Cluster(tmp_path, said)
+        yield made
+        made.home.close()
 
 
 def terminate() -> None:
@@ -376,9 +377,7 @@ def test_what_the_loop_dies_of_is_raised(cluster: Cluster, monkeypatch: pytest.M
 
 def test_the_newcomer_waits_for_silence_elsewhere(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     def wait(wait_s: float) -> None:
-        wait_for_silence(
-            cluster.store, cluster.home, WORKER, wait_s=wait_s, clock=Clock(), say=cluster.said.append
-        )
+        wait_for_silence(cluster.store, cluster.home, WORKER, wait_s=wait_s, clock=Clock())
 
     wait(0)
     other = Beat(worker=WORKER, boot="other", seq=1, slots=cluster.settings.slots)

@@ -14,6 +14,10 @@ import pytest
 from mrq.cli.app import run
 from mrq.cli.console import CONTEXT, Console
 from mrq.cli.objects import LogLine
+from mrq.cli.progress import Progress
+from mrq.cli.roles import run_role
+from mrq.core.info import StageInfo
+from mrq.errors import OperatorError
 
 LOG = logging.getLogger("mrq.master.service")
 JOB = """
@@ -47,6 +51,9 @@ def folder(tmp_path, monkeypatch):
     import gzip
 
     monkeypatch.chdir(tmp_path)
+    for name in ("MRQ_AMQP_URL", "MRQ_REDIS_URL", "MRQ_CLUSTER", "MRQ_LOG_FORMAT", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MRQ_TMP", str(tmp_path / "tmp"))
     (tmp_path / "job.py").write_text(JOB)
     (tmp_path / "in.txt").write_text("a b\n")
@@ -174,3 +181,68 @@ def test_text_begins_with_the_role_but_for_errors_and_escapes_control_characters
         LOG.error("error: no server")
         logging.getLogger("other").error("not ours")
     assert stream.getvalue() == "mrq worker: taking tasks\\x1b[2J\nerror: no server\n"
+
+
+def test_a_command_writes_json_where_that_is_asked_for(folder, monkeypatch):
+    argv = ("submit", "job.py", "in.gz", "-o", "out", "--overwrite", "-j", "1")
+
+    def told(*more):
+        return [json.loads(line) for line in command(folder, "pass", *argv, *more).splitlines()]
+
+    lines = told("--log-format", "json", "-v")
+    assert {line["level"] for line in lines} == {"info"}
+    (note,) = (line for line in lines if line["logger"] == "mrq.notes")
+    assert note["message"].startswith(NOTE)
+    assert note["job"]
+    assert any(line["message"].startswith("done in ") for line in lines)
+    monkeypatch.setenv("MRQ_LOG_FORMAT", "json")
+    assert any(line["message"].startswith("embedded: 1 executor") for line in told())
+    assert "embedded: 1 executor" in command(folder, "pass", *argv, "--log-format=text").splitlines()[0]
+
+
+def test_an_error_is_one_object(folder, capfd):
+    assert run(["submit", "job.py", "nowhere.txt", "-o", "out", "--log-format", "json"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()[1:]
+    assert json.loads(line)["level"] == "error"
+    assert "nowhere.txt" in json.loads(line)["message"]
+
+
+@pytest.mark.parametrize(("argv", "environ"), [(["--log-format", "xml"], ""), ([], "xml")])
+def test_another_format_is_refused(folder, capfd, monkeypatch, argv, environ):
+    monkeypatch.setenv("MRQ_LOG_FORMAT", environ)
+    assert run(["submit", "job.py", "in.txt", "-o", "out", *argv]) == 2
+    err = capfd.readouterr().err
+    assert f"{'--log-format' if argv else 'MRQ_LOG_FORMAT'} xml: log_format must be one of text, json" in err
+
+
+@pytest.mark.parametrize("asked", ["--log-format=json", "mrq.toml"])
+def test_a_role_writes_json_where_its_settings_say_so(folder, capfd, asked):
+    (folder / "mrq.toml").write_text('log_format = "json"\n' if asked == "mrq.toml" else "")
+
+    def serve(line, console):
+        console.context.update(worker="w1", boot="b1")
+        logging.getLogger("mrq.worker").info("taking tasks")
+        raise OperatorError("no server")
+
+    argv = ["--amqp-url", "amqp://r/v", "--redis-url", "redis://q", *([asked] if asked != "mrq.toml" else [])]
+    assert run_role("worker", argv, serve) == 1
+    taking, error = (json.loads(line) for line in capfd.readouterr().err.splitlines())
+    assert (taking["message"], taking["worker"], taking["boot"]) == ("taking tasks", "w1", "b1")
+    assert (error["level"], error["message"]) == ("error", "error: no server")
+
+
+def test_progress_is_lines_of_json_on_a_terminal_too():
+    class Screen(Stream):
+        def isatty(self):
+            return True
+
+    stream, now = Screen(), [0.0]
+    console = Console(stream, environ={"TERM": "xterm"})
+    console.show(json=True)
+    with console.listening():
+        shown = Progress(console, clock=lambda: now[0])
+        for _ in range(3):
+            now[0] += 2.0
+            shown.update([StageInfo(name="map", total=4, completed=1, attempts=1)])
+    lines = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
+    assert lines == ["map 1/4 tasks, 1 running"]

@@ -19,7 +19,7 @@ from mrq.worker.home import Home
 HOLDER = """\
 import sys, time
 from mrq.worker.home import Home
-home = Home.take(sys.argv[1], "w", wait_s=0, say=print)
+home = Home.take(sys.argv[1], "w", wait_s=0)
 child = __import__("subprocess").Popen(["sleep", "60"], start_new_session=True)
 home.note_child(child.pid)
 print(child.pid, flush=True)
@@ -28,7 +28,7 @@ time.sleep(60)
 
 
 def take(root: Path, worker: str = "w", wait_s: float = 0.0) -> Home:
-    return Home.take(str(root), worker, wait_s=wait_s, say=lambda line: None)
+    return Home.take(str(root), worker, wait_s=wait_s)
 
 
 def running(pid: int) -> bool:
@@ -50,13 +50,12 @@ def test_one_worker_of_an_id_on_a_machine(tmp_path: Path) -> None:
     other.close()
 
 
-def test_the_newcomer_waits_for_the_older_ones_end(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_the_newcomer_waits_for_the_older_ones_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = take(tmp_path)
     threading.Timer(0.2, first.close).start()
-    second = Home.take(str(tmp_path), "w", wait_s=10, say=said.append)
-    assert len(said) == 1
-    assert "waiting for its end" in said[0]
+    second = Home.take(str(tmp_path), "w", wait_s=10)
+    (said,) = caplog.messages
+    assert "waiting for its end" in said
     second.close()
 
 
@@ -144,15 +143,14 @@ def test_who_worked_here_before_and_is_over_is_found_by_boot(tmp_path: Path) -> 
 
 
 def test_a_worker_that_starts_takes_no_look_at_its_lock_for_another_boot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     take(tmp_path).close()
     fd = os.open(tmp_path / "workers/w/lock", os.O_RDWR)
     fcntl.flock(fd, fcntl.LOCK_EX)
     monkeypatch.setattr(time, "sleep", lambda seconds: os.close(fd))  # the look ends meanwhile
-    said: list[str] = []
-    Home.take(str(tmp_path), "w", wait_s=0.0, say=said.append).close()
-    assert said == []
+    Home.take(str(tmp_path), "w", wait_s=0.0).close()
+    assert caplog.messages == []
 
 
 def test_a_folder_that_was_swept_under_a_newcomer_is_made_again(
