@@ -80,13 +80,23 @@ def _container(image: str, *command: str) -> tuple[str, str]:
 def services() -> Iterator[tuple[str, str]]:
     """URLs of a RabbitMQ and a Redis in containers of this run's own."""
     broker, amqp = _container(RABBITMQ)
-    store, redis = _container(
+    try:
+        with redis_server() as url:
+            yield f"amqp://guest:guest@{amqp}/%2F", url
+    finally:
+        subprocess.run(["docker", "rm", "-f", "-v", broker], check=False, capture_output=True)
+
+
+@contextlib.contextmanager
+def redis_server() -> Iterator[str]:
+    """The URL of a Redis in a container of this run's own."""
+    store, address = _container(
         REDIS, "redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--appendonly", "yes"
     )  # fmt: skip
     try:
-        yield f"amqp://guest:guest@{amqp}/%2F", f"redis://{redis}/0"
+        yield f"redis://{address}/0"
     finally:
-        subprocess.run(["docker", "rm", "-f", "-v", broker, store], check=False, capture_output=True)
+        subprocess.run(["docker", "rm", "-f", "-v", store], check=False, capture_output=True)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ its own each:
     bare      a gRPC server that yields one 1 MiB buffer again and again, a client that counts bytes: no file,
               no checksum
     to file   the same, and the client writes the bytes to a file
-    fetch     one gathering through two data planes, from "gather" to "gathered": sizes asked for, files read,
-              streams, checksums, the local file written, the index on top
+    fetch     one reduce's fetch through two data planes, from asking for it to "fetched": locations that are
+              known already from a Redis in a container, sizes asked for, files read, streams, checksums, the
+              local file written, the index on top
 
 Goal: fetch at least 70% of bare.
 """
@@ -18,7 +19,9 @@ Goal: fetch at least 70% of bare.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
+import selectors
 import shutil
 import statistics
 import subprocess
@@ -26,21 +29,24 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cluster_rig import redis_server
+
 from mrq.adapters.grpc import options
+from mrq.adapters.redis import RedisLeaderStore, RedisWorkerStore, connect
 from mrq.core.commands import WriteLocation
 from mrq.core.exchange import Batch, Fence
 from mrq.core.model import Beat, JobSpec, MapLocation, Slots
 from mrq.core.paths import gathered_path, map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
-from mrq.servers.memory.store import MemoryStore
 from mrq.shuffle.block import Frame
 from mrq.shuffle.mapfile import MapFileWriter, MapHeader
-from mrq.worker import gather
-from mrq.worker.dataplane.messages import Hello
-from mrq.worker.dataplane.plane import DataPlane
+from mrq.worker.fetch.data_plane import DataPlane
+from mrq.worker.fetch.messages import Fetched, FetchProgressed, Hello
 
 JOB = "bench"
 CHUNK = options.CHUNK
@@ -94,13 +100,14 @@ def main() -> None:
     for maps in map(int, args.maps.split(",")):
         folder = Path(tempfile.mkdtemp(prefix="mrq-fetch-", dir=args.folder))
         try:
-            run(folder, maps, args.mib, args.rounds)
+            with redis_server() as url:
+                run(folder, url, maps, args.mib, args.rounds)
         finally:
             shutil.rmtree(folder)
 
 
-def run(folder: Path, maps: int, mib: int, rounds: int) -> None:
-    rig = Rig(folder, maps, mib << 20)
+def run(folder: Path, url: str, maps: int, mib: int, rounds: int) -> None:
+    rig = Rig(folder, url, maps, mib << 20)
     bare = subprocess.Popen([sys.executable, "-c", SERVER], stdin=-1, stdout=-1, text=True)
     assert bare.stdout is not None
     port = bare.stdout.readline().strip()
@@ -157,25 +164,35 @@ def client(port: str, chunks: str, path: str) -> tuple[float, float]:
 class Rig:
     """Two data planes, and map outputs at one of them."""
 
-    def __init__(self, folder: Path, maps: int, size: int) -> None:
-        self.store = MemoryStore()
+    def __init__(self, folder: Path, url: str, maps: int, size: int) -> None:
+        self.connection = connect(url, wait_s=30)
+        leader, store = RedisLeaderStore(self.connection), RedisWorkerStore(self.connection)
+        leader.init()
+        leader.open(1)
+        self.posted: deque[Callable[[], None]] = deque()
+        self.over = False
+        self.selector = selectors.DefaultSelector()
+        self.wake = os.eventfd(0)
+        self.selector.register(self.wake, selectors.EVENT_READ, lambda: os.eventfd_read(self.wake))
         self.done = threading.Event()
         self.last: Any = None
         self.maps = maps
         self.folder = folder
         self.planes = []
         for worker in ("w1", "w2"):
-            hello = Hello(root=str(folder / worker), worker=worker, boot=worker, key=KEY)
-            plane = DataPlane(hello=hello, store=self.store)
-            plane.attach(self._hear)
+            hello = Hello(root=str(folder / worker), worker=worker, boot=worker, redis_url=url, key=KEY)
+            plane = DataPlane(hello, log=print)
             slots = Slots(map=1, reduce=1, total=1)
-            self.store.beat(Beat(worker=worker, boot=worker, seq=1, slots=slots, address=plane.start()))
+            store.beat(Beat(worker=worker, boot=worker, seq=1, slots=slots, address=plane.start()))
+            plane.attach(self.selector, self._hear)
             self.planes.append(plane)
+        self.thread = threading.Thread(target=self._loop)
+        self.thread.start()
         (folder / "w1" / "sentinel").write_text("not this one")  # as on another machine
         spec = JobSpec(
             job=JOB,
             name=JOB,
-            code="",
+            code=hashlib.sha256(b"").hexdigest(),
             entry="",
             parameters={},
             inputs=(),
@@ -184,17 +201,30 @@ class Rig:
             input_format="text",
             output_format="text",
         )
-        self.store.begin(spec, b"", Fence(incarnation=1, epoch=1, owner="o", seq=0))
+        leader.begin(spec, b"", Fence(incarnation=1, epoch=1, owner="o", seq=0))
         locations = [output(folder / "w1", index, size // maps) for index in range(maps)]
         self.bytes = sum(location.bytes for location in locations)
         writes = tuple(WriteLocation(location=location, withdrawn=False) for location in locations)
         fence = Fence(incarnation=1, epoch=1, owner="o", seq=1)
-        self.store.write(Batch(job=JOB, fence=fence, writes=writes))
+        leader.write(Batch(job=JOB, fence=fence, writes=writes))
         self.serial = 0
         self.fetch()  # warm: locations known, connected, dialled
 
+    def _loop(self) -> None:
+        """What an agent's loop does for its data plane."""
+        while not self.over:
+            for key, _ in self.selector.select(0.5):
+                if key.fd in self.selector.get_map():
+                    key.data()
+            while self.posted:
+                self.posted.popleft()()
+
+    def post(self, work: Callable[[], None]) -> None:
+        self.posted.append(work)
+        os.eventfd_write(self.wake, 1)
+
     def _hear(self, event: object) -> None:
-        if not isinstance(event, gather.Gathering):
+        if not isinstance(event, FetchProgressed):
             self.last = event
             self.done.set()
 
@@ -202,21 +232,25 @@ class Rig:
         self.serial += 1
         self.done.clear()
         token = f"t{self.serial}"
+        attempt = AttemptRef(TaskRef(JOB, 0, Kind.REDUCE, 0), 1, 1, token)
         began = time.perf_counter()
-        self.planes[1].gather(AttemptRef(TaskRef(JOB, 0, Kind.REDUCE, 0), 1, 1, token), self.maps)
+        self.post(lambda: self.planes[1].fetch(attempt, self.maps))
         assert self.done.wait(120)
         seconds = time.perf_counter() - began
-        assert isinstance(self.last, gather.Gathered), self.last
+        assert isinstance(self.last, Fetched), self.last
         assert all(source.partition is not None for source in self.last.sources)
-        self.planes[1].cancel(token)
+        self.post(lambda: self.planes[1].discard(attempt))
         # Removing it takes tens of milliseconds, which the next round must not be charged.
         while os.path.exists(gathered_path(str(self.folder / "w2"), JOB, token)):
             time.sleep(0.001)
         return seconds
 
     def close(self) -> None:
+        self.post(lambda: setattr(self, "over", True))
+        self.thread.join()
         for plane in self.planes:
             plane.close()
+        self.connection.close()
 
 
 def output(root: Path, index: int, size: int) -> MapLocation:

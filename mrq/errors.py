@@ -61,6 +61,10 @@ class WorkerFolderError(OperatorError):
     """A folder of a worker's own is gone or can't be written: no fault of the job."""
 
 
+class StoreRefusedError(OperatorError):
+    """The store is there, and refuses this login, or what it asks for: trying again doesn't mend that."""
+
+
 class PeerUnreachableError(OperatorError):
     """A worker's data plane doesn't answer, or not as one of ours: no fault of the reader."""
 

@@ -248,7 +248,22 @@ class Blobs(Protocol):
         ...
 
 
-class WorkerStore(Protocol):
+class LocationStore(Protocol):
+    """Where map outputs are: all of the state that a data plane reads."""
+
+    def locations(
+        self, job: str, after: int, wait_s: float = 0.0
+    ) -> tuple[int, list[tuple[MapLocation, bool]]]:
+        """Entries (location, withdrawn) after a position, and the new position; waits for more, if told."""
+        ...
+
+    def address(self, worker: str, boot: str) -> str | None:
+        """Where that boot of a worker serves its map outputs, by its last beat; None when it isn't known, or
+        the worker has another boot by now."""
+        ...
+
+
+class WorkerStore(LocationStore, Protocol):
     """A worker's side of the state."""
 
     def job(self, job: str) -> JobSpec | None:
@@ -269,17 +284,6 @@ class WorkerStore(Protocol):
 
     def beat(self, beat: Beat) -> BeatReply | None:
         """The lease of everything listed; None when the store isn't ready."""
-        ...
-
-    def locations(
-        self, job: str, after: int, wait_s: float = 0.0
-    ) -> tuple[int, list[tuple[MapLocation, bool]]]:
-        """Entries (location, withdrawn) after a position, and the new position; waits for more, if told."""
-        ...
-
-    def address(self, worker: str, boot: str) -> str | None:
-        """Where that boot of a worker serves its map outputs, by its last beat; None when it isn't known, or
-        the worker has another boot by now."""
         ...
 
     def boot(self, worker: str) -> tuple[str, float] | None:

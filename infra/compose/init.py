@@ -27,6 +27,9 @@ REDIS_RIGHTS = (
     "+@transaction +eval +evalsha +script|load +script|exists +time -@dangerous +config|get +info"
 )
 
+#: What a data plane does with them: reading where map outputs lie and where workers listen, and no more.
+REDIS_FETCH_RIGHTS = "%R~mrq:{*}:locations %R~mrq:addresses resetchannels -@all +ping +select +xread +hget"
+
 
 def owner(path: Path) -> tuple[int, int]:
     status = path.stat()
@@ -59,10 +62,14 @@ def put(path: Path, text: str, *, mode: int, of: tuple[int, int]) -> None:
 
 
 def known_secrets() -> str:
-    """The text of secrets.toml: what the volume has, else new ones."""
+    """The text of secrets.toml: what the volume has, else new ones. One of an older version gets what it lacks."""
     path = SECRETS / "secrets.toml"
+    fetch = f'redis_fetch_user = "mrq-fetch"\nredis_fetch_password = "{secrets.token_urlsafe(32)}"\n'
     if path.exists():
-        return path.read_text()
+        text = path.read_text()
+        return (
+            text if "redis_fetch_password" in tomllib.loads(text) else fetch + text
+        )  # it may end in a table
     fresh = {name: secrets.token_urlsafe(32) for name in ("amqp_password", "redis_password")}
     return (
         "# Made by `docker compose up` (infra/compose/init.py); the volume of the same name has it too.\n"
@@ -70,6 +77,7 @@ def known_secrets() -> str:
         f'amqp_password = "{fresh["amqp_password"]}"\n'
         'redis_user = "mrq"\n'
         f'redis_password = "{fresh["redis_password"]}"\n'
+        f"{fetch}"
         f'key = "{secrets.token_hex(32)}"\n'
         'key_id = "1"\n'
     )
@@ -101,7 +109,7 @@ def definitions(user: str, password: str) -> str:
     )
 
 
-def users_acl(user: str, password: str, health: str) -> str:
+def users_acl(user: str, password: str, fetch_user: str, fetch_password: str, health: str) -> str:
     def hashed(text: str) -> str:
         return "#" + hashlib.sha256(text.encode()).hexdigest()
 
@@ -111,6 +119,7 @@ def users_acl(user: str, password: str, health: str) -> str:
         "user default off resetpass ~* &* +@all\n"
         f"user health on {hashed(health)} -@all +ping\n"
         f"user {user} on {hashed(password)} {REDIS_RIGHTS}\n"
+        f"user {fetch_user} on {hashed(fetch_password)} {REDIS_FETCH_RIGHTS}\n"
     )
 
 
@@ -123,7 +132,8 @@ def main() -> None:
     us = (os.getuid(), os.getgid())
     rabbit = definitions(known["amqp_user"], known["amqp_password"])
     put(RABBITMQ / "definitions.json", rabbit, mode=0o644, of=us)
-    users = users_acl(known["redis_user"], known["redis_password"], health)
+    logins = [known[f"redis_{each}"] for each in ("user", "password", "fetch_user", "fetch_password")]
+    users = users_acl(*logins, health)
     put(REDIS / "users.acl", users, mode=0o644, of=us)
     put(REDIS / "health", health, mode=0o644, of=us)
     beside = PROJECT / ".mrq"

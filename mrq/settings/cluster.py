@@ -115,6 +115,8 @@ class Profile:
     key_id: str  #: of the key that signs
     keys: Mapping[str, bytes] = field(repr=False)  #: key_id -> HMAC key; all that are accepted
     has_secret: bool  #: False: there is no key and no password, so anybody can derive `keys`
+    #: The user and password of data planes, for Redis; None: they log in as everybody does.
+    fetch_login: tuple[str | None, str] | None = field(repr=False)
     sources: Mapping[str, str] = field(repr=False)  #: setting -> where it came from
     notes: tuple[str, ...] = field(repr=False)  #: sentences on what was passed over
 
@@ -146,6 +148,14 @@ class Profile:
                 "into its profile in mrq.toml"
             )
         return self.redis_url
+
+    def fetch_url(self) -> ServiceUrl:
+        """The Redis as data planes log in: as a user that may read locations and addresses alone, if the
+        secrets name one."""
+        if self.fetch_login is None:
+            return self.state()
+        user, password = self.fetch_login
+        return replace(self.state(), user=user, password=password)
 
     def secret_key(self) -> bytes | None:
         """The key that signs; None where anybody could know it."""
@@ -223,6 +233,7 @@ def load(
         job={name: value for name, value in values.items() if name not in KEYS},
         key_id=key_id,
         keys=keys,
+        fetch_login=secrets.fetch_login if secrets is not None else None,
         has_secret=has_key or (url is not None and bool(url.password)),
         sources=sources,
         notes=tuple(_unknown_variables(env)),

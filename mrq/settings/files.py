@@ -9,7 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from mrq.errors import UsageError
@@ -130,12 +130,21 @@ class Secrets:
     amqp_password: str | None = field(default=None, repr=False)
     redis_user: str | None = field(default=None, repr=False)
     redis_password: str | None = field(default=None, repr=False)
+    redis_fetch_user: str | None = field(default=None, repr=False)
+    redis_fetch_password: str | None = field(default=None, repr=False)
     key: str | None = field(default=None, repr=False)
     key_id: str = field(default="1", repr=False)
     old_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    @property
+    def fetch_login(self) -> tuple[str | None, str] | None:
+        """The user and password of data planes, for Redis, if they have their own."""
+        if self.redis_fetch_password is None:
+            return None
+        return self.redis_fetch_user, self.redis_fetch_password
 
-_SECRETS: Final = ("amqp_user", "amqp_password", "redis_user", "redis_password", "key", "key_id", "old_keys")
+
+_SECRETS: Final = tuple(each.name for each in fields(Secrets) if each.name != "path")
 
 
 def read_secrets(path: str, named_by: str) -> Secrets:

@@ -67,8 +67,8 @@ def _serve(profile: Profile, worker: str, home: Home) -> int:
     from mrq.ports import Clock
     from mrq.worker import debug, hints
     from mrq.worker.agent_loop import Links
-    from mrq.worker.dataplane.messages import Hello
-    from mrq.worker.dataplane.plane import DataPlane
+    from mrq.worker.fetch.data_plane import DataPlane
+    from mrq.worker.fetch.messages import Hello
     from mrq.worker.service import Service, Settings, wait_for_silence
 
     switch = debug.parse(os.environ)
@@ -86,16 +86,16 @@ def _serve(profile: Profile, worker: str, home: Home) -> int:
             root=home.path,
             worker=worker,
             boot=home.boot,
+            redis_url=profile.fetch_url().full(),
+            prefix=profile.prefix,
             bind=profile.listen,
             key=profile.secret_key(),
             insecure=profile.insecure,
             quota=page,
         )
-        plane = DataPlane(hello=hello, store=store, log=_LOG.info)
-        address = advertised(profile.advertise, plane.start())
-        stack.callback(plane.close)
-        if plane.pid is not None:
-            home.note_child(plane.pid)
+        data_plane = DataPlane(hello, started=home.note_child)
+        stack.callback(data_plane.close)
+        address = advertised(profile.advertise, data_plane.start())
         notify: list[Callable[[str | None], None]] = [lambda line: _LOG.warning(line) if line else None]
         broker = _broker(profile, worker, lambda line: notify[-1](line))
         stack.callback(broker.close)
@@ -115,11 +115,10 @@ def _serve(profile: Profile, worker: str, home: Home) -> int:
                 ended=ended_beside(profile.root, worker),
             ),
             home=home,
-            links=Links(store=store, blobs=blobs, broker=broker, gatherer=plane),
+            links=Links(store=store, blobs=blobs, broker=broker, data_plane=data_plane),
             clock=Clock(),
         )
         notify.append(service.note)
-        plane.watch(service.serves)
         _LOG.info(
             f"{worker} (boot {home.boot}) at {address}, {slots.map} map and {slots.reduce} reduce slots, "
             f"files in {home.path}"

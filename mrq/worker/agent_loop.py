@@ -30,13 +30,13 @@ from mrq.worker.attempts import Progress
 from mrq.worker.calls import CallerDied, Calls, Looked, ThreadedCalls
 from mrq.worker.code_cache import CodeCache
 from mrq.worker.debug import DebugSwitch
+from mrq.worker.fetch.messages import Fetched, FetchFailed, FetchProgressed
 from mrq.worker.files import JobFiles
-from mrq.worker.gather import Gathered, GatherFailed, Gathering
 from mrq.worker.pool import Pool
 from mrq.worker.starts import Starts
 
 if TYPE_CHECKING:
-    from mrq.worker.dataplane.plane import DataPlane
+    from mrq.worker.fetch.data_plane import DataPlane
     from mrq.worker.service import Service
 
 #: The loop looks at the clock and at the pages at least this often.
@@ -60,7 +60,7 @@ class _Post:
 
 
 #: Events of the inbox that the loop itself handles.
-_OURS: Final = (_Forget, _Post, Looked, Gathering, Gathered, GatherFailed, CallerDied)
+_OURS: Final = (_Forget, _Post, Looked, FetchProgressed, Fetched, FetchFailed, CallerDied)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Links:
     threaded: bool = True  #: the store may be slow or away; False: it answers at once, on the loop's thread
     #: For logs, on order; where there are blobs, those of attempts that went well stay while their job runs.
     blobs: Blobs | None = None
-    gatherer: DataPlane | None = None  #: None: reduces read map outputs where they lie
+    data_plane: DataPlane | None = None  #: None: reduces read map outputs where they lie
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,14 +142,15 @@ class AgentLoop:
             files=self._files,
             calls=self._calls,
             attempts=self._attempts,
-            gatherer=links.gatherer,
+            data_plane=links.data_plane,
             debug=debug,
             loop=self,
         )
         # Answers that are given on the loop's own thread needn't wake it.
         self._calls.attach(self.sink if links.threaded else self._inbox.append)
-        if links.gatherer is not None:
-            links.gatherer.attach(self.sink)
+        if links.data_plane is not None:
+            notify = watcher.serves if watcher is not None else lambda trouble: None
+            links.data_plane.attach(self._selector, self.sink, notify)
         self._watch_at = 0.0
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
@@ -273,6 +274,8 @@ class AgentLoop:
         if now >= min(self._watch_at, self._machine.next_tick()):
             self._watch_at = min(self._attempts.watch(now), now + _WAIT_S_MAX)
             self._drain_inbox()
+        if self._links.data_plane is not None:
+            self._links.data_plane.watch(now)
         self._decide((a.Ticked(),))
         if self._machine.draining:
             self._starts.hand_back()
@@ -312,7 +315,7 @@ class AgentLoop:
                 work()
             case Looked():
                 self._starts.looked(event)
-            case Gathering() | Gathered() | GatherFailed():
+            case FetchProgressed() | Fetched() | FetchFailed():
                 self._starts.heard(event)
             case CallerDied(error=error):
                 raise InternalError(f"a thread of the agent died: {error!r}") from error
@@ -371,7 +374,7 @@ class AgentLoop:
             self._outputs.add(job)
         else:
             self._outputs.discard(job)
-        if self._links.gatherer is not None and before != bool(self._outputs):
+        if self._links.data_plane is not None and before != bool(self._outputs):
             self._inbox.append(a.ServingChanged(serving=bool(self._outputs)))
 
     def _remove(self, folder: str) -> None:

@@ -20,6 +20,7 @@ import signal
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mrq.core import wire
@@ -114,7 +115,7 @@ class Attempts:
         self._slots = slots
         self._running: dict[str, _Running] = {}  #: by token
         self._lines: list[_Line] = []
-        self._unsent: dict[Executor, _Line] = {}
+        self._unsent: set[Executor] = set()
         self._watched_at: float | None = None
         self._bad_starts = 0
         self._scratches = scratch.Scratches()
@@ -163,7 +164,9 @@ class Attempts:
                 self._cannot_start(order, exc)
                 return
             self._lines.append(line)
-            self._register(line)
+            line.executor.attach(
+                self._selector, heard=partial(self._readable, line), ended=partial(self._dead, line)
+            )
         self._give(line, running)
 
     def _give(self, line: _Line, running: _Running) -> None:
@@ -185,14 +188,12 @@ class Attempts:
             running.number = line.executor.order(message)
         except protocol.ProtocolError as exc:
             self._break_off(line, str(exc))
-        self._unsent[line.executor] = line
+        self._unsent.add(line.executor)
 
     def flush(self) -> None:
         """Write what executors were sent; before the owner waits for anything."""
-        for executor, line in self._unsent.items():
+        for executor in self._unsent:
             executor.flush()
-            if executor.alive:
-                self._want_write(line)
         self._unsent.clear()
 
     def kill(self, token: str) -> None:
@@ -204,7 +205,7 @@ class Attempts:
                 continue
             head = running is line.given[0]
             if not head and line.executor.alive and line.executor.take_back(running.number):
-                self._unsent[line.executor] = line
+                self._unsent.add(line.executor)
                 line.given.remove(running)
                 self._finish(running, Outcome(status=Status.SUPERSEDED, started=False), reusable=True)
                 return
@@ -245,7 +246,7 @@ class Attempts:
         for line in self._lines:
             line.executor.kill()
         for line in self._lines:
-            self._unregister(line)
+            line.executor.detach()
             self._pool.discard(line.executor)
             for running in line.given:
                 scratch.clean(running.order, keep_log=False)
@@ -281,36 +282,10 @@ class Attempts:
 
     # What executors say.
 
-    def _register(self, line: _Line) -> None:
-        process = line.executor.process
-        self._selector.register(process.read, selectors.EVENT_READ, lambda: self._readable(line))
-        self._selector.register(process.pidfd, selectors.EVENT_READ, lambda: self._dead(line))
-
-    def _want_write(self, line: _Line) -> None:
-        """Ask to be told when the pipe takes the rest of an order."""
-        write = line.executor.process.write
-        wanted, there = line.executor.writing, write in self._selector.get_map()
-        if wanted and not there:
-            self._selector.register(write, selectors.EVENT_WRITE, lambda: self._writable(line))
-        elif there and not wanted:
-            self._selector.unregister(write)
-
-    def _unregister(self, line: _Line) -> None:
-        process = line.executor.process
-        for fd in (process.read, process.pidfd, process.write):
-            with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(fd)
-
-    def _writable(self, line: _Line) -> None:
-        line.executor.flush()
-        self._want_write(line)
-
     def _readable(self, line: _Line) -> None:
         try:
             messages = line.executor.receive()
             if messages is None:
-                # The end of the pipe: the executor's death follows, or user code has closed it.
-                self._selector.unregister(line.executor.process.read)
                 return
             for message in messages:
                 self._hear(line, message)
@@ -321,7 +296,7 @@ class Attempts:
             self._take_over(line)
         if not line.given and line.executor.alive:
             self._lines.remove(line)
-            self._unregister(line)
+            line.executor.detach()
             self._pool.put_back(line.executor)
 
     def _take_over(self, line: _Line) -> None:
@@ -330,7 +305,7 @@ class Attempts:
         longest = max(others, key=lambda each: len(each.given))
         for running in list(longest.given)[(len(longest.given) + 1) // 2 :]:
             if longest.executor.alive and longest.executor.take_back(running.number):
-                self._unsent[longest.executor] = longest
+                self._unsent.add(longest.executor)
                 longest.given.remove(running)
                 self._give(line, running)
 
@@ -377,8 +352,8 @@ class Attempts:
                 for message in messages:
                     self._hear(line, message)
         self._lines.remove(line)
-        self._unsent.pop(line.executor, None)
-        self._unregister(line)
+        self._unsent.discard(line.executor)
+        line.executor.detach()
         ended = line.executor.reap()
         self._pool.discard(line.executor)
         assert ended is not None

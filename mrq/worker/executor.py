@@ -1,6 +1,6 @@
 """The child process that runs user code, one attempt at a time.
 
-Started by `worker.spawn`, by exec and never by fork. It serves a pipe until that ends, and dies with its
+Started by `worker.child`, by exec and never by fork. It serves a pipe until that ends, and dies with its
 parent even inside C code: the parent holds the write end of a third pipe, and the kernel is told to send
 SIGKILL to this process group when that end closes (beside PDEATHSIG, which counts only where the spawning
 thread is the process's main one). Whatever user code does is told to the agent as an outcome or, if it

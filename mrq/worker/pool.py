@@ -11,15 +11,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mrq.worker import protocol, spawn
+from mrq.worker import protocol
+from mrq.worker.child import Child, readable
 from mrq.worker.exits import Exit
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from mrq.worker.attempts import Attempts
 
 _STDERR_BYTES_MAX: Final = 4096
+#: A fixed hash seed, so that iterating a set is the same in a re-run.
+_ENVIRONMENT: Final = {"PYTHONHASHSEED": "0", "MRQ_EXECUTOR": "1"}
 _CLOSE_TIMEOUT_S: Final = 1.0
 #: Orders that wait for each other before they are sent: many are made one after another.
 _UNSENT_MAX: Final = 8
@@ -34,76 +35,71 @@ _UNSENT_MAX: Final = 8
 _RESTING_RSS_BYTES_MAX: Final = 256 << 20
 
 
-class Executor:
-    """One child process; all but `kill` belong to the thread that took it."""
+class Executor(Child):
+    """A child process that runs attempts; all but `kill` belong to the thread that took it."""
 
-    def __init__(self, process: spawn.Process) -> None:
-        self.process = process
+    def __init__(self) -> None:
+        """Start one. Raises OSError."""
+        stderr = os.memfd_create("mrq-executor-stderr")  # what it says outside attempts: a failed start
+        theirs, permits = os.pipe()
+        ours = [stderr, permits]
+        try:
+            # Its own description of the pipe's end: that it doesn't block isn't for the executor.
+            ours.append(os.open(f"/proc/self/fd/{theirs}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            os.set_blocking(permits, False)
+            super().__init__(
+                "mrq.worker.executor", environment=_ENVIRONMENT, stdout=stderr, stderr=stderr, more=(theirs,)
+            )
+        except BaseException:
+            for fd in ours:
+                os.close(fd)
+            raise
+        finally:
+            os.close(theirs)
+        self._descriptors += ours
+        self._stderr, self._permits, self._unread = ours
         self.code: str | None = None  #: the folder of the bundle that it has; None: blank
         self.ready = False  #: it has said so
         self.threads = False  #: user code's threads outlived the last attempt
-        self.peak_rss_bytes = 0  #: as last sampled
-        self._reader = protocol.FrameReader()
-        self._writer = protocol.FrameWriter(process.write)
         self._orders = 0  #: given so far
-        self._permits: list[int] = []  #: to be sent with them
-        self._exit: Exit | None = None
-        self._killed = False
-        self._ending = threading.Lock()  #: of kill and reap: once reaped, the pid may be anyone's
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def alive(self) -> bool:
-        """Whether it hasn't been killed or seen dead."""
-        return self._exit is None and not self._killed
-
-    @property
-    def writing(self) -> bool:
-        """Whether `flush` wants to be called when the pipe has room."""
-        return self._writer.waiting
+        self._unsent: list[int] = []  #: permits to be sent with them
 
     def order(self, message: dict[str, Any]) -> int:
         """Have an order sent by the next `flush`, or at once after some others; its number. Raises
         ProtocolError."""
         self._orders += 1
-        self._writer.add({**message, "number": self._orders})
-        self._permits.append(self._orders)
-        if len(self._permits) >= _UNSENT_MAX:
+        self.send({**message, "number": self._orders})
+        self._unsent.append(self._orders)
+        if len(self._unsent) >= _UNSENT_MAX:
             self.flush()
         return self._orders
 
     def take_back(self, number: int) -> bool:
         """Keep it from beginning with an order. False: it has."""
         with contextlib.suppress(BlockingIOError):
-            unread = os.read(self.process.unread, protocol.READ_BYTES)
-            self._permits[:0] = [permit for (permit,) in protocol.PERMIT.iter_unpack(unread)]
-        if number not in self._permits:
+            unread = os.read(self._unread, protocol.READ_BYTES)
+            self._unsent[:0] = [permit for (permit,) in protocol.PERMIT.iter_unpack(unread)]
+        if number not in self._unsent:
             return False
-        self._permits.remove(number)
+        self._unsent.remove(number)
         return True
 
     def flush(self) -> None:
         """Send what was ordered, as far as the pipe takes it."""
-        self._writer.flush()
-        if self._permits:
-            permits, self._permits = self._permits, []
-            os.write(self.process.permits, b"".join(map(protocol.PERMIT.pack, permits)))
+        super().flush()
+        if self._unsent:
+            permits, self._unsent = self._unsent, []
+            os.write(self._permits, b"".join(map(protocol.PERMIT.pack, permits)))
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """The messages that are there; None at the pipe's end. Raises ProtocolError."""
-        data = protocol.read_available(self.process.read)
-        if data is None:
-            return None
-        messages = self._reader.feed(data)
+        """See `Child`."""
+        messages = super().receive()
         self.ready = self.ready or bool(messages)
         return messages
 
     def died_idle(self) -> bool:
         """Whether it came up and is dead. One that never came up is for its attempt to report."""
-        if not _readable(self.process.pidfd, 0.0):
+        if not readable(self.pidfd, 0.0):
             return False
         with contextlib.suppress(protocol.ProtocolError):
             self.receive()
@@ -125,54 +121,10 @@ class Executor:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return 0
 
-    def kill(self) -> None:
-        """SIGKILL to its process group, and to descendants that have left it. From any thread."""
-        with self._ending:
-            if self._exit is None:
-                self._kill()
-
-    def _kill(self) -> None:
-        self._killed = True
-        strays = _descendants(self.pid)
-        # The group's id can't be another's: the process isn't reaped.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        for pid in strays:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-
-    def reap(self) -> Exit | None:
-        """How it ended, its group killed and its descriptors closed; None while it lives."""
-        with self._ending:
-            if self._exit is None and _readable(self.process.pidfd, 0.0):
-                self._exit = self._reap()
-            return self._exit
-
     def _reap(self) -> Exit:
-        self._kill()  # what it leaves behind
-        try:
-            _, status, usage = os.wait4(self.pid, 0)
-        except ChildProcessError:  # somebody waits for every child, or SIGCHLD is ignored
-            ended = Exit(code=None, signal=None, peak_rss_bytes=self.peak_rss_bytes)
-        else:
-            ended = Exit.of(status, usage.ru_maxrss << 10, self.peak_rss_bytes)
-        self.process.popen.returncode = ended.code or 0  # it needn't wait, nor warn
-        ended = replace(ended, words=self._last_words())
-        p = self.process
-        for fd in (p.pidfd, p.read, p.write, p.life, p.stderr, p.permits, p.unread):
-            os.close(fd)
-        return ended
-
-    def wait(self, timeout_s: float) -> Exit | None:
-        """`reap`, after waiting for the end."""
-        if self._exit is None:
-            _readable(self.process.pidfd, timeout_s)
-        return self.reap()
-
-    def _last_words(self) -> str:
-        size = os.fstat(self.process.stderr).st_size
-        data = os.pread(self.process.stderr, _STDERR_BYTES_MAX, max(0, size - _STDERR_BYTES_MAX))
-        return data.decode("utf-8", "replace").strip()
+        size = os.fstat(self._stderr).st_size
+        data = os.pread(self._stderr, _STDERR_BYTES_MAX, max(0, size - _STDERR_BYTES_MAX))
+        return replace(super()._reap(), words=data.decode("utf-8", "replace").strip())
 
 
 class Pool:
@@ -317,7 +269,7 @@ class Pool:
             self.discard(executor)
 
     def _start(self) -> Executor:
-        executor = Executor(spawn.spawn())
+        executor = Executor()
         if self._started is not None:
             self._started(executor.pid)
         return executor
@@ -340,12 +292,6 @@ def _end(executors: Iterable[Executor]) -> None:
         executor.wait(max(0.0, until - time.monotonic()))
 
 
-def _readable(fd: int, timeout_s: float) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(timeout_s * 1000))
-
-
 def _parents(leaders: Iterable[int]) -> set[int]:
     """Those of some session leaders that aren't alone: others are in their session, or are their children."""
     wanted, found = set(leaders), set[int]()
@@ -358,19 +304,4 @@ def _parents(leaders: Iterable[int]) -> set[int]:
             fields = file.read().rsplit(b")", 1)[1].split()
             if fields[0] != b"Z":
                 found |= {int(fields[1]), int(fields[3])} & wanted
-    return found
-
-
-def _descendants(pid: int) -> list[int]:
-    """Children of children, as the kernel lists them, for those that made a session of their own."""
-    found: list[int] = []
-    waiting = [pid]
-    while waiting:
-        parent = waiting.pop()
-        with contextlib.suppress(OSError):
-            for thread in os.listdir(f"/proc/{parent}/task"):
-                with open(f"/proc/{parent}/task/{thread}/children", "rb") as file:
-                    children = [int(word) for word in file.read().split()]
-                found += children
-                waiting += children
     return found

@@ -1,4 +1,4 @@
-"""Attempts between their start and their executor: the job is looked up, a reduce's sources are gathered.
+"""Attempts between their start and their executor: the job is looked up, a reduce's sources are fetched.
 
 They hold their slot and are on the beats, but have no process yet. One thread owns it, the agent's loop.
 """
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 from mrq.core import agent_words as a
 from mrq.core.model import ErrorReport, Outcome, Status
-from mrq.core.refs import Kind
+from mrq.core.refs import AttemptRef, Kind
 from mrq.errors import DiskFullError, MrqError, OperatorError, WorkerFolderError
 from mrq.worker import folders
 from mrq.worker.attempts import Attempts, Progress
 from mrq.worker.calls import Calls, Looked
 from mrq.worker.debug import DebugSwitch
+from mrq.worker.fetch.messages import Fetched, FetchFailed, FetchProgressed
 from mrq.worker.files import Found, JobFiles, MissingMaps
-from mrq.worker.gather import Gathered, GatherFailed, Gathering
 from mrq.worker.order import MapSource
 
 if TYPE_CHECKING:
     from mrq.worker.agent_loop import AgentLoop
-    from mrq.worker.dataplane.plane import DataPlane
+    from mrq.worker.fetch.data_plane import DataPlane
 
 #: The phase in beats.
 _SHUFFLING: Final = "shuffling"
@@ -37,25 +37,25 @@ class Starts:
         files: JobFiles,
         calls: Calls,
         attempts: Attempts,
-        gatherer: DataPlane | None,
+        data_plane: DataPlane | None,
         debug: DebugSwitch | None,
         loop: AgentLoop,
     ) -> None:
-        """Without a gatherer reduces read map outputs where they lie."""
+        """Without a data plane reduces read map outputs where they lie."""
         self._files = files
         self._calls = calls
         self._attempts = attempts
-        self._gatherer = gatherer
+        self._data_plane = data_plane
         self._debug = debug
         self._loop = loop
         self._tasks = 0  #: that reached an executor, for MRQ_DEBUG
         self._looking: dict[str, dict[str, a.Start]] = {}  #: by job, then token
-        self._gathering: dict[str, a.Start] = {}  #: by token
-        self._gathered: set[str] = set()  #: tokens that run on what the gatherer holds
+        self._fetching: dict[str, a.Start] = {}  #: by token
+        self._fetched: dict[str, AttemptRef] = {}  #: by token: they run on what was fetched
 
     def __len__(self) -> int:
         """Those that wait."""
-        return len(self._gathering) + sum(map(len, self._looking.values()))
+        return len(self._fetching) + sum(map(len, self._looking.values()))
 
     def start(self, command: a.Start) -> None:
         """Begin with one; what prevents it becomes its outcome."""
@@ -77,26 +77,26 @@ class Starts:
 
     def hand_back(self) -> None:
         """Somebody else shall take what hasn't begun."""
-        for token in [*self._gathering, *(t for waiting in self._looking.values() for t in waiting)]:
+        for token in [*self._fetching, *(t for waiting in self._looking.values() for t in waiting)]:
             self._take(token)
             self._end(token, Outcome(status=Status.HANDED_BACK, started=False))
 
     def forget(self, job: str) -> None:
         """The job is over."""
         late = list(self._looking.pop(job, ()))
-        late += [token for token, command in self._gathering.items() if command.message.task.job == job]
+        late += [token for token, command in self._fetching.items() if command.message.task.job == job]
         for token in late:
             self._take(token)
             self._end(token, Outcome(status=Status.SUPERSEDED, started=False))
-        if self._gatherer is not None:
-            self._gatherer.forget(job)
+        if self._data_plane is not None:
+            self._data_plane.forget(job)
 
     def over(self, token: str) -> None:
-        """An attempt that ran has ended: what was gathered for it goes."""
-        if token in self._gathered:
-            self._gathered.discard(token)
-            assert self._gatherer is not None
-            self._gatherer.cancel(token)
+        """An attempt that ran has ended: what was fetched for it goes."""
+        attempt = self._fetched.pop(token, None)
+        if attempt is not None:
+            assert self._data_plane is not None
+            self._data_plane.discard(attempt)
 
     def looked(self, event: Looked) -> None:
         """A job was found, or not."""
@@ -120,29 +120,29 @@ class Starts:
             else:
                 self._prepare(command)
 
-    def heard(self, event: Gathering | Gathered | GatherFailed) -> None:
-        """What the gatherer says of one that waits; of others it is too late."""
-        if event.token not in self._gathering:
+    def heard(self, event: FetchProgressed | Fetched | FetchFailed) -> None:
+        """What the data plane says of one that waits; of others it is too late."""
+        if event.token not in self._fetching:
             return
         match event:
-            case Gathering():
+            case FetchProgressed():
                 self._show(event.token, event.fraction, event.bytes)
-            case Gathered():
-                command = self._gathering.pop(event.token)
-                self._gathered.add(event.token)
+            case Fetched():
+                command = self._fetching.pop(event.token)
+                self._fetched[event.token] = command.attempt
                 self._run(command, event.sources)
-            case GatherFailed(outcome=outcome):
-                job = self._gathering.pop(event.token).message.task.job
+            case FetchFailed(outcome=outcome):
+                job = self._fetching.pop(event.token).message.task.job
                 self._end(event.token, self._attempts.mended(job, outcome) if outcome.disk else outcome)
 
     def _prepare(self, command: a.Start) -> None:
         message, token = command.message, command.attempt.token
-        if self._gatherer is None or message.task.kind is Kind.MAP:
+        if self._data_plane is None or message.task.kind is Kind.MAP:
             self._run(command, None)
             return
-        self._gathering[token] = command
+        self._fetching[token] = command
         self._show(token, 0.0, 0)
-        self._gatherer.gather(command.attempt, self._files.maps(message.task.job))
+        self._data_plane.fetch(command.attempt, self._files.maps(message.task.job))
 
     def _run(self, command: a.Start, sources: tuple[MapSource, ...] | None) -> None:
         token = command.attempt.token
@@ -171,11 +171,11 @@ class Starts:
         )
 
     def _take(self, token: str) -> a.Start | None:
-        """Out of what waits, with what is being gathered for it."""
-        command = self._gathering.pop(token, None)
+        """Out of what waits, with what is being fetched for it."""
+        command = self._fetching.pop(token, None)
         if command is not None:
-            assert self._gatherer is not None
-            self._gatherer.cancel(token)
+            assert self._data_plane is not None
+            self._data_plane.discard(command.attempt)
             return command
         for waiting in self._looking.values():
             if token in waiting:

@@ -43,7 +43,7 @@ class AgentRun:
         slots: int = 1,
         debug: DebugSwitch | None = None,
         threaded: bool = False,
-        gatherer: Any = None,
+        data_plane: Any = None,
         config: AgentConfig | None = None,
     ) -> None:
         """`threaded`: the store is asked as on a cluster; `config` in place of what the rest says."""
@@ -63,7 +63,7 @@ class AgentRun:
                 slots=Slots(map=slots, reduce=slots, total=slots),
                 beat_interval_s=0.05,
             ),
-            links=Links(broker=self.broker, store=self.store, threaded=threaded, gatherer=gatherer),
+            links=Links(broker=self.broker, store=self.store, threaded=threaded, data_plane=data_plane),
             storage=Storage(root=str(self.root)),
             clock=Clock(),
             pool=self.pool,

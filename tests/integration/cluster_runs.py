@@ -116,6 +116,15 @@ class ClusterRun(ProcessCluster):
         pid = self.processes[name].pid
         return {pid} | descendants(pid)
 
+    def data_planes(self, worker: str) -> list[int]:
+        """The pid of a worker's data plane, if there is one."""
+        found = []
+        for pid in self.tree(worker):
+            with contextlib.suppress(OSError):
+                if b"mrq.worker.fetch" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
+
     def _note(self, name: str) -> set[int]:
         found = self.tree(name)
         self._known |= found

@@ -1,4 +1,4 @@
-"""The agent loop as a cluster has it: the store asked by threads, reduces that gather first."""
+"""The agent loop as a cluster has it: the store asked by threads, reduces that fetch first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mrq.core.model import FetchFailure, MapLocation, Outcome, Slots, Status
 from mrq.core.paths import map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
-from mrq.worker.gather import Gathered, GatherFailed, Gathering
+from mrq.worker.fetch.messages import Fetched, FetchFailed, FetchProgressed
 from mrq.worker.order import MapSource
 
 WORDS = (
@@ -26,29 +26,32 @@ WORDS = (
 )
 
 
-class FakeGatherer:
+class FakeDataPlane:
     """Says nothing by itself; notes what it is asked."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.tell: Callable[[object], None]
 
-    def attach(self, sink: Callable[[object], None]) -> None:
+    def attach(self, selector: object, sink: Callable[[object], None], notify: object) -> None:
         self.tell = sink
 
-    def gather(self, attempt: AttemptRef, maps: int) -> None:
+    def watch(self, now: float) -> None:
+        pass
+
+    def fetch(self, attempt: AttemptRef, maps: int) -> None:
         self.asked.append((attempt, maps))
 
-    def cancel(self, token: str) -> None:
-        self.asked.append(token)
+    def discard(self, attempt: AttemptRef) -> None:
+        self.asked.append(attempt.token)
 
     def forget(self, job: str) -> None:
         self.asked.append(job)
 
 
 @pytest.fixture
-def gatherer() -> FakeGatherer:
-    return FakeGatherer()
+def data_plane() -> FakeDataPlane:
+    return FakeDataPlane()
 
 
 def map_done(run: AgentRun) -> tuple[MapSource, MapLocation]:
@@ -79,16 +82,16 @@ def test_a_map_and_a_reduce_with_the_store_asked_by_threads(tmp_path: Path) -> N
         assert (Path(spec.staging) / told.result.files[0].name).read_text() == "a\t2\nb\t1\n"
 
 
-def test_a_reduce_gathers_before_it_gets_an_executor(tmp_path: Path, gatherer: FakeGatherer) -> None:
-    with AgentRun(tmp_path, threaded=True, gatherer=gatherer) as run:
+def test_a_reduce_fetches_before_it_gets_an_executor(tmp_path: Path, data_plane: FakeDataPlane) -> None:
+    with AgentRun(tmp_path, threaded=True, data_plane=data_plane) as run:
         run.add(WORDS, ["b a", "a"])
         source, _ = map_done(run)
         run.publish(0, Kind.REDUCE)
-        wait_for(lambda: gatherer.asked)
-        ((attempt, maps),) = gatherer.asked
+        wait_for(lambda: data_plane.asked)
+        ((attempt, maps),) = data_plane.asked
         assert (attempt.task, attempt.ticket, maps) == (TaskRef("j", 0, Kind.REDUCE, 0), 1, 1)
         token = attempt.token
-        gatherer.tell(Gathering(token=token, fraction=0.5, bytes=77))
+        data_plane.tell(FetchProgressed(token=token, fraction=0.5, bytes=77))
 
         def shown() -> bool:
             lines = [line for beat in beats(run) for line in beat.running]
@@ -96,42 +99,42 @@ def test_a_reduce_gathers_before_it_gets_an_executor(tmp_path: Path, gatherer: F
 
         wait_for(shown)
         assert len(run.loop._attempts) == 0
-        gatherer.tell(Gathered(token=token, sources=(source,)))
+        data_plane.tell(Fetched(token=token, sources=(source,)))
         assert run.reports(2)[1].outcome.status is Status.DONE
-        wait_for(lambda: gatherer.asked[1:] == [token])
-        gatherer.tell(Gathered(token=token, sources=(source,)))  # too late: nobody listens
+        wait_for(lambda: data_plane.asked[1:] == [token])
+        data_plane.tell(Fetched(token=token, sources=(source,)))  # too late: nobody listens
         run.drop()
-        wait_for(lambda: gatherer.asked[2:] == ["j"])
+        wait_for(lambda: data_plane.asked[2:] == ["j"])
 
 
-def test_gathering_that_fails_is_the_outcome(tmp_path: Path, gatherer: FakeGatherer) -> None:
-    with AgentRun(tmp_path, threaded=True, gatherer=gatherer) as run:
+def test_a_fetch_that_fails_is_the_outcome(tmp_path: Path, data_plane: FakeDataPlane) -> None:
+    with AgentRun(tmp_path, threaded=True, data_plane=data_plane) as run:
         run.add(WORDS, ["x"])
         run.publish(0, Kind.REDUCE)
-        wait_for(lambda: gatherer.asked)
+        wait_for(lambda: data_plane.asked)
         failure = FetchFailure(map_index=0, ticket=3, reason="unreachable")
         outcome = Outcome(status=Status.FETCH_FAILED, fetch_failures=(failure,), started=False)
-        gatherer.tell(GatherFailed(token=f"{BOOT}-1", outcome=outcome))
+        data_plane.tell(FetchFailed(token=f"{BOOT}-1", outcome=outcome))
         assert run.outcome() == outcome
 
 
-def test_a_kill_ends_gathering(tmp_path: Path, gatherer: FakeGatherer) -> None:
-    with AgentRun(tmp_path, threaded=True, gatherer=gatherer) as run:
+def test_a_kill_ends_a_fetch(tmp_path: Path, data_plane: FakeDataPlane) -> None:
+    with AgentRun(tmp_path, threaded=True, data_plane=data_plane) as run:
         run.add(WORDS, ["x"])
         run.publish(0, Kind.REDUCE)
-        wait_for(lambda: gatherer.asked)
+        wait_for(lambda: data_plane.asked)
         run.kill(f"{BOOT}-1")
         told = run.outcome()
         assert (told.status, told.started) == (Status.SUPERSEDED, False)
-        assert gatherer.asked[1:] == [f"{BOOT}-1"]
+        assert data_plane.asked[1:] == [f"{BOOT}-1"]
         assert len(run.loop._starts) == 0
 
 
-def test_a_drain_hands_back_what_gathers(tmp_path: Path, gatherer: FakeGatherer) -> None:
-    with AgentRun(tmp_path, threaded=True, gatherer=gatherer) as run:
+def test_a_drain_hands_back_what_fetches(tmp_path: Path, data_plane: FakeDataPlane) -> None:
+    with AgentRun(tmp_path, threaded=True, data_plane=data_plane) as run:
         run.add(WORDS, ["x"])
         run.publish(0, Kind.REDUCE)
-        wait_for(lambda: gatherer.asked)
+        wait_for(lambda: data_plane.asked)
         run.loop.drain(30.0)
         run.thread.join(5)
         assert not run.thread.is_alive()
@@ -139,16 +142,16 @@ def test_a_drain_hands_back_what_gathers(tmp_path: Path, gatherer: FakeGatherer)
         assert (told.status, told.started) == (Status.HANDED_BACK, False)
 
 
-def test_a_gathering_reduce_leaves_the_map_slot_free(tmp_path: Path, gatherer: FakeGatherer) -> None:
+def test_a_reduce_that_fetches_leaves_the_map_slot_free(tmp_path: Path, data_plane: FakeDataPlane) -> None:
     config = a.AgentConfig(
         worker=WORKER, boot=BOOT, slots=Slots(map=1, reduce=1, total=2), beat_interval_s=0.05
     )
-    with AgentRun(tmp_path, threaded=True, gatherer=gatherer, config=config) as run:
+    with AgentRun(tmp_path, threaded=True, data_plane=data_plane, config=config) as run:
         run.add(WORDS, ["x"])
         run.publish(0, Kind.REDUCE)
-        wait_for(lambda: gatherer.asked)
+        wait_for(lambda: data_plane.asked)
         source, _ = map_done(run)
-        gatherer.tell(Gathered(token=gatherer.asked[0][0].token, sources=(source,)))
+        data_plane.tell(Fetched(token=data_plane.asked[0][0].token, sources=(source,)))
         assert [report.outcome.status for report in run.reports(2)] == [Status.DONE] * 2
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -13,6 +15,8 @@ from docker_run import Run
 from rabbitmq_runs import put
 
 CANCEL_S = 3.0
+#: From the death of a data plane until its reduce fetches again, here or elsewhere.
+AGAIN_S = 20.0
 
 SORTS = """
 import mrq
@@ -63,6 +67,37 @@ def test_reduces_start_before_maps_end_and_fetch_as_they_go(cluster: ClusterRun)
     assert cluster.result("early") == dict.fromkeys("abcd", 1)
     assert cluster.uncharged(job)
     assert cluster.tasks(job)["r-00000"]["number"] == 1
+
+
+def test_reduces_under_data_planes_that_die_go_back_uncharged(cluster: ClusterRun) -> None:
+    """Each at once, to be claimed again, and what comes out are the bytes of an undisturbed run."""
+    reduces = {f"r-{n:05}" for n in range(3)}
+    cluster.mrq("wait", cluster.held("calm", ["a", "b", "c", "d"], "-R", "3"))
+    job = cluster.held("killed", ["a", "b", "c one", "d two"], "-R", "3")
+
+    def fetching() -> dict[str, int]:
+        """The numbers of reduces' attempts that have begun to fetch."""
+        rows = cluster.status(job)["attempts"]
+        return {row["task"]: row["number"] for row in rows if row["phase"] == "shuffling" and row["fraction"]}
+
+    cluster.until(lambda: fetching().keys() == reduces)
+    before = fetching()
+    for name in ("w0", "w1", "w2"):
+        (pid,) = cluster.data_planes(name)
+        os.kill(pid, signal.SIGKILL)
+
+    def again() -> bool:
+        now = fetching()
+        return now.keys() == reduces and all(now[task] > before[task] for task in reduces)
+
+    seconds = took(again, cluster)
+    print(f"reduces of dead data planes fetch again after {seconds:.1f} s")
+    assert seconds < AGAIN_S
+    cluster.open("killed", "one")
+    cluster.open("killed", "two")
+    cluster.mrq("wait", job)
+    assert cluster.shell.result("killed-out") == cluster.shell.result("calm-out")
+    assert cluster.uncharged(job)
 
 
 def test_two_jobs_at_once(cluster: ClusterRun) -> None:

@@ -3,7 +3,6 @@ leaves."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -130,24 +129,16 @@ def test_a_data_plane_that_hangs_is_seen_by_everybody_and_started_again(cluster:
     cluster.worker("mute", MRQ_HEALTH_FILE=str(pulse))
     cluster.alive("mute")
 
-    def planes() -> list[int]:
-        found = []
-        for pid in cluster.tree("mute"):
-            with contextlib.suppress(OSError):
-                if b"mrq.worker.dataplane" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    found.append(pid)
-        return found
-
     def row() -> Mapping[str, Any]:
         return dict(cluster.ask("workers", worker="mute")["workers"][0])
 
-    (before,) = planes()
+    (before,) = cluster.data_planes("mute")
     os.kill(before, signal.SIGSTOP)
     cluster.until(lambda: "the data plane doesn't serve: it has said nothing" in row()["reason"], 60)
     assert "started anew" in row()["ends"]
     assert "the data plane doesn't serve" in cluster.log("mute")
     cluster.until(lambda: "the data plane doesn't serve" in str(health.failing(pulse, now=time.time())))
-    cluster.until(lambda: before not in planes() and planes(), 90)
+    cluster.until(lambda: before not in (planes := cluster.data_planes("mute")) and planes, 90)
     cluster.until(lambda: row()["reason"] == "", 60)
     cluster.until(lambda: health.failing(pulse, now=time.time()) is None)
     cluster.stop("mute")

@@ -20,7 +20,7 @@ from mrq.core.commands import WriteLocation
 from mrq.core.model import MapLocation, Slots, Status
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
-from mrq.worker import page, spawn
+from mrq.worker import child, page
 from mrq.worker.debug import DebugSwitch, Fault
 
 LINES = ["b a", "a"]
@@ -369,7 +369,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_executors_that_do_not_start_are_charged_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spawn, "BOOT", "import sys; sys.exit('no such thing')")
+    monkeypatch.setattr(child, "BOOT", "import sys; sys.exit('no such thing')")
     with AgentRun(tmp_path) as run:
         run.add(WORDS, LINES)
         for count in (1, 2, 3):

@@ -27,7 +27,7 @@ def pool() -> Iterator[Pool]:
 
 
 def ready(executor: Executor) -> Executor:
-    select.select([executor.process.read], [], [], 10)
+    select.select([executor.read], [], [], 10)
     assert executor.receive() == [{"op": protocol.READY}]
     return executor
 
@@ -81,7 +81,7 @@ def test_other_jobs_executors_make_room(pool: Pool) -> None:
 def test_one_that_died_while_it_was_idle_is_passed_over(pool: Pool) -> None:
     pool.prewarm(1)
     executor = pool.take("a")
-    select.select([executor.process.read], [], [], 10)  # it has come up; nobody has read that yet
+    select.select([executor.read], [], [], 10)  # it has come up; nobody has read that yet
     pool.put_back(executor)
     os.kill(executor.pid, signal.SIGKILL)
     wait_for(lambda: not alive(executor.pid))
@@ -92,9 +92,9 @@ def test_one_that_died_while_it_was_idle_is_passed_over(pool: Pool) -> None:
 
 def test_an_executor_ends_with_its_pipe(pool: Pool) -> None:
     executor = ready(pool.take("a"))
-    replaced = os.dup(executor.process.write)
+    replaced = os.dup(executor.write)
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, executor.process.write, inheritable=False)
+    os.dup2(null, executor.write, inheritable=False)
     os.close(null)
     os.close(replaced)
     ended = executor.wait(5)

@@ -84,7 +84,7 @@ class Cluster:
         made = Service(
             settings=self.settings,
             home=self.home,
-            links=Links(store=self.store, blobs=self.blobs, broker=self.broker, gatherer=Nothing()),
+            links=Links(store=self.store, blobs=self.blobs, broker=self.broker, data_plane=Nothing()),
             clock=Clock(),
         )
         self.store.attach(nudge=made.loop.nudge)
@@ -175,15 +175,18 @@ class Cluster:
 
 
 class Nothing:
-    """Gathers nothing."""
+    """Fetches nothing."""
 
-    def attach(self, sink: Callable[[object], None]) -> None:
+    def attach(self, selector: object, sink: object, notify: object) -> None:
         pass
 
-    def gather(self, attempt: AttemptRef, maps: int) -> None:
+    def watch(self, now: float) -> None:
+        pass
+
+    def fetch(self, attempt: AttemptRef, maps: int) -> None:
         raise AssertionError("there are no reduces here")
 
-    def cancel(self, token: str) -> None:
+    def discard(self, attempt: AttemptRef) -> None:
         pass
 
     def forget(self, job: str) -> None:

@@ -71,6 +71,22 @@ def test_each_cluster_has_secrets_of_its_own(init: ModuleType, tmp_path: Path) -
     assert written(tmp_path)["SECRETS/secrets.toml"] != first
 
 
+def test_secrets_of_an_older_version_stay_and_get_what_they_lack(init: ModuleType, tmp_path: Path) -> None:
+    init.main()
+    path = tmp_path / "SECRETS" / "secrets.toml"
+    older = "".join(line for line in path.read_text().splitlines(True) if "fetch" not in line)
+    older += '[old_keys]\n0 = "a key that was rolled out before this one"\n'
+    path.write_text(older)
+    init.main()
+    text = path.read_text()
+    assert text.endswith(older)
+    known = read_secrets(str(path), "this test")
+    assert known.redis_fetch_user == "mrq-fetch"
+    assert known.redis_fetch_password not in (None, known.redis_password)
+    init.main()
+    assert path.read_text() == text
+
+
 def test_the_servers_get_hashes_only(init: ModuleType, tmp_path: Path) -> None:
     init.main()
     known = read_secrets(str(tmp_path / "SECRETS" / "secrets.toml"), "this test")
@@ -81,6 +97,8 @@ def test_the_servers_get_hashes_only(init: ModuleType, tmp_path: Path) -> None:
         if not name.endswith("secrets.toml"):
             assert known.amqp_password not in text
             assert known.redis_password not in text
+            assert known.redis_fetch_password is not None
+            assert known.redis_fetch_password not in text
             assert known.key not in text
         else:
             assert mode == 0o600
@@ -91,3 +109,6 @@ def test_the_servers_get_hashes_only(init: ModuleType, tmp_path: Path) -> None:
     acl = files["REDIS/users.acl"][0].splitlines()
     assert acl[0] == "user default off resetpass ~* &* +@all"
     assert f"#{hashlib.sha256(known.redis_password.encode()).hexdigest()} ~mrq:* " in acl[2]
+    assert known.redis_fetch_password is not None
+    hashed = hashlib.sha256(known.redis_fetch_password.encode()).hexdigest()
+    assert acl[3] == f"user mrq-fetch on #{hashed} {init.REDIS_FETCH_RIGHTS}"

@@ -1,4 +1,5 @@
-"""All state of a cluster in Redis: LeaderStore, LeaderState, WorkerStore, Lease, Desk, ClientLink and Blobs.
+"""All state of a cluster in Redis: what `mrq.ports` calls LeaderStore, LeaderState, WorkerStore,
+LocationStore, Lease, Desk, ClientLink and Blobs.
 
 `connect` first; what is made over a connection is closed before it.
 """
@@ -13,4 +14,5 @@ from mrq.adapters.redis.keys import Keys as Keys
 from mrq.adapters.redis.leader import KEEP_S as KEEP_S
 from mrq.adapters.redis.leader import RedisLeaderStore as RedisLeaderStore
 from mrq.adapters.redis.lease import RedisLease as RedisLease
+from mrq.adapters.redis.locations import RedisLocations as RedisLocations
 from mrq.adapters.redis.worker import RedisWorkerStore as RedisWorkerStore

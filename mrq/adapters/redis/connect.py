@@ -22,7 +22,7 @@ from redis.retry import Retry as RedisRetry
 from mrq.adapters.redis.keys import Keys
 from mrq.adapters.redis.scripts import Call, script
 from mrq.core.backoff import Backoff, Retry
-from mrq.errors import InternalError, OperatorError, UsageError
+from mrq.errors import InternalError, OperatorError, StoreRefusedError, UsageError
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -122,11 +122,11 @@ class Connection:
         try:
             yield
         except exceptions.AuthenticationError as exc:
-            raise OperatorError(self._refused(exc)) from exc
+            raise StoreRefusedError(self._refused(exc)) from exc
         except (exceptions.ConnectionError, exceptions.TimeoutError) as exc:
             raise OperatorError(f"Redis at {self.where} can't be reached: {_clause(exc)}") from exc
         except exceptions.NoPermissionError as exc:
-            raise OperatorError(
+            raise StoreRefusedError(
                 f"Redis at {self.where} doesn't let user {self.user or 'default'} do what mrq needs: {exc}; "
                 "give its rule the commands and keys that docs/operations.md lists"
             ) from exc
@@ -137,8 +137,8 @@ class Connection:
         except exceptions.ResponseError as exc:
             if str(exc).startswith(("MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY")):
                 raise OperatorError(f"Redis at {self.where} takes no writes: {exc}") from exc
-            if is_refused_login(exc):
-                raise OperatorError(self._refused(exc)) from exc
+            if str(exc).startswith(("WRONGPASS", "NOAUTH", "invalid username-password")):
+                raise StoreRefusedError(self._refused(exc)) from exc
             raise InternalError(f"Redis at {self.where} refuses a command of mrq: {exc}") from exc
 
     def _refused(self, exc: Exception) -> str:
@@ -239,11 +239,12 @@ def connect(url: str, *, prefix: str = "mrq", wait_s: float = 0.0) -> Connection
             try:
                 check({**connection.call("INFO"), **connection.fsync()}, connection.where)
                 return connection
+            except StoreRefusedError:
+                raise
             except OperatorError as exc:
                 left = deadline - time.monotonic()
-                cause = exc.__cause__
-                away = isinstance(cause, exceptions.ConnectionError | exceptions.TimeoutError)
-                if left <= 0 or cause is None or not away or is_refused_login(cause):
+                away = isinstance(exc.__cause__, exceptions.ConnectionError | exceptions.TimeoutError)
+                if left <= 0 or not away:
                     raise
                 if not retry.failures:
                     _LOG.warning("%s; trying again for up to %.0f s", exc, left)
@@ -255,13 +256,6 @@ def connect(url: str, *, prefix: str = "mrq", wait_s: float = 0.0) -> Connection
 
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def is_refused_login(exc: BaseException) -> bool:
-    """Is it about the name or password, which trying again doesn't mend?"""
-    return isinstance(exc, exceptions.AuthenticationError) or str(exc).startswith(
-        ("WRONGPASS", "NOAUTH", "invalid username-password")
-    )
 
 
 def check(info: dict[str, Any], where: str) -> None:

@@ -35,6 +35,7 @@ class Keys:
         self.lease = f"{prefix}:leader"  #: hash: owner, epoch, until, for
         self.workers = f"{prefix}:workers"  #: hash: name -> row (scripts/lib.lua)
         self.beats = f"{prefix}:beats"  #: hash: name -> last beat
+        self.addresses = f"{prefix}:addresses"  #: hash: name -> its boot and where that listens
         self.about = f"{prefix}:about"  #: hash: name -> what it last said about itself
         self.orders = f"{prefix}:orders"  #: hash: name -> orders that weren't acknowledged
         self.events = f"{prefix}:events"  #: stream for the leader

@@ -156,7 +156,8 @@ class RedisLeaderStore:
                 word = quarantine(*worker[W_WHY:]) if health is WorkerHealth.QUARANTINED else None
                 found.append(StoredWorker(beat=beat, health=health, age_s=age, quarantine=word))
         if silent:
-            keys = (self._keys.workers, self._keys.beats, self._keys.about, self._keys.orders)
+            ours = self._keys
+            keys = (ours.workers, ours.beats, ours.addresses, ours.about, ours.orders)
             reported_keys = [self._keys.reported(name.decode()) for name in silent]
             self._connection.pipeline([*(("HDEL", key, *silent) for key in keys), ("UNLINK", *reported_keys)])
         return found

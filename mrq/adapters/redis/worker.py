@@ -1,38 +1,33 @@
-"""A worker's side of the state: claims, reports, beats, locations."""
+"""A worker's side of the state: claims, reports, beats."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from mrq.adapters.redis.blobs import RedisBlobs
 from mrq.adapters.redis.connect import Connection
 from mrq.adapters.redis.events import EVENTS_KEPT
-from mrq.adapters.redis.packing import pack, pack_row, pack_value, row, unpack, unpack_order, unpack_spec
+from mrq.adapters.redis.locations import RedisLocations
+from mrq.adapters.redis.packing import pack, pack_row, pack_value, row, unpack_order, unpack_spec
 from mrq.adapters.redis.scripts import Call
 from mrq.core.claim_rows import task_key
-from mrq.core.commands import WriteLocation
 from mrq.core.events import AttemptReported
 from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ClaimRequest, ReportAnswer
-from mrq.core.model import Beat, JobSpec, MapLocation, WorkerHealth
+from mrq.core.model import Beat, JobSpec, WorkerHealth
 from mrq.core.orders import Drain, Numbered
 from mrq.core.refs import AttemptRef, TaskRef
 
 #: Columns of a worker's row (scripts/lib.lua).
 W_BOOT, W_HEALTH, W_AT, W_LEFT, W_WHY = 0, 4, 7, 8, 9
 
-#: A position in the stream of locations is incarnation and number in one.
-_NUMBER_BITS: Final = 32
 
-
-class RedisWorkerStore:
+class RedisWorkerStore(RedisLocations):
     """A WorkerStore. Every call but `locations` with a wait takes one round trip; raises OperatorError when
     the store can't be reached, and then the call may have been carried out: ask again."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._keys = connection.keys
-        self._reader = connection.reader()
+        super().__init__(connection)
         self._blobs = RedisBlobs(connection)
 
     def job(self, job: str) -> JobSpec | None:
@@ -105,7 +100,7 @@ class RedisWorkerStore:
         ]
         keys = self._keys
         names = [keys.store, keys.workers, keys.beats, keys.about, keys.orders, keys.events]
-        names.append(keys.reported(beat.worker))
+        names += [keys.reported(beat.worker), keys.addresses]
         args = [
             beat.worker,
             beat.boot,
@@ -117,29 +112,10 @@ class RedisWorkerStore:
             EVENTS_KEPT,
             (WorkerHealth.JOINING if beat.address else WorkerHealth.ALIVE).value,
             pack_row(lines),
+            pack_row([beat.boot, beat.address]),
         ]
         found = self._connection.run(Call("beat", [*names, *map(keys.claims, jobs)], args))
         return None if found is None else _reply(beat, found)
-
-    def locations(
-        self, job: str, after: int, wait_s: float = 0.0
-    ) -> tuple[int, list[tuple[MapLocation, bool]]]:
-        """Entries after a position. When a leader has restored the job, all entries come again."""
-        entry = f"{after >> _NUMBER_BITS}-{after & ((1 << _NUMBER_BITS) - 1)}"
-        found = self._reader.read(self._keys.locations(job), entry, wait_s)
-        writes = [unpack(WriteLocation, fields[b"l"]) for _, fields in found]
-        if found:
-            incarnation, _, number = found[-1][0].partition("-")
-            after = (int(incarnation) << _NUMBER_BITS) + int(number)
-        return after, [(write.location, write.withdrawn) for write in writes]
-
-    def address(self, worker: str, boot: str) -> str | None:
-        """Where a boot listens, while it is its worker's."""
-        found = self._connection.call("HGET", self._keys.beats, worker)
-        if found is None:
-            return None
-        beat = unpack(Beat, found)
-        return (beat.address or None) if beat.boot == boot else None
 
     def boot(self, worker: str) -> tuple[str, float] | None:
         """The boot that beats under an id, and for how long it has been silent."""
@@ -157,10 +133,6 @@ class RedisWorkerStore:
         """Goodbye of a worker."""
         call = Call("leave", [self._keys.workers, self._keys.events], [worker, boot, EVENTS_KEPT])
         self._connection.run(call)
-
-    def close(self) -> None:
-        """A blocked `locations` returns. The connection is closed by whoever made it."""
-        self._reader.close()
 
 
 def _claim_answer(task: TaskRef, found: list[Any]) -> ClaimAnswer:

@@ -2,10 +2,11 @@
 -- nothing and is answered all the same.
 --
 -- KEYS: 1 store, 2 workers, 3 beats, 4 about, 5 orders, 6 events, 7 what this worker reported,
---       8 … claims of the jobs that are listed
+--       8 addresses, 9 … claims of the jobs that are listed
 -- ARGV: 1 worker, 2 boot, 3 seq, 4 draining ("1" or "0"), 5 orders carried out, 6 the beat (opaque),
 --       7 what it says about itself (opaque), or "", 8 events kept at most, 9 health of a new boot,
---       10 lines: msgpack {{index in KEYS, task, ticket, token}, …}
+--       10 lines: msgpack {{index in KEYS, task, ticket, token}, …}, 11 where its data plane listens: msgpack
+--       {boot, address}
 -- Gives false when the store isn't ready, else {health ("dead boot" for one that was followed by a newer
 -- one), store id, incarnation, "0101…" (which lines live), {order number, order, …}}.
 local name, boot, seq = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -75,7 +76,7 @@ local function drop_acknowledged()
 end
 
 local function is_live(line)
-  local row = claim_with(KEYS[7 + line[1]], line[2], line[3], line[4])
+  local row = claim_with(KEYS[8 + line[1]], line[2], line[3], line[4])
   return row and row[A_STATUS] == ''
 end
 
@@ -111,6 +112,7 @@ worker[W_AT], worker[W_LEFT] = now_ms(), 0
 redis.call('HSET', KEYS[2], name, cmsgpack.pack(worker))
 if is_new or is_later then
   redis.call('HSET', KEYS[3], name, ARGV[6])
+  redis.call('HSET', KEYS[8], name, ARGV[11])
 end
 local live, orders = {}, {}
 for at, line in ipairs(lines) do

@@ -1,4 +1,4 @@
-"""The data plane's process, started by `plane`: where the gRPC adapter and the role meet."""
+"""The data plane's process, started by `data_plane`: where the adapters and the role meet."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from typing import Final, NoReturn
 
 from mrq.adapters.grpc.client import GrpcPeers
 from mrq.adapters.grpc.server import FileServer
-from mrq.errors import MrqError
+from mrq.adapters.redis.connect import Connection
+from mrq.adapters.redis.keys import Keys
+from mrq.adapters.redis.locations import RedisLocations
+from mrq.errors import MrqError, OperatorError, StoreRefusedError
 from mrq.worker import lifeline
-from mrq.worker.dataplane import messages
-from mrq.worker.dataplane.process import Pipe, Process
+from mrq.worker.fetch import messages
+from mrq.worker.fetch.locations import Addresses
+from mrq.worker.fetch.process import Pipe, Process
 from mrq.worker.quota import DATA_PLANE, Page
 
 #: A thread that has bytes to pass on must not wait 5 ms for one that computes.
 _SWITCH_S: Final = 0.0005
 #: Connections and files at once, where the process may have so many: 1,024, a usual limit, anybody can hold.
 _FILES_MAX: Final = 1 << 16
+
+#: What the store may take to say whether it lets us read.
+_ASK_S: Final = 2.0
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -48,7 +55,6 @@ def _serve(read: int, write: int, life: int, by_prctl: int) -> None:
     hello = pipe.read()
     if not isinstance(hello, messages.Hello):
         return
-    addresses: dict[tuple[str, str], str] = {}
     try:
         server = FileServer(
             root=hello.root,
@@ -63,11 +69,9 @@ def _serve(read: int, write: int, life: int, by_prctl: int) -> None:
         pipe.tell(messages.NotServing(error=type(exc).__name__, message=str(exc)))
         return
     server.start()
-    peers = GrpcPeers(
-        lambda *peer: addresses.get(peer),
-        key=hello.key,
-        mistaken=lambda worker, boot: pipe.tell(messages.Mistaken(worker=worker, boot=boot)),
-    )
+    connection = Connection(hello.redis_url, keys=Keys(hello.prefix))
+    addresses = Addresses(RedisLocations(connection))
+    peers = GrpcPeers(addresses.of, key=hello.key, mistaken=addresses.forget)
 
     def check() -> str:
         peers.tidy()
@@ -79,12 +83,28 @@ def _serve(read: int, write: int, life: int, by_prctl: int) -> None:
         worker=hello.worker,
         check=check,
         peers=peers,
-        addresses=addresses,
+        store=RedisLocations(connection),
         quota=Page(hello.quota, DATA_PLANE).share(maps=False) if hello.quota else None,
     )
-    pipe.tell(messages.Ready(address=server.address))
+    pipe.tell(messages.Ready(address=server.address, refused=_refused(hello, connection)))
     gc.freeze()  # what was imported: a full collection would take 15 ms more, and hold up every stream
     process.serve()
+
+
+def _refused(hello: messages.Hello, connection: Connection) -> str:
+    """Why the store doesn't let us read what we need, "" where it does, or is away for now."""
+    asked = connection.impatient(_ASK_S)
+    store = RedisLocations(asked)
+    try:
+        store.address(hello.worker, hello.boot)
+        store.locations(hello.worker, 0)  # a job's, of whatever name
+    except StoreRefusedError as exc:
+        return str(exc)
+    except OperatorError:
+        return ""
+    finally:
+        asked.close()
+    return ""
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import resource
+import runpy
 import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -13,6 +16,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,20 +24,20 @@ from typing import Any
 
 import grpc
 import pytest
+from services import Redis
 
+from mrq.adapters.redis import RedisLeaderStore, RedisWorkerStore, connect
 from mrq.core.commands import WriteLocation
 from mrq.core.exchange import Batch, Fence, WriteAnswer
-from mrq.core.model import Beat, JobSpec, MapLocation, Slots, Status
+from mrq.core.model import Beat, JobSpec, MapLocation, Outcome, Slots, Status
 from mrq.core.paths import gathered_path, map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError, UsageError
-from mrq.servers.memory.store import MemoryStore
 from mrq.shuffle.gathered import GatheredFile
 from mrq.shuffle.mapfile import MapFile, MapFileWriter, MapHeader
-from mrq.worker import gather
-from mrq.worker.dataplane import plane as plane_module
-from mrq.worker.dataplane.messages import Hello
-from mrq.worker.dataplane.plane import DataPlane
+from mrq.worker.fetch import data_plane
+from mrq.worker.fetch.data_plane import DataPlane
+from mrq.worker.fetch.messages import Fetched, FetchFailed, Hello
 from mrq.worker.order import MapSource
 
 JOB = "job-1"
@@ -53,31 +57,94 @@ class Inbox:
 
     def end_of(self, token: str, timeout_s: float = 30) -> Any:
         def ended() -> list[Any]:
-            return [
-                e
-                for e in self.events
-                if isinstance(e, gather.Gathered | gather.GatherFailed) and e.token == token
-            ]
+            return [e for e in self.events if isinstance(e, Fetched | FetchFailed) and e.token == token]
 
         with self._more:
             assert self._more.wait_for(ended, timeout_s), self.events
             return ended()[0]
 
 
-class Cluster:
-    """A store, and workers with a folder and a data plane each."""
+class Plane:
+    """A data plane with a loop of its own, on whose thread it is called, as an agent's is."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, hello: Hello, log: Callable[[str], None]) -> None:
+        self.plane = DataPlane(hello, log=log)
+        self.inbox = Inbox()
+        self.troubles: list[str] = []
+        self._posted: deque[Callable[[], None]] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake, selectors.EVENT_READ, lambda: os.eventfd_read(self._wake))
+        self._over = False
+        self._thread = threading.Thread(target=self._run)
+
+    def start(self) -> str:
+        address = self.plane.start()
+        self.plane.attach(self._selector, self.inbox, self.troubles.append)
+        self._thread.start()
+        return address
+
+    def _run(self) -> None:
+        while not self._over:
+            for key, _ in self._selector.select(0.05):
+                if key.fd in self._selector.get_map():
+                    key.data()
+            while self._posted:
+                self._posted.popleft()()
+            self.plane.watch(time.monotonic())
+        self.plane.close()
+
+    def post(self, work: Callable[[], None]) -> None:
+        self._posted.append(work)
+        os.eventfd_write(self._wake, 1)
+
+    @property
+    def pid(self) -> int | None:
+        return self.plane.pid
+
+    @property
+    def address(self) -> str:
+        return self.plane._hello.bind
+
+    def kill(self, number: int = signal.SIGKILL) -> int:
+        pid = self.plane.pid
+        assert pid is not None
+        os.kill(pid, number)
+        return pid
+
+    def discard(self, token: str, partition: int = 1) -> None:
+        self.post(lambda: self.plane.discard(reduce(token, partition)))
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self.post(lambda: setattr(self, "_over", True))
+            self._thread.join()
+        self.plane.close()
+
+
+def reduce(token: str, partition: int = 1, job: str = JOB) -> AttemptRef:
+    return AttemptRef(TaskRef(job, 0, Kind.REDUCE, partition), 1, 1, token)
+
+
+class Cluster:
+    """A Redis, and workers with a folder and a data plane each."""
+
+    def __init__(self, tmp_path: Path, server: Redis, user: tuple[str, str] | None = None) -> None:
         self.tmp_path = tmp_path
-        self.store = MemoryStore()
+        self.server = server
+        self.login = "" if user is None else f"{user[0]}:{user[1]}@"
+        self.connection = connect(server.url, prefix=server.prefix)
+        self.leader = RedisLeaderStore(self.connection)
+        self.store = RedisWorkerStore(self.connection)
         self.seq = 0
-        self.planes: dict[str, DataPlane] = {}
-        self.inboxes: dict[str, Inbox] = {}
+        self.planes: dict[str, Plane] = {}
         self.said: list[str] = []
+        self.leader.init()
+        self.leader.open(1)
         spec = JobSpec(
             job=JOB,
             name="Test",
-            code="c",
+            code=hashlib.sha256(b"").hexdigest(),
             entry="m:C",
             parameters={},
             inputs=(),
@@ -86,26 +153,29 @@ class Cluster:
             input_format="text",
             output_format="text",
         )
-        assert self.store.begin(spec, b"", self.fence()) is WriteAnswer.WRITTEN
+        assert self.leader.begin(spec, b"", self.fence()) is WriteAnswer.WRITTEN
 
     def fence(self) -> Fence:
         return Fence(incarnation=1, epoch=1, owner="o", seq=self.seq)
 
-    def start(self, worker: str, **changes: Any) -> DataPlane:
+    def hello(self, worker: str, **changes: Any) -> Hello:
         said: dict[str, Any] = {
             "root": str(self.root(worker)),
             "worker": worker,
             "boot": f"{worker}b",
+            "redis_url": self.server.url.replace("://", f"://{self.login}"),
+            "prefix": self.server.prefix,
             "key": KEY,
             **changes,
         }
-        plane = DataPlane(hello=Hello(**said), store=self.store, log=self.said.append)
-        self.inboxes[worker] = Inbox()
-        plane.attach(self.inboxes[worker])
+        return Hello(**said)
+
+    def start(self, worker: str, **changes: Any) -> Plane:
+        hello = self.hello(worker, **changes)
+        plane = Plane(hello, self.said.append)
         address = plane.start()
         self.planes[worker] = plane
-        boot = said["boot"]
-        self.store.beat(Beat(worker=worker, boot=boot, seq=1, slots=SLOTS, address=address))
+        self.store.beat(Beat(worker=worker, boot=hello.boot, seq=1, slots=SLOTS, address=address))
         return plane
 
     def root(self, worker: str) -> Path:
@@ -139,15 +209,21 @@ class Cluster:
         self.seq += 1
         writes = tuple(WriteLocation(location=one, withdrawn=withdrawn) for one in locations)
         batch = Batch(job=JOB, fence=self.fence(), writes=writes)
-        assert self.store.write(batch) is WriteAnswer.WRITTEN
+        assert self.leader.write(batch) is WriteAnswer.WRITTEN
 
-    def gather(self, worker: str, token: str, maps: int, partition: int = 1) -> None:
-        self.planes[worker].gather(AttemptRef(TaskRef(JOB, 0, Kind.REDUCE, partition), 1, 1, token), maps)
+    def fetch(self, worker: str, token: str, maps: int, partition: int = 1) -> None:
+        plane = self.planes[worker]
+        plane.post(lambda: plane.plane.fetch(reduce(token, partition), maps))
 
     def sources(self, worker: str, token: str) -> tuple[MapSource, ...]:
-        end = self.inboxes[worker].end_of(token)
-        assert isinstance(end, gather.Gathered), end
+        end = self.planes[worker].inbox.end_of(token)
+        assert isinstance(end, Fetched), end
         return end.sources
+
+    def failed(self, worker: str, token: str) -> Outcome:
+        end = self.planes[worker].inbox.end_of(token)
+        assert isinstance(end, FetchFailed), end
+        return end.outcome
 
     def same(self, worker: str, token: str, locations: list[MapLocation], partition: int = 1) -> None:
         for source, location in zip(self.sources(worker, token), locations, strict=True):
@@ -163,11 +239,12 @@ class Cluster:
     def close(self) -> None:
         for plane in self.planes.values():
             plane.close()
+        self.connection.close()
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
+def cluster(tmp_path: Path, redis_server: Redis) -> Iterator[Cluster]:
+    made = Cluster(tmp_path, redis_server)
     yield made
     made.close()
 
@@ -184,7 +261,7 @@ def test_a_reduce_gathers_while_maps_still_end(cluster: Cluster) -> None:
     cluster.start("w1")
     cluster.start("w2")
     cluster.hide("w1")
-    cluster.gather("w2", "t1", 4)
+    cluster.fetch("w2", "t1", 4)
     locations = [cluster.output(i, "w1" if i % 2 else "w2") for i in range(4)]
     for location in locations:
         cluster.tell(location)
@@ -193,7 +270,7 @@ def test_a_reduce_gathers_while_maps_still_end(cluster: Cluster) -> None:
     assert [source.partition for source in sources] == [None, 1, None, 3]
     path = Path(gathered_path(str(cluster.root("w2")), JOB, "t1"))
     assert path.exists()
-    cluster.planes["w2"].cancel("t1")
+    cluster.planes["w2"].discard("t1")
     wait_for(lambda: not path.exists())
     assert cluster.said == []
 
@@ -203,7 +280,7 @@ def test_a_shared_disk_is_recognised(cluster: Cluster) -> None:
     cluster.start("w2")
     locations = [cluster.output(i, "w1") for i in range(3)]
     cluster.tell(*locations)
-    cluster.gather("w2", "t1", 3)
+    cluster.fetch("w2", "t1", 3)
     cluster.same("w2", "t1", locations)
     assert all(source.partition is None for source in cluster.sources("w2", "t1"))
 
@@ -215,13 +292,18 @@ def test_two_reduces_and_two_jobs_side_by_side(cluster: Cluster) -> None:
     locations = [cluster.output(i, "w1") for i in range(3)]
     cluster.tell(*locations[:2])
     for partition in range(2):
-        cluster.gather("w2", f"t{partition}", 3, partition)
-    cluster.planes["w2"].gather(AttemptRef(TaskRef("job-2", 0, Kind.REDUCE, 0), 1, 1, "other"), 1)
+        cluster.fetch("w2", f"t{partition}", 3, partition)
+    plane = cluster.planes["w2"]
+    other = reduce("other", 0, "job-2")
+    plane.post(lambda: plane.plane.fetch(other, 1))
     cluster.tell(locations[2])
     for partition in range(2):
         cluster.same("w2", f"t{partition}", locations, partition)
-    cluster.planes["w2"].forget("job-2")
-    cluster.planes["w2"].forget(JOB)
+    plane.post(lambda: plane.plane.discard(other))
+    plane.post(lambda: plane.plane.forget("job-2"))
+    for partition in range(2):
+        plane.discard(f"t{partition}", partition)
+    plane.post(lambda: plane.plane.forget(JOB))
     folder = cluster.root("w2") / "jobs" / JOB / "gathered"
     wait_for(lambda: not list(folder.iterdir()))
 
@@ -232,8 +314,8 @@ def test_a_withdrawn_output_is_waited_for(cluster: Cluster) -> None:
     cluster.hide("w1")
     old = [cluster.output(i, "w1") for i in range(2)]
     cluster.tell(old[0])
-    cluster.gather("w2", "t1", 2)
-    wait_for(lambda: cluster.inboxes["w2"].events)
+    cluster.fetch("w2", "t1", 2)
+    wait_for(lambda: cluster.planes["w2"].inbox.events)
     cluster.tell(old[0], withdrawn=True)
     cluster.tell(old[1])
     new = cluster.output(0, "w2", ticket=2)
@@ -248,11 +330,10 @@ def test_what_is_gone_fails_the_attempt_without_a_charge(cluster: Cluster) -> No
     gone = cluster.output(0, "w1")
     Path(map_output_path(str(cluster.root("w1")), gone.attempt)).unlink()
     cluster.tell(gone)
-    cluster.gather("w2", "t1", 1)
-    end = cluster.inboxes["w2"].end_of("t1")
-    assert isinstance(end, gather.GatherFailed)
-    assert (end.outcome.status, end.outcome.started) == (Status.FETCH_FAILED, False)
-    assert [(f.map_index, f.reason) for f in end.outcome.fetch_failures] == [(0, "not_found")]
+    cluster.fetch("w2", "t1", 1)
+    outcome = cluster.failed("w2", "t1")
+    assert (outcome.status, outcome.started) == (Status.FETCH_FAILED, False)
+    assert [(f.map_index, f.reason) for f in outcome.fetch_failures] == [(0, "not_found")]
 
 
 def test_a_server_that_is_killed_in_the_middle_is_fetched_from_again(cluster: Cluster) -> None:
@@ -268,7 +349,7 @@ def test_a_server_that_is_killed_in_the_middle_is_fetched_from_again(cluster: Cl
         token = f"t{attempt}"
         whole = Path(gathered_path(str(cluster.root("w2")), JOB, token))
         partial = whole.with_name(f"{token}.partial")
-        cluster.gather("w2", token, 2)
+        cluster.fetch("w2", token, 2)
         wait_for(lambda partial=partial, whole=whole: _size(partial) > 1 << 20 or whole.exists())
         os.kill(before, signal.SIGSTOP)
         if partial.exists():
@@ -287,42 +368,153 @@ def _size(path: Path) -> int:
         return 0
 
 
-def test_a_gatherer_that_is_killed_in_the_middle_gathers_again(cluster: Cluster) -> None:
+def test_what_waits_for_a_data_plane_that_is_killed_is_handed_back(cluster: Cluster) -> None:
+    """Uncharged and at once, with nothing left of it; what was fetched whole stays, and another serves."""
     cluster.start("w1")
-    gathering = cluster.start("w2")
+    fetching = cluster.start("w2")
     cluster.hide("w1")
     locations = [cluster.output(i, "w1", size=30_000_000) for i in range(2)]
     cluster.tell(locations[0])
-    whole = cluster.root("w2") / "jobs" / JOB / "gathered" / "t0"
-    cluster.gather("w2", "t0", 1)
+    folder = cluster.root("w2") / "jobs" / JOB / "gathered"
+    cluster.fetch("w2", "t0", 1)
     cluster.same("w2", "t0", locations[:1])
-    cluster.gather("w2", "t1", 2)
-    assert gathering.pid is not None
-    os.kill(gathering.pid, signal.SIGKILL)
+    for token in ("t1", "t2"):
+        cluster.fetch("w2", token, 2)
+    wait_for(lambda: fetching.inbox.events[-1].token in ("t1", "t2"))
+    killed = fetching.kill()
+    for token in ("t1", "t2"):
+        assert cluster.failed("w2", token) == Outcome(status=Status.HANDED_BACK, started=False)
+    assert [path.name for path in folder.iterdir()] == ["t0"]
+    cluster.fetch("w2", "t3", 2)  # claimed again, perhaps before there is another process
     cluster.tell(locations[1])
-    cluster.same("w2", "t1", locations)
-    assert whole.exists()  # what was gathered whole stays
-    gathering.cancel("t0")
-    wait_for(lambda: not whole.exists())
+    cluster.same("w2", "t3", locations)
+    assert fetching.pid not in (None, killed)
+    for token in ("t0", "t3"):
+        fetching.discard(token)
+    wait_for(lambda: not list(folder.iterdir()))
 
 
-def test_an_attempt_that_kills_the_data_plane_is_given_up(cluster: Cluster) -> None:
-    gathering = cluster.start("w2")
-    cluster.gather("w2", "t1", 1)
-    wait_for(lambda: "t1" in gathering._attempts)  # a death before it is known isn't its own
-    for _ in range(3):
-        pid = wait_for(lambda: gathering.pid)
-        os.kill(pid, signal.SIGKILL)
-        wait_for(lambda pid=pid: gathering.pid != pid)
-    end = cluster.inboxes["w2"].end_of("t1")
-    assert isinstance(end, gather.GatherFailed)
-    assert (end.outcome.status, end.outcome.started) == (Status.LOST, False)
-    assert end.outcome.error is not None
-    assert "died 3 times" in end.outcome.error.message
-    wait_for(lambda: gathering.pid)
+def test_deaths_in_a_row_under_what_waits_are_charged_at_last(cluster: Cluster) -> None:
+    fetching = cluster.start("w2")
+    for n in range(3):
+        cluster.fetch("w2", f"t{n}", 1)
+        before = wait_for(lambda: fetching.pid)
+        fetching.kill()
+        wait_for(lambda before=before: fetching.pid not in (None, before))
+    outcomes = [cluster.failed("w2", f"t{n}") for n in range(3)]
+    assert [(each.status, each.started) for each in outcomes[:2]] == [(Status.HANDED_BACK, False)] * 2
+    assert (outcomes[2].status, outcomes[2].started) == (Status.LOST, True)
+    assert outcomes[2].error is not None
+    assert "died 3 times in a row" in outcomes[2].error.message
+    assert "SIGKILL" in outcomes[2].error.message
     cluster.tell(cluster.output(0, "w2"))
-    cluster.gather("w2", "t2", 1)  # it serves the next
-    assert len(cluster.sources("w2", "t2")) == 1
+    cluster.fetch("w2", "t3", 1)  # it serves the next, and nothing is in a row any more
+    assert len(cluster.sources("w2", "t3")) == 1
+    cluster.fetch("w2", "t4", 2)
+    fetching.kill()
+    assert cluster.failed("w2", "t4").status is Status.HANDED_BACK
+
+
+def test_a_redis_that_is_away_is_waited_for(tmp_path: Path, private_redis: Callable[..., Redis]) -> None:
+    cluster = Cluster(tmp_path, private_redis())
+    with contextlib.closing(cluster):
+        cluster.start("w1")
+        cluster.start("w2")
+        cluster.hide("w1")
+        locations = [cluster.output(i, "w1") for i in range(3)]
+        cluster.tell(locations[0])
+        cluster.fetch("w2", "t1", 3)
+        wait_for(lambda: cluster.planes["w2"].inbox.events)
+        cluster.server.container.stop()
+        time.sleep(2)
+        cluster.server.container.start()
+        cluster.tell(*locations[1:])
+        cluster.same("w2", "t1", locations)
+        assert cluster.said == []
+
+
+FETCH_RIGHTS = runpy.run_path(str(Path(__file__).parents[2] / "infra/compose/init.py"))["REDIS_FETCH_RIGHTS"]
+
+
+@pytest.fixture
+def fetch_user(redis_server: Redis) -> Iterator[tuple[str, str]]:
+    """A user with the rights of the one that compose.yaml's Redis has, under this test's prefix."""
+    name = f"fetch-{redis_server.prefix}"
+    with redis_server.client() as client:
+        rights = FETCH_RIGHTS.replace("mrq:", f"{redis_server.prefix}:").split()
+        client.execute_command("ACL", "SETUSER", name, "on", ">secret", *rights)
+        yield name, "secret"
+        client.execute_command("ACL", "DELUSER", name)
+
+
+@pytest.mark.parametrize("redis_server", ["7.0", "8.0"], indirect=True)
+def test_its_user_reads_locations_and_addresses_and_nothing_else(
+    tmp_path: Path, redis_server: Redis, fetch_user: tuple[str, str]
+) -> None:
+    cluster = Cluster(tmp_path, redis_server, fetch_user)
+    with contextlib.closing(cluster):
+        cluster.start("w1")
+        cluster.start("w2")
+        cluster.hide("w1")
+        locations = [cluster.output(i, "w1") for i in range(3)]
+        cluster.tell(*locations[:2])
+        cluster.fetch("w2", "t1", 3)
+        cluster.tell(locations[2])
+        cluster.same("w2", "t1", locations)
+        keys = cluster.connection.keys
+        streams = (keys.events, keys.news(JOB), keys.requests)
+        hashes = (keys.beats, keys.workers, keys.store, keys.lease, keys.orders, keys.claims(JOB))
+        refused: list[tuple[Any, ...]] = [
+            *(("XREAD", "STREAMS", stream, "0-0") for stream in streams),
+            *(("HGET", name, "x") for name in hashes),
+            ("HGETALL", keys.addresses),
+            ("HSET", keys.addresses, "w1", "elsewhere"),
+            ("XADD", keys.locations(JOB), "*", "l", "x"),
+            ("XRANGE", keys.locations(JOB), "-", "+"),
+            ("DEL", keys.locations(JOB)),
+            ("GET", keys.spec(JOB)),
+            ("SET", keys.spec(JOB), "x"),
+            ("XREAD", "STREAMS", f"other:{{{JOB}}}:locations", "0-0"),
+            ("EVAL", "return redis.call('HGET', KEYS[1], 'w1')", 1, keys.addresses),
+            ("KEYS", "*"), ("SCAN", 0), ("INFO",), ("CONFIG", "GET", "*"), ("ACL", "LIST"),
+            ("CLIENT", "LIST"),
+            ("PUBLISH", "x", "y"), ("FLUSHALL",), ("MULTI",),
+        ]  # fmt: skip
+        import redis
+
+        url = cluster.hello("w1").redis_url
+        with redis.Redis.from_url(url) as client:
+            assert client.execute_command("HGET", keys.addresses, "w1")
+            assert len(client.xread({keys.locations(JOB): "0-0"})[0][1]) == 3
+            for command in refused:
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    client.execute_command(*command)
+
+
+def test_a_login_that_is_refused_is_said_at_the_start_and_ends_each_fetch_later(
+    tmp_path: Path, redis_server: Redis, fetch_user: tuple[str, str]
+) -> None:
+    cluster = Cluster(tmp_path, redis_server, fetch_user)
+    name, password = fetch_user
+    with contextlib.closing(cluster), redis_server.client() as client:
+        plane = cluster.start("w1")
+        cluster.fetch("w1", "t1", 1)
+        client.execute_command("ACL", "SETUSER", name, "resetpass", ">changed")
+        client.execute_command("CLIENT", "KILL", "USER", name)
+        outcome = cluster.failed("w1", "t1")
+        assert (outcome.status, outcome.started) == (Status.LOST, False)
+        assert outcome.error is not None
+        assert "refuses user" in outcome.error.message
+        with pytest.raises(OperatorError, match=f"refuses user {name}.*secrets file"):
+            Plane(cluster.hello("w2"), cluster.said.append).start()
+        client.execute_command("ACL", "SETUSER", name, f">{password}", "-hget")
+        with pytest.raises(OperatorError, match=f"doesn't let user {name} do what mrq needs"):
+            Plane(cluster.hello("w2"), cluster.said.append).start()
+        client.execute_command("ACL", "SETUSER", name, "+hget")
+        cluster.tell(cluster.output(0, "w1"))
+        cluster.fetch("w1", "t2", 1)
+        assert len(cluster.sources("w1", "t2")) == 1
+        assert plane.troubles == []
 
 
 def test_cancelled_in_the_middle_nothing_stays(cluster: Cluster) -> None:
@@ -330,10 +522,10 @@ def test_cancelled_in_the_middle_nothing_stays(cluster: Cluster) -> None:
     cluster.start("w2")
     cluster.hide("w1")
     cluster.tell(cluster.output(0, "w1", size=30_000_000))
-    cluster.gather("w2", "t1", 2)
+    cluster.fetch("w2", "t1", 2)
     folder = cluster.root("w2") / "jobs" / JOB / "gathered"
     wait_for(lambda: folder.exists() and list(folder.iterdir()))
-    cluster.planes["w2"].cancel("t1")
+    cluster.planes["w2"].discard("t1")
     wait_for(lambda: not list(folder.iterdir()))
     time.sleep(0.2)
     assert not list(folder.iterdir())
@@ -350,14 +542,13 @@ def test_leftovers_of_an_earlier_life_are_swept(cluster: Cluster) -> None:
 
 
 def test_what_cant_be_bound_is_said_at_start(cluster: Cluster) -> None:
-    address = cluster.start("w1")._hello.bind
+    address = cluster.start("w1").address
     for bind, key, error, words in (
         (address, KEY, OperatorError, "can't listen"),
         ("0.0.0.0:0", None, UsageError, "without a cluster key"),
         ("nonsense", KEY, UsageError, "HOST:PORT"),
     ):
-        hello = Hello(root=str(cluster.root("w2")), worker="w2", boot="b", bind=bind, key=key)
-        plane = DataPlane(hello=hello, store=cluster.store)
+        plane = Plane(cluster.hello("w2", bind=bind, key=key), cluster.said.append)
         with pytest.raises(error, match=words):
             plane.start()
         plane.close()
@@ -367,10 +558,10 @@ def test_it_dies_with_its_parent_even_when_it_is_stopped(tmp_path: Path) -> None
     code = textwrap.dedent(
         f"""
         import sys, time
-        from mrq.servers.memory.store import MemoryStore
-        from mrq.worker.dataplane.messages import Hello
-        from mrq.worker.dataplane.plane import DataPlane
-        plane = DataPlane(hello=Hello(root={str(tmp_path)!r}, worker="w", boot="b"), store=MemoryStore())
+        from mrq.worker.fetch.data_plane import DataPlane
+        from mrq.worker.fetch.messages import Hello
+        hello = Hello(root={str(tmp_path)!r}, worker="w", boot="b", redis_url="redis://127.0.0.1:1/0")
+        plane = DataPlane(hello, log=print)
         plane.start()
         print(plane.pid, flush=True)
         time.sleep(60)
@@ -393,7 +584,7 @@ def test_it_dies_with_its_parent_even_when_it_is_stopped(tmp_path: Path) -> None
 def test_closing_leaves_no_process_and_no_file(cluster: Cluster) -> None:
     plane = cluster.start("w1")
     cluster.tell(replace(cluster.output(0, "w1"), worker="w2", boot="w2b"))
-    cluster.gather("w1", "t1", 1)
+    cluster.fetch("w1", "t1", 1)
     pid = plane.pid
     assert pid is not None
     plane.close()
@@ -407,23 +598,22 @@ def test_closing_leaves_no_process_and_no_file(cluster: Cluster) -> None:
 def test_a_data_plane_that_hangs_is_told_of_and_started_again(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plane_module, "_SILENT_LOOKS", 3)
-    monkeypatch.setattr(plane_module, "_UNWELL_LOOKS", 2)
+    monkeypatch.setattr(data_plane, "_SILENT_LOOKS", 3)
+    monkeypatch.setattr(data_plane, "_UNWELL_LOOKS", 8)
     hanging = cluster.start("w1")
-    told: list[str] = []
-    hanging.watch(told.append)
-    before = hanging.pid
-    assert before is not None
-    os.kill(before, signal.SIGSTOP)
+    told = hanging.troubles
+    cluster.fetch("w1", "t0", 1)
+    before = hanging.kill(signal.SIGSTOP)
     wait_for(lambda: told)
     assert "doesn't serve: it has said nothing for" in told[0]
     wait_for(lambda: hanging.pid not in (None, before))
+    assert cluster.failed("w1", "t0") == Outcome(status=Status.HANDED_BACK, started=False)
     wait_for(lambda: told[-1] == "")  # it serves again
     cluster.start("w2")
     cluster.hide("w1")
     locations = [cluster.output(0, "w1")]
     cluster.tell(*locations)
-    cluster.gather("w2", "t1", 1)
+    cluster.fetch("w2", "t1", 1)
     cluster.same("w2", "t1", locations)
 
 
@@ -432,7 +622,7 @@ def test_calls_that_are_half_open_hold_up_no_reduce(cluster: Cluster) -> None:
     cluster.start("w1")
     cluster.start("w2")
     cluster.hide("w1")
-    address = cluster.planes["w1"]._hello.bind
+    address = cluster.planes["w1"].address
     over = threading.Event()
 
     def never() -> Iterator[bytes]:
@@ -446,7 +636,7 @@ def test_calls_that_are_half_open_hold_up_no_reduce(cluster: Cluster) -> None:
     ]
     locations = [cluster.output(i, "w1") for i in range(3)]
     cluster.tell(*locations)
-    cluster.gather("w2", "t1", 3)
+    cluster.fetch("w2", "t1", 3)
     cluster.same("w2", "t1", locations)
     over.set()
     for call in calls:
@@ -465,21 +655,21 @@ def test_connections_that_nobody_uses_hold_up_no_reduce(cluster: Cluster) -> Non
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 3 * few)), hard))
     cluster.start("w2")
     cluster.hide("w1")
-    host, _, port = cluster.planes["w1"]._hello.bind.rpartition(":")
+    host, _, port = cluster.planes["w1"].address.rpartition(":")
     settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
     with contextlib.ExitStack() as opened:
         for _ in range(few + 50):
             opened.enter_context(socket.create_connection((host, int(port)))).sendall(settings)
         locations = [cluster.output(i, "w1") for i in range(3)]
         cluster.tell(*locations)
-        cluster.gather("w2", "t1", 3)
+        cluster.fetch("w2", "t1", 3)
         cluster.same("w2", "t1", locations)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_workers_that_are_started_again_on_each_others_ports_lose_no_fetch(cluster: Cluster) -> None:
     cluster.start("reader")
-    ports = {worker: cluster.start(worker)._hello.bind for worker in ("w1", "w2")}
+    ports = {worker: cluster.start(worker).address for worker in ("w1", "w2")}
     done = 0
     for life in range(3):
         for worker in ports:
@@ -491,7 +681,7 @@ def test_workers_that_are_started_again_on_each_others_ports_lose_no_fetch(clust
         cluster.tell(*locations)
         for _ in range(3):
             done += 1
-            cluster.gather("reader", f"t{done}", 2)
+            cluster.fetch("reader", f"t{done}", 2)
             cluster.same("reader", f"t{done}", locations)
         for worker in ports:
             cluster.planes[worker].close()

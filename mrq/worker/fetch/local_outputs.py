@@ -33,8 +33,8 @@ def write_sentinel(root: str) -> str:
     return sentinel
 
 
-class Places:
-    """Thread-safe; dials each peer once."""
+class LocalOutputs:
+    """Finds outputs that can be read here. Thread-safe; dials each peer once."""
 
     def __init__(self, *, root: str, worker: str, peers: PeerClient) -> None:
         self._root = root

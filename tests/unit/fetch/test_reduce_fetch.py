@@ -1,4 +1,4 @@
-"""One gathering against peers that behave, and that don't."""
+"""One reduce's fetch against peers that behave, and that don't."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mrq.errors import CorruptFileError, DiskFullError, PeerUnreachableError
 from mrq.ports import Dialled
 from mrq.shuffle.gathered import GatheredFile, GatheredWriter
 from mrq.shuffle.mapfile import MapFile, Region
-from mrq.worker import gather
-from mrq.worker.dataplane.gathering import Budget, Gathering
-from mrq.worker.dataplane.places import Places, write_sentinel
+from mrq.worker.fetch import messages
+from mrq.worker.fetch.local_outputs import LocalOutputs, write_sentinel
+from mrq.worker.fetch.reduce_fetch import Budget, ReduceFetch
 from mrq.worker.order import MapSource
 
 TOKEN = "here-1"
@@ -84,7 +84,7 @@ class Rig:
         self.peers = Peers(self.roots)
         self.told: list[Any] = []
         self._more = threading.Condition()
-        self.places = Places(root=str(self.roots["here"]), worker="here", peers=self.peers)
+        self.outputs = LocalOutputs(root=str(self.roots["here"]), worker="here", peers=self.peers)
         self.path = Path(gathered_path(str(self.roots["here"]), JOB, TOKEN))
         self.threads = threading.active_count()
 
@@ -93,30 +93,30 @@ class Rig:
             self.told.append(message)
             self._more.notify_all()
 
-    def gather(self, maps: int, partition: int = 0, budget: Budget | None = None) -> Gathering:
+    def fetch(self, maps: int, partition: int = 0, budget: Budget | None = None) -> ReduceFetch:
         attempt = AttemptRef(TaskRef(JOB, 0, Kind.REDUCE, partition), 1, 1, TOKEN)
-        return Gathering(
+        return ReduceFetch(
             attempt, maps, str(self.path),
-            peers=self.peers, places=self.places, budget=budget or Budget(), tell=self.tell,
+            peers=self.peers, outputs=self.outputs, budget=budget or Budget(), tell=self.tell,
         )  # fmt: skip
 
     def end(self) -> Any:
         """The last word."""
         with self._more:
             over = self._more.wait_for(
-                lambda: self.told and not isinstance(self.told[-1], gather.Gathering), timeout=20
+                lambda: self.told and not isinstance(self.told[-1], messages.FetchProgressed), timeout=20
             )
         assert over, self.told
         return self.told[-1]
 
     def sources(self) -> tuple[MapSource, ...]:
         message = self.end()
-        assert isinstance(message, gather.Gathered), message
+        assert isinstance(message, messages.Fetched), message
         return message.sources
 
     def failures(self) -> list[FetchFailure]:
         message = self.end()
-        assert isinstance(message, gather.GatherFailed), message
+        assert isinstance(message, messages.FetchFailed), message
         outcome = message.outcome
         assert outcome.status is Status.FETCH_FAILED
         assert not outcome.started
@@ -128,9 +128,9 @@ class Rig:
         assert not self.path.parent.exists() or not list(self.path.parent.iterdir())
 
     def settle(self) -> None:
-        """The gathering's threads have ended."""
+        """The fetch's threads have ended."""
         deadline = time.monotonic() + 10
-        while any(t.name == "mrq-gather" for t in threading.enumerate()):
+        while any(t.name == "mrq-fetch" for t in threading.enumerate()):
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
@@ -153,7 +153,7 @@ def pairs(source: MapSource, partition: int) -> list[tuple[list[Any], list[Any]]
 
 
 def same(rig: Rig, locations: Sequence[MapLocation], partition: int = 0) -> None:
-    """What was gathered is what the maps have written, in map order."""
+    """What was fetched is what the maps have written, in map order."""
     sources = rig.sources()
     assert [source.map_index for source in sources] == list(range(len(locations)))
     assert [source.digest for source in sources] == [location.digest for location in locations]
@@ -173,30 +173,30 @@ def test_regions_of_several_peers(rig: Rig) -> None:
     for partition in range(5):
         rig.told.clear()
         locations = [rig.output(i, f"w{1 + i % 3}", sizes=sizes) for i in range(6)]
-        gathering = rig.gather(6, partition)
-        gathering.locate(locations, [])
+        fetch = rig.fetch(6, partition)
+        fetch.locate(locations, [])
         same(rig, locations, partition)
-        gathering.cancel()
+        fetch.cancel()
         rig.nothing_left()
 
 
 def test_locations_that_come_one_by_one(rig: Rig) -> None:
     locations = [rig.output(i, f"w{1 + i % 3}") for i in range(9)]
-    gathering = rig.gather(9)
+    fetch = rig.fetch(9)
     for location in reversed(locations):
-        gathering.locate([location], [])
-        gathering.locate([location], [])
+        fetch.locate([location], [])
+        fetch.locate([location], [])
     same(rig, locations)
 
 
-def test_no_maps_at_all_are_gathered_at_once(rig: Rig) -> None:
-    rig.gather(0).locate([], [])
+def test_no_maps_at_all_are_fetched_at_once(rig: Rig) -> None:
+    rig.fetch(0).locate([], [])
     assert rig.sources() == ()
 
 
 def test_own_outputs_are_read_where_they_lie(rig: Rig) -> None:
     locations = [rig.output(0, "here"), rig.output(1, "w1"), rig.output(2, "here", boot="older")]
-    rig.gather(3).locate(locations, [])
+    rig.fetch(3).locate(locations, [])
     same(rig, locations)
     sources = rig.sources()
     assert [source.partition for source in sources] == [None, 1, None]
@@ -209,7 +209,7 @@ def test_outputs_on_a_shared_disk_are_read_where_they_lie(rig: Rig) -> None:
         write_sentinel(str(rig.roots[worker]))
         rig.peers.shared[worker] = rig.roots[worker]
     locations = [rig.output(0, "w1"), rig.output(1, "w2"), rig.output(2, "w3")]
-    rig.gather(3).locate(locations, [])
+    rig.fetch(3).locate(locations, [])
     same(rig, locations)
     assert [source.partition for source in rig.sources()] == [None, None, 2]
     assert rig.peers.calls == [("w3", 1, 0)]
@@ -221,7 +221,7 @@ def test_the_same_path_of_another_machine_is_no_shared_disk(rig: Rig, tmp_path: 
     location = rig.output(0, "w1")
     real = rig.peers.dial
     rig.peers.dial = lambda worker, boot: replace(real(worker, boot), sentinel="0" * 32)  # type: ignore[method-assign]
-    rig.gather(1).locate([location], [])
+    rig.fetch(1).locate([location], [])
     same(rig, [location])
     assert rig.sources()[0].partition == 0
 
@@ -233,7 +233,7 @@ def test_a_shared_output_that_cant_be_read_here_is_fetched(rig: Rig, tmp_path: P
     write_sentinel(str(seen))
     rig.peers.shared["w1"] = seen
     location = rig.output(0, "w1")
-    rig.gather(1).locate([location], [])
+    rig.fetch(1).locate([location], [])
     same(rig, [location])
     assert rig.sources()[0].partition == 0
 
@@ -248,7 +248,7 @@ def test_a_stream_that_ends_early_is_resumed(rig: Rig) -> None:
         return None if nth == 0 and len(seen) > 2 else data
 
     rig.peers.spoil = cut
-    rig.gather(1).locate([location], [])
+    rig.fetch(1).locate([location], [])
     same(rig, [location])
     assert [offset for _, _, offset in rig.peers.calls] == [0, 2 << 20]
 
@@ -257,7 +257,7 @@ def test_a_region_that_comes_damaged_once_is_fetched_again(rig: Rig) -> None:
     locations = [rig.output(i) for i in range(5)]
     first = iter([True])
     rig.peers.spoil = lambda output, nth, data: flip(data) if next(first, False) else data
-    rig.gather(5).locate(locations, [])
+    rig.fetch(5).locate(locations, [])
     same(rig, locations)
     assert [count for _, count, _ in rig.peers.calls] == [5, 1]  # only the one that was damaged
 
@@ -272,7 +272,7 @@ def test_a_region_that_comes_damaged_twice_is_corrupt(rig: Rig) -> None:
     data = bytearray(path.read_bytes())
     data[20] ^= 1
     path.write_bytes(data)
-    rig.gather(3).locate(locations, [])
+    rig.fetch(3).locate(locations, [])
     assert rig.failures() == [FetchFailure(map_index=1, ticket=2, reason="corrupt")]
     assert [count for _, count, _ in rig.peers.calls] == [3, 1]
 
@@ -280,7 +280,7 @@ def test_a_region_that_comes_damaged_twice_is_corrupt(rig: Rig) -> None:
 def test_more_bytes_than_were_promised_are_no_region(rig: Rig) -> None:
     location = rig.output(0)
     rig.peers.spoil = lambda output, nth, data: data + b"more"
-    rig.gather(1).locate([location], [])
+    rig.fetch(1).locate([location], [])
     assert rig.failures() == [FetchFailure(map_index=0, ticket=2, reason="corrupt")]
 
 
@@ -289,7 +289,7 @@ def test_outputs_that_are_gone_are_not_found(rig: Rig, worker: str) -> None:
     locations = [rig.output(i, worker) for i in range(5)]
     for location in locations[1:3]:
         path_of(rig.roots[worker], location).unlink()
-    rig.gather(5).locate(locations, [])
+    rig.fetch(5).locate(locations, [])
     assert [(f.map_index, f.reason) for f in rig.failures()] == [(1, "not_found"), (2, "not_found")]
 
 
@@ -302,14 +302,14 @@ def test_an_output_that_goes_while_it_is_fetched_is_not_found(rig: Rig) -> None:
             return super().fetch(job, partition, outputs, offset)
 
     rig.peers._local["w1"] = Going(str(rig.roots["w1"]))
-    rig.gather(5).locate(locations, [])
+    rig.fetch(5).locate(locations, [])
     assert [(f.map_index, f.reason) for f in rig.failures()] == [(2, "not_found")]
 
 
 def test_all_outputs_of_a_dead_peer_are_unreachable(rig: Rig) -> None:
     locations = [rig.output(i, "w1" if i < 3 else "w2") for i in range(5)]
     rig.peers.dead.add("w1")
-    rig.gather(5).locate(locations, [])
+    rig.fetch(5).locate(locations, [])
     assert [(f.map_index, f.reason) for f in rig.failures()] == [
         (0, "unreachable"),
         (1, "unreachable"),
@@ -326,10 +326,10 @@ def test_a_peer_that_dies_in_the_middle_is_unreachable_for_the_rest(rig: Rig) ->
         return data
 
     rig.peers.spoil = die
-    gathering = rig.gather(3)
-    gathering.locate(locations[:1], [])
+    fetch = rig.fetch(3)
+    fetch.locate(locations[:1], [])
     rig.settle()
-    gathering.locate(locations[1:], [])
+    fetch.locate(locations[1:], [])
     assert [(f.map_index, f.reason) for f in rig.failures()] == [(1, "unreachable"), (2, "unreachable")]
 
 
@@ -337,11 +337,11 @@ def test_a_withdrawal_in_the_middle_drops_what_was_fetched(rig: Rig) -> None:
     """The map is run again elsewhere, differently; the old bytes come home late, and don't count."""
     old = [rig.output(0, "w1"), rig.output(1, "w2")]
     rig.peers.gate = threading.Event()
-    gathering = rig.gather(2)
-    gathering.locate(old, [])
-    gathering.locate([], [old[0].attempt])
+    fetch = rig.fetch(2)
+    fetch.locate(old, [])
+    fetch.locate([], [old[0].attempt])
     new = rig.output(0, "w3", ticket=3, salt="x")
-    gathering.locate([new], [])
+    fetch.locate([new], [])
     rig.peers.gate.set()
     same(rig, [new, old[1]])
     assert rig.sources()[0].ticket == 3
@@ -349,36 +349,36 @@ def test_a_withdrawal_in_the_middle_drops_what_was_fetched(rig: Rig) -> None:
 
 def test_a_withdrawal_after_it_was_fetched_drops_it_too(rig: Rig) -> None:
     old = [rig.output(0, "w1"), rig.output(1, "w2")]
-    gathering = rig.gather(2)
-    gathering.locate(old[:1], [])
+    fetch = rig.fetch(2)
+    fetch.locate(old[:1], [])
     rig.settle()
-    gathering.locate([], [old[0].attempt])
-    gathering.locate(old[1:], [])
+    fetch.locate([], [old[0].attempt])
+    fetch.locate(old[1:], [])
     rig.settle()
-    assert all(isinstance(message, gather.Gathering) for message in rig.told)
+    assert all(isinstance(message, messages.FetchProgressed) for message in rig.told)
     new = rig.output(0, "w3", ticket=3, salt="x")
-    gathering.locate([new], [])
+    fetch.locate([new], [])
     same(rig, [new, old[1]])
 
 
 def test_an_output_that_is_made_again_the_same_isnt_fetched_again(rig: Rig) -> None:
     old = [rig.output(0, "w1"), rig.output(1, "w2")]
-    gathering = rig.gather(2)
-    gathering.locate(old[:1], [])
+    fetch = rig.fetch(2)
+    fetch.locate(old[:1], [])
     rig.settle()
     again = AttemptRef(TaskRef(JOB, 0, Kind.MAP, 0), 3, 4, "w3-1")
     new = replace(old[0], attempt=again, worker="w3")
-    gathering.locate([new, old[1]], [old[0].attempt])
+    fetch.locate([new, old[1]], [old[0].attempt])
     assert [source.ticket for source in rig.sources()] == [3, 2]
     assert sorted(worker for worker, _, _ in rig.peers.calls) == ["w1", "w2"]
 
 
 def test_a_withdrawal_of_another_attempt_changes_nothing(rig: Rig) -> None:
     locations = [rig.output(0), rig.output(1)]
-    gathering = rig.gather(2)
-    gathering.locate(locations[:1], [])
-    gathering.locate([], [locations[0].attempt._replace(ticket=1)])
-    gathering.locate(locations[1:], [])
+    fetch = rig.fetch(2)
+    fetch.locate(locations[:1], [])
+    fetch.locate([], [locations[0].attempt._replace(ticket=1)])
+    fetch.locate(locations[1:], [])
     same(rig, locations)
 
 
@@ -394,30 +394,30 @@ def test_a_failure_of_what_was_withdrawn_meanwhile_is_none(rig: Rig) -> None:
         return Dialled(worker=worker, boot=boot, root="/nowhere", sentinel="x")
 
     rig.peers.dial = dying  # type: ignore[method-assign]
-    gathering = rig.gather(2)
-    gathering.locate(old, [])
-    gathering.locate([], [old[0].attempt])
+    fetch = rig.fetch(2)
+    fetch.locate(old, [])
+    fetch.locate([], [old[0].attempt])
     gate.set()
     new = rig.output(0, "w3", ticket=3)
-    gathering.locate([new], [])
+    fetch.locate([new], [])
     same(rig, [new, old[1]])
 
 
 def test_cancelled_in_the_middle_it_leaves_nothing(rig: Rig) -> None:
     locations = [rig.output(i, f"w{1 + i % 3}", sizes=(3 << 20,)) for i in range(6)]
     rig.peers.gate = threading.Event()
-    gathering = rig.gather(6)
-    gathering.locate(locations, [])
+    fetch = rig.fetch(6)
+    fetch.locate(locations, [])
     deadline = time.monotonic() + 10
     while not rig.path.with_name(f"{TOKEN}.partial").exists():
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    gathering.cancel()
+    fetch.cancel()
     assert not list(rig.path.parent.iterdir())  # at once, whatever threads still wait for
-    gathering.locate(locations, [])
+    fetch.locate(locations, [])
     rig.peers.gate.set()
     rig.nothing_left()
-    assert not [message for message in rig.told if not isinstance(message, gather.Gathering)]
+    assert not [message for message in rig.told if not isinstance(message, messages.FetchProgressed)]
 
 
 def test_a_full_disk_is_said_by_name(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,7 +425,7 @@ def test_a_full_disk_is_said_by_name(rig: Rig, monkeypatch: pytest.MonkeyPatch) 
         raise DiskFullError("no space left in there")
 
     monkeypatch.setattr(GatheredWriter, "write", full)
-    rig.gather(1).locate([rig.output(0)], [])
+    rig.fetch(1).locate([rig.output(0)], [])
     outcome = rig.end().outcome
     assert (outcome.status, outcome.started) == (Status.DISK_FULL, False)
     assert outcome.error is not None
@@ -438,7 +438,7 @@ def test_a_bug_ends_the_attempt_and_says_so(rig: Rig, capfd: pytest.CaptureFixtu
         raise RuntimeError("a bug")
 
     rig.peers.dial = broken  # type: ignore[method-assign]
-    rig.gather(1).locate([rig.output(0)], [])
+    rig.fetch(1).locate([rig.output(0)], [])
     outcome = rig.end().outcome
     assert outcome.status is Status.LOST
     assert outcome.error is not None
@@ -448,19 +448,19 @@ def test_a_bug_ends_the_attempt_and_says_so(rig: Rig, capfd: pytest.CaptureFixtu
 
 def test_a_thousand_maps_need_few_calls_and_descriptors(rig: Rig) -> None:
     locations = [rig.output(i, f"w{1 + i % 4}", sizes=(200,)) for i in range(1000)]
-    gathering = rig.gather(1000)
-    gathering.locate(locations, [])
+    fetch = rig.fetch(1000)
+    fetch.locate(locations, [])
     same(rig, locations)
     assert len(rig.peers.sized) == 8  # of four peers: few at first, so that bytes come soon, then the rest
     assert len(rig.peers.calls) == 8
-    gathering.cancel()
+    fetch.cancel()
 
 
 def test_two_calls_to_a_peer_at_once_and_no_more(rig: Rig) -> None:
     locations = [rig.output(i, sizes=(9 << 20,)) for i in range(4)]
     rig.peers.gate = threading.Event()
-    gathering = rig.gather(4)
-    gathering.locate(locations, [])
+    fetch = rig.fetch(4)
+    fetch.locate(locations, [])
     deadline = time.monotonic() + 10
     while len(rig.peers.calls) < 2:
         assert time.monotonic() < deadline
@@ -474,8 +474,8 @@ def test_two_calls_to_a_peer_at_once_and_no_more(rig: Rig) -> None:
 def test_five_peers_at_once_and_no_more(rig: Rig) -> None:
     locations = [rig.output(i, f"w{1 + i}") for i in range(9)]
     rig.peers.gate = threading.Event()
-    gathering = rig.gather(9)
-    gathering.locate(locations, [])
+    fetch = rig.fetch(9)
+    fetch.locate(locations, [])
     deadline = time.monotonic() + 10
     while len(rig.peers.calls) < 5:
         assert time.monotonic() < deadline
@@ -489,8 +489,8 @@ def test_five_peers_at_once_and_no_more(rig: Rig) -> None:
 def test_bytes_are_reserved_before_they_are_asked_for(rig: Rig) -> None:
     locations = [rig.output(i, f"w{1 + i}", sizes=(3 << 20,)) for i in range(5)]
     rig.peers.gate = threading.Event()
-    gathering = rig.gather(5, budget=Budget(7 << 20))
-    gathering.locate(locations, [])
+    fetch = rig.fetch(5, budget=Budget(7 << 20))
+    fetch.locate(locations, [])
     time.sleep(0.1)
     assert len(rig.peers.calls) == 2
     rig.peers.gate.set()
@@ -498,34 +498,34 @@ def test_bytes_are_reserved_before_they_are_asked_for(rig: Rig) -> None:
 
 
 def test_progress_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrq.worker.dataplane.gathering._PROGRESS_S", 0.0)
-    gathering = rig.gather(4)
+    monkeypatch.setattr("mrq.worker.fetch.reduce_fetch._PROGRESS_S", 0.0)
+    fetch = rig.fetch(4)
     locations = [rig.output(0, "here"), *(rig.output(i) for i in range(1, 4))]
     for location in locations:
-        gathering.locate([location], [])
+        fetch.locate([location], [])
         rig.settle()
     same(rig, locations)
-    shown = [m.fraction for m in rig.told if isinstance(m, gather.Gathering)]
+    shown = [m.fraction for m in rig.told if isinstance(m, messages.FetchProgressed)]
     assert shown == [0.25, 0.5, 0.75, 1.0]
     assert rig.told[-2].bytes > 0
 
 
-def test_a_gathering_that_waits_for_maps_has_told_how_far_it_is(
+def test_a_fetch_that_waits_for_maps_has_told_how_far_it_is(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However soon its last region came after the one before."""
-    monkeypatch.setattr("mrq.worker.dataplane.gathering._PROGRESS_S", 1e9)
-    gathering = rig.gather(4)
+    monkeypatch.setattr("mrq.worker.fetch.reduce_fetch._PROGRESS_S", 1e9)
+    fetch = rig.fetch(4)
     for location in [rig.output(0, "here"), *(rig.output(i) for i in range(1, 3))]:
-        gathering.locate([location], [])
+        fetch.locate([location], [])
         rig.settle()
     assert [m.fraction for m in rig.told] == [0.25, 0.5, 0.75]
-    gathering.cancel()
+    fetch.cancel()
 
 
 def test_a_gathered_file_is_of_the_outputs_that_it_was_made_of(rig: Rig) -> None:
     location = rig.output(0)
-    rig.gather(1).locate([location], [])
+    rig.fetch(1).locate([location], [])
     (source,) = rig.sources()
     file = GatheredFile(source.path)
     for partition, digest in ((0, location.digest ^ 1), (1, location.digest), (-1, location.digest)):

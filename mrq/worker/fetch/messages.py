@@ -1,32 +1,31 @@
 """What agent and data plane say to each other: a dataclass each, in the frames of `worker.protocol`.
 
-To it: `Hello` once, then `Located`, `Gather`, `Discard` and `Forget`. From it: `Ready` or `NotServing` once,
-then `Alive`, `Mistaken`, and what `worker.gather` has: `Gathering`, and one `Gathered` or `GatherFailed` a
-token.
+To it: `Hello` once, then `BeginFetch`, `Discard` and `Forget`. From it: `Ready` or `NotServing` once, then
+`Alive`, `FetchProgressed`, and one `Fetched` or `FetchFailed` an attempt.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mrq.core import wire
-from mrq.core.model import MapLocation
+from mrq.core.model import Outcome
 from mrq.core.refs import AttemptRef
 from mrq.worker import protocol
-from mrq.worker.gather import Gathered, GatherFailed, Gathering
-
-#: Locations in one frame.
-_LOCATIONS_MAX: Final = 5000
+from mrq.worker.order import MapSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """Who a data plane is, what it serves and where."""
+    """Who a data plane is, what it serves and where, and how it reads the store."""
 
     root: str  #: the worker's folder, its own under lock
     worker: str
     boot: str
+    #: With the password of a user, who needs to read locations and addresses only.
+    redis_url: str = field(repr=False)
+    prefix: str = "mrq"  #: of the keys there
     bind: str = "127.0.0.1:0"  #: beyond this host it needs a key, unless `insecure`
     key: bytes | None = field(default=None, repr=False)
     insecure: bool = False
@@ -35,24 +34,8 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Located:
-    """What is new of a job's map outputs."""
-
-    job: str
-    found: tuple[MapLocation, ...] = ()
-    gone: tuple[AttemptRef, ...] = ()  #: before `found`
-    peers: tuple[tuple[str, str, str], ...] = ()  #: worker, boot, address
-
-    def in_frames(self) -> list[Located]:
-        """The same, cut so that each goes into a frame; what is gone comes first."""
-        starts = range(0, len(self.found), _LOCATIONS_MAX)
-        cut = [Located(job=self.job, found=self.found[at : at + _LOCATIONS_MAX]) for at in starts]
-        return [replace(self, found=()), *cut] if self.gone or self.peers else cut
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gather:
-    """Begin for a reduce attempt: its own partition of so many outputs."""
+class BeginFetch:
+    """Begin for a reduce attempt: its own partition of so many map outputs, as they appear in the store."""
 
     attempt: AttemptRef
     maps: int
@@ -60,10 +43,9 @@ class Gather:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discard:
-    """An attempt is over: what was gathered for it goes."""
+    """An attempt is over: what was fetched for it goes."""
 
-    token: str
-    job: str
+    attempt: AttemptRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +60,7 @@ class Ready:
     """It serves, at an address."""
 
     address: str
+    refused: str = ""  #: why the store doesn't let it read, if it doesn't
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,18 +79,36 @@ class Alive:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mistaken:
-    """A boot of a worker isn't who listens at its address."""
+class FetchProgressed:
+    """How far an attempt's fetch is."""
 
-    worker: str
-    boot: str
+    token: str
+    fraction: float  #: of all maps, 0 to 1
+    bytes: int  #: that were fetched or found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """All of an attempt's regions are on this machine; its file stays until it is discarded."""
+
+    token: str
+    sources: tuple[MapSource, ...]  #: every map's, in map order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchFailed:
+    """An attempt ends before it began; nothing of it is left. Its outcome is FETCH_FAILED with what couldn't
+    be read, DISK_FULL, HANDED_BACK, or LOST where fetching itself failed."""
+
+    token: str
+    outcome: Outcome
 
 
 _KINDS: Final[dict[str, type[object]]] = {
     kind.__name__: kind
     for kind in (
-        *(Hello, Located, Gather, Discard, Forget),
-        *(Ready, NotServing, Alive, Mistaken, Gathering, Gathered, GatherFailed),
+        *(Hello, BeginFetch, Discard, Forget),
+        *(Ready, NotServing, Alive, FetchProgressed, Fetched, FetchFailed),
     )
 }
 

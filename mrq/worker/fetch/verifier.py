@@ -1,4 +1,5 @@
-"""Bytes of several regions, one after another: where each ends, and whether it is what was promised."""
+"""Verifies the bytes of several regions that come one after another: where each ends, and whether it is what
+was promised."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from mrq.errors import CorruptFileError
 from mrq.shuffle.mapfile import Region
 
 
-class Landing:
+class StreamVerifier:
     """Checks a stream of regions as it comes."""
 
     def __init__(self, infos: Sequence[Region]) -> None:

@@ -1,8 +1,8 @@
-"""One reduce's gathering: follow where map outputs are, get this partition's region of each.
+"""The fetch of one reduce: this partition's region of each map's output, from wherever that lies.
 
-Locations come and go from one thread (`locate`). Up to five threads of this gathering's own, which live
-while there is something to get, each make one call at a time, two at most to one peer. A peer is asked for
-the sizes of all its regions, then for the regions themselves, small ones together, each call's share of the
+Locations come and go from one thread (`locate`). Up to five threads of this fetch's own, which live while
+there is something to get, each make one call at a time, two at most to one peer. A peer is asked for the
+sizes of all its regions, then for the regions themselves, small ones together, each call's share of the
 process's budget reserved before it is made. Bytes go to disk as they come and are checked on the way.
 Everything that a thread brings home is compared with what is wanted *then*: what was withdrawn meanwhile is
 dropped.
@@ -27,22 +27,23 @@ from zlib import crc32
 
 from mrq.core.model import ErrorReport, FetchFailure, MapLocation, Outcome, Status
 from mrq.core.refs import AttemptRef
-from mrq.errors import CorruptFileError, DiskFullError, PeerUnreachableError
+from mrq.errors import CorruptFileError, DiskFullError, MrqError, PeerUnreachableError
 from mrq.io import disk
 from mrq.ports import PeerClient
 from mrq.shuffle.bounded import Quota
 from mrq.shuffle.gathered import GatheredWriter, remove
 from mrq.shuffle.mapfile import MapHeader, Region
-from mrq.worker import folders, gather
-from mrq.worker.dataplane.landing import Landing
-from mrq.worker.dataplane.places import Places
+from mrq.worker import folders
+from mrq.worker.fetch import messages
+from mrq.worker.fetch.local_outputs import LocalOutputs
+from mrq.worker.fetch.verifier import StreamVerifier
 from mrq.worker.order import MapSource
 
-#: Calls that one gathering has under way, to that many peers at most.
+#: Calls that one fetch has under way, to that many peers at most.
 _CALLS_MAX: Final = 5
 #: To one peer: while one stream's bytes are checked and written, another's come.
 _CALLS_A_PEER: Final = 2
-#: Bytes that the calls of all gatherings may have under way.
+#: Bytes that the calls of all fetches may have under way.
 IN_FLIGHT_BYTES: Final = 48 << 20
 #: What one stream has under way at most, whatever its length: it goes to disk as it comes.
 _STREAM_BYTES: Final = 8 << 20
@@ -60,7 +61,7 @@ _Sized = tuple[MapLocation, Region]
 
 
 class Budget:
-    """Bytes under way, of all gatherings of this process."""
+    """Bytes under way, of all fetches of this process."""
 
     def __init__(self, total: int = IN_FLIGHT_BYTES) -> None:
         self._left = self._total = total
@@ -81,9 +82,9 @@ class Budget:
                 self._freed.notify_all()
 
 
-class Gathering:
-    """See above: of `maps` outputs, into the file at `path`, if it needs one. `tell` takes what
-    `worker.gather` has, from any thread."""
+class ReduceFetch:
+    """See above: of `maps` outputs, into the file at `path`, if it needs one. `tell` takes
+    messages to the agent, from any thread."""
 
     def __init__(
         self,
@@ -92,7 +93,7 @@ class Gathering:
         path: str,
         *,
         peers: PeerClient,
-        places: Places,
+        outputs: LocalOutputs,
         budget: Budget,
         tell: Callable[[object], None],
         quota: Quota | None = None,
@@ -102,17 +103,17 @@ class Gathering:
         self._maps = maps
         self._path = path
         self._peers = peers
-        self._places = places
+        self._outputs = outputs
         self._budget = budget
         self._tell = tell
         self._lock = threading.Lock()
-        self._over = False
+        self.over = False  #: it has ended, or was cancelled
         self._threads = 0
         self._writer: GatheredWriter | None = None
         self._known: dict[int, MapLocation] = {}  #: where each map's output is, as far as is known
         self._waiting: dict[Peer, dict[int, MapLocation]] = {}  #: known, not here, no thread has it
         self._batches: dict[Peer, deque[list[_Sized]]] = {}  #: sizes known, no thread has them
-        self._visited: set[Peer] = set()  #: asked for sizes right now
+        self._asked: set[Peer] = set()  #: asked for sizes right now
         self._calls: Counter[Peer] = Counter()  #: under way
         self._here: dict[int, MapSource] = {}
         #: What has landed, by map and digest: an output that is made again the same needn't come again.
@@ -125,7 +126,7 @@ class Gathering:
     def locate(self, found: Iterable[MapLocation], gone: Iterable[AttemptRef]) -> None:
         """Outputs that there are, and that were withdrawn before."""
         with self._lock:
-            if self._over:
+            if self.over:
                 return
             for attempt in gone:
                 known = self._known.get(attempt.task.index)
@@ -152,7 +153,7 @@ class Gathering:
     def cancel(self) -> None:
         """Stop, and leave nothing on disk. What threads still wait for goes nowhere."""
         with self._lock:
-            self._over = True
+            self.over = True
             self._close_if_idle()
             remove(self._path)
 
@@ -175,7 +176,7 @@ class Gathering:
 
     def _is_wanted(self, location: MapLocation) -> bool:
         return (
-            not self._over
+            not self.over
             and self._known.get(location.map_index) == location
             and location.map_index not in self._here
         )
@@ -184,7 +185,7 @@ class Gathering:
         """Threads for what could be done now."""
         if self._threads < _CALLS_MAX and self._free_peers():
             self._threads += 1
-            threading.Thread(target=self._run, name="mrq-gather", daemon=True).start()
+            threading.Thread(target=self._run, name="mrq-fetch", daemon=True).start()
 
     def _free_peers(self) -> list[Peer]:
         """Of which something is wanted, and that can take another call."""
@@ -192,13 +193,13 @@ class Gathering:
             peer
             for peer in self._batches.keys() | self._waiting.keys()
             if self._calls[peer] < _CALLS_A_PEER
-            and (self._batches.get(peer) or (self._waiting.get(peer) and peer not in self._visited))
+            and (self._batches.get(peer) or (self._waiting.get(peer) and peer not in self._asked))
         ]
 
     def _next_call(self) -> tuple[Peer, Callable[[], None]] | None:
-        """What a thread does next. Each gathering has an order of peers of its own: not all crowd at one."""
+        """What a thread does next. Each fetch has an order of peers of its own: not all crowd at one."""
         free = self._free_peers()
-        if self._over or not free:
+        if self.over or not free:
             return None
         peer = min(free, key=lambda p: (self._calls[p], crc32(f"{self._attempt.token} {p[0]}".encode())))
         self._calls[peer] += 1
@@ -206,9 +207,9 @@ class Gathering:
             batch = self._batches[peer].popleft()
             call = partial(self._fetch, batch)
         else:
-            self._visited.add(peer)
+            self._asked.add(peer)
             locations = [some for _, some in sorted(self._waiting.pop(peer).items())]
-            call = partial(self._visit, peer, locations)
+            call = partial(self._ask, peer, locations)
         self._staff()
         return peer, call
 
@@ -218,7 +219,7 @@ class Gathering:
             self._close_if_idle()
 
     def _close_if_idle(self) -> None:
-        if self._over and self._threads == 0 and self._writer is not None:
+        if self.over and self._threads == 0 and self._writer is not None:
             self._writer.close()
             self._writer = None
 
@@ -234,7 +235,7 @@ class Gathering:
                     idle = self._threads == 0
             if found is None:
                 if idle:
-                    self._progress(rests=True)
+                    self._progress(idle=True)
                 return
             peer, call = found
             try:
@@ -244,12 +245,12 @@ class Gathering:
                     its = [location for location in self._known.values() if _peer(location) == peer]
                 self._fail([(location, "unreachable") for location in its], str(exc))
             except BaseException as exc:  # noqa: BLE001 whatever it is, the attempt must end
-                self._break_off(exc)
+                self.break_off(exc)
             with self._lock:
                 self._calls[peer] -= 1
             self._finish_if_complete()
 
-    def _visit(self, peer: Peer, locations: list[MapLocation]) -> None:
+    def _ask(self, peer: Peer, locations: list[MapLocation]) -> None:
         """Find what lies here, ask for the sizes of the rest; others fetch while it goes on asking."""
         try:
             end = 0
@@ -261,11 +262,11 @@ class Gathering:
                     self._staff()
         finally:
             with self._lock:
-                self._visited.discard(peer)
+                self._asked.discard(peer)
 
     def _sizes(self, peer: Peer, locations: list[MapLocation]) -> list[list[_Sized]]:
         task = self._attempt.task
-        local = self._places.readable(task.job, task.index, peer, locations)
+        local = self._outputs.readable(task.job, task.index, peer, locations)
         with self._lock:
             for location, path, length in local:
                 if self._is_wanted(location):
@@ -276,7 +277,7 @@ class Gathering:
             self._progress()
         found = {location.map_index for location, _, _ in local}
         rest = [location for location in locations if location.map_index not in found]
-        if self._places.is_own(peer[0]):
+        if self._outputs.is_own(peer[0]):
             self._fail([(location, "not_found") for location in rest])
             return []
         if not rest:
@@ -293,30 +294,30 @@ class Gathering:
             batch = [pair for pair in batch if self._is_wanted(pair[0])]
         if not batch:
             return
-        landing = Landing([info for _, info in batch])
+        stream = StreamVerifier([info for _, info in batch])
         locations = [location for location, _ in batch]
         writer = self._open()
-        at = writer.reserve(landing.total)
+        at = writer.reserve(stream.total)
         blame = False  # the region that didn't end: it is damaged, or gone
         try:
-            with self._budget.reserved(min(landing.total, _STREAM_BYTES)):
+            with self._budget.reserved(min(stream.total, _STREAM_BYTES)):
                 tries = 0
-                while landing.bytes < landing.total and tries < _TRIES:
-                    before = landing.bytes
-                    for chunk in self._peers.fetch(task.job, task.index, locations, landing.bytes):
-                        if self._over:
+                while stream.bytes < stream.total and tries < _TRIES:
+                    before = stream.bytes
+                    for chunk in self._peers.fetch(task.job, task.index, locations, stream.bytes):
+                        if self.over:
                             return
-                        start = landing.bytes
-                        landing.feed(chunk)
+                        start = stream.bytes
+                        stream.feed(chunk)
                         writer.write(at + start, chunk)
-                    tries = 0 if landing.bytes > before else tries + 1
+                    tries = 0 if stream.bytes > before else tries + 1
                 blame = True
         except CorruptFileError:
             blame = True  # its sizes, when they are asked for again, will tell which
         finally:
-            self._land(batch, landing, at, blame)
+            self._land(batch, stream, at, blame)
 
-    def _land(self, batch: Sequence[_Sized], landing: Landing, at: int, blame: bool) -> None:
+    def _land(self, batch: Sequence[_Sized], stream: StreamVerifier, at: int, blame: bool) -> None:
         """Keep what is sound; what isn't comes again, once."""
         failed: list[tuple[MapLocation, str]] = []
         with self._lock:
@@ -325,12 +326,12 @@ class Gathering:
                 if not self._is_wanted(location):
                     continue
                 key = location.map_index, location.digest
-                if place < len(landing.sound) and landing.sound[place]:
+                if place < len(stream.sound) and stream.sound[place]:
                     self._landed[key] = replace(info, path=self._path, offset=offset)
                     self._bytes += info.length
                     self._arrive(location)
                     continue
-                if place < len(landing.sound) or (blame and place == len(landing.sound)):
+                if place < len(stream.sound) or (blame and place == len(stream.sound)):
                     self._damaged[key] = self._damaged.get(key, 0) + 1
                     if self._damaged[key] >= _TRIES:
                         failed.append((location, "corrupt"))
@@ -344,31 +345,32 @@ class Gathering:
             if self._writer is None:
                 os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
                 self._writer = GatheredWriter(self._path, self._quota)
-                if self._over:
+                if self.over:
                     self._writer.unlink()
             return self._writer
 
-    def _progress(self, *, rests: bool = False) -> None:
-        """Tell how far it is, not too often; when it `rests`, as it may for long, whatever wasn't told."""
+    def _progress(self, *, idle: bool = False) -> None:
+        """Tell how far it is, not too often; when it is `idle`, as it may be for long, whatever wasn't
+        told."""
         now = time.monotonic()
         with self._lock:
             here = len(self._here)
-            if self._over or here == self._told or (now - self._told_at < _PROGRESS_S and not rests):
+            if self.over or here == self._told or (now - self._told_at < _PROGRESS_S and not idle):
                 return
             self._told_at, self._told = now, here
             fraction, count = here / max(1, self._maps), self._bytes
-        self._tell(gather.Gathering(token=self._attempt.token, fraction=fraction, bytes=count))
+        self._tell(messages.FetchProgressed(token=self._attempt.token, fraction=fraction, bytes=count))
 
     # The end.
 
     def _finish_if_complete(self) -> None:
         with self._lock:
-            if self._over or len(self._here) < self._maps:
+            if self.over or len(self._here) < self._maps:
                 return
-            self._over = True
+            self.over = True
             token = self._attempt.token
             sources = tuple(self._here[index] for index in range(self._maps))
-            end: object = gather.Gathered(token=token, sources=sources)
+            end: object = messages.Fetched(token=token, sources=sources)
             gathered = [
                 None if each.partition is None else (self._landed[each.map_index, each.digest], each.digest)
                 for each in sources
@@ -378,7 +380,7 @@ class Gathering:
                     self._writer.finish(MapHeader(attempt=self._attempt, code=""), gathered)
             except Exception as exc:  # noqa: BLE001
                 self._unlink()
-                end = gather.GatherFailed(token=token, outcome=_broken_off(exc, self._path))
+                end = messages.FetchFailed(token=token, outcome=_broken_off(exc, self._path))
             self._close_if_idle()
         self._tell(end)
 
@@ -388,7 +390,7 @@ class Gathering:
             real = [(location, reason) for location, reason in failures if self._is_wanted(location)]
             if not real:
                 return
-            self._over = True
+            self.over = True
             self._unlink()
         location, reason = real[0]
         message = (
@@ -404,16 +406,17 @@ class Gathering:
             error=ErrorReport(type="FetchFailed", message=message),
             started=False,
         )
-        self._tell(gather.GatherFailed(token=self._attempt.token, outcome=outcome))
+        self._tell(messages.FetchFailed(token=self._attempt.token, outcome=outcome))
 
-    def _break_off(self, exc: BaseException) -> None:
+    def break_off(self, exc: BaseException) -> None:
+        """End with an error that isn't one output's."""
         with self._lock:
-            if self._over:
+            if self.over:
                 return
-            self._over = True
+            self.over = True
             self._unlink()
         outcome = _broken_off(exc, self._path)
-        self._tell(gather.GatherFailed(token=self._attempt.token, outcome=outcome))
+        self._tell(messages.FetchFailed(token=self._attempt.token, outcome=outcome))
 
 
 def _broken_off(exc: BaseException, path: str) -> Outcome:
@@ -422,8 +425,9 @@ def _broken_off(exc: BaseException, path: str) -> Outcome:
         return Outcome(status=Status.DISK_FULL, error=error, started=False)
     if isinstance(exc, OSError):  # of the file that it makes: peers' troubles have names of their own
         return folders.outcome(str(disk.named(exc, exc.filename or path)))
-    print("".join(traceback.format_exception(exc)), file=sys.stderr, flush=True)  # noqa: T201
-    message = f"gathering map outputs failed: {exc}"
+    if not isinstance(exc, MrqError):
+        print("".join(traceback.format_exception(exc)), file=sys.stderr, flush=True)  # noqa: T201
+    message = f"fetching map outputs failed: {exc}"
     error = ErrorReport(type=type(exc).__name__, message=message)
     return Outcome(status=Status.LOST, error=error, started=False)
 
