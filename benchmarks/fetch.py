@@ -181,7 +181,7 @@ class Rig:
         self.planes = []
         for worker in ("w1", "w2"):
             hello = Hello(root=str(folder / worker), worker=worker, boot=worker, redis_url=url, key=KEY)
-            plane = DataPlane(hello, log=print)
+            plane = DataPlane(hello)
             slots = Slots(map=1, reduce=1, total=1)
             store.beat(Beat(worker=worker, boot=worker, seq=1, slots=slots, address=plane.start()))
             plane.attach(self.selector, self._hear)

@@ -62,7 +62,7 @@ def put(path: Path, text: str, *, mode: int, of: tuple[int, int]) -> None:
 
 
 def known_secrets() -> str:
-    """The text of secrets.toml: what the volume has, else new ones. One of an older version gets what it lacks."""
+    """The text of secrets.toml: what the volume has, with what an older version left out; else new ones."""
     path = SECRETS / "secrets.toml"
     fetch = f'redis_fetch_user = "mrq-fetch"\nredis_fetch_password = "{secrets.token_urlsafe(32)}"\n'
     if path.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import resource
 import runpy
@@ -67,8 +68,8 @@ class Inbox:
 class Plane:
     """A data plane with a loop of its own, on whose thread it is called, as an agent's is."""
 
-    def __init__(self, hello: Hello, log: Callable[[str], None]) -> None:
-        self.plane = DataPlane(hello, log=log)
+    def __init__(self, hello: Hello) -> None:
+        self.plane = DataPlane(hello)
         self.inbox = Inbox()
         self.troubles: list[str] = []
         self._posted: deque[Callable[[], None]] = deque()
@@ -138,7 +139,6 @@ class Cluster:
         self.store = RedisWorkerStore(self.connection)
         self.seq = 0
         self.planes: dict[str, Plane] = {}
-        self.said: list[str] = []
         self.leader.init()
         self.leader.open(1)
         spec = JobSpec(
@@ -172,7 +172,7 @@ class Cluster:
 
     def start(self, worker: str, **changes: Any) -> Plane:
         hello = self.hello(worker, **changes)
-        plane = Plane(hello, self.said.append)
+        plane = Plane(hello)
         address = plane.start()
         self.planes[worker] = plane
         self.store.beat(Beat(worker=worker, boot=hello.boot, seq=1, slots=SLOTS, address=address))
@@ -244,9 +244,20 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path: Path, redis_server: Redis) -> Iterator[Cluster]:
-    made = Cluster(tmp_path, redis_server)
-    yield made
-    made.close()
+    with contextlib.closing(Cluster(tmp_path, redis_server)) as made:
+        yield made
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What data planes' agents log."""
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger(data_plane.__name__)
+    logger.addHandler(handler)
+    yield told
+    logger.removeHandler(handler)
 
 
 def wait_for(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
@@ -257,7 +268,7 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
     return found
 
 
-def test_a_reduce_gathers_while_maps_still_end(cluster: Cluster) -> None:
+def test_a_reduce_gathers_while_maps_still_end(cluster: Cluster, said: list[str]) -> None:
     cluster.start("w1")
     cluster.start("w2")
     cluster.hide("w1")
@@ -272,7 +283,7 @@ def test_a_reduce_gathers_while_maps_still_end(cluster: Cluster) -> None:
     assert path.exists()
     cluster.planes["w2"].discard("t1")
     wait_for(lambda: not path.exists())
-    assert cluster.said == []
+    assert said == []
 
 
 def test_a_shared_disk_is_recognised(cluster: Cluster) -> None:
@@ -336,7 +347,9 @@ def test_what_is_gone_fails_the_attempt_without_a_charge(cluster: Cluster) -> No
     assert [(f.map_index, f.reason) for f in outcome.fetch_failures] == [(0, "not_found")]
 
 
-def test_a_server_that_is_killed_in_the_middle_is_fetched_from_again(cluster: Cluster) -> None:
+def test_a_server_that_is_killed_in_the_middle_is_fetched_from_again(
+    cluster: Cluster, said: list[str]
+) -> None:
     """It comes back on its port, and the stream goes on where it broke off."""
     serving = cluster.start("w1")
     cluster.start("w2")
@@ -358,7 +371,7 @@ def test_a_server_that_is_killed_in_the_middle_is_fetched_from_again(cluster: Cl
     os.kill(before, signal.SIGKILL)
     cluster.same("w2", token, locations)
     wait_for(lambda: serving.pid not in (None, before))
-    assert any("started again" in text for text in cluster.said)
+    assert any("started again" in text for text in said)
 
 
 def _size(path: Path) -> int:
@@ -415,7 +428,9 @@ def test_deaths_in_a_row_under_what_waits_are_charged_at_last(cluster: Cluster) 
     assert cluster.failed("w2", "t4").status is Status.HANDED_BACK
 
 
-def test_a_redis_that_is_away_is_waited_for(tmp_path: Path, private_redis: Callable[..., Redis]) -> None:
+def test_a_redis_that_is_away_is_waited_for(
+    tmp_path: Path, private_redis: Callable[..., Redis], said: list[str]
+) -> None:
     cluster = Cluster(tmp_path, private_redis())
     with contextlib.closing(cluster):
         cluster.start("w1")
@@ -430,7 +445,7 @@ def test_a_redis_that_is_away_is_waited_for(tmp_path: Path, private_redis: Calla
         cluster.server.container.start()
         cluster.tell(*locations[1:])
         cluster.same("w2", "t1", locations)
-        assert cluster.said == []
+        assert said == []
 
 
 FETCH_RIGHTS = runpy.run_path(str(Path(__file__).parents[2] / "infra/compose/init.py"))["REDIS_FETCH_RIGHTS"]
@@ -506,10 +521,10 @@ def test_a_login_that_is_refused_is_said_at_the_start_and_ends_each_fetch_later(
         assert outcome.error is not None
         assert "refuses user" in outcome.error.message
         with pytest.raises(OperatorError, match=f"refuses user {name}.*secrets file"):
-            Plane(cluster.hello("w2"), cluster.said.append).start()
+            Plane(cluster.hello("w2")).start()
         client.execute_command("ACL", "SETUSER", name, f">{password}", "-hget")
         with pytest.raises(OperatorError, match=f"doesn't let user {name} do what mrq needs"):
-            Plane(cluster.hello("w2"), cluster.said.append).start()
+            Plane(cluster.hello("w2")).start()
         client.execute_command("ACL", "SETUSER", name, "+hget")
         cluster.tell(cluster.output(0, "w1"))
         cluster.fetch("w1", "t2", 1)
@@ -548,7 +563,7 @@ def test_what_cant_be_bound_is_said_at_start(cluster: Cluster) -> None:
         ("0.0.0.0:0", None, UsageError, "without a cluster key"),
         ("nonsense", KEY, UsageError, "HOST:PORT"),
     ):
-        plane = Plane(cluster.hello("w2", bind=bind, key=key), cluster.said.append)
+        plane = Plane(cluster.hello("w2", bind=bind, key=key))
         with pytest.raises(error, match=words):
             plane.start()
         plane.close()
@@ -561,7 +576,7 @@ def test_it_dies_with_its_parent_even_when_it_is_stopped(tmp_path: Path) -> None
         from mrq.worker.fetch.data_plane import DataPlane
         from mrq.worker.fetch.messages import Hello
         hello = Hello(root={str(tmp_path)!r}, worker="w", boot="b", redis_url="redis://127.0.0.1:1/0")
-        plane = DataPlane(hello, log=print)
+        plane = DataPlane(hello)
         plane.start()
         print(plane.pid, flush=True)
         time.sleep(60)
@@ -667,7 +682,9 @@ def test_connections_that_nobody_uses_hold_up_no_reduce(cluster: Cluster) -> Non
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_workers_that_are_started_again_on_each_others_ports_lose_no_fetch(cluster: Cluster) -> None:
+def test_workers_that_are_started_again_on_each_others_ports_lose_no_fetch(
+    cluster: Cluster, said: list[str]
+) -> None:
     cluster.start("reader")
     ports = {worker: cluster.start(worker).address for worker in ("w1", "w2")}
     done = 0
@@ -689,4 +706,4 @@ def test_workers_that_are_started_again_on_each_others_ports_lose_no_fetch(clust
         for worker, bind in ports.items():
             boot = f"{worker}b{life + 1}"
             cluster.start(worker, boot=boot, bind=bind)
-    assert [said for said in cluster.said if "again" in said] == []
+    assert [text for text in said if "again" in said] == []

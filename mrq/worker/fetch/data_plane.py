@@ -8,6 +8,7 @@ whole stays.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import selectors
 import shutil
@@ -27,6 +28,8 @@ from mrq.worker import protocol
 from mrq.worker.child import Child, readable
 from mrq.worker.fetch import messages
 from mrq.worker.fetch.local_outputs import write_sentinel
+
+_LOG: Final = logging.getLogger(__name__)
 
 _START_S_MAX: Final = 30.0
 _CLOSE_S_MAX: Final = 5.0
@@ -62,13 +65,11 @@ class DataPlane:
         self,
         hello: messages.Hello,
         *,
-        log: Callable[[str], None],
         started: Callable[[int], None] = lambda pid: None,
     ) -> None:
         """`hello` is for the process; the sentinel in it is written by `start`. `started` is told the pid of
         each process, which leads a process group of its own."""
         self._hello = hello
-        self._log = log
         self._started = started
         self._child: Child | None = None
         self._selector: selectors.BaseSelector | None = None
@@ -246,7 +247,7 @@ class DataPlane:
         try:
             self._start()
         except OSError as exc:
-            self._log(f"no data plane can be started, which is tried again in {_RESTART_S[1]:g} s: {exc}")
+            _LOG.warning("no data plane can be started, which is tried again in %g s: %s", _RESTART_S[1], exc)
             self._restart_at = time.monotonic() + _RESTART_S[1]
             self._hand_back(str(exc))
             return
@@ -264,7 +265,7 @@ class DataPlane:
         self._child.detach()
         ended = self._child.reap()
         why, self._why, self._child = self._why or str(ended), "", None
-        self._log(f"the data plane is started again: {why}")
+        _LOG.warning("the data plane is started again: %s", why)
         now = time.monotonic()
         if now - self._started_at > _STABLE_S:
             self._restart_s = _RESTART_S[0]

@@ -83,7 +83,7 @@ class Rig:
         monkeypatch.setattr(data_plane, "Child", self._child)
         monkeypatch.setattr(data_plane.time, "monotonic", lambda: self.now)
         hello = Hello(root=str(root), worker="w", boot="b", redis_url="redis://nowhere/0")
-        self.plane = DataPlane(hello, log=lambda text: None)
+        self.plane = DataPlane(hello)
         self.plane.start()
         self.plane.attach(selectors.DefaultSelector(), self.told.append, self.troubles.append)
 
