@@ -41,7 +41,7 @@ from mrq.adapters.redis import RedisLeaderStore, RedisWorkerStore, connect
 from mrq.core.commands import WriteLocation
 from mrq.core.exchange import Batch, Fence
 from mrq.core.model import Beat, JobSpec, MapLocation, Slots
-from mrq.core.paths import gathered_path, map_output_path
+from mrq.core.paths import fetched_path, map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.shuffle.block import Frame
 from mrq.shuffle.mapfile import MapFileWriter, MapHeader
@@ -241,7 +241,7 @@ class Rig:
         assert all(source.partition is not None for source in self.last.sources)
         self.post(lambda: self.planes[1].discard(attempt))
         # Removing it takes tens of milliseconds, which the next round must not be charged.
-        while os.path.exists(gathered_path(str(self.folder / "w2"), JOB, token)):
+        while os.path.exists(fetched_path(str(self.folder / "w2"), JOB, token)):
             time.sleep(0.001)
         return seconds
 

@@ -152,7 +152,7 @@ def clear(state: State, worker: Worker) -> None:
         flight = reduces.flights.get(task.index) if reduces is not None else None
         if job is None or flight is None or job.maps.done:
             continue
-        if flight.gathers:
+        if flight.fetches:
             take_back(state, job.reduces, task.index, f"a task is to run alone on {worker.worker}")
 
 

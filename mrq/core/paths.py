@@ -60,9 +60,9 @@ def scratch_path(root: str, attempt: AttemptRef) -> str:
     return f"{job_folder(root, attempt.task.job)}/scratch/{attempt.token}"
 
 
-def gathered_path(root: str, job: str, token: str) -> str:
-    """The file of what a reduce attempt gathered from other workers."""
-    return f"{job_folder(root, job)}/gathered/{token}"
+def fetched_path(root: str, job: str, token: str) -> str:
+    """The file of what a reduce attempt fetched from other workers."""
+    return f"{job_folder(root, job)}/fetched/{token}"
 
 
 def log_path(root: str, attempt: AttemptRef) -> str:

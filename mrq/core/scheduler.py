@@ -276,7 +276,7 @@ def stall_due(state: State, name: str) -> None:
     arm(state, job, STALL, None, state.config.stall_after_s)
     if not idle_maps(job.maps) or job.maps.counts[RUNNING]:
         return
-    waiting = [i for i in reversed(job.reduces.running) if job.reduces.flights[i].gathers]
+    waiting = [i for i in reversed(job.reduces.running) if job.reduces.flights[i].fetches]
     able = map_takers(state, job)
     if able and not _capped(job):
         if any(worker.free(Kind.MAP) or worker.used_map for worker in able.values()):

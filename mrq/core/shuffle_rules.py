@@ -32,7 +32,7 @@ def lose_maps(state: State, job: Job, indices: Iterable[int], why: str) -> None:
     if state.config.reduce_start is not ReduceStart.FIRST_MAPS:
         for index in [i for i in job.reduces.flights if job.reduces.state[i] == QUEUED]:
             take_back(state, job.reduces, index, "a map must run again first")
-    for index in [i for i, flight in job.reduces.flights.items() if flight.alone and flight.gathers]:
+    for index in [i for i, flight in job.reduces.flights.items() if flight.alone and flight.fetches]:
         take_back(state, job.reduces, index, "a map must run again before it runs alone")
     if job.reduces.in_progress:
         arm(state, job, STALL, None, state.config.stall_after_s)

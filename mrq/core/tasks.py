@@ -70,7 +70,7 @@ class Flight:
     alone: bool = False  #: its worker runs nothing else beside it (`core.alone`)
 
     @property
-    def gathers(self) -> bool:
+    def fetches(self) -> bool:
         """Of a reduce: as far as is known, no attempt has all that it reads."""
         return all(attempt.phase != "reducing" for attempt in self.attempts())
 

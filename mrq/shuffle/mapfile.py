@@ -57,9 +57,9 @@ _TAIL: Final = 512
 class MapHeader:
     """Who wrote a map-output file."""
 
-    attempt: AttemptRef  #: of the map; of a gathered file the reduce's, whose kind isn't written
+    attempt: AttemptRef  #: of the map; of a fetched file the reduce's, whose kind isn't written
     code: str  #: sha256 of the bundle, hex
-    #: Of a gathered file (`shuffle.gathered`): the digest of each partition's map, 8 bytes each.
+    #: Of a fetched file (`shuffle.fetched`): the digest of each partition's map, 8 bytes each.
     sources: bytes = b""
 
 

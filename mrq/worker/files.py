@@ -23,13 +23,13 @@ from mrq.worker.order import AttemptOrder, MapSource
 
 #: What a job's folder holds that is this worker's; the rest (spec, log, lock) is the master's, and logs
 #: stay for whoever looks for what failed.
-_OURS: Final = ("maps", "gathered", "scratch")
+_OURS: Final = ("maps", "fetched", "scratch")
 #: Jobs that are over whose failed attempts' logs stay on a worker of a cluster.
 _LOGS_KEPT: Final = 50
 #: What attempts write into.
 _FOLDERS: Final = ("maps", "scratch", "logs")
 #: What is made again on a worker that has its folder for itself.
-_MENDED: Final = (*_FOLDERS, "gathered")
+_MENDED: Final = (*_FOLDERS, "fetched")
 
 
 class MissingMaps(MrqError):

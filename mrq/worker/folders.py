@@ -29,8 +29,8 @@ _OURS: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.
 def lost(order: AttemptOrder, exc: BaseException | None, code: str = "") -> str | None:
     """Why an attempt couldn't work in its worker's folders; None where they are as they should be, and the
     error is the job's. `code` is the folder of the job's code, where that is known."""
-    gathered = {source.path for source in order.sources if source.partition is not None}
-    needed = (*_folders(order), *((code,) if code else ()), *gathered)
+    fetched = {source.path for source in order.sources if source.partition is not None}
+    needed = (*_folders(order), *((code,) if code else ()), *fetched)
     gone = next((path for path in needed if not os.path.exists(path)), None)
     if gone is not None:
         return f"{gone}, of this worker's own folders, is gone: it was removed while the task ran"

@@ -39,7 +39,7 @@ _ENDED_MAX: Final = 256
 #: The lock of a worker that lives is touched more often than this by far.
 DEAD_S: Final = 600.0
 #: The folders in a job's.
-_OF_A_JOB: Final = ("maps", "scratch", "logs", "gathered")
+_OF_A_JOB: Final = ("maps", "scratch", "logs", "fetched")
 #: What is removed at the start of a boot.
 _OURS: Final = ("jobs", "code")
 

@@ -15,9 +15,9 @@ class MapSource:
     map_index: int
     digest: int  #: of the map's index, as the leader accepted it; the file must be of that
     path: str  #: "": an output of 0 bytes, of which there is no file
-    #: None: the map's own output, whose region is the reduce's own. Else which region of a gathered file.
+    #: None: the map's own output, whose region is the reduce's own. Else which region of a fetched file.
     partition: int | None = None
-    ticket: int = 0  #: of the map's attempt, for a gathered region; a map's own file says it in its name
+    ticket: int = 0  #: of the map's attempt, for a fetched region; a map's own file says it in its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

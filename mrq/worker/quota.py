@@ -40,15 +40,15 @@ _HOLDERS: Final = 251
 #: The data plane's number, and that of whoever only looks.
 DATA_PLANE: Final = 0
 LOOKER: Final = -1
-#: Threads of one reduce's gathering that write at once.
-_GATHERERS: Final = 5
+#: Threads of one reduce's fetch that write at once.
+_WRITERS: Final = 5
 
 
 def create(folder: str, quota: int, slots: Slots) -> str:
     """Make the page of a worker's folder; its path. Raises OSError."""
     path = f"{folder}/quota"
     grain = max(_GRAIN_MIN, min(_GRAIN_MAX, quota // _GRAIN_SHARE))
-    slack = 2 * grain * (slots.total + _GATHERERS * slots.reduce)
+    slack = 2 * grain * (slots.total + _WRITERS * slots.reduce)
     everybody = max(0, quota - slack)
     maps = max(0, everybody - int(quota * MERGE_SHARE))
     with contextlib.suppress(FileNotFoundError):

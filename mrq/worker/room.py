@@ -8,7 +8,7 @@ from typing import Final
 
 from mrq.io import disk
 
-#: Of what the files may take, kept for gathered regions and for merges: reduces give room back.
+#: Of what the files may take, kept for fetched regions and for merges: reduces give room back.
 MERGE_SHARE: Final = 0.2
 #: No more maps are taken while less than this is free: those that run need room to end.
 _TAKE_SHARE: Final = 0.3

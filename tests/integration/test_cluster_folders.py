@@ -18,7 +18,7 @@ from docker_run import Run
 from mrq import health
 
 WORKER = "solo"
-FOLDERS = ("maps", "scratch", "logs", "gathered", "", "..", "../../code", "../../trash", "../../sentinel")
+FOLDERS = ("maps", "scratch", "logs", "fetched", "", "..", "../../code", "../../trash", "../../sentinel")
 
 
 @pytest.fixture(scope="module")

@@ -31,10 +31,10 @@ from mrq.adapters.redis import RedisLeaderStore, RedisWorkerStore, connect
 from mrq.core.commands import WriteLocation
 from mrq.core.exchange import Batch, Fence, WriteAnswer
 from mrq.core.model import Beat, JobSpec, MapLocation, Outcome, Slots, Status
-from mrq.core.paths import gathered_path, map_output_path
+from mrq.core.paths import fetched_path, map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError, UsageError
-from mrq.shuffle.gathered import GatheredFile
+from mrq.shuffle.fetched import FetchedFile
 from mrq.shuffle.mapfile import MapFile, MapFileWriter, MapHeader
 from mrq.worker.fetch import data_plane
 from mrq.worker.fetch.data_plane import DataPlane
@@ -233,7 +233,7 @@ class Cluster:
                 if source.partition is None:
                     assert source.path == path
                     continue
-            region = GatheredFile(source.path).region(source.partition, source.digest)
+            region = FetchedFile(source.path).region(source.partition, source.digest)
             assert list(region.blocks()) == wanted
 
     def close(self) -> None:
@@ -268,7 +268,7 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
     return found
 
 
-def test_a_reduce_gathers_while_maps_still_end(cluster: Cluster, said: list[str]) -> None:
+def test_a_reduce_fetches_while_maps_still_end(cluster: Cluster, said: list[str]) -> None:
     cluster.start("w1")
     cluster.start("w2")
     cluster.hide("w1")
@@ -279,7 +279,7 @@ def test_a_reduce_gathers_while_maps_still_end(cluster: Cluster, said: list[str]
     cluster.same("w2", "t1", locations)
     sources = cluster.sources("w2", "t1")
     assert [source.partition for source in sources] == [None, 1, None, 3]
-    path = Path(gathered_path(str(cluster.root("w2")), JOB, "t1"))
+    path = Path(fetched_path(str(cluster.root("w2")), JOB, "t1"))
     assert path.exists()
     cluster.planes["w2"].discard("t1")
     wait_for(lambda: not path.exists())
@@ -315,7 +315,7 @@ def test_two_reduces_and_two_jobs_side_by_side(cluster: Cluster) -> None:
     for partition in range(2):
         plane.discard(f"t{partition}", partition)
     plane.post(lambda: plane.plane.forget(JOB))
-    folder = cluster.root("w2") / "jobs" / JOB / "gathered"
+    folder = cluster.root("w2") / "jobs" / JOB / "fetched"
     wait_for(lambda: not list(folder.iterdir()))
 
 
@@ -360,7 +360,7 @@ def test_a_server_that_is_killed_in_the_middle_is_fetched_from_again(
     assert before is not None
     for attempt in range(10):  # until it is caught in the middle
         token = f"t{attempt}"
-        whole = Path(gathered_path(str(cluster.root("w2")), JOB, token))
+        whole = Path(fetched_path(str(cluster.root("w2")), JOB, token))
         partial = whole.with_name(f"{token}.partial")
         cluster.fetch("w2", token, 2)
         wait_for(lambda partial=partial, whole=whole: _size(partial) > 1 << 20 or whole.exists())
@@ -388,7 +388,7 @@ def test_what_waits_for_a_data_plane_that_is_killed_is_handed_back(cluster: Clus
     cluster.hide("w1")
     locations = [cluster.output(i, "w1", size=30_000_000) for i in range(2)]
     cluster.tell(locations[0])
-    folder = cluster.root("w2") / "jobs" / JOB / "gathered"
+    folder = cluster.root("w2") / "jobs" / JOB / "fetched"
     cluster.fetch("w2", "t0", 1)
     cluster.same("w2", "t0", locations[:1])
     for token in ("t1", "t2"):
@@ -538,7 +538,7 @@ def test_cancelled_in_the_middle_nothing_stays(cluster: Cluster) -> None:
     cluster.hide("w1")
     cluster.tell(cluster.output(0, "w1", size=30_000_000))
     cluster.fetch("w2", "t1", 2)
-    folder = cluster.root("w2") / "jobs" / JOB / "gathered"
+    folder = cluster.root("w2") / "jobs" / JOB / "fetched"
     wait_for(lambda: folder.exists() and list(folder.iterdir()))
     cluster.planes["w2"].discard("t1")
     wait_for(lambda: not list(folder.iterdir()))
@@ -547,7 +547,7 @@ def test_cancelled_in_the_middle_nothing_stays(cluster: Cluster) -> None:
 
 
 def test_leftovers_of_an_earlier_life_are_swept(cluster: Cluster) -> None:
-    old = cluster.root("w1") / "jobs" / JOB / "gathered" / "t9"
+    old = cluster.root("w1") / "jobs" / JOB / "fetched" / "t9"
     old.parent.mkdir(parents=True)
     old.write_bytes(b"old")
     kept = cluster.output(0, "w1")
@@ -606,7 +606,7 @@ def test_closing_leaves_no_process_and_no_file(cluster: Cluster) -> None:
     plane.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    folder = cluster.root("w1") / "jobs" / JOB / "gathered"
+    folder = cluster.root("w1") / "jobs" / JOB / "fetched"
     assert not folder.exists() or not list(folder.iterdir())
 
 

@@ -35,7 +35,7 @@ def servers(rabbitmq: Broker, redis_server: Redis, tmp_path: Path) -> Iterator[S
     made.close()
 
 
-def test_two_workers_map_and_one_gathers_and_reduces(servers: Servers) -> None:
+def test_two_workers_map_and_one_fetches_and_reduces(servers: Servers) -> None:
     spec = servers.submit(WORDS, ["b a", "a"])
     processes = [servers.start("w1", "one"), servers.start("w2", "two")]
     servers.wait(lambda: len({beat.worker for beat in servers.beats()}) == 2)

@@ -562,7 +562,7 @@ def test_what_waits_behind_a_map_that_turned_out_long_goes_back_uncharged_within
 
 
 def test_what_starts_slowly_is_behind_nothing() -> None:
-    """A new executor, or a reduce that gathers, may take longer than what waits behind others may."""
+    """A new executor, or a reduce that fetches, may take longer than what waits behind others may."""
     s = after_a_short_map()
     s.started_together(range(1, 2))
     assert of(Kill, s.wait(30)) == []

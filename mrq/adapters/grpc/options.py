@@ -34,7 +34,7 @@ CHANNEL: Final = (
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.enable_http_proxy", 0),
-    # Each with connections of its own, so that two gathers don't wait for each other's window.
+    # Each with connections of its own, so that two fetches don't wait for each other's window.
     ("grpc.use_local_subchannel_pool", 1),
     # A chunk and the 5 bytes before it in one HTTP/2 frame, not in 65 of 16 KiB.
     ("grpc.http2.max_frame_size", CHUNK + 5),

@@ -23,7 +23,7 @@ from mrq.core.model import ErrorReport, Outcome, Status
 from mrq.core.refs import AttemptRef
 from mrq.errors import InternalError, MrqError, OperatorError
 from mrq.io import disk
-from mrq.shuffle.gathered import remove
+from mrq.shuffle.fetched import remove
 from mrq.worker import protocol
 from mrq.worker.child import Child, readable
 from mrq.worker.fetch import messages
@@ -98,7 +98,7 @@ class DataPlane:
         self._hello = replace(self._hello, sentinel=write_sentinel(root))
         with contextlib.suppress(OSError):  # what an earlier life of this worker fetched
             for entry in os.scandir(f"{root}/jobs"):
-                shutil.rmtree(f"{entry.path}/gathered", ignore_errors=True)
+                shutil.rmtree(f"{entry.path}/fetched", ignore_errors=True)
         try:
             with disk.naming(root):
                 child = self._start()
@@ -288,4 +288,4 @@ class DataPlane:
             self._sink(messages.FetchFailed(token=token, outcome=outcome))
 
     def _remove(self, attempt: AttemptRef) -> None:
-        remove(paths.gathered_path(self._hello.root, attempt.task.job, attempt.token))
+        remove(paths.fetched_path(self._hello.root, attempt.task.job, attempt.token))

@@ -13,7 +13,7 @@ from mrq.core import paths
 from mrq.core.refs import AttemptRef
 from mrq.ports import LocationStore, PeerClient
 from mrq.shuffle.bounded import Quota
-from mrq.shuffle.gathered import remove
+from mrq.shuffle.fetched import remove
 from mrq.worker import protocol
 from mrq.worker.fetch import messages
 from mrq.worker.fetch.local_outputs import LocalOutputs
@@ -117,4 +117,4 @@ class Process:
         self._jobs[job].add(fetch)
 
     def _path(self, attempt: AttemptRef) -> str:
-        return paths.gathered_path(self._root, attempt.task.job, attempt.token)
+        return paths.fetched_path(self._root, attempt.task.job, attempt.token)

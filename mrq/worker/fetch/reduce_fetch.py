@@ -31,7 +31,7 @@ from mrq.errors import CorruptFileError, DiskFullError, MrqError, PeerUnreachabl
 from mrq.io import disk
 from mrq.ports import PeerClient
 from mrq.shuffle.bounded import Quota
-from mrq.shuffle.gathered import GatheredWriter, remove
+from mrq.shuffle.fetched import FetchedWriter, remove
 from mrq.shuffle.mapfile import MapHeader, Region
 from mrq.worker import folders
 from mrq.worker.fetch import messages
@@ -109,7 +109,7 @@ class ReduceFetch:
         self._lock = threading.Lock()
         self.over = False  #: it has ended, or was cancelled
         self._threads = 0
-        self._writer: GatheredWriter | None = None
+        self._writer: FetchedWriter | None = None
         self._known: dict[int, MapLocation] = {}  #: where each map's output is, as far as is known
         self._waiting: dict[Peer, dict[int, MapLocation]] = {}  #: known, not here, no thread has it
         self._batches: dict[Peer, deque[list[_Sized]]] = {}  #: sizes known, no thread has them
@@ -340,11 +340,11 @@ class ReduceFetch:
         self._fail(failed)
         self._progress()
 
-    def _open(self) -> GatheredWriter:
+    def _open(self) -> FetchedWriter:
         with self._lock:
             if self._writer is None:
                 os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-                self._writer = GatheredWriter(self._path, self._quota)
+                self._writer = FetchedWriter(self._path, self._quota)
                 if self.over:
                     self._writer.unlink()
             return self._writer
@@ -371,13 +371,13 @@ class ReduceFetch:
             token = self._attempt.token
             sources = tuple(self._here[index] for index in range(self._maps))
             end: object = messages.Fetched(token=token, sources=sources)
-            gathered = [
+            fetched = [
                 None if each.partition is None else (self._landed[each.map_index, each.digest], each.digest)
                 for each in sources
             ]
             try:
                 if self._writer is not None:
-                    self._writer.finish(MapHeader(attempt=self._attempt, code=""), gathered)
+                    self._writer.finish(MapHeader(attempt=self._attempt, code=""), fetched)
             except Exception as exc:  # noqa: BLE001
                 self._unlink()
                 end = messages.FetchFailed(token=token, outcome=_broken_off(exc, self._path))

@@ -19,7 +19,7 @@ from mrq.job.builtins import BuiltIn, Folding, Grouping, identity
 from mrq.shuffle.aggregate import Aggregator
 from mrq.shuffle.block import Block
 from mrq.shuffle.budget import column_cost
-from mrq.shuffle.gathered import GatheredFile
+from mrq.shuffle.fetched import FetchedFile
 from mrq.shuffle.grouping import groups
 from mrq.shuffle.mapfile import NOTHING, MapFile, Region
 from mrq.shuffle.merge import merge
@@ -75,11 +75,11 @@ def open_sources(attempt: Attempt) -> tuple[list[Source], int]:
     """
     found: list[Source] = []
     failures: list[FetchFailure] = []
-    gathered: dict[str, GatheredFile] = {}
+    fetched: dict[str, FetchedFile] = {}
     total = 0
     for source in attempt.order.sources:
         try:
-            found.append(Source(attempt, source, _region(attempt, source, gathered)))
+            found.append(Source(attempt, source, _region(attempt, source, fetched)))
         except _GONE:
             failures.append(_failure(source, "not_found"))
         except CorruptFileError:
@@ -92,14 +92,14 @@ def open_sources(attempt: Attempt) -> tuple[list[Source], int]:
     return found, total % (1 << _DIGEST_BITS)
 
 
-def _region(attempt: Attempt, source: MapSource, gathered: dict[str, GatheredFile]) -> Region:
+def _region(attempt: Attempt, source: MapSource, fetched: dict[str, FetchedFile]) -> Region:
     """Where a source's pairs lie. Raises FileNotFoundError, CorruptFileError."""
     if not source.path:
         return NOTHING
     if source.partition is not None:
-        if source.path not in gathered:
-            gathered[source.path] = GatheredFile(source.path)
-        return gathered[source.path].region(source.partition, source.digest)
+        if source.path not in fetched:
+            fetched[source.path] = FetchedFile(source.path)
+        return fetched[source.path].region(source.partition, source.digest)
     with MapFile(source.path) as file:
         if file.digest != source.digest or file.header.attempt.task.index != source.map_index:
             raise CorruptFileError(f"{source.path} isn't the output that was accepted")

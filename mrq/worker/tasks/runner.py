@@ -42,7 +42,7 @@ def run_attempt(
     except failure.FetchFailed as exc:
         attempt.discard()
         why = folders.lost(order, None)
-        if why is not None:  # not the map's output: what was gathered of it
+        if why is not None:  # not the map's output: what was fetched of it
             return folders.outcome(why)
         return Outcome(status=Status.FETCH_FAILED, fetch_failures=exc.failures, error=exc.error)
     except BaseException as exc:  # noqa: BLE001 SystemExit and KeyboardInterrupt of user code too

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mrq.core.model import ErrorReport, Outcome, Status
-from mrq.core.paths import gathered_path
+from mrq.core.paths import fetched_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.worker.exits import Exit
 from mrq.worker.fetch import data_plane, messages
@@ -122,7 +122,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
 def test_what_waits_is_handed_back_at_once_and_what_was_fetched_is_not(rig: Rig) -> None:
     kept, waits = rig.fetch("kept"), rig.fetch("waits")
     for attempt in (kept, waits):
-        path = Path(gathered_path(str(rig.root), "j", attempt.token))
+        path = Path(fetched_path(str(rig.root), "j", attempt.token))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     rig.child.say(Fetched(token="kept", sources=()), FetchProgressed(token="waits", fraction=0.5, bytes=1))

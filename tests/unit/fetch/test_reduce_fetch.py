@@ -14,11 +14,11 @@ from outputs_rig import JOB, output, path_of
 from twins import LocalPeers
 
 from mrq.core.model import FetchFailure, MapLocation, Status
-from mrq.core.paths import gathered_path
+from mrq.core.paths import fetched_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import CorruptFileError, DiskFullError, PeerUnreachableError
 from mrq.ports import Dialled
-from mrq.shuffle.gathered import GatheredFile, GatheredWriter
+from mrq.shuffle.fetched import FetchedFile, FetchedWriter
 from mrq.shuffle.mapfile import MapFile, Region
 from mrq.worker.fetch import messages
 from mrq.worker.fetch.local_outputs import LocalOutputs, write_sentinel
@@ -85,7 +85,7 @@ class Rig:
         self.told: list[Any] = []
         self._more = threading.Condition()
         self.outputs = LocalOutputs(root=str(self.roots["here"]), worker="here", peers=self.peers)
-        self.path = Path(gathered_path(str(self.roots["here"]), JOB, TOKEN))
+        self.path = Path(fetched_path(str(self.roots["here"]), JOB, TOKEN))
         self.threads = threading.active_count()
 
     def tell(self, message: object) -> None:
@@ -146,7 +146,7 @@ def rig(tmp_path: Path) -> Rig:
 def pairs(source: MapSource, partition: int) -> list[tuple[list[Any], list[Any]]]:
     """As the reducer reads them."""
     if source.partition is not None:
-        return list(GatheredFile(source.path).region(source.partition, source.digest).blocks())
+        return list(FetchedFile(source.path).region(source.partition, source.digest).blocks())
     with MapFile(source.path) as file:
         assert file.digest == source.digest
         return list(file.blocks(partition))
@@ -163,7 +163,7 @@ def same(rig: Rig, locations: Sequence[MapLocation], partition: int = 0) -> None
             assert pairs(source, partition) == list(original.blocks())
         if source.partition is not None:
             assert source.ticket == location.attempt.ticket
-            region = GatheredFile(source.path).region(source.partition, source.digest)
+            region = FetchedFile(source.path).region(source.partition, source.digest)
             for field in ("length", "records", "crc32", "cost", "block_cost", "is_sorted"):
                 assert getattr(region, field) == getattr(original, field)
 
@@ -424,7 +424,7 @@ def test_a_full_disk_is_said_by_name(rig: Rig, monkeypatch: pytest.MonkeyPatch) 
     def full(self: Any, offset: int, data: bytes) -> None:
         raise DiskFullError("no space left in there")
 
-    monkeypatch.setattr(GatheredWriter, "write", full)
+    monkeypatch.setattr(FetchedWriter, "write", full)
     rig.fetch(1).locate([rig.output(0)], [])
     outcome = rig.end().outcome
     assert (outcome.status, outcome.started) == (Status.DISK_FULL, False)
@@ -523,18 +523,18 @@ def test_a_fetch_that_waits_for_maps_has_told_how_far_it_is(
     fetch.cancel()
 
 
-def test_a_gathered_file_is_of_the_outputs_that_it_was_made_of(rig: Rig) -> None:
+def test_a_fetched_file_is_of_the_outputs_that_it_was_made_of(rig: Rig) -> None:
     location = rig.output(0)
     rig.fetch(1).locate([location], [])
     (source,) = rig.sources()
-    file = GatheredFile(source.path)
+    file = FetchedFile(source.path)
     for partition, digest in ((0, location.digest ^ 1), (1, location.digest), (-1, location.digest)):
         with pytest.raises(CorruptFileError):
             file.region(partition, digest)
-    with pytest.raises(CorruptFileError, match="isn't a gathered file"):
-        GatheredFile(str(path_of(rig.roots["w1"], location)))
+    with pytest.raises(CorruptFileError, match="isn't a fetched file"):
+        FetchedFile(str(path_of(rig.roots["w1"], location)))
     data = bytearray(Path(source.path).read_bytes())
     data[-60] ^= 1
     Path(source.path).write_bytes(data)
     with pytest.raises(CorruptFileError):
-        GatheredFile(source.path)
+        FetchedFile(source.path)

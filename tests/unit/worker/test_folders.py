@@ -75,8 +75,8 @@ def test_a_folder_that_is_gone_is_named_whatever_was_raised(
 
 
 def test_what_was_gathered_and_the_code_are_ours_too(order: AttemptOrder, tmp_path: Path) -> None:
-    (tmp_path / "gathered").mkdir()
-    path = tmp_path / "gathered/t"
+    (tmp_path / "fetched").mkdir()
+    path = tmp_path / "fetched/t"
     source = MapSource(map_index=0, digest=1, path=str(path), partition=0, ticket=1)
     with_sources = replace(order, sources=(source,))
     assert str(path) in str(folders.lost(with_sources, None))

@@ -13,7 +13,7 @@ import pytest
 from mrq.core.model import Slots
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import DiskFullError
-from mrq.shuffle.gathered import GatheredWriter
+from mrq.shuffle.fetched import FetchedWriter
 from mrq.shuffle.mapfile import MapFileWriter, MapHeader
 from mrq.shuffle.merge import merge
 from mrq.shuffle.runs import RunWriter
@@ -178,8 +178,8 @@ def test_every_writer_of_the_shuffle_asks(path: str, tmp_path: Path) -> None:
         finally:
             writer.abort()
 
-    def gather() -> None:
-        writer = GatheredWriter(str(tmp_path / "gathered"), share)
+    def fetch() -> None:
+        writer = FetchedWriter(str(tmp_path / "fetched"), share)
         try:
             while True:
                 writer.write(writer.reserve(MIB), bytes(MIB))
@@ -187,7 +187,7 @@ def test_every_writer_of_the_shuffle_asks(path: str, tmp_path: Path) -> None:
             writer.unlink()
             writer.close()
 
-    for write in (spill, output, gather):
+    for write in (spill, output, fetch):
         with pytest.raises(DiskFullError, match="the disk quota of this worker is reached"):
             write()
         assert used_bytes(str(tmp_path)) < MIB  # nothing stays

@@ -1,8 +1,8 @@
-"""A gathered file: one partition's regions of many maps, in map-output format.
+"""A fetched file: one partition's regions of many maps, in map-output format.
 
 Partition i of the file is map i's region. Regions are placed as their bytes come, in any order and from
 several threads; the index says where each lies, so a reader goes through them in map order. The header
-keeps the digest of each map's own index: what its region was verified against. A map that isn't gathered has
+keeps the digest of each map's own index: what its region was verified against. A map that isn't fetched has
 an empty entry and the digest 0.
 """
 
@@ -28,13 +28,13 @@ def _aside(path: str) -> str:
 
 
 def remove(path: str) -> None:
-    """A gathered file, finished or not, if it is there."""
+    """A fetched file, finished or not, if it is there."""
     for name in (_aside(path), path):
         with contextlib.suppress(OSError):
             os.unlink(name)
 
 
-class GatheredWriter:
+class FetchedWriter:
     """Writes one file beside its final place. Every method may come from any thread."""
 
     def __init__(self, path: str, quota: Quota | None = None) -> None:
@@ -107,7 +107,7 @@ class GatheredWriter:
             self._fd = -1
 
 
-class GatheredFile:
+class FetchedFile:
     """Reads one: its regions by map, its index read at once.
 
     Raises FileNotFoundError where there is none and CorruptFileError where it isn't whole.
@@ -118,7 +118,7 @@ class GatheredFile:
             self._sources = file.header.sources
             self._regions = file.entries()
         if len(self._sources) != _DIGEST * len(self._regions):
-            raise CorruptFileError(f"{path} isn't a gathered file")
+            raise CorruptFileError(f"{path} isn't a fetched file")
         self.path = path
 
     def region(self, partition: int, digest: int) -> Region:

@@ -1,4 +1,4 @@
-"""A reduce over regions that were gathered: the same result as where the maps' own files are read."""
+"""A reduce over regions that were fetched: the same result as where the maps' own files are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import mrq
 from mrq.core.digest import consumed
 from mrq.core.model import Status
 from mrq.core.refs import AttemptRef, Kind, TaskRef
-from mrq.shuffle.gathered import GatheredWriter
+from mrq.shuffle.fetched import FetchedWriter
 from mrq.shuffle.mapfile import MapFile, MapHeader, Region, empty_digest
 from mrq.worker.order import MapSource
 
@@ -50,12 +50,12 @@ def own(rig: Rig) -> list[MapSource]:
     return found
 
 
-def gathered(
+def fetched(
     tmp_path: Path, sources: list[MapSource], partition: int, skip: frozenset[int]
 ) -> list[MapSource]:
     """Regions of all maps but those in `skip`, landed in an odd order."""
-    path = str(tmp_path / f"gathered-{partition}")
-    writer = GatheredWriter(path)
+    path = str(tmp_path / f"fetched-{partition}")
+    writer = FetchedWriter(path)
     placed: list[tuple[Region, int] | None] = [None] * len(sources)
     result = list(sources)
     for index in (2, 0, 3, 1):
@@ -83,7 +83,7 @@ def test_the_same_parts_and_the_same_conservation(
     sources = own(rig)
     for partition in range(2):
         wanted = done(rig.run(rig.order(Kind.REDUCE, partition, sources=tuple(sources))))
-        some = gathered(tmp_path, sources, partition, skip)
+        some = fetched(tmp_path, sources, partition, skip)
         result = done(rig.run(rig.order(Kind.REDUCE, partition, sources=tuple(some))))
         assert [file.crc32 for file in result.files] == [file.crc32 for file in wanted.files]
         assert rig.part(result) == rig.part(wanted)
@@ -95,9 +95,9 @@ def test_the_same_parts_and_the_same_conservation(
 
 
 def test_what_is_wrong_with_it_is_the_maps_to_make_good(tmp_path: Path) -> None:
-    """By the ticket that it was gathered from, so that the map is run again, within its bound."""
+    """By the ticket that it was fetched from, so that the map is run again, within its bound."""
     rig = Rig(Count(), tmp_path)
-    sources = gathered(tmp_path, own(rig), 0, frozenset())
+    sources = fetched(tmp_path, own(rig), 0, frozenset())
 
     def reasons(changed: list[MapSource]) -> list[tuple[int, int, str]]:
         outcome = rig.run(rig.order(Kind.REDUCE, 0, sources=tuple(changed)))
