@@ -66,9 +66,7 @@ bench-cluster: $(READY) ## time the cluster beside the embedded engine and Celer
 	$(PY) benchmarks/fetch.py
 
 docs: $(READY) ## regenerate what is generated in docs/
-	$(PY) -m mrq.core.transitions > docs/state-machines.md
-	$(PY) -m mrq.cli.reference docs/configuration.md
-	$(PY) -m mrq.cli.json_page docs/json.md
+	$(PY) infra/docs/pages.py
 
 clean: ## remove the virtual environment and what the demo left
 	rm -rf $(VENV) demo-out .demo-out.mrq

@@ -1,7 +1,7 @@
 """What `--json` prints, version 2: one object a command, its fields under their own names.
 
 docs/json.md is made of these classes, of those that they name, and of the comments at their fields
-(`mrq.cli.json_page`), so it says what is printed.
+(`infra/docs/pages.py`), so it says what is printed.
 """
 
 from __future__ import annotations

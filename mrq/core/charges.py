@@ -89,16 +89,3 @@ CHARGES: Final[Mapping[Status, Charge]] = {
         note="another attempt won, or the job is over",
     ),
 }
-
-
-def markdown() -> str:
-    """The table as the docs print it."""
-    rows = ["No task ends more than 50 attempts uncharged (`MachineConfig.uncharged_max`).", ""]
-    rows += [
-        "| an attempt ended as | charged | blames the worker | backs off | note |",
-        "|---|---|---|---|---|",
-    ]
-    for status, charge in CHARGES.items():
-        blames, backs = ("yes" if flag else "no" for flag in (charge.blames_worker, charge.backs_off))
-        rows.append(f"| {status.value} | {charge.account.value} | {blames} | {backs} | {charge.note} |")
-    return "\n".join(rows)

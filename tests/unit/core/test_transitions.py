@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,6 @@ from mrq.core.model import AttemptState, JobSpec, JobState, Role, Split, TaskSta
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.core.tasks import STATES, Attempt, TaskTable
 from mrq.errors import IllegalTransition
-
-ROOT = Path(__file__).parents[3]
 
 
 def pairs(states, table):
@@ -113,10 +110,3 @@ def test_the_history_is_bounded_and_told_by_name():
         history.note(f"job/m-{i % 2}", TaskState.IDLE, TaskState.QUEUED, str(i))
     assert len(history.lines) == 3
     assert [line[-1] for line in history.of("job/m-0")] == ["6", "8"]
-
-
-def test_the_document_is_current():
-    path = ROOT / "docs" / "state-machines.md"
-    assert path.read_text("utf-8") == transitions.document(), (
-        "run: python -m mrq.core.transitions > docs/state-machines.md"
-    )
