@@ -91,8 +91,11 @@ class Console(logging.Handler):
         self.before_line: Callable[[], None] | None = None
 
     def show(self, *, quiet: bool = False, json: bool = False) -> None:
-        """Go by what the command line asks for."""
-        self.setLevel(logging.ERROR if quiet else logging.INFO)
+        """Go by what the command line asks for. JSON has more lines, on each attempt's end and each job's."""
+        self.setLevel(logging.ERROR if quiet else logging.DEBUG if json else logging.INFO)
+        logger = logging.getLogger("mrq")
+        if self in logger.handlers:
+            logger.setLevel(self.level)
         self.json = json
         self.terminal.live = self.terminal.live and not json
 
@@ -103,7 +106,7 @@ class Console(logging.Handler):
         logger = logging.getLogger("mrq")
         level, propagate = logger.level, logger.propagate
         logger.addHandler(self)
-        logger.setLevel(logging.INFO)
+        logger.setLevel(self.level)
         logger.propagate = False
         try:
             yield

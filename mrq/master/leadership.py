@@ -376,11 +376,17 @@ class Leadership:
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
         """Publish OUT, on a thread of its own; see `JobFinisher`. Raises MrqError when it can't."""
+        self._log_job(spec, "committing")
         self.finisher.commit(spec, command)
 
     def ended(self, spec: JobSpec, state: JobState, error: str | None) -> None:
         """The job is over; see `JobFinisher`. Called again, by `Master.fail`, from whichever thread died."""
+        self._log_job(spec, state.value)
         self.finisher.ended(spec, state, error)
+
+    def _log_job(self, spec: JobSpec, what: str) -> None:
+        job = shown_id(spec.job)
+        _LOG.debug("job %s (%s) is %s", job, spec.name, what, extra={"job": job, "epoch": self.epoch})
 
     def stepped(self) -> None:
         """Between steps."""

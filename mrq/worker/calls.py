@@ -7,6 +7,7 @@ here is bounded by the agent's machine: one beat, one claim and one report a tok
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -21,6 +22,8 @@ from mrq.core.exchange import ClaimRequest
 from mrq.core.model import Beat
 from mrq.errors import MrqError, OperatorError
 from mrq.ports import Sink, WorkerStore
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: Claims or reports in one call.
 _CALL_MAX: Final = 128
@@ -239,7 +242,17 @@ def _report(store: WorkerStore, reports: Sequence[AttemptReported], sink: Sink) 
             sink(a.ReportFailed(token=report.attempt.token))
         return
     for report, answer in zip(reports, answers, strict=True):
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _log(report)
         sink(a.ReportAnswered(token=report.attempt.token, answer=answer))
+
+
+def _log(report: AttemptReported) -> None:
+    (task, ticket, number, _), outcome = report.attempt, report.outcome
+    why = f": {outcome.error.type}: {outcome.error.message}" if outcome.error is not None else ""
+    about = {"job": task.job, "task": str(task), "attempt": f"{ticket}.{number}"}
+    where = {"worker": report.worker, "boot": report.boot}
+    _LOG.debug("%s is %s%s", task, outcome.status.value, why, extra=about | where)
 
 
 def _beat(store: WorkerStore, beat: Beat, sink: Sink) -> None:

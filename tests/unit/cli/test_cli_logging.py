@@ -190,7 +190,16 @@ def test_a_command_writes_json_where_that_is_asked_for(folder, monkeypatch):
         return [json.loads(line) for line in command(folder, "pass", *argv, *more).splitlines()]
 
     lines = told("--log-format", "json", "-v")
-    assert {line["level"] for line in lines} == {"info"}
+    assert {line["level"] for line in lines} == {"info", "debug"}
+    ends = {line["task"]: line for line in lines if "attempt" in line}
+    assert sorted(ends) == ["m-00000", "r-00000"]
+    assert {name: ends["m-00000"][name] for name in ("attempt", "worker", "message")} == {
+        "attempt": "1.1",
+        "worker": "local",
+        "message": "m-00000 is done",
+    }
+    assert [line["message"].rpartition(" ")[2] for line in lines if "epoch" in line] == ["committing", "done"]
+    assert all(line.keys() <= typing.get_type_hints(LogLine).keys() for line in lines)
     (note,) = (line for line in lines if line["logger"] == "mrq.notes")
     assert note["message"].startswith(NOTE)
     assert note["job"]
