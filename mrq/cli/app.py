@@ -7,33 +7,19 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from mrq.cli import errors, flags
+from mrq.cli import commands, errors
 from mrq.cli.console import write_out
 from mrq.cli.session import Session
 from mrq.cli.signals import Stopped
 from mrq.cli.wording import in_flags
 from mrq.errors import MrqError, NoInputFiles, OperatorError, UsageError
+from mrq.settings.run import SUBMIT
 
 if TYPE_CHECKING:
     from mrq.job.base import Job
 
 
 _LOG: Final = logging.getLogger(__name__)
-
-#: Commands that take a session: module and function, imported when asked for.
-_COMMANDS: Final = {
-    "retry": ("mrq.cli.retry", "retry"),
-    "clean": ("mrq.cli.retry", "clean"),
-    "jobs": ("mrq.cli.listing", "jobs"),
-    "status": ("mrq.cli.listing", "status"),
-    "wait": ("mrq.cli.attend", "wait"),
-    "cancel": ("mrq.cli.attend", "cancel"),
-    "logs": ("mrq.cli.logs", "logs"),
-    "workers": ("mrq.cli.workers", "workers"),
-    "config": ("mrq.cli.settings", "config"),
-    "cat": ("mrq.cli.cat", "cat"),
-    "show": ("mrq.cli.cat", "show"),
-}
 
 
 def run(argv: Sequence[str], *, job: type[Job] | None = None) -> int:
@@ -64,15 +50,18 @@ def _dispatch(argv: Sequence[str], job: type[Job] | None, session: Session) -> i
         return errors.DONE
     if name == "submit":
         return _submit(rest, None, session)
-    parsed = flags.parse(flags.command(name).flags, rest, listed_by=f"mrq help {name}")
-    if "help" in parsed.switches or name == "help":
-        about = parsed.words[0] if name == "help" and parsed.words else None if name == "help" else name
-        write_out(flags.help_text(about).encode())
+    from mrq.cli.parser import parse
+
+    command = commands.command(name)
+    parsed = parse(command.flags, rest, listed_by=f"mrq help {name}")
+    if parsed.given.get("help") or name == "help":
+        about = name if name != "help" else parsed.words[0] if parsed.words else None
+        write_out(commands.help_text(about).encode())
         return errors.DONE
     session.take(parsed)
     from importlib import import_module
 
-    module, function = _COMMANDS[name]
+    module, _, function = command.run.partition(":")
     code: int = getattr(import_module(module), function)(session)
     return code
 
@@ -80,33 +69,29 @@ def _dispatch(argv: Sequence[str], job: type[Job] | None, session: Session) -> i
 def _submit(argv: Sequence[str], job: type[Job] | None, session: Session) -> int:
     import sys
 
-    from mrq.cli.options import submit_options
+    from mrq.cli.options import ref_of, submit_options
+    from mrq.cli.parser import parse
     from mrq.cli.submit import submit
 
     # The running program, as it was named: of `mrq.main` a job's own file.
     program = f"python {sys.argv[0] or 'job.py'}" if job is not None else "mrq submit"
-    parsed = flags.parse(flags.SUBMIT_FLAGS, argv, listed_by=f"{program} --help")
-    if "help" in parsed.switches:
-        write_out(_submit_help(parsed, job, program).encode())
+    parsed = parse(SUBMIT, argv, listed_by=f"{program} --help")
+    if parsed.given.get("help"):
+        text = commands.help_text("submit")
+        if job is None and parsed.words:
+            from mrq.job.load import load_job
+
+            program = f"{program} {parsed.words[0]}"
+            job = load_job(ref_of(list(parsed.words))).cls
+        if job is not None:
+            from mrq.cli.jobhelp import job_text
+
+            text = job_text(job, program)
+        write_out(text.encode())
         return errors.DONE
     options = submit_options(parsed, with_ref=job is None)
     session.take(parsed)
     return submit(session, options, job)
-
-
-def _submit_help(parsed: flags.Parsed, job: type[Job] | None, program: str) -> str:
-    """Of the job that is named, else of all. Raises JobDefinitionError for a JOB that is none."""
-    if job is None and not parsed.words:
-        return flags.help_text("submit")
-    from mrq.cli.jobhelp import job_text
-
-    if job is None:
-        from mrq.cli.options import ref_of
-        from mrq.job.load import load_job
-
-        program = f"{program} {parsed.words[0]}"
-        job = load_job(ref_of(list(parsed.words))).cls
-    return job_text(job, program)
 
 
 def _failed(exc: BaseException, argv: Sequence[str], session: Session) -> int:

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mrq.cli.flags import SETTING_FLAGS, Parsed
+from mrq.cli.commands import Parsed
 from mrq.core.model import Limits
 from mrq.errors import UsageError
 from mrq.io.disk import working_folder
-from mrq.settings.checks import EXECUTORS_MAX
 from mrq.settings.job import SETTINGS
-from mrq.settings.table import Setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,31 +43,32 @@ def submit_options(parsed: Parsed, *, with_ref: bool = True) -> Options:
         )
     if words.count("-") > 1:
         raise UsageError("standard input (-) can be read once only; give one -")
-    output = parsed.values.get("output")
-    if output is None and "dry_run" not in parsed.switches:
+    given = parsed.given
+    output = given.get("output")
+    if output is None and "dry_run" not in given:
         raise UsageError("where should the result go? Give -o OUT (a folder to make), or -o - to print it")
     if output == "":
         raise UsageError("-o '': OUT is empty; give a folder to make, or - to print the result")
-    if output == "-" and "json" in parsed.switches:
+    if output == "-" and "json" in given:
         raise UsageError("-o - and --json both want standard output; give -o a folder, or leave out --json")
-    if output == "-" and "detach" in parsed.switches:
+    if output == "-" and "detach" in given:
         raise UsageError("-o - prints the result and --detach doesn't wait for it; give -o a folder")
-    compress = parsed.values.get("compress", "none")
+    compress = given.get("compression", "none")
     if output == "-" and compress != "none":
         raise UsageError(
             f"-o - prints the result as it is, and --compress {compress} packs the parts of a folder; leave "
             "it out, and pipe what is printed into a program that packs it"
         )
-    if "quiet" in parsed.switches and "verbose" in parsed.switches:
+    if "quiet" in given and "verbose" in given:
         raise UsageError("-q and -v contradict each other; give one")
     return Options(
         ref=ref,
         inputs=tuple(words),
         output=None if output == "-" else output,
         executors=executors(parsed),
-        parameters=_parameters(parsed.lists.get("set", [])),
-        overrides=settings_of(parsed),
-        overwrite="overwrite" in parsed.switches,
+        parameters=_parameters(given.get("set", ())),
+        overrides={name: value for name, value in given.items() if name in SETTINGS},
+        overwrite="overwrite" in given,
     )
 
 
@@ -97,18 +96,7 @@ def ref_of(words: list[str]) -> str:
 
 def executors(parsed: Parsed) -> int:
     """-j, or the cores that this process may use."""
-    if "executors" not in parsed.values:
-        return len(os.sched_getaffinity(0))
-    text = parsed.values["executors"]
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if not 1 <= number <= EXECUTORS_MAX:
-        raise UsageError(
-            f"-j/--executors {text}: executors must be a whole number from 1 to {EXECUTORS_MAX:,}"
-        )
-    return number
+    return int(parsed.given.get("executors") or len(os.sched_getaffinity(0)))
 
 
 def _parameters(pairs: Sequence[str]) -> dict[str, str]:
@@ -129,40 +117,13 @@ def _parameters(pairs: Sequence[str]) -> dict[str, str]:
 def limits_of(parsed: Parsed) -> Limits:
     """What a retry sets anew. Raises UsageError."""
     made: dict[str, Any] = {}
-    for name, value in settings_of(parsed).items():
-        row = SETTINGS[name]
-        made[row.field] = row.checked(value)
-        if made[row.field] is None:
-            raise UsageError(
-                f"{row.long} {value}: only a submit can choose; leave it out, and the job keeps what it has"
-            )
+    for name, value in parsed.given.items():
+        row = SETTINGS.get(name)
+        if row is not None:
+            made[row.field] = row.checked(value)
+            if made[row.field] is None:
+                raise UsageError(
+                    f"{row.long} {value}: only a submit can choose; leave it out, and the job keeps what it "
+                    "has"
+                )
     return Limits(**made)
-
-
-def settings_of(parsed: Parsed) -> dict[str, Any]:
-    """The settings that a command line gives. Raises UsageError, with the flag as it was typed first."""
-    made: dict[str, Any] = {}
-    for flag in SETTING_FLAGS:
-        assert flag.setting is not None
-        row, said = SETTINGS[flag.setting], flag.names[-1]
-        if flag.value is None:
-            if flag.key in parsed.switches:
-                made[row.name] = True
-            elif f"no_{flag.key}" in parsed.switches:
-                made[row.name] = False
-        elif flag.many:
-            if flag.key in parsed.lists:
-                made[row.name] = _checked(row, parsed.lists[flag.key], said)
-        elif flag.key in parsed.values:
-            text = parsed.values[flag.key]
-            made[row.name] = _checked(row, row.typed(text), f"{said} {text}")
-    return made
-
-
-def _checked(row: Setting, value: Any, said: str) -> Any:
-    """The value itself, if it can be. Raises UsageError that begins with what was typed."""
-    try:
-        row.checked(value)
-    except ValueError as exc:
-        raise UsageError(f"{said}: {exc}") from None
-    return value

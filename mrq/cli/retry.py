@@ -8,10 +8,10 @@ from typing import Final
 
 from mrq.cli import errors, leftovers, units
 from mrq.cli.console import shown, write_lines
-from mrq.cli.flags import RETRY_FLAGS
 from mrq.cli.options import executors, limits_of
 from mrq.cli.session import Session
 from mrq.errors import UsageError
+from mrq.settings.run import RETRY_ONE
 from mrq.settings.variables import temp_root
 
 _LOG: Final = logging.getLogger(__name__)
@@ -24,14 +24,14 @@ def retry(session: Session) -> int:
         raise UsageError(f"mrq retry goes on with one job at a time; {len(parsed.words)} are given")
     count = executors(parsed)
     if not parsed.words:
-        for flag in RETRY_FLAGS:
-            if flag.key in parsed.values:
-                raise UsageError(f"{flag.names[-1]} is for one job: mrq retry JOB; alone it lists them")
+        for row in RETRY_ONE:
+            if row.name in parsed.given:
+                raise UsageError(f"{row.long} is for one job: mrq retry JOB; alone it lists them")
         return list_kept(session)
     from mrq.servers.memory.jobfolder import is_kept
 
-    job, old = parsed.words[0], parsed.values.get("from")
-    here = (is_kept(temp_root(), job) or old is not None) and "cluster" not in parsed.values
+    job, old = parsed.words[0], parsed.given.get("from")
+    here = (is_kept(temp_root(), job) or old is not None) and "cluster" not in parsed.given
     if here or session.is_local():
         return _retry_here(session, job, count, old)
     return _retry_on_cluster(session, job)
@@ -55,11 +55,11 @@ def _retry_here(session: Session, job: str, executors: int, old: str | None) -> 
 def _retry_on_cluster(session: Session, job: str) -> int:
     from mrq.cli.attend import attend_on_cluster, leave, report
 
-    if "executors" in session.parsed.values:
+    if "executors" in session.parsed.given:
         raise UsageError(
             "-j is for a retry on this machine; a cluster's job keeps what it was submitted with"
         )
-    if "from" in session.parsed.values:
+    if "from" in session.parsed.given:
         raise UsageError("--from is for a retry on this machine; a cluster keeps its jobs in its store")
     with session.on_cluster() as engine:
         session.job = job

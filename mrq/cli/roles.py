@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from mrq.cli.flags import HELP, Command, Flag, command_text, parse
+from mrq.cli.commands import Command, command_text
+from mrq.cli.parser import parse
 from mrq.errors import MrqError, UsageError
 from mrq.io.disk import working_folder
-from mrq.settings.cluster import KEYS
-from mrq.settings.table import Kind, Where
+from mrq.settings.cluster import KEYS, Profile, load
+from mrq.settings.run import CLUSTER, HELP, INIT
+from mrq.settings.table import Where
 
 if TYPE_CHECKING:
     from mrq.cli.console import Console
-    from mrq.settings.cluster import Profile
 
 Role = Literal["master", "worker"]
 
-_INIT: Final = Flag(
-    names=("--init",), help="make an empty Redis this cluster's store, and end; one that is stays as it is"
-)
 _HELP: Final = {
     "master": "Lead the cluster, or stand by until the leader is gone. Any number may run.",
     "worker": "Run tasks of the cluster's jobs.",
@@ -31,21 +29,13 @@ _HELP: Final = {
 def role_command(role: Role) -> Command:
     """A role's flags: one for each setting that it reads."""
     wanted = Where.MASTER if role == "master" else Where.WORKER
-    flags = tuple(
-        Flag(
-            names=row.names,
-            value=None if row.kind is Kind.SWITCH else row.metavar,
-            help=f"{row.help} (default: {row.default})",
-        )
-        for row in KEYS.values()
-        if wanted in row.where
-    )
-    cluster = Flag(names=("--cluster",), value="NAME", help="a profile of mrq.toml")
+    flags = tuple(row for row in KEYS.values() if wanted in row.where)
+    cluster = replace(CLUSTER, help="a profile of mrq.toml")
     return Command(
         name=role,
         usage=f"python -m mrq.{role} [flags]",
         help=f"{_HELP[role]}\n\nEvery flag may also be an environment variable, or stand in mrq.toml.",
-        flags=(cluster, *flags, *([_INIT] if role == "master" else []), HELP),
+        flags=(cluster, *flags, *([INIT] if role == "master" else []), HELP),
     )
 
 
@@ -63,21 +53,18 @@ def line_of(role: Role, argv: Sequence[str]) -> RoleLine | None:
     Raises UsageError, also where one of the two servers isn't set.
     """
     from mrq.cli.console import write_out
-    from mrq.settings import cluster as profile
 
     command = role_command(role)
     parsed = parse(command.flags, argv, listed_by=f"python -m mrq.{role} --help")
-    if "help" in parsed.switches:
+    if parsed.given.get("help"):
         write_out(command_text(command).encode())
         return None
     if parsed.words:
         raise UsageError(f"mrq.{role} takes flags only, not {parsed.words[0]!r}; --help lists them")
-    keys = {str(row.long).removeprefix("--").replace("-", "_"): row.name for row in KEYS.values()}
-    flags = {keys[name]: value for name, value in parsed.values.items() if name != "cluster"}
-    flags |= {keys[name]: "true" for name in parsed.switches if name in keys}
-    found = profile.load(parsed.values.get("cluster"), flags=flags, env=os.environ, cwd=working_folder())
+    flags = {name: str(value) for name, value in parsed.given.items() if name in KEYS}
+    found = load(parsed.given.get("cluster"), flags=flags, env=os.environ, cwd=working_folder())
     found.services()
-    return RoleLine(profile=found, init="init" in parsed.switches)
+    return RoleLine(profile=found, init="init" in parsed.given)
 
 
 def run_role(role: Role, argv: Sequence[str], serve: Callable[[RoleLine, Console], int]) -> int:

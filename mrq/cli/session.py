@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from mrq.cli.commands import Parsed
 from mrq.cli.console import Console, print_json
-from mrq.cli.flags import NOTHING, Parsed
 from mrq.cli.signals import Signals
 from mrq.cli.wording import in_flags
 from mrq.errors import UsageError
@@ -32,7 +32,7 @@ class Session:
 
     console: Console = field(default_factory=Console)
     signals: Signals = field(default_factory=Signals)
-    parsed: Parsed = NOTHING
+    parsed: Parsed = field(default_factory=Parsed)
     job: str | None = None
     name: str | None = None
     output: str | None = None
@@ -45,7 +45,7 @@ class Session:
 
     def has(self, switch: str) -> bool:
         """Whether a flag without value was given, by its name in Python: `dry_run`."""
-        return switch in self.parsed.switches
+        return switch in self.parsed.given
 
     @property
     def json(self) -> bool:
@@ -55,7 +55,7 @@ class Session:
     def take(self, parsed: Parsed) -> None:
         """Go by a command line that was taken apart."""
         self.parsed = parsed
-        said, text = "--log-format", parsed.values.get("log_format")
+        said, text = "--log-format", parsed.given.get("log_format")
         if text is None:
             said, text = "MRQ_LOG_FORMAT", os.environ.get("MRQ_LOG_FORMAT") or "text"
         try:
@@ -93,9 +93,9 @@ class Session:
 
         Raises UsageError for half a cluster, and for a mrq.toml that can't be read.
         """
-        name = self.parsed.values.get("cluster")
+        name = self.parsed.given.get("cluster")
         if name is not None:
-            return name == "local"
+            return bool(name == "local")
         from mrq.settings import files
 
         said = any(os.environ.get(each) for each in _VARIABLES)
@@ -117,10 +117,9 @@ class Session:
         """The settings of the cluster that is meant. Raises UsageError."""
         from mrq.settings import cluster as profile
 
-        values = self.parsed.values
-        flags = {"timeout_s": "timeout", "log_format": "log_format"}
-        given = {name: values[flag] for name, flag in flags.items() if flag in values}
-        found = profile.load(values.get("cluster"), flags=given, env=os.environ, cwd=working_folder())
+        given = self.parsed.given
+        flags = {name: text for name, text in given.items() if name in profile.KEYS}
+        found = profile.load(given.get("cluster"), flags=flags, env=os.environ, cwd=working_folder())
         self.console.show(quiet=self.has("quiet"), json=found.log_format == "json")
         return found
 
@@ -130,7 +129,7 @@ class Session:
         found = self.profile()
         where = found.state()
         self.engine, self.cluster = "cluster", found.name
-        self.where = f" --cluster {found.name}" if "cluster" in self.parsed.values else ""
+        self.where = f" --cluster {found.name}" if "cluster" in self.parsed.given else ""
         from mrq.engine.remote import cluster_engine
 
         if headline:

@@ -65,7 +65,7 @@ def _submit_to_cluster(session: Session, options: Options, job: type[Job] | None
     with session.on_cluster() as engine:
         draft = engine.draft(_request(session, options, engine.private_folder, job))
         spec = draft.spec
-        if "executors" in session.parsed.values:  # so many tasks at once, or fewer where that is said too
+        if "executors" in session.parsed.given:  # so many tasks at once, or fewer where that is said too
             spec = replace(spec, max_running=min(options.executors, spec.max_running or options.executors))
             draft = replace(draft, spec=spec)
         session.name, session.output = spec.name, spec.output

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mrq.cli.flags import SUBMIT_FLAGS
 from mrq.settings.job import SETTINGS
+from mrq.settings.run import SUBMIT
+from mrq.settings.table import Where
 
-#: Flags of a run that aren't settings of the job, by the argument that they are from Python.
-_ARGUMENTS: Final = {"overwrite": "--overwrite", "executors": "--executors", "output": "--output"}
+#: The settings that are arguments of a run, by their names there.
+_ARGUMENTS: Final = {row.name: row for row in SUBMIT if Where.ARGUMENT in row.where}
 
 _OPTION: Final = re.compile(r"`(\w+)=([^`=]*)`")
 #: The name of a setting alone.
@@ -34,16 +35,15 @@ def _named(match: re.Match[str]) -> str:
 
 
 def _flag(match: re.Match[str]) -> str:
-    name, value = match[1], match[2]
-    row = SETTINGS.get(name)
-    long = row.long if row is not None else _ARGUMENTS.get(name)
-    if long is None:
+    row, value = _ARGUMENTS.get(match[1]), match[2]
+    if row is None:
         return match[0]
+    long = str(row.long)
     if value == "True":
         return f"`{long}`"
     if value == "False":
         return f"`--no-{long.removeprefix('--')}`"
-    if value == "None" and row is not None and row.word_for_none is not None:
+    if value == "None" and row.word_for_none is not None:
         return f"`{long} {row.word_for_none}`"
     if value.startswith("["):  # a flag for each
         return "`" + " ".join(f"{long} {each.strip(_QUOTES)}" for each in value.strip("[]").split(", ")) + "`"
@@ -52,6 +52,3 @@ def _flag(match: re.Match[str]) -> str:
 
 def _sets(match: re.Match[str]) -> str:
     return "`" + " ".join(f"--set {each}" for each in match[1].split(", ")) + "`"
-
-
-assert set(_ARGUMENTS.values()) <= {name for flag in SUBMIT_FLAGS for name in flag.names}

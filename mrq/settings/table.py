@@ -77,6 +77,16 @@ class Setting:
         return f"--no-{str(self.long).removeprefix('--')}" if takes else None
 
     @property
+    def all_names(self) -> tuple[str, ...]:
+        """Its flags, the opposite too."""
+        return (*self.names, *((self.off,) if self.off else ()))
+
+    @property
+    def many(self) -> bool:
+        """Whether its flag may be given more than once, and each counts."""
+        return self.kind is Kind.PATHS
+
+    @property
     def metavar(self) -> str:
         """What its value is called; "" where a flag takes none."""
         return self.value or self.kind.value

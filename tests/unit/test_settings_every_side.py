@@ -12,8 +12,8 @@ import pytest
 import mrq
 from mrq import client, planning
 from mrq.cli import app
-from mrq.cli.flags import SUBMIT_FLAGS, of_setting, parse
 from mrq.cli.options import submit_options
+from mrq.cli.parser import parse
 from mrq.cli.wording import in_flags
 from mrq.engine.engine import Engine
 from mrq.engine.local import local_engine
@@ -22,6 +22,7 @@ from mrq.errors import MrqError, UsageError
 from mrq.master import submits
 from mrq.planning import Request
 from mrq.settings.job import SETTINGS, resolve
+from mrq.settings.run import SUBMIT
 from mrq.settings.table import Kind, Setting
 
 #: What no setting of that kind takes: as Python has it, and where it can be typed, as a flag's value.
@@ -188,15 +189,14 @@ def said(side: Callable[..., Any], *given: Any) -> str:
 
 
 def flag_of(row: Setting, text: str) -> list[str]:
-    flag = of_setting(row.name)
-    if flag.value is None:
-        assert flag.off is not None
-        return [flag.off if text == "off" else flag.names[-1]]
-    return [f"{flag.names[-1]}={text}"]
+    if row.kind is Kind.SWITCH:
+        assert row.off is not None
+        return [row.off if text == "off" else str(row.long)]
+    return [f"{row.long}={text}"]
 
 
 def options(argv: list[str]) -> dict[str, Any]:
-    return submit_options(parse(SUBMIT_FLAGS, ["m:Job", "in.txt", "-o", "out", *argv])).overrides
+    return submit_options(parse(SUBMIT, ["m:Job", "in.txt", "-o", "out", *argv])).overrides
 
 
 @pytest.mark.parametrize(("row", "value", "text"), of(BAD, BAD_OF))
@@ -221,7 +221,7 @@ def test_what_cant_be_is_refused_in_the_same_words(
         with pytest.raises(UsageError) as caught:
             options(flag_of(row, text))
         head, _, told = str(caught.value).partition(": ")
-        assert head == f"{of_setting(row.name).names[-1]} {text}"
+        assert head == f"{row.long} {text}"
         assert told == said(sides.keyword, row.name, row.typed(text))
 
 

@@ -12,12 +12,13 @@ import mrq
 import mrq.testing
 from mrq import planning
 from mrq.cli import app
-from mrq.cli.flags import SUBMIT_FLAGS, parse
 from mrq.cli.options import submit_options
+from mrq.cli.parser import parse
 from mrq.engine.local import local_engine
 from mrq.errors import UsageError
 from mrq.planning import Request
 from mrq.settings.job import SETTINGS
+from mrq.settings.run import SUBMIT
 
 SAID = {
     "jsonl": "its input format is jsonl: JSON is read in UTF-8 (lines in another encoding: read them with "
@@ -140,8 +141,8 @@ def test_what_a_test_cannot_try_is_refused_by_name(name: str) -> None:
 def test_what_is_printed_is_not_packed() -> None:
     words = [__file__, "in", "-o", "-", "--compress"]
     with pytest.raises(UsageError, match="-o - prints the result as it is, and --compress gz packs"):
-        submit_options(parse(SUBMIT_FLAGS, [*words, "gz"]))
-    assert submit_options(parse(SUBMIT_FLAGS, [*words, "none"])).output is None
+        submit_options(parse(SUBMIT, [*words, "gz"]))
+    assert submit_options(parse(SUBMIT, [*words, "none"])).output is None
 
 
 @pytest.mark.parametrize("flag", ["--skip-bad-records 3", "--max-failures 2", "--memory 64M", "--from old"])

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from mrq.cli.flags import COMMANDS, of_setting
+from mrq.cli.commands import COMMANDS
 from mrq.settings.job import SETTINGS
 
 TEXT = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text(encoding="utf-8")
@@ -28,12 +28,11 @@ def test_every_documented_flag_exists():
 
 def test_every_flag_of_a_setting_is_in_its_table_with_its_default_and_its_word_for_none():
     found = _rows(TEXT, "| flag | default | None is | |")
-    for name, row in SETTINGS.items():
+    for row in SETTINGS.values():
         if row.long is None:
             continue
-        flag = of_setting(name)
         left, default, none, _ = found.pop(row.long)
-        for each in (*flag.names, *((flag.off,) if flag.off else ())):
+        for each in row.all_names:
             assert f"`{each}" in left
         assert _plain(default) == {"True": "on", "False": "off"}.get(row.default, row.default)
         assert row.word_for_none == (_plain(none) or None)
@@ -48,7 +47,7 @@ def test_the_guide_has_every_setting_with_its_default_and_flag():
             continue
         _, default, flag, _ = found.pop(name)
         assert _plain(default) == row.default
-        assert _plain(flag) in of_setting(name).names
+        assert _plain(flag) in row.names
     assert found == {}
 
 

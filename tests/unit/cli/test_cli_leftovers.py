@@ -7,7 +7,8 @@ import pytest
 from said import listening
 
 from mrq.cli import leftovers
-from mrq.cli.flags import COMMANDS, parse
+from mrq.cli.commands import COMMANDS
+from mrq.cli.parser import parse
 from mrq.cli.retry import clean
 from mrq.cli.session import Session
 from mrq.cli.signals import Signals

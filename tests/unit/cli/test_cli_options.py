@@ -4,13 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrq.cli.flags import COMMANDS, SUBMIT_FLAGS, help_text, parse
+from mrq.cli.commands import COMMANDS, help_text
 from mrq.cli.options import submit_options
+from mrq.cli.parser import parse
 from mrq.errors import UsageError
+from mrq.settings.run import SUBMIT
 
 
 def options(*argv, **more):
-    return submit_options(parse(SUBMIT_FLAGS, argv), **more)
+    return submit_options(parse(SUBMIT, argv), **more)
 
 
 def test_flags_may_stand_anywhere():
@@ -42,9 +44,8 @@ def test_the_last_of_a_repeated_flag_counts_and_every_set():
 
 
 def test_short_switches_bundle():
-    parsed = parse(SUBMIT_FLAGS, ["-qR3"])
-    assert parsed.switches == {"quiet"}
-    assert parsed.values == {"reducers": "3"}
+    parsed = parse(SUBMIT, ["-qR3"])
+    assert parsed.given == {"quiet": True, "reducers": 3}
 
 
 def test_every_setting_arrives_under_its_own_name():
@@ -115,7 +116,7 @@ BASE = ["m:J", "a", "-o", "out"]
         ([*BASE, "--reducers", "100000"], ["--reducers 100000", "from 1 to 10,000"]),
         ([*BASE, "--reducers", "many"], ["many", "whole number"]),
         ([*BASE, "--reducers", "1.5"], ["1.5", "whole number"]),
-        ([*BASE, "-j", "0"], ["-j/--executors 0", "from 1 to"]),
+        ([*BASE, "-j", "0"], ["--executors 0: executors must be", "from 1 to 1,024"]),
         ([*BASE, "--memory", "1k"], ["--memory 1k", "at least 16M"]),
         ([*BASE, "--memory", "lots"], ["--memory lots", "512M"]),
         ([*BASE, "--memory", "-1G"], ["--memory -1G", "above 0"]),
@@ -174,7 +175,7 @@ def test_help_names_every_flag_of_every_command():
 @given(st.lists(st.text(max_size=8), max_size=6))
 def test_parsing_refuses_or_returns_whatever_is_typed(argv):
     try:
-        parsed = parse(SUBMIT_FLAGS, argv)
+        parsed = parse(SUBMIT, argv)
     except UsageError:
         return
     assert len(parsed.words) <= len(argv)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mrq
-from mrq.cli.flags import SUBMIT_FLAGS
+from mrq.settings.run import SUBMIT
 
 ROOT = Path(mrq.__file__).parent
 #: Of a shell: nobody meets them from Python.
@@ -43,7 +43,7 @@ def said(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def test_what_programs_meet_advises_no_flag_of_submit():
-    flags = {name for flag in SUBMIT_FLAGS for name in (*flag.names, flag.off) if name}
+    flags = {name for flag in SUBMIT for name in flag.all_names}
     found = []
     for path in sorted(ROOT.rglob("*.py")):
         inside = path.relative_to(ROOT).as_posix()
