@@ -175,9 +175,7 @@ class LogLine:
     """One line of standard error with `--log-format json`. What isn't known of a line is left out of it."""
 
     time: str  #: UTC, as `2026-11-30T15:09:25.123Z`
-    level: (
-        str  #: `info`, `warning`, `error`; `debug`: an attempt's or a job's end, which text has no line of
-    )
+    level: str  #: `info`, `warning`, `error`; `debug`: an attempt's or a job's end, which text has no line of
     logger: str  #: who says it, as `mrq.master.service`; `mrq.notes` for the notes on a job
     message: str  #: what people read otherwise
     job: str | None = None  #: the job that it is about
