@@ -16,6 +16,10 @@ _HELP_COLUMNS: Final = 69
 _NAME_COLUMNS: Final = 28
 
 
+#: Of a command that takes paths.
+PATHS: Final = ("PATH",)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """One command of `mrq`."""
@@ -25,6 +29,7 @@ class Command:
     help: str
     flags: tuple[Setting, ...] = (HELP,)
     run: str = ""  #: module and function that takes a session, imported when it is asked for
+    words: tuple[str, ...] = ()  #: that may follow, for completion; PATHS: paths
 
 
 # fmt: off
@@ -33,7 +38,7 @@ COMMANDS: Final = (
         help="Run a job.\n\n"
         "JOB is file.py, file.py:Class or package.module:Class. INPUT is a file, a folder, a glob,\n"
         "a URL, or - for standard input.",
-        flags=run.SUBMIT),
+        flags=run.SUBMIT, words=PATHS),
     Command(name="retry", usage="mrq retry [JOB] [flags]", run="mrq.cli.retry:retry",
         help="Go on with a job that failed or was killed, on its own stored code, keeping what is done.\n\n"
         "Without JOB, list the jobs that there are.",
@@ -54,7 +59,7 @@ COMMANDS: Final = (
         help="Print what user code printed on a cluster: the failed attempts', or one task's (m-00042).",
         flags=(run.ALL, CLUSTER, TIMEOUT, JSON, LOG_FORMAT, HELP)),
     Command(name="workers", usage="mrq workers [WORKER] | mrq workers drain|quarantine|readmit WORKER",
-        run="mrq.cli.workers:workers",
+        run="mrq.cli.workers:workers", words=("drain", "quarantine", "readmit"),
         help="List a cluster's workers, show one, or change what one may do.\n\n"
         "drain: takes no more, finishes, and leaves; gets no tasks if it is started again. "
         "quarantine: gets no tasks. readmit: gets tasks again.",
@@ -62,14 +67,17 @@ COMMANDS: Final = (
     Command(name="config", usage="mrq config [flags]", run="mrq.cli.settings:config",
         help="Show every setting of a cluster, and where it comes from. Passwords are left out.",
         flags=(CLUSTER, JSON, LOG_FORMAT, HELP)),
-    Command(name="cat", usage="mrq cat OUT [flags]", run="mrq.cli.cat:cat",
+    Command(name="cat", usage="mrq cat OUT [flags]", run="mrq.cli.cat:cat", words=PATHS,
         help="Print a result, part after part, uncompressed; records as text."),
-    Command(name="show", usage="mrq show OUT [flags]", run="mrq.cli.cat:show",
+    Command(name="show", usage="mrq show OUT [flags]", run="mrq.cli.cat:show", words=PATHS,
         help="Print a result's manifest: job, parameters, counters, parts.",
         flags=(JSON, LOG_FORMAT, HELP)),
     Command(name="clean", usage="mrq clean [JOB...] [flags]", run="mrq.cli.retry:clean",
         help="Remove what failed and killed runs left under MRQ_TMP. Running jobs are never touched.",
         flags=(JSON, LOG_FORMAT, QUIET, HELP)),
+    Command(name="completion", usage="mrq completion bash|zsh|fish", run="mrq.cli.completion:completion",
+        help="Print a script that completes commands, flags and values: source <(mrq completion bash)",
+        words=("bash", "zsh", "fish")),
     Command(name="help", usage="mrq help [COMMAND]",
         help="Show what a command takes."),
 )
@@ -107,7 +115,7 @@ def help_text(name: str | None = None) -> str:
     """What `mrq help` and `mrq help NAME` print."""
     if name is None:
         lines = ["mrq: MapReduce for Python", "", "usage: mrq COMMAND ...", ""]
-        lines += [f"  {c.name:8} {c.help.splitlines()[0]}" for c in COMMANDS]
+        lines += [f"  {c.name:10} {c.help.splitlines()[0]}" for c in COMMANDS]
         lines += ["", "  mrq submit workers/jobs/wordcount.py 'books/*.txt' -o out", ""]
         lines += ["`mrq help COMMAND` shows its flags; `mrq --version` the version."]
         return "\n".join(lines) + "\n"

@@ -164,24 +164,26 @@ def optional(word: str, check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None or (isinstance(value, str) and value == word) else check(value)
 
 
-def word(*names: str, none: str | None = None) -> Callable[[Any], str | None]:
-    """One of `names`, or None; `none` is what None is called where only text can be said."""
+class OneOf:
+    """The check of one of `names`, or None; `none` is what None is called where only text can be said."""
 
-    def check(value: Any) -> str | None:
+    def __init__(self, *names: str, none: str | None = None) -> None:
+        self.known = names if none is None else (*names, none)
+        self._none = none
+
+    def __call__(self, value: Any) -> str | None:
+        """The name. Raises ValueError."""
         if value is None:
             return None
-        known = names if none is None else (*names, none)
-        if not isinstance(value, str) or value not in known:
-            close = nearest(value, known) if isinstance(value, str) else ""
+        if not isinstance(value, str) or value not in self.known:
+            close = nearest(value, self.known) if isinstance(value, str) else ""
             hint = close if "did you mean" in close else ""
-            raise ValueError(f"one of {', '.join(known)}, not {value!r}{hint}")
-        return None if value == none else value
-
-    return check
+            raise ValueError(f"one of {', '.join(self.known)}, not {value!r}{hint}")
+        return None if value == self._none else value
 
 
 #: How standard error is written.
-log_format: Final = word("text", "json")
+log_format: Final = OneOf("text", "json")
 
 
 def encoding(value: Any) -> str:

@@ -31,14 +31,14 @@ class JobSettings:
         "partitions, and parts of the result; 1 to 10,000", said="by the input's size", short="-R")
     sort_values: bool = setting(Kind.SWITCH, False, checks.boolean,
         "values of a group come in order")
-    order: str | None = setting(Kind.WORD, None, checks.word("total", none="hashed"),
+    order: str | None = setting(Kind.WORD, None, checks.OneOf("total", none="hashed"),
         "total: the parts, one after another, are in order of keys; or hashed",
         said="hashed", value="ORDER")
-    input_format: str | None = setting(Kind.WORD, None, checks.word(*checks.INPUT_FORMATS),
+    input_format: str | None = setting(Kind.WORD, None, checks.OneOf(*checks.INPUT_FORMATS),
         "text, whole, jsonl or records", said="text", value="FORMAT")
-    output_format: str | None = setting(Kind.WORD, None, checks.word(*checks.OUTPUT_FORMATS),
+    output_format: str | None = setting(Kind.WORD, None, checks.OneOf(*checks.OUTPUT_FORMATS),
         "text, lines, jsonl or records", said="text", value="FORMAT")
-    compression: str | None = setting(Kind.WORD, None, checks.word(*checks.COMPRESSIONS, none="none"),
+    compression: str | None = setting(Kind.WORD, None, checks.OneOf(*checks.COMPRESSIONS, none="none"),
         "compress the parts: gz, bz2, xz or zst; or none", said="none", flag="--compress", value="KIND")
     encoding: str | None = setting(Kind.WORD, "utf-8", optional("none", checks.encoding),
         "of text inputs, such as latin-1; none gives map bytes", value="NAME")

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from mrq.settings.checks import OneOf
+
 
 class Kind(enum.Enum):
     """How text spells a value, and what that is called in help where a setting has no better word."""
@@ -90,6 +92,11 @@ class Setting:
     def metavar(self) -> str:
         """What its value is called; "" where a flag takes none."""
         return self.value or self.kind.value
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it may be, where those are few."""
+        return self.check.known if isinstance(self.check, OneOf) else ()
 
     @property
     def env(self) -> str:
