@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TextIO
 
-from mrq.cli.wording import in_flags
 from mrq.errors import OperatorError
 
 _STYLES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
@@ -151,6 +150,8 @@ class Console(logging.Handler):
             }
             return dumps(line, ensure_ascii=not self.terminal.unicode)
         if record.name == "mrq.notes":
+            from mrq.cli.wording import in_flags
+
             text = f"note: {in_flags(text)}"
         text = shown(f"{text}\n{trace}" if trace else text)
         if text.startswith(_ERROR):

@@ -92,6 +92,7 @@ def _serve(profile: Profile, worker: str, home: Home) -> int:
             key=profile.secret_key(),
             insecure=profile.insecure,
             quota=page,
+            log_format=profile.log_format,
         )
         data_plane = DataPlane(hello, started=home.note_child)
         stack.callback(data_plane.close)

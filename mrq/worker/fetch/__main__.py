@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import resource
 import signal
 import sys
-import traceback
 from typing import Final, NoReturn
 
 from mrq.adapters.grpc.client import GrpcPeers
@@ -15,12 +15,15 @@ from mrq.adapters.grpc.server import FileServer
 from mrq.adapters.redis.connect import Connection
 from mrq.adapters.redis.keys import Keys
 from mrq.adapters.redis.locations import RedisLocations
+from mrq.cli.console import Console
 from mrq.errors import MrqError, OperatorError, StoreRefusedError
 from mrq.worker import lifeline
 from mrq.worker.fetch import messages
 from mrq.worker.fetch.locations import Addresses
 from mrq.worker.fetch.process import Pipe, Process
 from mrq.worker.quota import DATA_PLANE, Page
+
+_LOG: Final = logging.getLogger("mrq.worker.fetch")
 
 #: A thread that has bytes to pass on must not wait 5 ms for one that computes.
 _SWITCH_S: Final = 0.0005
@@ -34,16 +37,18 @@ _ASK_S: Final = 2.0
 def main(arguments: list[str]) -> NoReturn:
     """Serve the pipes whose numbers are in `arguments`: read, write, life, and whether the thread that
     spawned us is its process's main one."""
-    try:
-        _serve(*map(int, arguments))
-    except BaseException:  # noqa: BLE001 the agent's log has what it was, and the agent starts another
-        traceback.print_exc()
+    console = Console(role="mrq worker: ")
+    with console.listening():
+        try:
+            _serve(console, *map(int, arguments))
+        except BaseException:  # noqa: BLE001 the agent's log has what it was, and the agent starts another
+            _LOG.exception("the data plane's process died")
     # Threads that still wait for peers are of no use to anybody.
     sys.stderr.flush()
     os._exit(0)
 
 
-def _serve(read: int, write: int, life: int, by_prctl: int) -> None:
+def _serve(console: Console, read: int, write: int, life: int, by_prctl: int) -> None:
     lifeline.tie(life, by_prctl=bool(by_prctl))
     sys.setswitchinterval(_SWITCH_S)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -55,6 +60,8 @@ def _serve(read: int, write: int, life: int, by_prctl: int) -> None:
     hello = pipe.read()
     if not isinstance(hello, messages.Hello):
         return
+    console.show(json=hello.log_format == "json")
+    console.context.update(worker=hello.worker, boot=hello.boot)
     try:
         server = FileServer(
             root=hello.root,

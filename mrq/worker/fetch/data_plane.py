@@ -19,6 +19,7 @@ from typing import Final
 
 from mrq import errors
 from mrq.core import paths
+from mrq.core.backoff import Backoff, Retry
 from mrq.core.model import ErrorReport, Outcome, Status
 from mrq.core.refs import AttemptRef
 from mrq.errors import InternalError, MrqError, OperatorError
@@ -33,8 +34,9 @@ _LOG: Final = logging.getLogger(__name__)
 
 _START_S_MAX: Final = 30.0
 _CLOSE_S_MAX: Final = 5.0
-#: Before another process is started: the first wait, the longest, and what makes the first one again.
-_RESTART_S: Final = (0.2, 5.0)
+#: Before another process is started.
+_RESTART: Final = Backoff(base_s=0.2, max_s=5.0, least=0.5)
+#: The death of one that lived longer is a first one again.
 _STABLE_S: Final = 60.0
 #: Between two looks whether the process says something; after so many without a word, or that it serves, that
 #: is told, and after more it is ended and another is started.
@@ -80,7 +82,7 @@ class DataPlane:
         self._why = ""  #: the process was killed here
         self._started_at = 0.0
         self._restart_at = 0.0
-        self._restart_s = _RESTART_S[0]
+        self._deaths = Retry(_RESTART)
         self._looked_at = 0.0
         self._silent = 0  #: looks since the process said something
         self._unwell = 0  #: looks since it said that it serves
@@ -247,8 +249,9 @@ class DataPlane:
         try:
             self._start()
         except OSError as exc:
-            _LOG.warning("no data plane can be started, which is tried again in %g s: %s", _RESTART_S[1], exc)
-            self._restart_at = time.monotonic() + _RESTART_S[1]
+            wait_s = self._deaths.failed()
+            _LOG.warning("no data plane can be started, which is tried again in %.1f s: %s", wait_s, exc)
+            self._restart_at = time.monotonic() + wait_s
             self._hand_back(str(exc))
             return
         for begun in self._waiting.values():
@@ -268,9 +271,8 @@ class DataPlane:
         _LOG.warning("the data plane is started again: %s", why)
         now = time.monotonic()
         if now - self._started_at > _STABLE_S:
-            self._restart_s = _RESTART_S[0]
-        self._restart_at = now + self._restart_s
-        self._restart_s = min(2 * self._restart_s, _RESTART_S[1])
+            self._deaths.worked()
+        self._restart_at = now + self._deaths.failed()
         self._hand_back(why)
 
     def _hand_back(self, why: str) -> None:

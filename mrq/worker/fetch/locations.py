@@ -6,12 +6,14 @@ import threading
 import time
 from typing import Final
 
+from mrq.core.backoff import AWAY, Retry
 from mrq.core.model import MapLocation
 from mrq.errors import OperatorError, StoreRefusedError
 from mrq.ports import LocationStore
 from mrq.worker.fetch.reduce_fetch import ReduceFetch
 
 _WAIT_S: Final = 1.0
+_AGAIN: Final = AWAY
 #: After news the next is read so much later: short maps end by the hundred.
 _AFTER_NEWS_S: Final = 0.02
 #: With nothing new for so long the whole is read again: a store that was written anew may hold less than the
@@ -51,7 +53,7 @@ class JobLocations:
         return bool(self._fetches)
 
     def _run(self) -> None:
-        news_at = time.monotonic()
+        news_at, retry = time.monotonic(), Retry(_AGAIN)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped or self._goes_on())
@@ -63,12 +65,13 @@ class JobLocations:
                 news = self._read_all() if again else self._read_on()
             except Exception as exc:  # noqa: BLE001 a thread that ends would leave reduces waiting for ever
                 if isinstance(exc, OperatorError) and not isinstance(exc, StoreRefusedError):
-                    time.sleep(_WAIT_S)  # the store is away: whoever beats tells of it
+                    time.sleep(retry.failed())  # the store is away: whoever beats tells of it
                     continue
                 with self._changed:
                     for fetch in self._fetches:
                         fetch.break_off(exc)
             else:
+                retry.worked()
                 if again or news:
                     news_at = now
                 if news:
@@ -135,14 +138,14 @@ class Addresses:
     def of(self, worker: str, boot: str) -> str | None:
         """A boot's address; None where it isn't known, or is over. Waits for a store that is away. Raises
         StoreRefusedError."""
-        address = self._known.get((worker, boot))
+        address, retry = self._known.get((worker, boot)), Retry(_AGAIN)
         while address is None:
             try:
                 address = self._store.address(worker, boot)
             except StoreRefusedError:
                 raise
             except OperatorError:
-                time.sleep(_WAIT_S)
+                time.sleep(retry.failed())
                 continue
             if address is None:
                 return None

@@ -30,6 +30,7 @@ class Hello:
     key: bytes | None = field(default=None, repr=False)
     insecure: bool = False
     quota: str = ""  #: the path of the page of the disk's quota, if there is one
+    log_format: str = "text"  #: of its standard error, which is the agent's
     sentinel: str = ""  #: what the file `sentinel` in the root holds
 
 

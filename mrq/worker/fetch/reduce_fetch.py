@@ -12,11 +12,10 @@ It ends once: with every map's region found, with what couldn't be read, or canc
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import threading
 import time
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +37,8 @@ from mrq.worker.fetch import messages
 from mrq.worker.fetch.local_outputs import LocalOutputs
 from mrq.worker.fetch.verifier import StreamVerifier
 from mrq.worker.order import MapSource
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: Calls that one fetch has under way, to that many peers at most.
 _CALLS_MAX: Final = 5
@@ -426,7 +427,7 @@ def _broken_off(exc: BaseException, path: str) -> Outcome:
     if isinstance(exc, OSError):  # of the file that it makes: peers' troubles have names of their own
         return folders.outcome(str(disk.named(exc, exc.filename or path)))
     if not isinstance(exc, MrqError):
-        print("".join(traceback.format_exception(exc)), file=sys.stderr, flush=True)  # noqa: T201
+        _LOG.error("a bug in mrq broke off a fetch", exc_info=exc)
     message = f"fetching map outputs failed: {exc}"
     error = ErrorReport(type=type(exc).__name__, message=message)
     return Outcome(status=Status.LOST, error=error, started=False)

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from mrq.core.backoff import Backoff
 from mrq.core.model import MapLocation
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError, StoreRefusedError
@@ -102,6 +103,7 @@ class Rig:
 def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     for name, seconds in (("_WAIT_S", 0.01), ("_READ_AGAIN_S", 0.2)):
         monkeypatch.setattr(locations, name, seconds)
+    monkeypatch.setattr(locations, "_AGAIN", Backoff(base_s=0.01, max_s=0.01))
     made = Rig()
     yield made
     made.locations.stop()
