@@ -56,20 +56,11 @@ class Terminal:
         from rich.console import Console as Drawing
         from rich.text import Text
 
-        drawing = Drawing(
-            file=StringIO(),
-            force_terminal=self.colour,
-            color_system="standard" if self.colour else None,
-            width=width,
-            legacy_windows=False,
-            markup=False,
-            emoji=False,
-            highlight=False,
-        )
-        with drawing.capture() as captured:
-            for each in what:
-                drawing.print(each, soft_wrap=isinstance(each, Text))
-        return [line.rstrip() for line in captured.get().splitlines()]
+        out = StringIO()
+        drawing = Drawing(file=out, color_system="standard" if self.colour else None, width=width)
+        for each in what:
+            drawing.print(each, soft_wrap=isinstance(each, Text))
+        return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
 class Console(logging.Handler):

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from mrq.cli import units
-from mrq.cli.console import shown
 from mrq.errors import MrqError, UsageError
 
 if TYPE_CHECKING:
+    from mrq.cli.tables import Page
     from mrq.servers.memory.jobfolder import Leftover
 
 _LOG: Final = logging.getLogger(__name__)
@@ -48,17 +48,21 @@ def tell_and_sweep(root: str, *, keep: float) -> None:
         _LOG.info(line, extra={"style": "yellow"})
 
 
-def listing(found: Sequence[Leftover]) -> list[str]:
+def listing(page: Page, found: Sequence[Leftover]) -> None:
     """The table of `mrq retry` without a job, newest first."""
     if not found:
-        return ["nothing to go on with: no job that failed or was killed is kept"]
-    width = max(len(left.job) for left in found)
-    lines = [f"{'JOB':<{width}}  {'AGE':<12}  {'SIZE':>9}  OUT"]
-    for left in sorted(found, key=lambda each: each.age_s):
-        out = shown(left.output) if left.output else "-"
-        age = units.duration(left.age_s)
-        lines.append(f"{left.job:<{width}}  {age:<12}  {units.size(left.bytes):>9}  {out}")
-    return [*lines, "", "`mrq retry JOB` goes on with one, `mrq clean JOB` removes it"]
+        page.line("nothing to go on with: no job that failed or was killed is kept")
+        return
+    page.table(
+        ("JOB", "AGE", "SIZE", "OUT"),
+        [
+            (left.job, units.duration(left.age_s), units.size(left.bytes), left.output or "-")
+            for left in sorted(found, key=lambda each: each.age_s)
+        ],
+        right=("SIZE",),
+    )
+    page.line()
+    page.line("`mrq retry JOB` goes on with one, `mrq clean JOB` removes it")
 
 
 def remove(root: str, left: Leftover) -> bool:

@@ -7,9 +7,10 @@ from functools import partial
 from typing import Final
 
 from mrq.cli import errors, leftovers, units
-from mrq.cli.console import shown, write_lines
+from mrq.cli.console import shown
 from mrq.cli.options import executors, limits_of
 from mrq.cli.session import Session
+from mrq.cli.tables import Page
 from mrq.errors import UsageError
 from mrq.settings.run import RETRY_ONE
 from mrq.settings.variables import temp_root
@@ -82,7 +83,9 @@ def list_kept(session: Session) -> int:
 
         session.answer(Kept, "listed", kept=tuple(found))
     else:
-        write_lines(leftovers.listing(found))
+        page = Page()
+        leftovers.listing(page, found)
+        page.write()
     return errors.DONE
 
 

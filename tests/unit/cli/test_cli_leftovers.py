@@ -8,10 +8,12 @@ from said import listening
 
 from mrq.cli import leftovers
 from mrq.cli.commands import COMMANDS
+from mrq.cli.console import Terminal
 from mrq.cli.parser import parse
 from mrq.cli.retry import clean
 from mrq.cli.session import Session
 from mrq.cli.signals import Signals
+from mrq.cli.tables import Page
 from mrq.commit import claim
 from mrq.core.model import JobSpec
 from mrq.errors import UsageError
@@ -142,10 +144,17 @@ def test_clean_refuses_what_is_not_there(root, tmp_path):
     assert [left.job for left in find(root)] == ["j-1"]
 
 
-def test_the_listing_has_the_newest_first(root, tmp_path):
+def listed(found, capfdbinary):
+    page = Page(Terminal(None))
+    leftovers.listing(page, found)
+    page.write()
+    return capfdbinary.readouterr().out.decode().splitlines()
+
+
+def test_the_listing_has_the_newest_first(root, tmp_path, capfdbinary):
     leave(root, tmp_path / "a", "j-1", age_days=3)
     leave(root, tmp_path / "b", "j-2", age_days=1)
-    lines = leftovers.listing(find(root))
+    lines = listed(find(root), capfdbinary)
     assert [line.split()[0] for line in lines[:3]] == ["JOB", "j-2", "j-1"]
     assert str(tmp_path / "b") in lines[1]
-    assert leftovers.listing([]) == ["nothing to go on with: no job that failed or was killed is kept"]
+    assert listed([], capfdbinary) == ["nothing to go on with: no job that failed or was killed is kept"]
