@@ -27,7 +27,7 @@ from mrq.errors import InternalError, MrqError
 from mrq.ports import Blobs, Broker, Clock, WorkerStore
 from mrq.worker import logs
 from mrq.worker.attempts import Progress
-from mrq.worker.calls import CallerDied, Calls, Looked, ThreadedCalls
+from mrq.worker.calls import CallerDied, Calls, JobFound, ThreadedCalls
 from mrq.worker.code_cache import CodeCache
 from mrq.worker.debug import DebugSwitch
 from mrq.worker.fetch.messages import Fetched, FetchFailed, FetchProgressed
@@ -60,7 +60,7 @@ class _Post:
 
 
 #: Events of the inbox that the loop itself handles.
-_OURS: Final = (_Forget, _Post, Looked, FetchProgressed, Fetched, FetchFailed, CallerDied)
+_OURS: Final = (_Forget, _Post, JobFound, FetchProgressed, Fetched, FetchFailed, CallerDied)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class Storage:
 
     root: str  #: the folder of all temporary data (`mrq.settings.variables`)
     code_root: str | None = None  #: of its own for jobs' code, removed at the end; None: in `root`
-    #: Moves a folder out of the way and says where to: it is then deleted as an errand. None: at once.
+    #: Moves a folder out of the way and says where to: it is then deleted in the background. None: at once.
     put_aside: Callable[[str], str | None] | None = None
     quota: str = ""  #: the path of the page of the disk's quota (`worker.quota`), "" without one
     #: False: a job's folder is its engine's to make, and a job without one is over.
@@ -313,8 +313,8 @@ class AgentLoop:
                 self._serve(job, False)
             case _Post(work=work):
                 work()
-            case Looked():
-                self._starts.looked(event)
+            case JobFound():
+                self._starts.found(event)
             case FetchProgressed() | Fetched() | FetchFailed():
                 self._starts.heard(event)
             case CallerDied(error=error):
@@ -381,7 +381,7 @@ class AgentLoop:
         assert self._put_aside is not None
         aside = self._put_aside(folder)
         if aside is not None:
-            self._calls.errand(lambda: shutil.rmtree(aside, ignore_errors=True))
+            self._calls.in_background(lambda: shutil.rmtree(aside, ignore_errors=True))
 
     def _upload(self, job: str, name: str) -> None:
         """Put an attempt's log where whoever asks can read it, and say so."""
@@ -394,11 +394,11 @@ class AgentLoop:
             with contextlib.suppress(MrqError):  # the store is away: whoever waits for it asks again
                 store.log(job, name, blobs.put(data, keep_s=_LOG_KEEP_S) if data is not None else "")
 
-        self._calls.errand(upload)
+        self._calls.in_background(upload)
 
     def _rest(self, codes: Sequence[str]) -> None:
         for code in codes:
-            self._pool.rest(code)
+            self._pool.release(code)
 
     def _refill(self, now: float) -> None:
         """Replace executors that ended, once it is calm; while nothing runs also those that stay with a code

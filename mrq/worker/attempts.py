@@ -170,14 +170,17 @@ class Attempts:
         self._give(line, running)
 
     def _give(self, line: _Line, running: _Running) -> None:
-        order = running.order
+        order, spec = running.order, running.order.spec
         line.given.append(running)
         running.moved_at = self._now()
+        packed = self._specs.get(spec.job)
+        if packed is None or packed[0] is not spec:
+            packed = self._specs[spec.job] = spec, protocol.pack_spec(spec)
         message: dict[str, object] = {
             "op": protocol.RUN,
             "token": order.attempt.token,
             "order": wire.to_wire(order, {"spec": None}),  # in a form of its own, made once a job
-            "spec": self._packed_spec(order.spec),
+            "spec": packed[1],
             "code": running.code,
         }
         if running.fault is not None:
@@ -230,7 +233,7 @@ class Attempts:
             logs.cap(running.order.log_path)
             line.executor.sample_rss()
             due = min(due, self._watch_silence(line, running, now))
-        self._pool.tidy()
+        self._pool.reap()
         return due
 
     def forget(self, job: str) -> None:
@@ -370,21 +373,12 @@ class Attempts:
     def _outcome(self, line: _Line, running: _Running, ended: exits.Exit) -> Outcome:
         """Of one whose executor died over it."""
         if not running.silent:
-            return self._lost(running, ended)
+            started, oom = running.began or self.bad_start(), self._memory.struck()
+            position = tuple(running.view)
+            return exits.lost(running.order, ended, position, started=started, oom=oom, why=running.why)
         text = logs.tail(running.order.log_path, start=running.stack_from, bytes_max=1 << 16, lines_max=1000)
         stack = exits.split_stack(text)[1]
         return exits.timed_out(running.order, tuple(running.view), stack, line.executor.peak_rss_bytes)
-
-    def _lost(self, running: _Running, ended: exits.Exit) -> Outcome:
-        charged = running.began or self.bad_start()
-        return exits.lost(
-            running.order,
-            ended,
-            tuple(running.view),
-            started=charged,
-            oom=self._memory.struck(),
-            why=running.why,
-        )
 
     def bad_start(self) -> bool:
         """Count an attempt that couldn't be begun; whether it is one too many, and to be charged."""
@@ -426,12 +420,6 @@ class Attempts:
         said = outcome.error.message
         message = why if "is gone" in said else f"{said}; {why}"  # what is gone lay in what is gone
         return replace(outcome, error=replace(outcome.error, message=message))
-
-    def _packed_spec(self, spec: JobSpec) -> bytes:
-        known = self._specs.get(spec.job)
-        if known is None or known[0] is not spec:
-            known = self._specs[spec.job] = spec, protocol.pack_spec(spec)
-        return known[1]
 
     def _cannot_start(self, order: AttemptOrder, exc: OSError, *, folder: bool = False) -> None:
         """No folder, or no process, for it."""

@@ -179,12 +179,13 @@ class Pool:
             with self._lock:
                 if self._closed:
                     raise OSError(errno.ESHUTDOWN, "the executors are being ended")
-                executor = _pick(self._idle, code)
-                if executor is not None:
-                    self._idle.remove(executor)
-                    self._taken.add(executor)
-            if executor is None:
-                executor = self._start()
+                # A warm one before a blank one; the latest used, whose memory is in the caches.
+                warm = [executor for executor in self._idle if executor.code == code]
+                found = warm[-1:] or [executor for executor in self._idle if executor.code is None][:1]
+                self._idle = [executor for executor in self._idle if executor not in found]
+                self._taken.update(found)
+            executor = found[0] if found else self._start()
+            if not found:
                 self._add(executor)
             if executor.died_idle():
                 self.discard(executor)
@@ -199,7 +200,7 @@ class Pool:
             self._idle.append(executor)
 
     def discard(self, executor: Executor) -> None:
-        """Kill it, busy or idle; its end is awaited by `tidy`."""
+        """Kill it, busy or idle; its end is awaited by `reap`."""
         executor.kill()
         with self._lock:
             self._taken.discard(executor)
@@ -213,7 +214,7 @@ class Pool:
         for executor in self._idle_of(code):
             self.discard(executor)
 
-    def rest(self, code: str) -> None:
+    def release(self, code: str) -> None:
         """No job needs this code for now: its idle executors stay, but for those that hold much memory, or
         in which threads or children of the user's outlive the job."""
         idle = self._idle_of(code)
@@ -223,7 +224,7 @@ class Pool:
             if heavy or executor.threads or executor.pid in parents:
                 self.discard(executor)
 
-    def tidy(self) -> None:
+    def reap(self) -> None:
         """Reap what has ended."""
         with self._lock:
             dying = list(self._dying)
@@ -273,16 +274,6 @@ class Pool:
         if self._started is not None:
             self._started(executor.pid)
         return executor
-
-
-def _pick(idle: Iterable[Executor], code: str) -> Executor | None:
-    """A warm one before a blank one; the latest used, whose memory is in the caches."""
-    blank = None
-    for executor in idle:
-        if executor.code is None:
-            blank = blank or executor
-    warm = [executor for executor in idle if executor.code == code]
-    return warm[-1] if warm else blank
 
 
 def _end(executors: Iterable[Executor]) -> None:

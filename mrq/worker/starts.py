@@ -13,7 +13,7 @@ from mrq.core.refs import AttemptRef, Kind
 from mrq.errors import DiskFullError, MrqError, OperatorError, WorkerFolderError
 from mrq.worker import folders
 from mrq.worker.attempts import Attempts, Progress
-from mrq.worker.calls import Calls, Looked
+from mrq.worker.calls import Calls, JobFound
 from mrq.worker.debug import DebugSwitch
 from mrq.worker.fetch.messages import Fetched, FetchFailed, FetchProgressed
 from mrq.worker.files import Found, JobFiles, MissingMaps
@@ -66,7 +66,7 @@ class Starts:
         waiting = self._looking.setdefault(job, {})
         waiting[command.attempt.token] = command
         if len(waiting) == 1:
-            self._calls.look(job, lambda: self._files.find(job))
+            self._calls.find_job(job, lambda: self._files.find(job))
 
     def kill(self, token: str) -> None:
         """End one, wherever it is; its outcome still comes."""
@@ -98,17 +98,17 @@ class Starts:
             assert self._data_plane is not None
             self._data_plane.discard(attempt)
 
-    def looked(self, event: Looked) -> None:
+    def found(self, event: JobFound) -> None:
         """A job was found, or not."""
-        waiting = self._looking.pop(event.key, None)
+        waiting = self._looking.pop(event.job, None)
         if not waiting:
             return  # all were killed: nobody wants to know
         error = event.error
         if isinstance(event.found, Found):
             try:
                 if not self._files.add(event.found):
-                    self._looking[event.key] = waiting
-                    self._calls.look(event.key, lambda: self._files.find(event.key))
+                    self._looking[event.job] = waiting
+                    self._calls.find_job(event.job, lambda: self._files.find(event.job))
                     return
             except MrqError as exc:
                 error = exc

@@ -58,12 +58,12 @@ def test_a_code_that_is_dropped_gives_up_its_executors(pool: Pool) -> None:
     executor, other = pool.take("a"), pool.take("b")
     pool.put_back(executor)
     pool.put_back(other)
-    pool.rest("a")
+    pool.release("a")
     assert pool.take("a") is executor
     pool.put_back(executor)
     pool.drop("a")
     wait_for(lambda: not alive(executor.pid))
-    pool.tidy()
+    pool.reap()
     assert len(pool) == 1
     assert pool.take("b") is other
 

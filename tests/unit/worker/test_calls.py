@@ -15,7 +15,7 @@ from mrq.core.model import Beat, Slots, TaskMessage, WorkerHealth
 from mrq.core.refs import Kind, TaskRef
 from mrq.errors import CorruptFileError, OperatorError
 from mrq.worker import calls
-from mrq.worker.calls import CallerDied, Calls, Looked, ThreadedCalls
+from mrq.worker.calls import CallerDied, Calls, JobFound, ThreadedCalls
 
 WAIT_S = 5.0
 OBSOLETE = ClaimAnswer(answer=Answer.OBSOLETE)
@@ -128,10 +128,10 @@ def test_the_goodbye_is_said_after_the_last_beat_and_waiting_claims_are_dropped(
     assert [asked for asked in store.asked if asked != ["t1"]] in ([1, ("w", "b")], [["t2"], 1, ("w", "b")])
 
 
-def test_a_look_is_repeated_while_the_store_is_away(
+def test_a_job_is_looked_for_again_while_the_store_is_away(
     asking: ThreadedCalls, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "_LOOK_AGAIN", Backoff(base_s=0.01, max_s=0.01))
+    monkeypatch.setattr(calls, "_FIND_AGAIN", Backoff(base_s=0.01, max_s=0.01))
     turns = iter(range(100))
 
     def find() -> str:
@@ -139,16 +139,16 @@ def test_a_look_is_repeated_while_the_store_is_away(
             raise OperatorError("away")
         return "found"
 
-    asking.look("j", find)
-    assert told.wait(1) == [Looked(key="j", found="found")]
+    asking.find_job("j", find)
+    assert told.wait(1) == [JobFound(job="j", found="found")]
     assert next(turns) == 4
 
 
-def test_a_look_ends_in_the_error_that_stays(
+def test_looking_for_a_job_ends_in_the_error_that_stays(
     asking: ThreadedCalls, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "_LOOK_AGAIN", Backoff(base_s=0.0, max_s=0.0))
-    monkeypatch.setattr(calls, "_LOOKS_MAX", 3)
+    monkeypatch.setattr(calls, "_FIND_AGAIN", Backoff(base_s=0.0, max_s=0.0))
+    monkeypatch.setattr(calls, "_FINDS_MAX", 3)
     away, damaged = OperatorError("away"), CorruptFileError("damaged")
 
     def raising(error: Exception) -> Any:
@@ -157,9 +157,9 @@ def test_a_look_ends_in_the_error_that_stays(
 
         return find
 
-    asking.look("j", raising(damaged))
-    asking.look("k", raising(away))
-    assert told.wait(2) == [Looked(key="j", error=damaged), Looked(key="k", error=away)]
+    asking.find_job("j", raising(damaged))
+    asking.find_job("k", raising(away))
+    assert told.wait(2) == [JobFound(job="j", error=damaged), JobFound(job="k", error=away)]
 
 
 def test_a_bug_in_a_call_is_told(asking: ThreadedCalls, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_a_bug_in_a_call_is_told(asking: ThreadedCalls, told: Told, monkeypatch:
     def work() -> None:
         raise boom
 
-    asking.errand(work)
+    asking.in_background(work)
     assert told.wait(1) == [CallerDied(error=boom)]
 
 
@@ -178,5 +178,5 @@ def test_inline_calls_answer_at_once(store: Store, told: Told) -> None:
     direct.attach(told)
     store.claims.set()
     direct.claim([request("t1")])
-    direct.look("j", lambda: None)
-    assert told.events == [a.ClaimAnswered(token="t1", answer=OBSOLETE), Looked(key="j")]
+    direct.find_job("j", lambda: None)
+    assert told.events == [a.ClaimAnswered(token="t1", answer=OBSOLETE), JobFound(job="j")]
