@@ -32,8 +32,8 @@ from mrq.worker.code_cache import CodeCache
 from mrq.worker.debug import DebugSwitch
 from mrq.worker.fetch.messages import Fetched, FetchFailed, FetchProgressed
 from mrq.worker.files import JobFiles
+from mrq.worker.launch_queue import LaunchQueue
 from mrq.worker.pool import Pool
-from mrq.worker.starts import Starts
 
 if TYPE_CHECKING:
     from mrq.worker.fetch.data_plane import DataPlane
@@ -138,7 +138,7 @@ class AgentLoop:
             keep_logs=links.blobs is not None,
             quota=storage.quota,
         )
-        self._starts = Starts(
+        self._launches = LaunchQueue(
             files=self._files,
             calls=self._calls,
             attempts=self._attempts,
@@ -221,7 +221,7 @@ class AgentLoop:
         ):
             self._pool.kill_all()  # the loop is held up, by a disk say: at least nothing runs on
 
-    # What `attempts` and `starts` call, on the loop's thread.
+    # What `attempts` and `launch_queue` call, on the loop's thread.
 
     def began(self, token: str) -> None:
         """User code has begun."""
@@ -229,7 +229,7 @@ class AgentLoop:
 
     def ended(self, token: str, outcome: Outcome) -> None:
         """An attempt that was started is over."""
-        self._starts.over(token)
+        self._launches.over(token)
         self._inbox.append(a.AttemptEnded(token=token, outcome=outcome))
 
     def progressed(self, token: str, progress: Progress) -> None:
@@ -278,7 +278,7 @@ class AgentLoop:
             self._links.data_plane.watch(now)
         self._decide((a.Ticked(),))
         if self._machine.draining:
-            self._starts.hand_back()
+            self._launches.hand_back()
         self._drain_inbox()
         self._attempts.flush()
         self._refill(now)
@@ -307,16 +307,16 @@ class AgentLoop:
         """What isn't for the machine."""
         match event:
             case _Forget(job=job):
-                self._starts.forget(job)
+                self._launches.forget(job)
                 self._attempts.forget(job)
                 self._rest(self._files.forget(job))
                 self._serve(job, False)
             case _Post(work=work):
                 work()
             case JobFound():
-                self._starts.found(event)
+                self._launches.found(event)
             case FetchProgressed() | Fetched() | FetchFailed():
-                self._starts.heard(event)
+                self._launches.heard(event)
             case CallerDied(error=error):
                 raise InternalError(f"a thread of the agent died: {error!r}") from error
 
@@ -337,11 +337,11 @@ class AgentLoop:
                 case a.Report():
                     reports.append(command)
                 case a.Start(message=message):
-                    self._starts.start(command)
+                    self._launches.start(command)
                     if message.task.kind is Kind.MAP:
                         self._serve(message.task.job, True)
                 case Kill(token=token):
-                    self._starts.kill(token)
+                    self._launches.kill(token)
                 case a.Ack(delivery=delivery):
                     self._links.broker.ack(delivery)
                 case a.GiveBack(delivery=delivery):
@@ -362,7 +362,7 @@ class AgentLoop:
             self._calls.report([report.report for report in reports])
 
     def _drop(self, job: str) -> None:
-        self._starts.forget(job)
+        self._launches.forget(job)
         self._attempts.forget(job)
         self._rest(self._files.drop(job))
         self._serve(job, False)

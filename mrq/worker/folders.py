@@ -35,7 +35,7 @@ def lost(order: AttemptOrder, exc: BaseException | None, code: str = "") -> str 
     if gone is not None:
         return f"{gone}, of this worker's own folders, is gone: it was removed while the task ran"
     folders = tuple(f"{folder}/" for folder in _folders(order))
-    for each in _chain(exc):
+    for each in causes(exc):
         if not isinstance(each, OSError) or each.errno in _NOT_OF_A_FOLDER:
             continue
         if isinstance(each.filename, str | bytes):
@@ -90,13 +90,13 @@ def _folders(order: AttemptOrder) -> Iterator[str]:
     yield from {os.path.dirname(source.path) for source in order.sources if source.partition is not None}
 
 
-def _chain(exc: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from."""
-    for _ in range(_CAUSES_MAX):
-        if exc is None:
-            return
-        yield exc
+def causes(exc: BaseException | None, most: int = _CAUSES_MAX) -> list[BaseException]:
+    """An error and what it came from, so many at most."""
+    chain: list[BaseException] = []
+    while exc is not None and len(chain) < most and id(exc) not in map(id, chain):
+        chain.append(exc)
         exc = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
+    return chain
 
 
 def _is_ours(exc: BaseException) -> bool:

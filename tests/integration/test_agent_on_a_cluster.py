@@ -127,7 +127,7 @@ def test_a_kill_ends_a_fetch(tmp_path: Path, data_plane: FakeDataPlane) -> None:
         told = run.outcome()
         assert (told.status, told.started) == (Status.SUPERSEDED, False)
         assert data_plane.asked[1:] == [f"{BOOT}-1"]
-        assert len(run.loop._starts) == 0
+        assert len(run.loop._launches) == 0
 
 
 def test_a_drain_hands_back_what_fetches(tmp_path: Path, data_plane: FakeDataPlane) -> None:
@@ -166,7 +166,7 @@ def test_beats_go_on_while_claims_and_looks_wait(tmp_path: Path) -> None:
 
         run.store.code = slow  # type: ignore[method-assign]
         run.publish()
-        wait_for(lambda: len(run.loop._starts) == 1)
+        wait_for(lambda: len(run.loop._launches) == 1)
         before = len(beats(run))
         wait_for(lambda: len(beats(run)) > before + 5)
         go_on.set()

@@ -12,10 +12,12 @@ from typing import Any, Final
 from mrq.core.model import ErrorReport, FetchFailure
 from mrq.core.refs import Kind
 from mrq.errors import DataError, DiskFullError, MrqError
+from mrq.worker.folders import causes
 
 _MESSAGE_MAX: Final = 4_000
 _RECORD_MAX: Final = 500
 _FRAMES_MAX: Final = 30
+_CAUSES_MAX: Final = 5
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 #: The method that a message of ours begins with: "map yielded …", "Sessions.partition('a', 3) returned …".
 _METHOD: Final = re.compile(
@@ -192,7 +194,7 @@ def _chain(exc: BaseException) -> str:
 
     The engine's own are shown only where none of the user's is among them: then it is a bug of ours.
     """
-    chain = _causes(exc)
+    chain = causes(exc, _CAUSES_MAX)
     ours = not (any(map(_shows_users, chain)) or _pulled(exc))
     parts = [_frames(exc, ours=ours)]
     for above, cause in pairwise(chain):
@@ -202,21 +204,9 @@ def _chain(exc: BaseException) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _causes(exc: BaseException) -> list[BaseException]:
-    """The exception and what it came from, a few at most."""
-    chain = [exc]
-    while len(chain) < 5:
-        last = chain[-1]
-        cause = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
-        if cause is None or id(cause) in map(id, chain):
-            break
-        chain.append(cause)
-    return chain
-
-
 def _closed(exc: BaseException) -> bool:
     """Whether the engine found a file closed that it had open: only the job's code can have done that."""
-    chain = _causes(exc)
+    chain = causes(exc, _CAUSES_MAX)
     bad = any(isinstance(each, OSError) and each.errno == errno.EBADF for each in chain)
     return bad and not any(map(_shows_users, chain))
 

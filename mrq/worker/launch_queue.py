@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SHUFFLING: Final = "shuffling"
 
 
-class Starts:
+class LaunchQueue:
     """Takes each Start to an executor or to an end; exactly one call of the loop's `ended` follows,
     here or from `attempts`."""
 
@@ -49,13 +49,13 @@ class Starts:
         self._debug = debug
         self._loop = loop
         self._tasks = 0  #: that reached an executor, for MRQ_DEBUG
-        self._looking: dict[str, dict[str, a.Start]] = {}  #: by job, then token
+        self._lookups: dict[str, dict[str, a.Start]] = {}  #: by job, then token
         self._fetching: dict[str, a.Start] = {}  #: by token
         self._fetched: dict[str, AttemptRef] = {}  #: by token: they run on what was fetched
 
     def __len__(self) -> int:
         """Those that wait."""
-        return len(self._fetching) + sum(map(len, self._looking.values()))
+        return len(self._fetching) + sum(map(len, self._lookups.values()))
 
     def start(self, command: a.Start) -> None:
         """Begin with one; what prevents it becomes its outcome."""
@@ -63,7 +63,7 @@ class Starts:
         if self._files.ready(job):
             self._prepare(command)
             return
-        waiting = self._looking.setdefault(job, {})
+        waiting = self._lookups.setdefault(job, {})
         waiting[command.attempt.token] = command
         if len(waiting) == 1:
             self._calls.find_job(job, lambda: self._files.find(job))
@@ -77,13 +77,13 @@ class Starts:
 
     def hand_back(self) -> None:
         """Somebody else shall take what hasn't begun."""
-        for token in [*self._fetching, *(t for waiting in self._looking.values() for t in waiting)]:
+        for token in [*self._fetching, *(t for waiting in self._lookups.values() for t in waiting)]:
             self._take(token)
             self._end(token, Outcome(status=Status.HANDED_BACK, started=False))
 
     def forget(self, job: str) -> None:
         """The job is over."""
-        late = list(self._looking.pop(job, ()))
+        late = list(self._lookups.pop(job, ()))
         late += [token for token, command in self._fetching.items() if command.message.task.job == job]
         for token in late:
             self._take(token)
@@ -100,14 +100,14 @@ class Starts:
 
     def found(self, event: JobFound) -> None:
         """A job was found, or not."""
-        waiting = self._looking.pop(event.job, None)
+        waiting = self._lookups.pop(event.job, None)
         if not waiting:
             return  # all were killed: nobody wants to know
         error = event.error
         if isinstance(event.found, Found):
             try:
                 if not self._files.add(event.found):
-                    self._looking[event.job] = waiting
+                    self._lookups[event.job] = waiting
                     self._calls.find_job(event.job, lambda: self._files.find(event.job))
                     return
             except MrqError as exc:
@@ -177,7 +177,7 @@ class Starts:
             assert self._data_plane is not None
             self._data_plane.discard(command.attempt)
             return command
-        for waiting in self._looking.values():
+        for waiting in self._lookups.values():
             if token in waiting:
                 return waiting.pop(token)
         return None
