@@ -28,6 +28,7 @@ from mrq.core.model import ErrorReport, JobSpec, Outcome, Slots, Status
 from mrq.core.refs import Kind
 from mrq.io import disk
 from mrq.worker import exits, folders, logs, page, protocol, scratch
+from mrq.worker.child import START_S_MAX
 from mrq.worker.debug import Fault
 from mrq.worker.order import AttemptOrder
 from mrq.worker.pool import Executor, Pool
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 #: Between asking a silent executor for its stack and killing it.
 _STACK_WAIT_S: Final = 0.3
-#: From an order to user code's beginning: a new process on a machine that is busy.
-_START_S_MAX: Final = 60.0
 #: A longer gap between two looks at the pages means that this process, or the machine, stood still.
 _GAP_S_MAX: Final = 5.0
 #: So many starts of an executor that fail in a row are no accident: the attempt is charged, so that it ends.
@@ -264,9 +263,9 @@ class Attempts:
             case _Stage.KILLED:
                 return float("inf")
             case _Stage.RUNNING if not running.began:
-                if now - running.moved_at < _START_S_MAX:
-                    return running.moved_at + _START_S_MAX
-                self._break_off(line, f"the executor wasn't ready after {_START_S_MAX:g} s")
+                if now - running.moved_at < START_S_MAX:
+                    return running.moved_at + START_S_MAX
+                self._break_off(line, f"the executor wasn't ready after {START_S_MAX:g} s")
                 return float("inf")
             case _Stage.RUNNING:
                 if now - running.moved_at < limit:

@@ -29,6 +29,8 @@ s.loader.exec_module(m)
 importlib.import_module(sys.argv[2]).main(sys.argv[3:])
 """
 
+#: From a start to a child's first word: a new process on a machine that is busy.
+START_S_MAX: Final = 60.0
 #: What no child has a use for: it holds passwords.
 _PRIVATE: Final = frozenset({"MRQ_AMQP_URL", "MRQ_REDIS_URL", "MRQ_SECRETS_FILE"})
 

@@ -26,13 +26,12 @@ from mrq.errors import InternalError, MrqError, OperatorError
 from mrq.io import disk
 from mrq.shuffle.fetched import remove
 from mrq.worker import protocol
-from mrq.worker.child import Child, readable
+from mrq.worker.child import START_S_MAX, Child, readable
 from mrq.worker.fetch import messages
 from mrq.worker.fetch.local_outputs import write_sentinel
 
 _LOG: Final = logging.getLogger(__name__)
 
-_START_S_MAX: Final = 30.0
 _CLOSE_S_MAX: Final = 5.0
 #: Before another process is started.
 _RESTART: Final = Backoff(base_s=0.2, max_s=5.0, least=0.5)
@@ -88,7 +87,7 @@ class DataPlane:
         self._unwell = 0  #: looks since it said that it serves
         self._trouble = ""  #: as it was told last
 
-    def start(self, timeout_s: float = _START_S_MAX) -> str:
+    def start(self, timeout_s: float = START_S_MAX) -> str:
         """Start serving; where it listens, with the port that the system chose.
 
         Raises UsageError for an address that isn't allowed, OperatorError where it can't be served, or the
