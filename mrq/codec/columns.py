@@ -32,6 +32,7 @@ from mrq.codec.types import (
     only_type,
     shown,
     surrogate_refusal,
+    utf8,
 )
 from mrq.errors import CorruptFileError, DataError
 
@@ -61,9 +62,15 @@ def encode_column(values: Sequence[Any], *, keys: bool = False) -> bytes:
         if kind is str:
             return _encode_text(values, keys)
         if kind is tuple and first and list(map(len, values)).count(len(first)) == len(values):
-            return _encode_tuples(values, len(first), keys)
+            parts = [b"t", _TUPLES.pack(len(values), len(first))]
+            for column in zip(*values, strict=True):
+                data = encode_column(column, keys=keys)
+                parts += (_U64.pack(len(data)), data)
+            return b"".join(parts)
         if kind is list and any(type(item) is tuple for item in first):
-            return _encode_lists(values)
+            lengths = encode_column(list(map(len, values)))
+            items = encode_column(list(chain.from_iterable(values)))
+            return b"".join((b"l", _U64.pack(len(lengths)), lengths, items))
         if keys and kind is tuple:
             values = list(map(carried_key, values))
     elif keys and kind is float and any(map(isnan, values)):
@@ -104,30 +111,9 @@ def _encode_text(values: Sequence[str], keys: bool) -> bytes:
     try:
         return b"z" + joined.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise _surrogate_in(values, keys) from None
-
-
-def _surrogate_in(values: Sequence[str], keys: bool) -> DataError:
-    for text in values:
-        try:
-            text.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            return surrogate_refusal(text, key=keys)
-    raise AssertionError("no text of the column failed by itself")
-
-
-def _encode_tuples(values: Sequence[tuple[Any, ...]], width: int, keys: bool) -> bytes:
-    parts = [b"t", _TUPLES.pack(len(values), width)]
-    for column in zip(*values, strict=True):
-        data = encode_column(column, keys=keys)
-        parts += (_U64.pack(len(data)), data)
-    return b"".join(parts)
-
-
-def _encode_lists(values: Sequence[list[Any]]) -> bytes:
-    lengths = encode_column(list(map(len, values)))
-    items = encode_column(list(chain.from_iterable(values)))
-    return b"".join((b"l", _U64.pack(len(lengths)), lengths, items))
+        for text in values:
+            utf8(text, key=keys)  # raises for the one that it is
+        raise
 
 
 def _pack(value: Any, key: bool) -> bytes:
@@ -220,7 +206,15 @@ def _decode(view: memoryview) -> list[Any]:
         (n,) = _U32.unpack_from(body)
         return [_unpack(body[4:])] * n
     if tag == 0x74:  # t
-        return _decode_tuples(body)
+        _, width = _TUPLES.unpack_from(body)
+        at = _TUPLES.size
+        columns = []
+        for _ in range(width):
+            (length,) = _U64.unpack_from(body, at)
+            at += 8
+            columns.append(_decode(body[at : at + length]))
+            at += length
+        return list(zip(*columns, strict=True))
     if tag == 0x6C:  # l
         (length,) = _U64.unpack_from(body)
         items = iter(_decode(body[8 + length :]))
@@ -228,15 +222,3 @@ def _decode(view: memoryview) -> list[Any]:
     if tag == 0x7A:  # z
         return str(body, "utf-8", "surrogateescape").split("\0")
     raise ValueError(f"unknown column tag {tag:#x}")
-
-
-def _decode_tuples(body: memoryview) -> list[Any]:
-    _, width = _TUPLES.unpack_from(body)
-    at = _TUPLES.size
-    columns = []
-    for _ in range(width):
-        (length,) = _U64.unpack_from(body, at)
-        at += 8
-        columns.append(_decode(body[at : at + length]))
-        at += length
-    return list(zip(*columns, strict=True))

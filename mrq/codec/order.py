@@ -109,6 +109,15 @@ def sort_columns(
     return list(gather(keys)), list(gather(values))
 
 
+def sort_pairs(
+    keys: Sequence[Any], values: Sequence[Any], kind: Family | None = None
+) -> tuple[list[Any], list[Any]]:
+    """`sort_columns` of both."""
+    ordered, moved = sort_columns(keys, values, kind)
+    assert moved is not None
+    return ordered, moved
+
+
 def _sort_any(keys: Sequence[Any], values: Sequence[Any] | None) -> tuple[list[Any], list[Any] | None]:
     """A column of no family: each rank by itself, so that nearly all are sorted as they are."""
     try:

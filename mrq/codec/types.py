@@ -78,12 +78,6 @@ def only_type(column: Sequence[Any]) -> type | None:
     return kind if list(map(type, column)).count(kind) == len(column) else None
 
 
-def type_name(kind: type) -> str:
-    """`datetime.datetime`, or the bare name of a builtin."""
-    module = kind.__module__
-    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
-
-
 def _what(key: bool) -> str:
     return "key" if key else "value"
 
@@ -108,7 +102,8 @@ def refusal(value: Any, *, key: bool) -> DataError:
     if use is None:
         carried = "None, bool, int, float, str, bytes or a tuple of them"
         use = carried if key else carried + ", list or dict"
-    return DataError(f"a {_what(key)} of type {type_name(kind)} can't be carried: {shown(value)}; use {use}")
+    name = names[0].removeprefix("builtins.")
+    return DataError(f"a {_what(key)} of type {name} can't be carried: {shown(value)}; use {use}")
 
 
 def nan_refusal() -> DataError:

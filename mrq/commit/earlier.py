@@ -49,7 +49,11 @@ def replaceable(fs: FileSystem, staging: Staging, overwrite: bool, inputs: Seque
     refused = refusal(fs, out, shown)
     if not overwrite:
         raise refused or exists(staging)
-    for path, what in _needed(inputs):
+    needed = [(os.path.expanduser("~"), "your home")]
+    needed += [(path, f"the input {path}") for path in inputs if not is_url(path)]
+    with suppress(FileNotFoundError):  # it is gone: nothing holds it
+        needed.insert(0, (os.getcwd(), "the working directory"))
+    for path, what in needed:
         real = os.path.realpath(path)
         if real == out or real.startswith(out.rstrip("/") + "/"):
             raise OutputError(f"{shown} holds {what} and can't be replaced; choose another output")
@@ -61,16 +65,6 @@ def replaceable(fs: FileSystem, staging: Staging, overwrite: bool, inputs: Seque
 def exists(staging: Staging) -> OutputError:
     """That a result stands at OUT."""
     return OutputError(f"{staging.output} exists; choose another output, or replace it with `overwrite=True`")
-
-
-def _needed(inputs: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What an OUT that is replaced may not hold."""
-    with suppress(FileNotFoundError):  # it is gone: nothing holds it
-        yield os.getcwd(), "the working directory"
-    yield os.path.expanduser("~"), "your home"
-    for path in inputs:
-        if not is_url(path):
-            yield path, f"the input {path}"
 
 
 def refusal(fs: FileSystem, out: str, shown: str) -> OutputError | None:

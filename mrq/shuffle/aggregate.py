@@ -228,30 +228,24 @@ class Aggregator:
             while looked_up and looked_up[-1] in counts:
                 key = looked_up.pop()
                 state, singles = table[key], counts[key] - 1
-                counts[key] = state + singles if type(state) is int else self._merged(state, singles)
+                if type(state) is int:
+                    counts[key] = state + singles
+                else:
+                    counts[key] = self._fold.merge((state, singles)) if singles else state
             yield list(counts), list(counts.values())
-
-    def _merged(self, state: Any, singles: int) -> Any:
-        return self._fold.merge((state, singles)) if singles else state
 
     def results(self) -> Iterator[Columns]:
         """Blocks of distinct keys, sorted, with their results. Raises DiskFullError, CorruptFileError."""
-        finish = self._fold.finish
-        if not self._runs:
-            for keys, states in self._distinct():
-                self.groups += len(keys)
-                yield keys, finish(states)
-            return
+        for keys, states in self._folded() if self._runs else self._distinct():
+            self.groups += len(keys)
+            yield keys, self._fold.finish(states)
+
+    def _folded(self) -> Iterator[Columns]:
+        """Sorted blocks with one state a key, of all runs."""
         self._spill()
         merged = merge(
             self._runs, memory=self._memory, scratch=self._scratch, tick=self._tick, quota=self._quota
         )
-        for keys, states in self._folded(merged):
-            self.groups += len(keys)
-            yield keys, finish(states)
-
-    def _folded(self, merged: Iterator[Columns]) -> Iterator[Columns]:
-        """Sorted blocks with one state a key."""
         keys: list[Any] = []
         states: list[Any] = []
         for key, group in groups(merged):

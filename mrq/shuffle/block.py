@@ -37,15 +37,6 @@ _U32_MAX: Final = 0xFFFFFFFF
 _READ_AHEAD: Final = 1 << 17
 
 
-def encode(keys: Sequence[Any], values: Sequence[Any]) -> bytes:
-    """A block as bytes. Raises DataError for what can't be carried."""
-    return _joined(encode_column(keys, keys=True), encode_column(values))
-
-
-def _joined(keys: bytes, values: bytes) -> bytes:
-    return b"".join((_KEYS.pack(len(keys)), keys, values))
-
-
 def decode(buf: Buffer) -> Block:
     """The block in `buf`. Raises CorruptFileError."""
     view = memoryview(buf)
@@ -106,7 +97,7 @@ def _fitting(keys: Sequence[Any], values: Sequence[Any] | None) -> Iterator[Fram
     if encoded is None:
         encoded = encode_column(keys, keys=True)
     states = encode_constant(1, len(keys)) if values is None else encode_column(values)
-    yield Frame(_joined(encoded, states), len(keys), price)
+    yield Frame(b"".join((_KEYS.pack(len(encoded)), encoded, states)), len(keys), price)
 
 
 def _short_text(keys: Sequence[Any]) -> bytes | None:

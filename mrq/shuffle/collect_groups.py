@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from typing import Any, Final
 
-from mrq.codec.order import sort_columns
+from mrq.codec.order import sort_pairs
 from mrq.codec.types import only_type
 from mrq.shuffle.aggregate import ENTRY, LIST
 from mrq.shuffle.budget import PAIR_HELD, column_cost
@@ -43,18 +43,12 @@ class GroupCollector(Collector):
         self._seen = 0  # keys of _lists that were charged
 
     def consume(self, pairs: Iterator[Pair]) -> None:
-        if not self._paired:
-            self._group(pairs)
-        self._append(pairs)  # nothing is left unless _group found that keys hardly repeat
-
-    def _group(self, pairs: Iterator[Pair]) -> None:
-        while column := listed(pairs, self._step, self._lists):  # another dict after a spill
+        while not self._paired:
+            column = listed(pairs, self._step, self._lists)  # another dict after a spill
+            if not column:
+                return
             self._charge_lists(column)
             del column  # values may be large: gone before the next ones come
-            if self._paired:
-                return
-
-    def _append(self, pairs: Iterator[Pair]) -> None:
         while block := columns(pairs, self._step):
             keys, values = block
             self._keys += keys
@@ -121,16 +115,16 @@ class GroupCollector(Collector):
         """The columns of each partition, in key order."""
         plan = self.plan
         if plan.partitions == 1:
-            yield _sort(keys, values)
+            yield sort_pairs(keys, values)
         elif isinstance(plan.partition, Ranges):
             # One sort, then cuts: cheaper than a search for each key.
-            keys, values = _sort(keys, values)
+            keys, values = sort_pairs(keys, values)
             cuts = plan.partition.cut(keys, plan.partitions)
             for begin, end in pairwise(cuts):
                 yield keys[begin:end], values[begin:end]
         else:
             for mine, its in deal_pairs(plan.partition(keys), (keys, values), plan.partitions):
-                yield _sort(mine, its)
+                yield sort_pairs(mine, its)
 
     def _blocks(self, keys: list[Any], values: list[Any]) -> Iterator[Columns]:
         """Sorted columns as blocks of pairs, combined."""
@@ -151,12 +145,6 @@ class GroupCollector(Collector):
             merged = combined(merged, self._combine)
         for block in merged:
             writer.write(*block)
-
-
-def _sort(keys: list[Any], values: list[Any]) -> Columns:
-    ordered, its = sort_columns(keys, values)
-    assert its is not None
-    return ordered, its
 
 
 def _key_cost(keys: list[Any]) -> int:

@@ -176,7 +176,9 @@ class MapFileWriter:
         f = self._frames
         f.flush()
         self._skip_to(self._current)
-        self._put(self._offset, f.bytes, f.records, f.cost, f.block_cost, f.crc32, self._flags)
+        self._index += pack_entry(
+            self._offset, f.bytes, f.records, f.cost, f.block_cost, f.crc32, self._flags
+        )
         self._offset += f.bytes
         self._records += f.records
         self._cost += f.cost
@@ -186,10 +188,7 @@ class MapFileWriter:
     def _skip_to(self, partition: int) -> None:
         """Index entries for the empty partitions before this one."""
         while len(self._index) < partition * _ENTRY.size:
-            self._put(self._offset, 0, 0, 0, 0, 0, _SORTED)
-
-    def _put(self, *fields: int) -> None:
-        self._index += pack_entry(*fields)
+            self._index += pack_entry(self._offset, 0, 0, 0, 0, 0, _SORTED)
 
     def finish(self) -> MapFileInfo:
         """Write index and footer and rename into place. Raises DiskFullError, OSError."""

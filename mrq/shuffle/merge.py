@@ -20,14 +20,15 @@ from __future__ import annotations
 import contextlib
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final
 
-from mrq.codec.order import NONE, Family, family, sort_columns, sort_key
+from mrq.codec.order import NONE, Family, family, sort_key, sort_pairs
 from mrq.shuffle.block import BLOCK_COST, BLOCK_RECORDS, Block
 from mrq.shuffle.bounded import Quota
 from mrq.shuffle.budget import cost
+from mrq.shuffle.fold import Tick
 from mrq.shuffle.runs import Run, RunWriter, Source
 
 #: Sources of one merge at most: each step looks at every source.
@@ -37,8 +38,6 @@ _RANGE: Final = 1 << 13
 _PART: Final = 16
 #: Of each source every so manieth key helps to choose the ranges.
 _STRIDE: Final = 64
-
-Tick = Callable[[], None]
 
 
 def merge(
@@ -76,7 +75,7 @@ def _merge_loaded(sources: Sequence[Source], tick: Tick) -> Iterator[Block]:
             keys += some_keys
             values += some_values
             tick()
-        parts.append((keys, values) if source.is_sorted else _sorted(keys, values))
+        parts.append((keys, values) if source.is_sorted else sort_pairs(keys, values))
     kinds = {family(keys) for keys, _ in parts}
     kind = kinds.pop() if len(kinds) == 1 else None
     yield from _merge_parts(parts, None if kind == NONE else kind, tick)
@@ -91,7 +90,7 @@ def _merge_parts(parts: list[Block], kind: Family | None, tick: Tick) -> Iterato
         elif some:
             keys = list(chain.from_iterable(part[0] for part in some))
             values = list(chain.from_iterable(part[1] for part in some))
-            yield from _slices(*_sorted(keys, values, kind), tick)
+            yield from _slices(*sort_pairs(keys, values, kind), tick)
 
 
 def _ranges(parts: Sequence[Block]) -> Iterator[tuple[list[Block], bool]]:
@@ -122,12 +121,6 @@ def _between(parts: Sequence[Block], starts: Sequence[int], ends: Sequence[int])
     ]
 
 
-def _sorted(keys: list[Any], values: list[Any], kind: Family | None = None) -> Block:
-    ordered, moved = sort_columns(keys, values, kind)
-    assert moved is not None
-    return ordered, moved
-
-
 def _slices(keys: list[Any], values: list[Any], tick: Tick) -> Iterator[Block]:
     for start in range(0, len(keys), BLOCK_RECORDS):
         tick()
@@ -151,33 +144,27 @@ class _Passes:
         for source in sources:
             if source.is_sorted:
                 result.append(source)
-            else:
-                result += self._runs_of(source)
+                continue
+            keys: list[Any] = []
+            values: list[Any] = []
+            held = 0
+            for some_keys, some_values in source.blocks():
+                price = cost(some_keys, some_values)
+                if held and held + price > self._memory:
+                    result.append(self._spill([sort_pairs(keys, values)]))
+                    keys, values, held = [], [], 0
+                keys += some_keys
+                values += some_values
+                held += price
+                self._tick()
+            result.append(self._spill([sort_pairs(keys, values)]))
         return result
-
-    def _runs_of(self, source: Source) -> Iterator[Run]:
-        keys: list[Any] = []
-        values: list[Any] = []
-        held = 0
-        for some_keys, some_values in source.blocks():
-            price = cost(some_keys, some_values)
-            if held and held + price > self._memory:
-                yield self._spill([_sorted(keys, values)])
-                keys, values, held = [], [], 0
-            keys += some_keys
-            values += some_values
-            held += price
-            self._tick()
-        yield self._spill([_sorted(keys, values)])
 
     def narrow(self, sources: list[Source]) -> list[Source]:
         """Merge neighbours until one merge can hold a block of each."""
-        while not self._fits(sources):
+        while not self._holds(len(sources), sum(source.block_cost for source in sources)):
             sources = self._one_pass(sources)
         return sources
-
-    def _fits(self, sources: Sequence[Source]) -> bool:
-        return self._holds(len(sources), sum(source.block_cost for source in sources))
 
     def _holds(self, count: int, block_cost: int) -> bool:
         """Whether that many sources can be merged at once, whose blocks cost that together."""
@@ -287,19 +274,15 @@ def _merge_buffers(sources: Sequence[Source], memory: int, tick: Tick) -> Iterat
         if buffer.keys:
             live.append(buffer)
     while live:
-        kind = _common(live)
+        kind = live[0].kind  # the family of all, if they have one whose keys Python compares
+        if kind == NONE or any(buffer.kind != kind for buffer in live):
+            kind = None
         yield from _merge_parts(_take(live, _first_cut(live, kind), kind), kind, tick)
         for buffer in live:
             if buffer.at == len(buffer.keys):
                 buffer.fill()
                 tick()
         live = [buffer for buffer in live if buffer.keys]
-
-
-def _common(live: Sequence[_Buffer]) -> Family | None:
-    """The family of all buffers, if they have one whose keys Python compares."""
-    kind = live[0].kind
-    return kind if kind != NONE and all(buffer.kind == kind for buffer in live) else None
 
 
 def _first_cut(live: Sequence[_Buffer], kind: Family | None) -> _Buffer | None:

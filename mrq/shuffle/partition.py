@@ -21,11 +21,7 @@ Partition = Callable[[Sequence[Any]], Sequence[int]]
 
 def by_hash(partitions: int) -> Partition:
     """The stable hash: the same in every process and version."""
-    return partial(_hashed, partitions=partitions)
-
-
-def _hashed(keys: Sequence[Any], *, partitions: int) -> Sequence[int]:
-    return partition_column(keys, partitions)
+    return lambda keys: partition_column(keys, partitions)
 
 
 def by_function(

@@ -66,10 +66,9 @@ class Run:
 class RunWriter:
     """Writes a run; `close` tells what it is, `abort` removes it."""
 
-    def __init__(self, path: str, *, is_sorted: bool = True, quota: Quota | None = None) -> None:
+    def __init__(self, path: str, *, quota: Quota | None = None) -> None:
         """Make the file, which must not exist. Raises DiskFullError, OSError."""
         self._path = path
-        self._sorted = is_sorted
         try:
             self._file = create(path, "xb", quota)
         except OSError as exc:
@@ -95,7 +94,6 @@ class RunWriter:
             bytes=frames.bytes,
             cost=frames.cost,
             block_cost=frames.block_cost,
-            is_sorted=self._sorted,
         )
 
     def abort(self) -> None:

@@ -116,10 +116,7 @@ class Verifier:
             return Refusal.KEY
         if to not in (b"", self._me):
             return Refusal.ADDRESSEE
-        refusal = self._admit(fresh[:_RANDOM], fresh[_RANDOM : 2 * _RANDOM])
-        return refusal or fresh[2 * _RANDOM :]
-
-    def _admit(self, challenge: bytes, nonce: bytes) -> Refusal | None:
+        challenge, nonce, body = fresh[:_RANDOM], fresh[_RANDOM : 2 * _RANDOM], fresh[2 * _RANDOM :]
         with self._lock:
             if challenge != self._challenge:
                 return Refusal.STALE
@@ -128,4 +125,4 @@ class Verifier:
             self._seen.add(nonce)
             if len(self._seen) >= self._nonces_max:  # a new challenge, under which none was used
                 self._challenge, self._seen = os.urandom(_RANDOM), set()
-            return None
+        return body

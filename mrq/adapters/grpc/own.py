@@ -40,7 +40,13 @@ class Own:
         stuck = self._vitals.stuck_s()
         if stuck >= STUCK_S:
             return f"its calls haven't got on for {stuck:.0f} s: does its disk answer?"
-        return found or _full()
+        if found:
+            return found
+        try:  # where no connection more can be taken, those of before, as our own, go on
+            os.close(os.dup(2))
+        except OSError as exc:
+            return f"it can take no connection more ({exc.strerror}): who holds so many open?"
+        return ""
 
     def close(self) -> None:
         """Ask no more."""
@@ -65,12 +71,3 @@ class Own:
         self._busy_since, self._silent_since = None, self._silent_since or began
         silent = time.monotonic() - self._silent_since
         return f"it hasn't answered its own calls for {silent:.0f} s: {why}" if silent >= SILENT_S else ""
-
-
-def _full() -> str:
-    """What is wrong where no connection more can be taken: those of before, as our own, go on."""
-    try:
-        os.close(os.dup(2))
-    except OSError as exc:
-        return f"it can take no connection more ({exc.strerror}): who holds so many open?"
-    return ""

@@ -136,9 +136,8 @@ class Link:
         self._failures = 0
         self._settled = threading.Event()  #: opened, or failed for good
         self._problem: OperatorError | None = None  #: the last one
-        self._refused: OperatorError | None = (
-            None  #: by us, or the topology by the broker: of this connection
-        )
+        #: By us, or the topology by the broker: of this connection.
+        self._refused: OperatorError | None = None
         self._ever_open = False
         self._ticks, self._stale, self._hung = 0, 0, False
         self._drop_reason: str | None = None
@@ -175,19 +174,17 @@ class Link:
         came = self._settled.wait(timeout_s)
         self.check()
         problem = self._problem
-        if came and problem is None:
-            return
         if came and problem is not None:
             raise problem
-        because = f": {problem}" if problem is not None else ""
-        raise OperatorError(f"no RabbitMQ at {self._endpoint} within {timeout_s:g} s{because}") from problem
+        if not came:
+            why = f": {problem}" if problem is not None else ""
+            raise OperatorError(f"no RabbitMQ at {self._endpoint} within {timeout_s:g} s{why}") from problem
 
     def check(self) -> None:
         """Raises InternalError once the thread died of a bug."""
-        if self.crash is not None:
-            raise InternalError(
-                f"the thread of the {self._name} connection died: {self.crash!r}"
-            ) from self.crash
+        crash = self.crash
+        if crash is not None:
+            raise InternalError(f"the thread of the {self._name} connection died: {crash!r}") from crash
 
     def drop(self, why: str) -> None:
         """Close the connection and connect again at once: something on it can't be repaired. On the link's

@@ -103,15 +103,23 @@ class Messages:
             return Refused(reason=f"forged: signed under key {key[:40]!r}, which isn't known here")
         if not hmac.compare_digest(mac, self._mac(key, queue, payload)):
             return Refused(reason=f"forged: the signature doesn't fit key {key[:40]!r} and queue {queue}")
+        values: Any = _unpack(payload)
         try:
-            return _tasks(_unpack(payload))
+            first, differ, rows = values
+            tasks = [wire.from_wire(TaskMessage, first)]
+            for row in rows:
+                fields = list(first)
+                for at, value in zip(differ, row, strict=True):
+                    fields[at] = value
+                tasks.append(wire.from_wire(TaskMessage, fields))
         except (
             CorruptFileError,
             TypeError,
             ValueError,
             IndexError,
-        ) as exc:  # signed by one of ours, of other fields
+        ) as exc:  # by one of ours, of other fields
             return Refused(reason=f"undecodable: {exc}")
+        return tuple(tasks)
 
     def _mac(self, key: str, queue: str, payload: bytes) -> bytes:
         hashed = self._keyed[key].copy()
@@ -119,18 +127,6 @@ class Messages:
         hashed.update(_LENGTHS.pack(VERSION, len(name), len(where)) + name + where)
         hashed.update(payload)
         return hashed.digest()
-
-
-def _tasks(payload: Any) -> tuple[TaskMessage, ...]:
-    """What was encoded. Raises CorruptFileError, TypeError, ValueError or IndexError."""
-    first, differ, rows = payload
-    tasks = [wire.from_wire(TaskMessage, first)]
-    for row in rows:
-        body = list(first)
-        for at, value in zip(differ, row, strict=True):
-            body[at] = value
-        tasks.append(wire.from_wire(TaskMessage, body))
-    return tuple(tasks)
 
 
 def _unpack(data: bytes) -> object:

@@ -168,7 +168,14 @@ class Publisher:
             out = self._unconfirmed.pop(each)
             if str(each) in self._returned:
                 self._returned.discard(str(each))
-                self._no_queue(out, again)
+                # Somebody deleted a queue or a binding: declare all again; the leader hears of the task.
+                if out.tasks:
+                    self._unroutable(out.tasks)
+                else:
+                    again.append(out)
+                if self.link is not None:
+                    why = f"no queue for messages of {out.exchange} with key {out.key}"
+                    self.link.drop(f"{why}; declaring again")
             elif nacked:
                 again.append(out)
             elif out.confirmed is not None:
@@ -184,15 +191,6 @@ class Publisher:
     def _on_return(self, _channel: Any, _method: Any, properties: Any, _body: bytes) -> None:
         """It finds no queue; its confirm follows."""
         self._returned.add(properties.message_id)
-
-    def _no_queue(self, out: Outgoing, again: list[Outgoing]) -> None:
-        """Somebody deleted a queue or a binding: declare all again; the leader hears of the task."""
-        if out.tasks:
-            self._unroutable(out.tasks)
-        else:
-            again.append(out)
-        if self.link is not None:
-            self.link.drop(f"no queue for messages of {out.exchange} with key {out.key}; declaring again")
 
     def _again(self, refused: list[Outgoing]) -> None:
         assert self.link is not None

@@ -157,7 +157,10 @@ def refused(code: int, text: str, vhost: str) -> OperatorError:
 
 def check_server(properties: Mapping[str, Any] | None) -> None:
     """Raises OperatorError for a broker that mrq can't work with, by its name and version."""
-    found = {str(name): _text(value) for name, value in (properties or {}).items()}
+    found = {
+        str(name): value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        for name, value in (properties or {}).items()
+    }
     product, version = found.get("product", "?"), found.get("version", "?")
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if product != "RabbitMQ" or numbers is None:
@@ -169,7 +172,3 @@ def check_server(properties: Mapping[str, Any] | None) -> None:
             f"this is RabbitMQ {version}; mrq needs {OLDEST[0]}.{OLDEST[1]} or newer, whose quorum queues "
             "lose no dead letter: upgrade the broker"
         )
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -102,11 +102,17 @@ class Window:
             large = (wanted - living) * 4 >= self._credit
             if not large and calm_in > 0:
                 return calm_in
-            self._step = self._grow(wanted - living)
+            if self.consumers < CONSUMERS_MAX:
+                self._serial += 1
+                self._step = Consume(tag=f"{self._name}-{self._serial}", prefetch=wanted - living)
+            else:
+                self._step = Cancel(tag=min(self._by_prefetch(), key=lambda found: found[0])[1])
         else:
             if self._credit and calm_in > 0:
                 return calm_in
-            self._step = self._shrink(living - wanted)
+            # The smallest that is enough, or the largest.
+            enough = [found for found in self._by_prefetch() if found[0] >= living - wanted]
+            self._step = Cancel(tag=(min(enough) if enough else max(self._by_prefetch()))[1])
         self._changed_at = now
         if isinstance(self._step, Consume):
             self._consumers[self._step.tag] = _Consumer(self._step.prefetch)
@@ -124,15 +130,6 @@ class Window:
     def _living(self) -> int:
         return sum(c.prefetch for c in self._consumers.values() if not c.cancelled)
 
-    def _grow(self, missing: int) -> Consume | Cancel:
-        if self.consumers >= CONSUMERS_MAX:
-            tags = [tag for tag, c in self._consumers.items() if not c.cancelled]
-            return Cancel(tag=min(tags, key=lambda tag: self._consumers[tag].prefetch))
-        self._serial += 1
-        return Consume(tag=f"{self._name}-{self._serial}", prefetch=missing)
-
-    def _shrink(self, excess: int) -> Cancel:
-        """The smallest that is enough, or the largest."""
-        living = [(c.prefetch, tag) for tag, c in self._consumers.items() if not c.cancelled]
-        enough = [found for found in living if found[0] >= excess]
-        return Cancel(tag=min(enough)[1] if enough else max(living)[1])
+    def _by_prefetch(self) -> list[tuple[int, str]]:
+        """(prefetch, tag) of each that lives."""
+        return [(c.prefetch, tag) for tag, c in self._consumers.items() if not c.cancelled]
