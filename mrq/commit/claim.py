@@ -202,7 +202,7 @@ def reopen(spec: JobSpec, *, cluster: owner.Cluster | None = None) -> Staging:
     staging = Staging.beside(spec.output_open, spec.job, spec.output)
     with disk.naming(staging.folder):
         held = owner.holder(LOCAL, staging.folder)
-        if held is None and publish.is_published(LOCAL, staging):
+        if held is None and publish.published(LOCAL, staging) is not None:
             # Committed already, as `commit` will find; until then attempts need somewhere to write.
             me = owner.myself(spec.job, None, cluster=cluster, claim=spec.claim)
             if owner.create(LOCAL, staging.folder, me):

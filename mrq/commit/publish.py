@@ -89,9 +89,9 @@ def commit(staging: Staging, manifest: Manifest, *, fs: FileSystem = LOCAL) -> M
 def _publish(fs: FileSystem, staging: Staging, ours: Manifest) -> Decided:
     """All steps but the last, as far as they aren't done."""
     with _naming(staging):
-        published = _published(fs, staging)
-        if published is not None:
-            return published
+        done = published(fs, staging)
+        if done is not None:
+            return done
         decided = decide(fs, staging, ours)
         move(fs, staging, decided.manifest.files)
         mark(fs, staging)
@@ -249,18 +249,13 @@ def clean(fs: FileSystem, staging: Staging, decided: Decided) -> None:
         )
 
 
-def _published(fs: FileSystem, staging: Staging) -> Decided | None:
-    """What stands at OUT, if it is this job's output."""
+def published(fs: FileSystem, staging: Staging) -> Decided | None:
+    """What stands at OUT, if it is this job's output. Raises OSError."""
     data = fs.read(staging.success)
     manifest = manifest_in(data)
     if data is None or manifest is None or manifest.job != staging.job:
         return None
     return Decided(manifest, data)
-
-
-def is_published(fs: FileSystem, staging: Staging) -> bool:
-    """Does this job's output stand at OUT? Raises OSError."""
-    return _published(fs, staging) is not None
 
 
 def _was_overtaken(fs: FileSystem, staging: Staging, error: MrqError) -> bool:
@@ -269,7 +264,7 @@ def _was_overtaken(fs: FileSystem, staging: Staging, error: MrqError) -> bool:
     if not isinstance(error, CorruptFileError) and not isinstance(error.__cause__, FileNotFoundError):
         return False
     try:
-        return is_published(fs, staging)
+        return published(fs, staging) is not None
     except OSError:
         return False
 

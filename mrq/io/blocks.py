@@ -138,8 +138,13 @@ class LineBlock(RecordBlock):
         data = self._data
         if not data:
             return []
-        if data.find(b"\n", 0, -1) < 0:
-            return self._one(data)
+        if data.find(b"\n", 0, -1) < 0:  # a single line: as few copies as can be, since it may be huge
+            end = len(data)
+            if data[-1:] == b"\n":
+                end -= 2 if data[-2:] == b"\r\n" else 1
+            if self._encoding is None:
+                return [data[:end]]
+            return [str(memoryview(data)[:end], self._encoding, "surrogateescape")]
         if b"\r" in data and b"\r\n" in data:  # one byte is found ten times as fast as two
             data = data.replace(b"\r\n", b"\n")
         encoding = self._encoding
@@ -161,15 +166,6 @@ class LineBlock(RecordBlock):
             return raw
         # A multi-byte code could swallow a newline behind a broken lead byte; line by line it can't.
         return [line.decode(encoding, "surrogateescape") for line in raw]
-
-    def _one(self, data: bytes) -> list[Any]:
-        """A single line: as few copies as can be, since it may be huge."""
-        end = len(data)
-        if data[-1:] == b"\n":
-            end -= 2 if data[-2:] == b"\r\n" else 1
-        if self._encoding is None:
-            return [data[:end]]
-        return [str(memoryview(data)[:end], self._encoding, "surrogateescape")]
 
     def _offsets_of(self, lengths: Any, count: int | None = None) -> list[int]:
         """Line i begins after the i lines before it and their newlines."""

@@ -121,21 +121,20 @@ class _Known:
 
     def look(self, folder: str) -> Finished | None:
         """The finished output that a folder is."""
-        if folder not in self.folders:
-            self.folders[folder] = self._read(folder) if folder else None
-        return self.folders[folder]
-
-    def _read(self, folder: str) -> Finished | None:
+        if folder in self.folders or not folder:
+            return self.folders.get(folder)
         path = f"{folder}/{SUCCESS}"
         data = _remote(path) if is_url(folder) else _local(path)
-        if data is None:
-            return None
+        found = None
         try:
-            manifest = parse_manifest(data)
+            manifest = parse_manifest(data) if data is not None else None
         except CorruptFileError as exc:
             self.notes.append(f"{path} is {exc}: the files beside it aren't checked")
-            return None
-        return Finished(folder=folder, manifest=manifest, files={file.final: file for file in manifest.files})
+        else:
+            if manifest is not None:
+                found = Finished(folder, manifest, {file.final: file for file in manifest.files})
+        self.folders[folder] = found
+        return found
 
 
 def _parent(path: str) -> str:

@@ -58,8 +58,10 @@ def _of_maps(spec: JobSpec, maps: _Tasks, slots: int) -> Iterator[str]:
             f"{slots} cores had nothing to do; in smaller files, or as it was before it was packed, all do"
         )
     elif len(maps) < slots:
-        each = _size(-(-sum(split.length for split in spec.splits) // slots))
-        yield f'{_counted(len(maps), "map")} for {slots} cores: `split_size="{each}"` makes one for each'
+        each = -(-sum(split.length for split in spec.splits) // slots)
+        unit, name = next(unit for unit in _UNITS if each >= unit[0])
+        size = f"{-(-each // unit)}{name}"  # bytes, rounded up, as settings take them
+        yield f'{_counted(len(maps), "map")} for {slots} cores: `split_size="{size}"` makes one for each'
 
 
 def _waited_for(tasks: _Tasks, slots: int) -> int | None:
@@ -88,9 +90,3 @@ def _uncut(spec: JobSpec, split: Split) -> str | None:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("s" if number > 1 else "")
-
-
-def _size(number: int) -> str:
-    """`2M`, `300K`, `17`: bytes, rounded up, as settings take them."""
-    unit, name = next(each for each in _UNITS if number >= each[0])
-    return f"{-(-number // unit)}{name}"

@@ -67,23 +67,19 @@ class _Check:
 
     def run(self) -> None:
         for body in self._bodies.values():
-            self._check_built_ins(body)
+            for made in body.made:  # `kept = mrq.top(n)`, whatever becomes of it
+                if not made.names or set(made.names) & set(HOOKS):
+                    continue  # of a method's name only what is there at the end counts
+                for node in _arguments(made, body.owner):
+                    use = next((use for use in made.uses if use.node is node), None)
+                    if use is not None:
+                        self._refuse(body, made.names[0], made, use)
         for hook in METHODS:
             provider = self._bodies.get(provider_of(self._job, hook) or Job)
             if provider is not None:
                 for made in provider.bound.get(hook, ()):
                     self._check_made(provider, hook, made)
         self._check_read()
-
-    def _check_built_ins(self, body: Body) -> None:
-        """Refuse `kept = mrq.top(n)`, whatever becomes of it."""
-        for made in body.made:
-            if not made.names or set(made.names) & set(HOOKS):
-                continue  # of a method's name only what is there at the end counts
-            for node in _arguments(made, body.owner):
-                use = next((use for use in made.uses if use.node is node), None)
-                if use is not None:
-                    self._refuse(body, made.names[0], made, use)
 
     def _check_made(self, body: Body, name: str, made: Made) -> None:
         for use in made.uses:

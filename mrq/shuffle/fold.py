@@ -1,9 +1,10 @@
-"""What the shuffle asks of a reducer, as Protocols: `job.builtins` and the task runners fulfil them."""
+"""What the shuffle is given of a reducer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 #: A block: keys and values, parallel.
 Columns = tuple[list[Any], list[Any]]
@@ -15,32 +16,12 @@ Combine = Callable[[Any, "Iterator[Any] | list[Any]"], Iterable[Any]]
 Tick = Callable[[], None]
 
 
-class Fold(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
     """A reducer that keeps one small carried state a key."""
 
-    @property
-    def name(self) -> str:
-        """For messages."""
-        ...
-
-    @property
-    def adds(self) -> bool:
-        """States of ints are ints, and merging adds them."""
-        ...
-
-    @property
-    def counts(self) -> bool:
-        """Every pair counts one, whatever its value."""
-        ...
-
-    def start(self, values: Sequence[Any]) -> Any:
-        """The state of one key's values, at least one, in order. Raises DataError."""
-        ...
-
-    def merge(self, states: Sequence[Any]) -> Any:
-        """One state of several of one key, in order."""
-        ...
-
-    def finish(self, states: list[Any]) -> list[Any]:
-        """A column of states as a column of results."""
-        ...
+    adds: bool  #: states of ints are ints, and merging adds them
+    counts: bool  #: every pair counts one, whatever its value
+    start: Callable[[Sequence[Any]], Any]  #: the state of one key's values, in order. Raises DataError
+    merge: Callable[[Sequence[Any]], Any]  #: one state of several of one key, in order
+    finish: Callable[[list[Any]], list[Any]]  #: a column of states as a column of results

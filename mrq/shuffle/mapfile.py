@@ -38,7 +38,7 @@ from mrq.shuffle.block import (
     unwritten,
 )
 from mrq.shuffle.bounded import Quota, create
-from mrq.shuffle.runs import discard
+from mrq.shuffle.runs import Source, discard
 
 MAGIC: Final = b"MRQMAPS\n"
 VERSION: Final = 1
@@ -74,8 +74,8 @@ class MapFileInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
-    """One map output's share for one partition: a source of a merge."""
+class Region(Source):
+    """One map output's share for one partition."""
 
     path: str
     offset: int
@@ -92,7 +92,6 @@ class Region:
         return self.length
 
     def blocks(self) -> Iterator[Block]:
-        """Its pairs, block by block. Raises CorruptFileError, OSError."""
         return read_blocks(self.path, self.offset, self.length, self.records)
 
 

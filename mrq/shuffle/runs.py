@@ -6,49 +6,31 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from mrq.errors import DiskFullError
 from mrq.shuffle.block import Block, FrameWriter, disk_error, read_blocks, unwritten
 from mrq.shuffle.bounded import Quota, create
 
 
-class Source(Protocol):
+class Source:
     """What a merge reads: a run, or a region of a map-output file."""
 
-    @property
-    def records(self) -> int:
-        """Pairs in all."""
-        ...
+    __slots__ = ()
 
-    @property
-    def bytes(self) -> int:
-        """Bytes on disk."""
-        ...
-
-    @property
-    def cost(self) -> int:
-        """Bytes in memory when all of it is loaded, as `budget.cost` has it."""
-        ...
-
-    @property
-    def block_cost(self) -> int:
-        """Bytes in memory of its most expensive block."""
-        ...
-
-    @property
-    def is_sorted(self) -> bool:
-        """Whether the pairs come in key order."""
-        ...
+    records: int  #: pairs in all
+    cost: int  #: bytes in memory when all of it is loaded, as `budget.cost` has it
+    block_cost: int  #: bytes in memory of its most expensive block
+    is_sorted: bool  #: whether the pairs come in key order
 
     def blocks(self) -> Iterator[Block]:
         """All pairs, block by block; each call reads from the start. Holds no descriptor between
         blocks. Raises CorruptFileError, OSError."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(Source):
     """A spilled piece on disk."""
 
     path: str
@@ -59,7 +41,6 @@ class Run:
     is_sorted: bool = True
 
     def blocks(self) -> Iterator[Block]:
-        """Its pairs, block by block. Raises CorruptFileError, OSError."""
         return read_blocks(self.path, 0, self.bytes, self.records)
 
 

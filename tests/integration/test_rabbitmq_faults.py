@@ -124,7 +124,7 @@ def test_rubbish_is_put_aside_and_the_consumer_lives(
     leader = processes(rabbitmq, leads=True)
     leader.broker.publish([message(5, kind=kind)])
     assert worker.inbox.wait(Delivered)[0].message.task.index == 5
-    eventually(lambda: worker.broker.set_aside == 3)
+    eventually(lambda: worker.broker.set_aside.count == 3)
     found: list[Any] = []
     eventually(lambda: found.extend(take(rabbitmq, "mrq.rubbish", 10)) or len(found) == 3)
     assert not leader.inbox.of(MessageDied)
@@ -140,7 +140,7 @@ def test_rubbish_among_the_dead_letters(rabbitmq: Broker, processes: Processes) 
     put(rabbitmq, "mrq.dead", b"who wrote this?")
     found: list[Any] = []
     eventually(lambda: found.extend(take(rabbitmq, "mrq.rubbish", 1)) or len(found) == 1)
-    eventually(lambda: leader.broker.set_aside == 1)
+    eventually(lambda: leader.broker.set_aside.count == 1)
     assert found[0][0] == b"who wrote this?"
     assert "didn't come from a queue of tasks" in found[0][1]["x-mrq-reason"]
 
@@ -159,8 +159,8 @@ def test_only_the_leader_reads_the_dead_letters(rabbitmq: Broker, processes: Pro
     standby.broker.attach()
     successor = processes(rabbitmq, leads=True)
     put(rabbitmq, "mrq.dead", b"to be read once")
-    eventually(lambda: successor.broker.set_aside == 1)
-    assert standby.broker.set_aside == 0
+    eventually(lambda: successor.broker.set_aside.count == 1)
+    assert standby.broker.set_aside.count == 0
     assert not successor.inbox.of(MessageDied)
 
 
@@ -238,7 +238,7 @@ def test_a_standby_needs_no_tick(
     assert standby.said == []
     standby.broker.attach(leader=standby.inbox)
     put(rabbitmq, "mrq.dead", b"to be read")
-    eventually(lambda: standby.broker.set_aside == 1)
+    eventually(lambda: standby.broker.set_aside.count == 1)
 
 
 def test_no_worker_holds_more_than_its_credit(rabbitmq: Broker, processes: Processes) -> None:

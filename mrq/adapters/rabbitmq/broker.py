@@ -55,9 +55,9 @@ class RabbitBroker:
         self._publishing = False
         notices = Notices(notify)
         self._publisher = Publisher(notices, self._unroutable)
-        self._set_aside = SetAside(topology, self._publish_dead)
-        self._dead = DeadLetters(topology, messages, self._set_aside)
-        self._consumer = Consumer(topology, messages, self._set_aside, self._dead)
+        self.set_aside = SetAside(topology, self._publish_dead)  #: what this process couldn't read
+        self._dead = DeadLetters(topology, messages, self.set_aside)
+        self._consumer = Consumer(topology, messages, self.set_aside, self._dead)
 
         def link(name: str, owner: Publisher | Consumer) -> Link:
             return Link(
@@ -100,11 +100,6 @@ class RabbitBroker:
         self._watch.tick()
         self._publish_link.check()
         self._consume_link.check()
-
-    @property
-    def set_aside(self) -> int:
-        """Messages that this process couldn't read, so far."""
-        return self._set_aside.count
 
     # The port.
 

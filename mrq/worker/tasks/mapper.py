@@ -23,7 +23,7 @@ from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.careful import users_partition
 from mrq.worker.tasks.failure import shortened, too_deep
 from mrq.worker.tasks.feed import Feed, Pairs, locate
-from mrq.worker.tasks.values import Groups, returning
+from mrq.worker.tasks.values import Groups, fold_of, returning
 
 #: Bytes, by cost, that a map-only task gathers before it writes.
 _BATCH_COST = 1 << 20
@@ -103,7 +103,7 @@ def _collector(attempt: Attempt) -> Collector:
     )
     reduce = getattr(job, "reduce", None)
     if isinstance(reduce, Folding):
-        return FoldCollector(plan, reduce)
+        return FoldCollector(plan, fold_of(reduce))
     # A careful attempt does without: what it raises is of no record, and the reduce can leave the group out.
     combine = None if order.careful else combiner(attempt)
     passes = isinstance(reduce, Grouping) and reduce.passes and combine is None

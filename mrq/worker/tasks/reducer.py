@@ -16,6 +16,7 @@ from mrq.errors import CorruptFileError, DataError
 from mrq.io.output import PartWriter
 from mrq.job.base import Pair
 from mrq.job.builtins import BuiltIn, Folding, Grouping, identity
+from mrq.shuffle import runs
 from mrq.shuffle.aggregate import Aggregator
 from mrq.shuffle.block import Block
 from mrq.shuffle.budget import column_cost
@@ -29,7 +30,7 @@ from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.careful import Counts
 from mrq.worker.tasks.failure import FetchFailed, Record, group_named
 from mrq.worker.tasks.sorter import ValueSorter
-from mrq.worker.tasks.values import Groups, returning
+from mrq.worker.tasks.values import Groups, fold_of, returning
 
 _DIGEST_BITS: Final = 64
 #: Results gathered before they are written: this many at most, or this many bytes by cost.
@@ -115,7 +116,7 @@ def _failure(source: MapSource, reason: str) -> FetchFailure:
     return FetchFailure(map_index=source.map_index, ticket=ticket, reason=reason)
 
 
-class Source:
+class Source(runs.Source):
     """One map output's region: damage is reported as a fetch failure, and reading moves the page."""
 
     def __init__(self, attempt: Attempt, source: MapSource, region: Region) -> None:
@@ -201,7 +202,7 @@ def _fold(attempt: Attempt, fold: Folding, regions: list[Source], out: Output) -
     """Groups and spills of a built-in that folds."""
     spec, order = attempt.spec, attempt.order
     table = Aggregator(
-        fold, memory=spec.memory_bytes, scratch=order.scratch, tick=attempt.beat, quota=attempt.quota
+        fold_of(fold), memory=spec.memory_bytes, scratch=order.scratch, tick=attempt.beat, quota=attempt.quota
     )
     for region in regions:
         for keys, states in region.blocks():

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mrq.codec.types import shown
 from mrq.errors import DataError, UsageTypeError
+from mrq.shuffle.fold import Fold
 
 if TYPE_CHECKING:
     from dis import Instruction
+
+    from mrq.job.builtins import Folding
 
 _REFUSED: Final = (str, bytes, bytearray, dict, tuple, set, frozenset)
 #: A reference of its holder, and the argument of getrefcount.
@@ -103,6 +106,12 @@ class Groups:
         old, self._values = self._values, Values()
         old._group = old._stream = None
         old._tail.append(None)
+
+
+def fold_of(reducer: Folding) -> Fold:
+    """A built-in that folds, as the shuffle takes it."""
+    adds, counts = reducer.adds, reducer.counts
+    return Fold(adds=adds, counts=counts, start=reducer.start, merge=reducer.merge, finish=reducer.finish)
 
 
 def returning(function: Callable[..., Any], name: str) -> Callable[..., Iterable[Any]]:
