@@ -14,8 +14,6 @@ from mrq.core.model import JobState
 from mrq.errors import Interrupted, MrqError, StillRunningError, UsageTypeError
 from mrq.result import JobFailed, Result
 
-__all__ = ["Handle"]
-
 _NOTES: Final = logging.getLogger("mrq.notes")
 
 

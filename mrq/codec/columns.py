@@ -53,7 +53,12 @@ def encode_column(values: Sequence[Any], *, keys: bool = False) -> bytes:
     """One column as bytes. Raises DataError naming what can't be carried, and whether it was a key."""
     kind = only_type(values)
     if kind not in CARRIED or (keys and (kind is list or kind is dict)):
-        values = _checked(values, keys)
+        # A mixed column, or one of a type that isn't carried: subclasses are made their base.
+        kinds = set(map(type, values))
+        if not kinds <= CARRIED or (keys and not kinds.isdisjoint((list, dict))):
+            values = [base_of(value, key=keys) for value in values]
+        if keys and not kinds <= _CONSTANT:
+            values = list(map(carried_key, values))
         kind = only_type(values)
     if kind in _CONSTANT or kind is tuple or kind is list:
         first = values[0]
@@ -88,16 +93,6 @@ def ascii_characters(encoded: bytes, count: int) -> int | None:
     if encoded[0] != 0x73 or not encoded.isascii():
         return None
     return len(encoded) - count  # a tag before them, and a NUL between each two
-
-
-def _checked(values: Sequence[Any], keys: bool) -> Sequence[Any]:
-    """A mixed column, or one of a type that isn't carried, with subclasses made their base."""
-    kinds = set(map(type, values))
-    if not kinds <= CARRIED or (keys and not kinds.isdisjoint((list, dict))):
-        values = [base_of(value, key=keys) for value in values]
-    if keys and not kinds <= _CONSTANT:
-        values = list(map(carried_key, values))
-    return values
 
 
 def _encode_text(values: Sequence[str], keys: bool) -> bytes:

@@ -244,7 +244,14 @@ def _remote(url: str, splittable: bool, hidden: bool, left_out: dict[str, bool])
     fs, path = filesystem(url)
     try:
         here = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
-        details = _here(path, hidden, left_out) if here else _there(fs, path)
+        if here:  # on this machine: links are followed as everywhere
+            search = Search(path, path, hidden=hidden)
+            if MAGIC.isdisjoint(path) and not os.path.lexists(path):
+                raise FileNotFoundError(path)
+            details: dict[str, Any] = {each.name: {"size": each.stat.st_size} for each in search.run()}
+            left_out |= search.left_out
+        else:
+            details = _there(fs, path)
     except FileNotFoundError as exc:
         raise InputError(f"{url}: no such file") from exc
     except InputError as exc:
@@ -281,16 +288,6 @@ def _is_mark(name: str, details: Mapping[str, Any]) -> bool:
     if folder.endswith(f"/{MARKS[1]}"):
         folder, last = folder[: -len(MARKS[1]) - 1], MARKS[1]
     return last in MARKS and f"{folder}/{MARKS[0]}" in details
-
-
-def _here(path: str, hidden: bool, left_out: dict[str, bool]) -> dict[str, Any]:
-    """Files of this machine, links followed as everywhere: name -> details. Raises as `Search`."""
-    search = Search(path, path, hidden=hidden)
-    if MAGIC.isdisjoint(path) and not os.path.lexists(path):
-        raise FileNotFoundError(path)
-    found = {each.name: {"size": each.stat.st_size} for each in search.run()}
-    left_out |= search.left_out
-    return found
 
 
 def _there(fs: Any, path: str) -> dict[str, Any]:

@@ -92,7 +92,17 @@ def _follow(found: LocalFiles, waiting: list[tuple[str, str]]) -> None:
         if name in found.modules:
             continue
         found.modules[name] = path
-        _take(found, name, path)
+        # Its file, or the whole of the outermost package that it lies in.
+        folder = root
+        for part in name.split("."):
+            folder = os.path.join(folder, part)
+            if os.path.isfile(os.path.join(folder, "__init__.py")):
+                if folder not in found.packages:
+                    found.packages.add(folder)
+                    for inner in _files_below(folder):
+                        found.files[_name_in_bundle(root, inner)] = inner
+                break  # what follows adds only a module that a symlinked folder holds
+        found.files[_name_in_bundle(root, path)] = path
         if path.endswith(".py"):
             package = name if os.path.basename(path) == "__init__.py" else name.rpartition(".")[0]
             # A package's own __init__ runs first, and may import what its modules don't.
@@ -100,20 +110,6 @@ def _follow(found: LocalFiles, waiting: list[tuple[str, str]]) -> None:
             parents = (".".join(parts[:i]) for i in range(1, len(parts)))  # `a.b.c` -> `a`, `a.b`
             wanted = [*parents, *_imported(path, package)]
             waiting.extend(hit for target in wanted for hit in _resolve(root, target))
-
-
-def _take(found: LocalFiles, name: str, path: str) -> None:
-    """Add one module's file, or the whole of the outermost package that it lies in."""
-    folder = found.root
-    for part in name.split("."):
-        folder = os.path.join(folder, part)
-        if os.path.isfile(os.path.join(folder, "__init__.py")):
-            if folder not in found.packages:
-                found.packages.add(folder)
-                for inner in _files_below(folder):
-                    found.files[_name_in_bundle(found.root, inner)] = inner
-            break  # what follows adds only a module that a symlinked folder holds
-    found.files[_name_in_bundle(found.root, path)] = path
 
 
 def _name_in_bundle(root: str, path: str) -> str:

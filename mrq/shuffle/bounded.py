@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from typing import Any, BinaryIO, Final, Literal, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final, Literal
 
 #: Of every file that is written here.
 _BUFFER_BYTES: Final = 1 << 18
@@ -11,17 +13,12 @@ _BUFFER_BYTES: Final = 1 << 18
 _BLOCK_BYTES: Final = 4096
 
 
-class Quota(Protocol):
-    """Who bounds what is written. Its methods may come from any thread."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What bounds what is written, by any thread."""
 
-    @property
-    def grain(self) -> int:
-        """Bytes that are asked for, and then written, at once, at most."""
-        ...
-
-    def ask(self, count: int) -> None:
-        """Room for so many bytes more. Raises DiskFullError where there is none."""
-        ...
+    grain: int  #: bytes that are asked for, and then written, at once, at most
+    ask: Callable[[int], None]  #: room for so many bytes more. Raises DiskFullError where there is none
 
 
 def create(path: str, mode: Literal["wb", "xb"], quota: Quota | None) -> BinaryIO:

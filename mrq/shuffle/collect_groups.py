@@ -53,7 +53,12 @@ class GroupCollector(Collector):
             keys, values = block
             self._keys += keys
             self._values += values
-            self._charge_pairs(keys, values)
+            self._emitted += len(keys)
+            self._records += len(keys)
+            self._held += PAIR_HELD * len(keys) + _key_cost(keys) + column_cost(values)
+            if self._held > self.plan.memory:
+                self._spill()
+            self._pace(self._held, self._records)
             del block, keys, values  # as above
 
     def _charge_lists(self, column: list[Any]) -> None:
@@ -71,15 +76,6 @@ class GroupCollector(Collector):
             self._spill()
         elif self._records >= _LOOK_AFTER and 2 * self._seen > self._records:
             self._to_pairs()
-        self._pace(self._held, self._records)
-
-    def _charge_pairs(self, keys: list[Any], values: list[Any]) -> None:
-        count = len(keys)
-        self._emitted += count
-        self._records += count
-        self._held += PAIR_HELD * count + _key_cost(keys) + column_cost(values)
-        if self._held > self.plan.memory:
-            self._spill()
         self._pace(self._held, self._records)
 
     def _to_pairs(self) -> None:

@@ -301,10 +301,6 @@ class MapFile:
         places = range(0, len(index), _ENTRY.size)
         return [self._region(index[at : at + _ENTRY.size], self.bytes + at) for at in places]
 
-    def blocks(self, partition: int) -> Iterator[Block]:
-        """A partition's pairs, block by block. Raises CorruptFileError, OSError."""
-        return self.entry(partition).blocks()
-
     def raw(self, partition: int, offset: int = 0, chunk: int = CHUNK) -> Iterator[bytes]:
         """The bytes of a region from `offset` within it, at most `chunk` at a time: what a fetch
         sends and goes on with after a break. Raises CorruptFileError, OSError."""

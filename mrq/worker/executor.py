@@ -27,8 +27,9 @@ from mrq.worker.capture import Capture, refuse_prompts
 if TYPE_CHECKING:
     from mrq.core.model import JobSpec, Outcome
     from mrq.job.base import Job
+    from mrq.shuffle.bounded import Quota
     from mrq.worker.order import AttemptOrder
-    from mrq.worker.quota import Page, Share
+    from mrq.worker.quota import Page
 
 #: Exit codes of our own; `worker.exits` names them.
 EXIT_PIPE_CLOSED: Final = 70
@@ -225,7 +226,7 @@ class Executor:
             view = self._pages[path] = page.open_page(path)
         return view
 
-    def _share(self, order: AttemptOrder, path: str | None) -> Share | None:
+    def _share(self, order: AttemptOrder, path: str | None) -> Quota | None:
         """Of the worker's disk quota; None where there is none. Raises OSError."""
         if path is None:
             return None

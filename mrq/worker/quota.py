@@ -16,11 +16,12 @@ import fcntl
 import mmap
 import os
 import threading
-from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from mrq.core.model import Slots
 from mrq.errors import DiskFullError
+from mrq.shuffle.bounded import Quota
 from mrq.worker.room import MERGE_SHARE, used_bytes
 
 #: Bytes in use when they were last measured, less all that had been granted by then.
@@ -94,12 +95,12 @@ class Page:
         """So many bytes are in use; `granted` was read before they were counted."""
         self._view[_MEASURED] = used - granted
 
-    def share(self, *, maps: bool) -> Share:
+    def share(self, *, maps: bool) -> Quota:
         """For writers; what `maps` write leaves room for reduces."""
-        return Share(self, self._view[_GRAIN], maps)
+        return Quota(grain=self._view[_GRAIN], ask=partial(self._ask, maps))
 
-    def ask(self, count: int, *, maps: bool) -> None:
-        """See `Share.ask`."""
+    def _ask(self, maps: bool, count: int) -> None:
+        """Of `Quota.ask`."""
         limit = self._view[_MAPS if maps else _ALL]
         with self._lock:
             self._granted[self.holder] += count
@@ -117,16 +118,3 @@ class Page:
             f"in use in {self._folder}, and {count:,} more were needed{kept}; give it more (--disk-quota, "
             "MRQ_DISK_QUOTA), or add workers"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A `shuffle.bounded.Quota`."""
-
-    page: Page
-    grain: int
-    maps: bool
-
-    def ask(self, count: int) -> None:
-        """Room for so many bytes more, `grain` at most. Raises DiskFullError where there is none."""
-        self.page.ask(count, maps=self.maps)

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from mrq.adapters.grpc import options, vitals
 from mrq.adapters.grpc.auth import PROTOCOL, Verifier, proof
 from mrq.adapters.grpc.guard import Bounds, Guard
-from mrq.adapters.grpc.outputs import Asked, JobOutputs, Outputs
+from mrq.adapters.grpc.outputs import Asked, Outputs
 from mrq.adapters.grpc.own import Own
 from mrq.core.paths import probe_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
@@ -194,9 +194,19 @@ class _Service:
     def sizes(self, request: Any, context: Any) -> Any:
         try:
             with self._reading(context), self._outputs.of(request.job) as outputs:
-                return pb.SizesReply(
-                    regions=[_size(outputs, o, request.partition) for o in _wanted(request, context)]
-                )
+                regions = []
+                for output in _wanted(request, context):
+                    try:
+                        r = outputs.region(output, request.partition)
+                    except (CorruptFileError, OSError):
+                        regions.append(pb.Region())
+                        continue
+                    found = pb.Region(
+                        found=True, length=r.length, records=r.records, crc32=r.crc32, cost=r.cost,
+                        block_cost=r.block_cost, sorted=r.is_sorted,
+                    )  # fmt: skip
+                    regions.append(found)
+                return pb.SizesReply(regions=regions)
         except UsageError as exc:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
 
@@ -242,18 +252,6 @@ class _Service:
             yield b"".join(held)
         if skip:
             context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{request.offset} is {skip} bytes beyond the end")
-
-
-def _size(outputs: JobOutputs, output: Asked, partition: int) -> Any:
-    """Raises UsageError."""
-    try:
-        r = outputs.region(output, partition)
-    except (CorruptFileError, OSError):
-        return pb.Region()
-    return pb.Region(
-        found=True, length=r.length, records=r.records, crc32=r.crc32, cost=r.cost,
-        block_cost=r.block_cost, sorted=r.is_sorted,
-    )  # fmt: skip
 
 
 def _wanted(request: Any, context: Any) -> list[Asked]:

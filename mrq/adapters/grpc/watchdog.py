@@ -16,23 +16,17 @@ class Watched:
     """One call, as whoever waits in it marks it."""
 
     def __init__(self, call: Any, limit_s: float) -> None:
-        self._call = call
-        self._limit_s = limit_s
-        self._since: float | None = None
+        self.call = call
+        self.limit_s = limit_s
+        self.since: float | None = None  #: it is waited in
 
     def waits(self) -> None:
         """Something is to come, or to be taken, from now on."""
-        self._since = time.monotonic()
+        self.since = time.monotonic()
 
     def rests(self) -> None:
         """Nobody waits for the other side."""
-        self._since = None
-
-    def end_if_silent(self, now: float) -> None:
-        """Cancel the call if it was waited in for longer than its limit."""
-        since = self._since
-        if since is not None and since < now - self._limit_s:
-            self._call.cancel()
+        self.since = None
 
 
 class Watchdog:
@@ -77,6 +71,8 @@ class Watchdog:
                 elif now - last > _LINGER_S:
                     break
                 for watched in self._watched:
-                    watched.end_if_silent(now)
+                    since = watched.since
+                    if since is not None and since < now - watched.limit_s:
+                        watched.call.cancel()
                 self._changed.wait(min(0.5, self._limit_s / 4))
             self._thread = None

@@ -20,7 +20,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import pika
 import pika.exceptions
@@ -87,7 +87,7 @@ class Notices:
                     _LOG.exception("whoever is told of RabbitMQ's troubles failed")
 
 
-class Owner(Protocol):
+class Owner:
     """What is done over a link; called on the link's thread."""
 
     def opened(self, connection: Any) -> None:
@@ -143,11 +143,6 @@ class Link:
         self._drop_reason: str | None = None
         #: Set when the thread died of a bug.
         self.crash: BaseException | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Is there a connection now? For the link's thread; for others a hint."""
-        return self._open
 
     def start(self) -> None:
         """Begin to connect."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from mrq.adapters.rabbitmq.connection import Link
+from mrq.adapters.rabbitmq.connection import Link, Owner
 from mrq.adapters.rabbitmq.dead import DeadLetters, SetAside
 from mrq.adapters.rabbitmq.deliveries import Deliveries, Held
 from mrq.adapters.rabbitmq.lanes import TaskLane, guard
@@ -16,7 +16,7 @@ from mrq.core.refs import Kind
 from mrq.ports import Sink
 
 
-class Consumer:
+class Consumer(Owner):
     """The owner of the consuming link; the dead letters are read over it too."""
 
     def __init__(
@@ -58,9 +58,6 @@ class Consumer:
         for kind, lane in self._lanes.items():
             lane.set_credit(self.credit[kind] if self.worker is not None else 0)
             lane.settle(settled.acks[kind], settled.returns[kind])
-
-    def looked(self) -> None:
-        """Nothing hangs on time here."""
 
     def attach(self, worker: Sink | None) -> None:
         """Take a sink; one that comes while there is no connection hears so. On the link's thread."""

@@ -29,9 +29,7 @@ class Endpoint:
 def explain(reason: BaseException, endpoint: Endpoint) -> OperatorError:
     """Why a connection couldn't be made, or was lost, in one sentence."""
     cause = root(reason)
-    made = _final(cause, endpoint)
-    if made is None:
-        made = OperatorError(_passing(cause, endpoint))
+    made = _final(cause, endpoint) or OperatorError(_passing(cause, endpoint))
     made.__cause__ = reason
     return made
 

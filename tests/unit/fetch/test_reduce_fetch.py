@@ -149,7 +149,7 @@ def pairs(source: MapSource, partition: int) -> list[tuple[list[Any], list[Any]]
         return list(FetchedFile(source.path).region(source.partition, source.digest).blocks())
     with MapFile(source.path) as file:
         assert file.digest == source.digest
-        return list(file.blocks(partition))
+        return list(file.entry(partition).blocks())
 
 
 def same(rig: Rig, locations: Sequence[MapLocation], partition: int = 0) -> None:

@@ -55,7 +55,9 @@ def test_every_region_comes_back(tmp_path_factory: pytest.TempPathFactory, regio
         assert info.records == sum(map(len, regions.values()))
         for partition in range(13):
             expected = regions.get(partition, [])
-            found = [p for keys, values in file.blocks(partition) for p in zip(keys, values, strict=True)]
+            found = [
+                p for keys, values in file.entry(partition).blocks() for p in zip(keys, values, strict=True)
+            ]
             assert found == expected
             entry = file.entry(partition)
             assert entry.records == len(expected)
@@ -161,7 +163,7 @@ def test_a_damaged_region_is_found_by_who_reads_it(
         path.write_bytes(sound)
         with pytest.raises(CorruptFileError, match=rf"{path}.*offset \d+"):
             list(entry.blocks())
-        assert sum(len(keys) for keys, _ in file.blocks(3)) == 300
+        assert sum(len(keys) for keys, _ in file.entry(3).blocks()) == 300
 
 
 def test_a_cut_off_file_is_found(tmp_path: Path) -> None:
