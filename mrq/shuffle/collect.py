@@ -59,23 +59,17 @@ class MapPlan:
     quota: Quota | None = None  #: of the disk
 
 
-class Collector:
-    """The common part: spills, the final file, the look at the budget."""
+class Sink:
+    """What a map's pairs go to."""
 
-    _is_sorted = False  #: are regions in key order
-    _step_max = STEP_MAX
-
-    def __init__(self, plan: MapPlan) -> None:
-        self.plan = plan
-        self.spills = 0
+    def __init__(self) -> None:
         self.writing = False  #: an error now isn't about the record at hand
-        self._spilled: list[str] = []
-        self._step = STEP_FIRST
+        self._step = STEP_FIRST  # pairs until it is looked what is held
         self._emitted = 0
 
     @property
     def emitted(self) -> int:
-        """Pairs consumed so far. Exact after `finish`, a lower bound before."""
+        """Pairs consumed so far. Exact after the last one, a lower bound before."""
         return self._emitted
 
     def consume(self, pairs: Iterator[Pair]) -> None:
@@ -85,6 +79,19 @@ class Collector:
     def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
         """Take a dict's items as pairs."""
         self.consume(iter(mapping.items()))
+
+
+class Collector(Sink):
+    """The common part: spills, the final file, the look at the budget."""
+
+    _is_sorted = False  #: are regions in key order
+    _step_max = STEP_MAX
+
+    def __init__(self, plan: MapPlan) -> None:
+        super().__init__()
+        self.plan = plan
+        self.spills = 0
+        self._spilled: list[str] = []
 
     def _holds_any(self) -> bool:
         """Whether there is something that `_write` would write."""

@@ -9,7 +9,7 @@ key goes to when all are dealt out, what a built-in makes of a value when many a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mrq.codec.columns import encode_column
@@ -19,6 +19,7 @@ from mrq.core.model import Purpose
 from mrq.errors import DataError
 from mrq.job.base import defined
 from mrq.job.builtins import BuiltIn, Folding, WrongValue
+from mrq.shuffle.collect import Sink
 from mrq.shuffle.partition import Partition, by_function
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.failure import shortened
@@ -126,13 +127,11 @@ class Found(Exception):
         self.error = error
 
 
-class Looking:
-    """A sink that carries nothing, and looks at each pair by itself."""
-
-    emitted = 0
-    writing = False
+class Looking(Sink):
+    """Carries nothing, and looks at each pair by itself."""
 
     def __init__(self, look: Look) -> None:
+        super().__init__()
         self._look = look
 
     def consume(self, pairs: Iterable[Any]) -> None:
@@ -142,10 +141,6 @@ class Looking:
                 self._look((pair,))
             except Exception as exc:  # noqa: BLE001 whatever it is, it was looked for
                 raise Found(exc) from None
-
-    def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
-        """Look at a dict's items. Raises Found."""
-        self.consume(mapping.items())
 
 
 class Counts:

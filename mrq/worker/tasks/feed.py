@@ -6,17 +6,18 @@ the record is handed to the user's map, and passes it on: the position is always
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, compress, filterfalse
 from operator import not_, setitem
-from typing import Any, Protocol
+from typing import Any
 
 from mrq.errors import DataError, JobDefinitionError
 from mrq.io.blocks import RecordBlock
 from mrq.io.formats import input_format
 from mrq.io.streams import Reading
 from mrq.job.base import defined
+from mrq.shuffle.collect import Sink
 from mrq.worker import page as pages
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.careful import Counts, Found, Look, Looking, first_half, look_of
@@ -25,28 +26,6 @@ from mrq.worker.tasks.values import called, given, returning
 
 Pair = tuple[Any, Any]
 Pairs = Iterator[Pair]
-
-
-class Sink(Protocol):
-    """What a map's pairs go to."""
-
-    @property
-    def emitted(self) -> int:
-        """Pairs taken."""
-        ...
-
-    @property
-    def writing(self) -> bool:
-        """An error now isn't about the record at hand."""
-        ...
-
-    def consume(self, pairs: Pairs) -> None:
-        """Take every pair."""
-        ...
-
-    def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
-        """Take a dict's items."""
-        ...
 
 
 class Feed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mrq.codec.types import ATOMS, carried_other
@@ -14,7 +14,7 @@ from mrq.job.builtins import BuiltIn, Folding, Grouping, WrongValue
 from mrq.shuffle.block import BLOCK_RECORDS
 from mrq.shuffle.budget import column_cost
 from mrq.shuffle.chunks import columns
-from mrq.shuffle.collect import STEP_FIRST, STEP_MAX, Collector, FoldCollector, MapPlan
+from mrq.shuffle.collect import STEP_MAX, Collector, FoldCollector, MapPlan, Sink
 from mrq.shuffle.collect_groups import GroupCollector
 from mrq.shuffle.fold import Combine
 from mrq.shuffle.mapfile import MapHeader
@@ -166,23 +166,21 @@ def _built_in_combine(attempt: Attempt, reduce: Grouping) -> Combine:
     return combine
 
 
-class PartSink:
+class PartSink(Sink):
     """What a map-only task's pairs go to: its part, in input order."""
 
     def __init__(self, writer: PartWriter) -> None:
+        super().__init__()
         self.writer = writer
-        self.writing = False
-        self.emitted = 0
         self._keys: list[Any] = []
         self._values: list[Any] = []
-        self._step = STEP_FIRST
         self._cost = 0
 
     def consume(self, pairs: Pairs) -> None:
         """Take every pair. Raises DataError, DiskFullError, OutputError."""
         while block := columns(pairs, self._step):
             keys, values = block
-            self.emitted += len(keys)
+            self._emitted += len(keys)
             self._keys += keys
             self._values += values
             # Large ones are met one by one; a record of a pair or none adds up over blocks.
@@ -193,10 +191,6 @@ class PartSink:
             if len(self._keys) >= BLOCK_RECORDS or self._cost > _BATCH_COST:
                 self.flush()
             del block, keys, values  # they may be large: gone before the next ones come
-
-    def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
-        """Take a dict's items."""
-        self.consume(iter(mapping.items()))
 
     def flush(self) -> None:
         """Write what is held. Raises DataError, DiskFullError, OutputError."""

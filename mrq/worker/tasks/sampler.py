@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from mrq.codec.types import PLAIN_KEYS, carried_key
 from mrq.core.model import TaskResult
 from mrq.errors import DataError
 from mrq.shuffle.budget import column_cost
-from mrq.shuffle.collect import STEP_FIRST, STEP_MAX
+from mrq.shuffle.collect import STEP_MAX, Sink
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.feed import Feed, Pairs, locate
 
@@ -48,18 +48,16 @@ def run_sample(attempt: Attempt) -> TaskResult:
     )
 
 
-class SampleSink:
+class SampleSink(Sink):
     """A reservoir of keys, each pair equally likely: Li's algorithm L, which draws only for what it takes."""
 
     def __init__(self, seed: str) -> None:
+        super().__init__()
         self.keys: list[Any] = []
-        self.emitted = 0
-        self.writing = False
         self._random = random.Random(seed)
         self._room = SAMPLE_MAX
         self._weight = 1.0
         self._next = 0  # the position of the next pair to take
-        self._step = STEP_FIRST
         self._cost = 0
 
     def consume(self, pairs: Pairs) -> None:
@@ -73,14 +71,10 @@ class SampleSink:
             self._step = max(1, min(self._step * 2, fits, STEP_MAX))
             self._offer(keys)
 
-    def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
-        """Take a dict's keys."""
-        self.consume(iter(mapping.items()))
-
     def _offer(self, keys: list[Any]) -> None:
-        start = self.emitted
-        self.emitted += len(keys)
-        while self._next < self.emitted:
+        start = self._emitted
+        self._emitted += len(keys)
+        while self._next < self._emitted:
             key = keys[self._next - start]
             if len(self.keys) < self._room:
                 self.keys.append(key)
@@ -108,7 +102,7 @@ class SampleSink:
         self._room = max(1, len(self.keys) // 2)
         del self.keys[self._room :]
         self._cost = column_cost(self.keys)
-        self._weight = self._room / self.emitted if self.emitted > self._room else 0.5
+        self._weight = self._room / self._emitted if self._emitted > self._room else 0.5
 
 
 def boundaries(samples: Sequence[bytes], reducers: int) -> list[Any]:
