@@ -28,19 +28,20 @@ _FILES_MAX: Final = 1000
 def seen(draft: Draft, paths: PathMap) -> Draft:
     """The draft with what this machine sees of inputs whose path no `[paths]` maps: on the cluster something
     else may lie there. Raises InputError for what is here and can't be read."""
-    return replace(draft, inputs=tuple(_seen(given, paths, draft.all_files) for given in draft.inputs))
-
-
-def _seen(given: DraftInput, paths: PathMap, hidden: bool) -> DraftInput:
-    folder = os.path.abspath(split_pattern(given.spelled)[0])
-    if given.spelled == "-" or is_url(given.spelled) or paths.to_cluster(folder) is not None:
-        return given
-    try:
-        return replace(given, seen=looking.look(given.spelled, given.open, hidden=hidden))
-    except InputError as exc:
-        raise InputError(
-            f"{exc}; so whether the cluster has the same there can't be known: if it does, say so in [paths]"
-        ) from exc
+    made = []
+    for given in draft.inputs:
+        folder = os.path.abspath(split_pattern(given.spelled)[0])
+        if given.spelled != "-" and not is_url(given.spelled) and paths.to_cluster(folder) is None:
+            try:
+                found = looking.look(given.spelled, given.open, hidden=draft.all_files)
+            except InputError as exc:
+                raise InputError(
+                    f"{exc}; so whether the cluster has the same there can't be known: if it does, say so in "
+                    "[paths]"
+                ) from exc
+            given = replace(given, seen=found)
+        made.append(given)
+    return replace(draft, inputs=tuple(made))
 
 
 def unseen_at_once(draft: Draft, folder: str) -> dict[int, str]:

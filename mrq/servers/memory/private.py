@@ -23,23 +23,17 @@ def sweep(root: str) -> None:
         return
     # A folder without a lock is in the making.
     dead = [(path, fd) for path in found if (fd := try_lock(f"{path}/{LOCK}", make=False)) is not None]
-    needed = set(_needed(root)) if dead else set()
+    needed: set[str] = set()  # some job under `root` reads from these, or writes to them
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(os.path.join(root, "jobs")) if dead else ():
+            with contextlib.suppress(MrqError):
+                needed.update(used_by(read_kept(entry.path).target, root))
     for path, fd in dead:
         if path not in needed:
             shutil.rmtree(path, ignore_errors=True)
         os.close(fd)
     with contextlib.suppress(OSError):
         os.rmdir(os.path.join(root, "private"))
-
-
-def _needed(root: str) -> list[str]:
-    """Private folders that some job under `root` reads from or writes to."""
-    found = []
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(os.path.join(root, "jobs")):
-            with contextlib.suppress(MrqError):
-                found += used_by(read_kept(entry.path).target, root)
-    return found
 
 
 def used_by(spec: JobSpec, root: str) -> list[str]:

@@ -13,6 +13,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from mrq.commit import claim, manifest
@@ -58,7 +59,14 @@ def recover(root: str, job: str, *, old: str | None, worker: str, boot: str, lim
     try:
         kept = folder.kept()
         refuse_other(kept, folder.path)
-        code = _check(folder, kept, limits)
+        limits.check(kept.target)
+        inputs.refuse_changed(kept.target.job, kept.target)
+        code = folder.code()
+        if hashlib.sha256(code).hexdigest() != kept.target.code:
+            raise CorruptFileError(
+                f"job {kept.target.job} can't go on: the code kept in {folder.path}/code.bundle isn't what "
+                "was submitted (its sha256 is another); submit the job anew"
+            )
         log, stored = JobLog.open(folder.path, kept.spec)
     except BaseException:
         folder.close()
@@ -69,20 +77,6 @@ def recover(root: str, job: str, *, old: str | None, worker: str, boot: str, lim
         log.close()
         folder.close()
         raise
-
-
-def _check(folder: JobFolder, kept: Kept, limits: Limits) -> bytes:
-    """Refuse what can't go on. The job's code. Raises UsageError, InputError or CorruptFileError."""
-    job, spec = kept.target.job, kept.target
-    limits.check(spec)
-    inputs.refuse_changed(job, spec)
-    code = folder.code()
-    if hashlib.sha256(code).hexdigest() != spec.code:
-        raise CorruptFileError(
-            f"job {job} can't go on: the code kept in {folder.path}/code.bundle isn't what was "
-            "submitted (its sha256 is another); submit the job anew"
-        )
-    return code
 
 
 def _recovered(
@@ -177,16 +171,9 @@ def _staged(spec: JobSpec, file: StagedFile) -> bool:
     """Whether a staged file has the bytes it should, wherever the commit may have moved it by now."""
     assert spec.staging is not None
     places = [os.path.join(spec.staging, file.name), os.path.join(spec.staging, "out", file.final)]
-    if _published(spec):
-        places.append(os.path.join(str(spec.output_open), file.final))
+    with suppress(
+        OSError, MrqError
+    ):  # OUT may be this very job's: killed between the last rename and the end
+        if spec.output_open is not None and manifest.read_manifest(spec.output_open).job == spec.job:
+            places.append(os.path.join(spec.output_open, file.final))
     return any(manifest.intact(path, file) for path in places)
-
-
-def _published(spec: JobSpec) -> bool:
-    """Whether OUT is this very job's output: killed between the last rename and the end."""
-    if spec.output_open is None:
-        return False
-    try:
-        return manifest.read_manifest(spec.output_open).job == spec.job
-    except (OSError, MrqError):
-        return False
