@@ -229,7 +229,7 @@ class Cluster:
         for source, location in zip(self.sources(worker, token), locations, strict=True):
             path = map_output_path(str(self.root(location.worker)), location.attempt)
             with MapFile(path) as file:
-                wanted = list(file.blocks(partition))
+                wanted = list(file.entry(partition).blocks())
                 if source.partition is None:
                     assert source.path == path
                     continue
