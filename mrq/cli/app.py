@@ -69,9 +69,7 @@ def _dispatch(argv: Sequence[str], job: type[Job] | None, session: Session) -> i
 def _submit(argv: Sequence[str], job: type[Job] | None, session: Session) -> int:
     import sys
 
-    from mrq.cli.options import ref_of, submit_options
     from mrq.cli.parser import parse
-    from mrq.cli.submit import submit
 
     # The running program, as it was named: of `mrq.main` a job's own file.
     program = f"python {sys.argv[0] or 'job.py'}" if job is not None else "mrq submit"
@@ -79,6 +77,7 @@ def _submit(argv: Sequence[str], job: type[Job] | None, session: Session) -> int
     if parsed.given.get("help"):
         text = commands.help_text("submit")
         if job is None and parsed.words:
+            from mrq.cli.options import ref_of
             from mrq.job.load import load_job
 
             program = f"{program} {parsed.words[0]}"
@@ -89,9 +88,12 @@ def _submit(argv: Sequence[str], job: type[Job] | None, session: Session) -> int
             text = job_text(job, program)
         write_out(text.encode())
         return errors.DONE
-    options = submit_options(parsed, with_ref=job is None)
+    from mrq.cli.options import submit_request
+    from mrq.cli.submit import submit
+
+    request = submit_request(parsed, job)
     session.take(parsed)
-    return submit(session, options, job)
+    return submit(session, request)
 
 
 def _failed(exc: BaseException, argv: Sequence[str], session: Session) -> int:

@@ -93,7 +93,7 @@ def _zsh() -> Iterator[str]:
             for name in row.all_names:
                 values = "_files" if _is_path(row) else f"({' '.join(row.choices)})"
                 value = "" if row.kind is Kind.SWITCH else f":{quoted(row.metavar)}:{values}"
-                others = "*" if row.many else f"({' '.join(row.all_names)})"
+                others = "*" if row.kind is Kind.PATHS else f"({' '.join(row.all_names)})"
                 yield f"        '{others}{name}[{quoted(_help(row, name))}]{value}' \\"
         words = "_files" if each.words == PATHS else f"({_words(each)})"
         yield f"        '*:word:{words}' ;;"

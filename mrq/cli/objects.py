@@ -156,7 +156,7 @@ class Logs(Answer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class ConfigValue:
     """One setting of a cluster."""
 
     value: Any  #: passwords and keys are stars
@@ -164,10 +164,10 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Answer):
+class Config(Answer):
     """`mrq config`."""
 
-    settings: Mapping[str, Setting]  #: by their names
+    settings: Mapping[str, ConfigValue]  #: by their names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,5 +199,5 @@ ANSWERS: Final = (
     Logs,
     Kept,
     Cleaned,
-    Settings,
+    Config,
 )

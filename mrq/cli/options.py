@@ -7,36 +7,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mrq.cli.commands import Parsed
-from mrq.core.model import Limits
 from mrq.errors import UsageError
 from mrq.io.disk import working_folder
+from mrq.planning import Request
 from mrq.settings.job import SETTINGS
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """A checked `mrq submit` command line."""
-
-    ref: str  #: JOB as typed; "" where the class itself is given (`mrq.main`)
-    inputs: tuple[str, ...]
-    output: str | None  #: None: print the result (`-o -`)
-    executors: int
-    parameters: dict[str, str] = field(default_factory=dict)  #: `--set`, as typed
-    overrides: dict[str, Any] = field(default_factory=dict)  #: settings that were given, by their names
-    overwrite: bool = False
+if TYPE_CHECKING:
+    from mrq.job.base import Job
 
 
-def submit_options(parsed: Parsed, *, with_ref: bool = True) -> Options:
-    """Check a command line of submit. `with_ref=False`: the job is known, all words are inputs.
+def submit_request(parsed: Parsed, job: type[Job] | None = None) -> Request:
+    """What a command line of submit asks for. Where `job` is known, all words are inputs.
 
     Raises UsageError.
     """
     words = list(parsed.words)
-    ref = ref_of(words) if with_ref else ""
+    ref = ref_of(words) if job is None else job
     if not words:
         raise UsageError(
             "no INPUT is given: name files, folders, globs or URLs after the job, or - for standard input"
@@ -61,12 +50,11 @@ def submit_options(parsed: Parsed, *, with_ref: bool = True) -> Options:
         )
     if "quiet" in given and "verbose" in given:
         raise UsageError("-q and -v contradict each other; give one")
-    return Options(
+    return Request(
         ref=ref,
         inputs=tuple(words),
         output=None if output == "-" else output,
-        executors=executors(parsed),
-        parameters=_parameters(given.get("set", ())),
+        typed=_parameters(given.get("set", ())),
         overrides={name: value for name, value in given.items() if name in SETTINGS},
         overwrite="overwrite" in given,
     )
@@ -94,11 +82,6 @@ def ref_of(words: list[str]) -> str:
     return ref
 
 
-def executors(parsed: Parsed) -> int:
-    """-j, or the cores that this process may use."""
-    return int(parsed.given.get("executors") or len(os.sched_getaffinity(0)))
-
-
 def _parameters(pairs: Sequence[str]) -> dict[str, str]:
     """`--set name=value`, taken apart; the job converts them."""
     parameters: dict[str, str] = {}
@@ -112,18 +95,3 @@ def _parameters(pairs: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--set {name} is given twice; give it once")
         parameters[name] = value
     return parameters
-
-
-def limits_of(parsed: Parsed) -> Limits:
-    """What a retry sets anew. Raises UsageError."""
-    made: dict[str, Any] = {}
-    for name, value in parsed.given.items():
-        row = SETTINGS.get(name)
-        if row is not None:
-            made[row.field] = row.checked(value)
-            if made[row.field] is None:
-                raise UsageError(
-                    f"{row.long} {value}: only a submit can choose; leave it out, and the job keeps what it "
-                    "has"
-                )
-    return Limits(**made)

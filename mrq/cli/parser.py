@@ -35,7 +35,7 @@ class _Give(argparse.Action):
             raise UsageError(f"{name} needs a value: {name} {row.metavar} ({row.told})")
         elif not row.where & Where.CLUSTER:  # the profile checks those, and repeats no password
             text, value = value, row.typed(value)
-            if row.many:
+            if row.kind is Kind.PATHS:
                 value = [*getattr(namespace, row.name, ()), value]
             try:
                 row.checked(value)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from mrq.cli import errors, leftovers, units
 from mrq.cli.console import shown
-from mrq.cli.options import executors, limits_of
 from mrq.cli.session import Session
 from mrq.cli.tables import Page
 from mrq.errors import UsageError
+from mrq.settings.job import SETTINGS, retry_limits
 from mrq.settings.run import RETRY_ONE
 from mrq.settings.variables import temp_root
 
@@ -23,7 +24,6 @@ def retry(session: Session) -> int:
     parsed = session.parsed
     if len(parsed.words) > 1:
         raise UsageError(f"mrq retry goes on with one job at a time; {len(parsed.words)} are given")
-    count = executors(parsed)
     if not parsed.words:
         for row in RETRY_ONE:
             if row.name in parsed.given:
@@ -33,19 +33,20 @@ def retry(session: Session) -> int:
 
     job, old = parsed.words[0], parsed.given.get("from")
     here = (is_kept(temp_root(), job) or old is not None) and "cluster" not in parsed.given
+    anew = {name: value for name, value in parsed.given.items() if name in SETTINGS}
+    retry_limits(anew)  # refuses what can't be before an engine starts
     if here or session.is_local():
-        return _retry_here(session, job, count, old)
-    return _retry_on_cluster(session, job)
+        return _retry_here(session, job, old, anew)
+    return _retry_on_cluster(session, job, anew)
 
 
-def _retry_here(session: Session, job: str, executors: int, old: str | None) -> int:
+def _retry_here(session: Session, job: str, old: str | None, anew: Mapping[str, Any]) -> int:
     from mrq.cli.attend import attend_here, report
     from mrq.servers.memory.private import sweep
 
-    limits = limits_of(session.parsed)
     session.job = job
-    with session.on_this_machine(executors) as engine:
-        result = attend_here(session, engine, partial(engine.retry, job, limits=limits, old=old))
+    with session.on_this_machine() as engine:
+        result = attend_here(session, engine, partial(engine.retry, job, old=old, **anew))
         session.output = result.output
         report(session, result, None if result.is_private else result.output)
     if result.is_private and not session.json:
@@ -53,7 +54,7 @@ def _retry_here(session: Session, job: str, executors: int, old: str | None) -> 
     return errors.DONE
 
 
-def _retry_on_cluster(session: Session, job: str) -> int:
+def _retry_on_cluster(session: Session, job: str, anew: Mapping[str, Any]) -> int:
     from mrq.cli.attend import attend_on_cluster, leave, report
 
     if "executors" in session.parsed.given:
@@ -64,7 +65,7 @@ def _retry_on_cluster(session: Session, job: str) -> int:
         raise UsageError("--from is for a retry on this machine; a cluster keeps its jobs in its store")
     with session.on_cluster() as engine:
         session.job = job
-        handle = engine.retry(job, limits=limits_of(session.parsed))
+        handle = engine.retry(job, **anew)
         if session.has("detach"):
             return leave(session, handle)
         result = attend_on_cluster(session, handle)

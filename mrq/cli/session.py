@@ -105,6 +105,10 @@ class Session:
 
         return profile.choose(None, env=os.environ, cwd=working_folder()).name == profile.LOCAL
 
+    def executors(self) -> int:
+        """-j, or the cores that this process may use."""
+        return self.parsed.given.get("executors") or len(os.sched_getaffinity(0))
+
     def refuse_local(self, command: str) -> None:
         """For commands that ask a cluster. Raises UsageError where this machine is meant."""
         if self.is_local():
@@ -139,8 +143,9 @@ class Session:
             yield engine
 
     @contextlib.contextmanager
-    def on_this_machine(self, executors: int) -> Iterator[Engine]:
+    def on_this_machine(self) -> Iterator[Engine]:
         """An engine whose executors start now; whatever happens, it is closed with nothing left behind."""
+        executors = self.executors()
         debug = ""  #: what MRQ_DEBUG will do
         if os.environ.get("MRQ_DEBUG"):
             from mrq.worker.debug import parse

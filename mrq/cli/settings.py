@@ -21,9 +21,9 @@ def config(session: Session) -> int:
         session.engine, session.cluster = "cluster", profile.name
     rows = profile.show()
     if session.json:
-        settings = {name: objects.Setting(value=value, source=at) for name, (value, at) in rows.items()}
+        settings = {name: objects.ConfigValue(value=value, source=at) for name, (value, at) in rows.items()}
         session.notes = profile.notes
-        session.answer(objects.Settings, "shown", settings=settings)
+        session.answer(objects.Config, "shown", settings=settings)
         return errors.DONE
     page = Page()
     page.line(

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from mrq.cli import attend, errors, leftovers
 from mrq.cli.console import shown, write_lines
-from mrq.cli.options import Options
 from mrq.cli.session import Session
 from mrq.errors import OperatorError, UsageError
 from mrq.settings.variables import keep_s, temp_root
 
 if TYPE_CHECKING:
     from mrq.client import Plan, Request, Result
-    from mrq.core.splits import InputFile
     from mrq.engine.engine import Engine
     from mrq.io.plan import Draft
     from mrq.job.base import Job
@@ -33,23 +31,22 @@ def run_class(cls: type[Job], argv: Sequence[str]) -> int:
     return run_app(argv, job=cls)
 
 
-def submit(session: Session, options: Options, job: type[Job] | None) -> int:
-    """Run what the options say, where they mean; `job` is its class, where that is given. Returns 0; raises
-    what went wrong."""
-    return (_submit_here if session.is_local() else _submit_to_cluster)(session, options, job)
+def submit(session: Session, request: Request) -> int:
+    """Run what is asked for where it is meant to run. Returns 0; raises what went wrong."""
+    return (_submit_here if session.is_local() else _submit_to_cluster)(session, request)
 
 
-def _submit_here(session: Session, options: Options, job: type[Job] | None) -> int:
+def _submit_here(session: Session, request: Request) -> int:
     if session.has("detach"):
         raise UsageError(
             "--detach leaves a job to its cluster; on this machine it would end with this command"
         )
     if session.has("dry_run"):
-        return _dry_run(session, options, job)
+        return _dry_run(session, request)
     keep = keep_s()
-    with session.on_this_machine(options.executors) as engine:
+    with session.on_this_machine() as engine:
         leftovers.tell_and_sweep(engine.root, keep=keep)
-        draft = engine.draft(_request(session, options, engine.private_folder, job))
+        draft = engine.draft(_spooled(request, engine.private_folder))
         spec = draft.spec
         session.job, session.name = spec.job, spec.name
         session.output = spec.output_open if spec.output is not None else None
@@ -57,16 +54,17 @@ def _submit_here(session: Session, options: Options, job: type[Job] | None) -> i
             plan, slots = engine.plan_draft(draft)
             _say_plan(plan, slots)
         result = attend.attend_here(session, engine, lambda: engine.start_draft(draft))
-        attend.report(session, result, options.output)
+        attend.report(session, result, request.output)
     return errors.DONE
 
 
-def _submit_to_cluster(session: Session, options: Options, job: type[Job] | None) -> int:
+def _submit_to_cluster(session: Session, request: Request) -> int:
     with session.on_cluster() as engine:
-        draft = engine.draft(_request(session, options, engine.private_folder, job))
+        draft = engine.draft(_spooled(request, engine.private_folder))
         spec = draft.spec
         if "executors" in session.parsed.given:  # so many tasks at once, or fewer where that is said too
-            spec = replace(spec, max_running=min(options.executors, spec.max_running or options.executors))
+            most = session.executors()
+            spec = replace(spec, max_running=min(most, spec.max_running or most))
             draft = replace(draft, spec=spec)
         session.name, session.output = spec.name, spec.output
         if session.has("dry_run") or session.has("verbose"):
@@ -77,7 +75,7 @@ def _submit_to_cluster(session: Session, options: Options, job: type[Job] | None
             _say_plan(plan, slots)
         result = _run_on_cluster(session, engine, draft)
         if result is not None:
-            attend.report(session, result, options.output)
+            attend.report(session, result, request.output)
     return errors.DONE
 
 
@@ -101,7 +99,7 @@ def _run_on_cluster(session: Session, engine: Engine, draft: Draft) -> Result | 
         raise
 
 
-def _dry_run(session: Session, options: Options, job: type[Job] | None) -> int:
+def _dry_run(session: Session, request: Request) -> int:
     """What a submit on this machine would do, without an engine."""
     from mrq.client import plan as planned
     from mrq.commit import claim
@@ -109,14 +107,14 @@ def _dry_run(session: Session, options: Options, job: type[Job] | None) -> int:
 
     private = PrivateFolder(temp_root())
     try:
-        plan = planned(_request(session, options, lambda: private.path, job))
+        plan = planned(_spooled(request, lambda: private.path))
     finally:
         private.close(keep=False)
     spec = plan.spec
     if spec.output_open is not None:
         inputs = [file.open for file in plan.files]
         claim.check(spec.output_open, spec.job, spec.overwrite, inputs=inputs, shown=spec.output)
-    return _show_plan(session, plan, options.executors)
+    return _show_plan(session, plan, session.executors())
 
 
 def _show_plan(session: Session, plan: Plan, executors: int) -> int:
@@ -140,26 +138,15 @@ def _say_plan(plan: Plan, executors: int) -> None:
     _LOG.info("\n".join(dryrun.plan_lines(plan, executors=executors, listed_by="--dry-run -v")))
 
 
-def _request(session: Session, options: Options, folder: Callable[[], str], job: type[Job] | None) -> Request:
-    """What the options ask of `mrq.client.plan`; standard input is put aside in `folder()`."""
-    from mrq.client import Request
+def _spooled(request: Request, folder: Callable[[], str]) -> Request:
+    """The request, with standard input put aside in `folder()` where it is an input."""
+    if "-" not in request.inputs:
+        return request
+    from mrq.errors import InputError
+    from mrq.io import inputs
 
-    stdin: InputFile | None = None
-    if "-" in options.inputs:
-        from mrq.errors import InputError
-        from mrq.io import inputs
-
-        if sys.stdin is None:
-            raise InputError("-: standard input is closed; pipe something in, or name files")
-        if sys.stdin.isatty():
-            _LOG.info("reading standard input; end it with Ctrl-D")
-        stdin = inputs.spool(sys.stdin.buffer, folder())
-    return Request(
-        ref=options.ref if job is None else job,
-        inputs=options.inputs,
-        output=options.output,
-        typed=options.parameters,
-        overrides=options.overrides,
-        overwrite=options.overwrite,
-        stdin=stdin,
-    )
+    if sys.stdin is None:
+        raise InputError("-: standard input is closed; pipe something in, or name files")
+    if sys.stdin.isatty():
+        _LOG.info("reading standard input; end it with Ctrl-D")
+    return replace(request, stdin=inputs.spool(sys.stdin.buffer, folder()))

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import mrq
 from mrq import planning
 from mrq.core.info import JobInfo
-from mrq.core.model import NO_LIMITS, Limits
+from mrq.core.model import Limits
 from mrq.core.pathmap import PathMap
 from mrq.errors import UsageError
 from mrq.handle import Handle
@@ -24,6 +24,7 @@ from mrq.io.temporary import PrivateFolder
 from mrq.job.base import Job
 from mrq.planning import Path, Request
 from mrq.result import Result
+from mrq.settings.job import retry_limits
 
 __all__ = ["Engine", "Handle", "Leader"]
 
@@ -171,11 +172,12 @@ class Engine:
         self.leader.follow(handle)
         return handle
 
-    def retry(self, job: str, *, limits: Limits = NO_LIMITS, old: str | None = None) -> Handle:
-        """Go on with a job that failed or, on this machine, was killed, under other limits if some are given;
-        `old` is what MRQ_TMP was then, if it was another. Raises UsageError or InputError by name."""
+    def retry(self, job: str, *, old: str | None = None, **overrides: Any) -> Handle:
+        """Go on with a job that failed or, on this machine, was killed; `overrides` are settings by name that
+        a retry may set anew (`memory="1G"`), `old` is what MRQ_TMP was then, if it was another. Raises
+        UsageError or InputError by name."""
         handle = self._handle(job)
-        self.leader.retry(handle, limits, old)
+        self.leader.retry(handle, retry_limits(overrides), old)
         return handle
 
     def ask(self, op: str, **args: Any) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from mrq.errors import UsageError, UsageValueError
@@ -19,8 +20,8 @@ from mrq.settings.checks import nearest
 from mrq.settings.files import File, Secrets
 from mrq.settings.job import SETTINGS
 from mrq.settings.table import Kind, Setting, Where, rows_of, setting
-from mrq.settings.urls import ServiceUrl, server_url
-from mrq.settings.variables import VARIABLES, is_known, temp_root
+from mrq.settings.urls import ServiceUrl, parse_url
+from mrq.settings.variables import COMPOSE, VARIABLES, temp_root
 
 __all__ = ["KEYS", "LOCAL", "Choice", "Profile", "choose", "load"]
 
@@ -52,10 +53,10 @@ class Profile:
     """The settings of a cluster, checked, and the table of them; and what follows from where they came."""
 
     # fmt: off
-    amqp_url: ServiceUrl | None = setting(Kind.WORD, None, server_url("amqp", "amqps"),
+    amqp_url: ServiceUrl | None = setting(Kind.WORD, None, partial(parse_url, schemes=("amqp", "amqps")),
         "the RabbitMQ that carries the tasks: amqp://HOST[:PORT][/VHOST]",
         where=Where.CLUSTER, said="none; goes together with redis_url", value="AMQP-URL")
-    redis_url: ServiceUrl | None = setting(Kind.WORD, None, server_url("redis", "rediss"),
+    redis_url: ServiceUrl | None = setting(Kind.WORD, None, partial(parse_url, schemes=("redis", "rediss")),
         "the Redis that keeps the state: redis://HOST[:PORT][/DB]",
         where=Where.CLUSTER, said="none; goes together with amqp_url", value="REDIS-URL")
     secrets_file: str | None = setting(Kind.PATH, None, checks.path,
@@ -327,11 +328,11 @@ def _check_names(file: File) -> None:
 
 def _unknown_variables(env: Mapping[str, str]) -> list[str]:
     """A sentence for each MRQ_ variable that is none of ours: a typo changes nothing and says nothing."""
-    known = {row.env for row in KEYS.values()}
+    known = {row.env for row in KEYS.values()} | VARIABLES.keys()
     return [
-        f"{name} is set, but mrq has no such variable{nearest(name, known | VARIABLES.keys())}"
+        f"{name} is set, but mrq has no such variable{nearest(name, known)}"
         for name in sorted(env)
-        if name.startswith("MRQ_") and name not in known and not is_known(name)
+        if name.startswith("MRQ_") and name not in known and not COMPOSE.fullmatch(name)
     ]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
+from mrq.core.model import Limits
 from mrq.errors import UsageError, UsageTypeError
 from mrq.settings import checks
 from mrq.settings.checks import nearest, optional
@@ -179,6 +180,25 @@ def _fields(who: str, given: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError as exc:
         raise UsageTypeError(f"{who}: {exc}") from exc
     return fields
+
+
+def retry_limits(overrides: Mapping[str, Any]) -> Limits:
+    """What a retry sets anew, of settings by name. Raises UsageTypeError for what it can't."""
+    rows = {name: row for name, row in SETTINGS.items() if Where.RETRY in row.where}
+    made: dict[str, Any] = {}
+    for name, value in overrides.items():
+        if name not in rows:
+            raise UsageTypeError(f"a retry can't set {name!r}{nearest(name, rows)}")
+        row = rows[name]
+        try:
+            made[row.field] = row.checked(value)
+        except ValueError as exc:
+            raise UsageTypeError(str(exc)) from exc
+        if made[row.field] is None:
+            raise UsageTypeError(
+                f"`{name}={value}`: only a submit can choose; leave it out, and the job keeps what it has"
+            )
+    return Limits(**made)
 
 
 def recheck(job: str, fields: Mapping[str, Any]) -> None:

@@ -51,11 +51,11 @@ class Where(enum.Flag):
 class Setting:
     """One setting."""
 
-    name: str  #: of the keyword and the argument, or in mrq.toml
     kind: Kind
     check: Callable[[Any], Any]  #: the value that counts; raises ValueError saying what is wanted
     help: str
     where: Where
+    name: str = ""  #: of the keyword and the argument, or in mrq.toml
     default: str = ""  #: as people write it; "": the help says it, or there is none
     field: str = ""  #: of the dataclass
     flag: str | None = ""  #: None: there is none; "": made of the name
@@ -82,11 +82,6 @@ class Setting:
     def all_names(self) -> tuple[str, ...]:
         """Its flags, the opposite too."""
         return (*self.names, *((self.off,) if self.off else ()))
-
-    @property
-    def many(self) -> bool:
-        """Whether its flag may be given more than once, and each counts."""
-        return self.kind is Kind.PATHS
 
     @property
     def metavar(self) -> str:
@@ -144,27 +139,16 @@ def setting(
     check: Callable[[Any], Any],
     help: str,
     *,
-    where: Where = Where.JOB,
-    name: str = "",
     said: str | None = None,
-    flag: str | None = "",
-    short: str | None = None,
-    value: str = "",
+    where: Where = Where.JOB,
+    **more: Any,
 ) -> Any:
-    """A field that is a setting, called as the field is, or `name`.
+    """A field that is a `Setting`, called as the field is where `more` gives no name.
 
     `default`: the value, or a function that makes it; `said`: how people write it.
     """
     row = Setting(
-        name=name,
-        kind=kind,
-        check=check,
-        help=help,
-        where=where,
-        default=str(default) if said is None else said,
-        flag=flag,
-        short=short,
-        value=value,
+        kind=kind, check=check, help=help, where=where, default=str(default) if said is None else said, **more
     )
     if callable(default):
         return field(default_factory=default, metadata={"setting": row})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -36,19 +35,10 @@ class ServiceUrl:
         return f"{self.scheme}://{login}{at}{host}:{self.port}/{quote(self.path, safe='')}"
 
 
-def server_url(*schemes: str) -> Callable[[Any], ServiceUrl]:
-    """The check of a setting: a server's URL with one of these schemes."""
-
-    def check(value: Any) -> ServiceUrl:
-        if not isinstance(value, str) or not value:
-            raise ValueError(f"a URL in quotes, not {value!r}")
-        return parse_url(value, schemes)
-
-    return check
-
-
-def parse_url(text: str, schemes: tuple[str, ...]) -> ServiceUrl:
+def parse_url(text: Any, *, schemes: tuple[str, ...]) -> ServiceUrl:
     """A server's URL. Raises ValueError, without the password that may be in it."""
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"a URL in quotes, not {text!r}")
     from urllib.parse import unquote, urlsplit
 
     wanted = f"a URL such as {schemes[0]}://HOST:{_PORTS[schemes[0]]}/{_PATHS[schemes[0]]}"

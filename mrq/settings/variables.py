@@ -27,14 +27,9 @@ VARIABLES: Final[Mapping[str, str]] = {
     "TERM": "`dumb` or unset: plain lines instead of the live display",
 }
 #: Those of compose.yaml.
-_COMPOSE: Final = re.compile(
+COMPOSE: Final = re.compile(
     r"MRQ_(DATA|PROJECT|VERSION|WORKERS|STOP_GRACE|AMQP_PORT|REDIS_PORT|(RABBITMQ|REDIS|MASTER|WORKER)_(MEMORY|CPUS))"
 )
-
-
-def is_known(name: str) -> bool:
-    """Whether a variable is one of ours that is no setting of a cluster."""
-    return name in VARIABLES or _COMPOSE.fullmatch(name) is not None
 
 
 def temp_root() -> str:

@@ -204,7 +204,7 @@ def test_json_is_as_documented_and_a_job_the_same_on_both_engines(
         assert failed["error"]["attempts"] == [each["error"] for each in failed["info"]["errors"]]
         again = told(shell, objects.Answer, "retry", failed["job"], *flags, expect=1)
         assert again["info"]["job"] == failed["job"]
-        told(shell, objects.Settings, "config", *flags)
+        told(shell, objects.Config, "config", *flags)
     assert seen[0] == seen[1]
     for command in (("retry", "--cluster", "local"), ("jobs", "--cluster", "local")):
         assert len(told(shell, objects.Kept, *command)["kept"]) == 1

@@ -337,8 +337,8 @@ def test_a_file_that_somebody_left_in_a_folder_for_everybody_is_passed_over(ther
 def test_urls_are_read_and_written_alike():
     for text in ("amqp://u:p%2F@[::1]:5672/a%2Fb", "amqps://h:5671/%2F", "rediss://:x@h:6379/3"):
         schemes = ("amqp", "amqps") if text.startswith("amqp") else ("redis", "rediss")
-        assert parse_url(text, schemes).full() == text
-    assert parse_url("amqps://h", ("amqp", "amqps")).port == 5671
+        assert parse_url(text, schemes=schemes).full() == text
+    assert parse_url("amqps://h", schemes=("amqp", "amqps")).port == 5671
 
 
 def test_every_setting_is_shown_with_its_source(there):

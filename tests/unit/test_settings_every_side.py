@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,18 +13,20 @@ import pytest
 import mrq
 from mrq import client, planning
 from mrq.cli import app
-from mrq.cli.options import submit_options
+from mrq.cli.options import submit_request
 from mrq.cli.parser import parse
 from mrq.cli.wording import in_flags
+from mrq.core.model import Limits
 from mrq.engine.engine import Engine
 from mrq.engine.local import local_engine
 from mrq.engine.remote import cluster_engine
 from mrq.errors import MrqError, UsageError
 from mrq.master import submits
 from mrq.planning import Request
-from mrq.settings.job import SETTINGS, resolve
+from mrq.settings.cluster import Profile, load
+from mrq.settings.job import SETTINGS, resolve, retry_limits
 from mrq.settings.run import SUBMIT
-from mrq.settings.table import Kind, Setting
+from mrq.settings.table import Kind, Setting, Where
 
 #: What no setting of that kind takes: as Python has it, and where it can be typed, as a flag's value.
 BAD: dict[Kind, tuple[tuple[Any, str | None], ...]] = {
@@ -196,7 +199,7 @@ def flag_of(row: Setting, text: str) -> list[str]:
 
 
 def options(argv: list[str]) -> dict[str, Any]:
-    return submit_options(parse(SUBMIT, ["m:Job", "in.txt", "-o", "out", *argv])).overrides
+    return submit_request(parse(SUBMIT, ["m:Job", "in.txt", "-o", "out", *argv])).overrides
 
 
 @pytest.mark.parametrize(("row", "value", "text"), of(BAD, BAD_OF))
@@ -270,6 +273,38 @@ def test_a_flag_switches_off_what_the_class_says(row: Setting, sides: Sides) -> 
             chosen = resolve(sides.keyword(row.name, value), options(flag_of(row, text)))
             found = getattr(chosen, row.field)
             assert found == default or (row.name.endswith("_format") and (found or "text") == "text")
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in SETTINGS.values() if Where.FILE in row.where], ids=lambda r: r.name
+)
+def test_a_profile_takes_and_refuses_it_in_the_same_words(row: Setting, tmp_path: Path, sides: Sides) -> None:
+    def loaded(value: Any) -> Profile:
+        (tmp_path / "mrq.toml").write_text(f"{row.name} = {json.dumps(value)}\n")
+        return load("redis://r", flags={}, env={"HOME": str(tmp_path)}, cwd=str(tmp_path))
+
+    for value, _ in (*GOOD[row.kind], *GOOD_OF.get(row.name, ())):
+        if value is not None:  # which TOML can't say
+            chosen = resolve(Job, None, loaded(value).job)
+            assert getattr(chosen, row.field) == row.checked(value)
+            assert resolve(Job, {row.name: value}) == chosen
+    for value, text in (*BAD[row.kind], *BAD_OF.get(row.name, ())):
+        if text is not None or (row.kind is Kind.SWITCH and value is not None):
+            with pytest.raises(UsageError) as caught:
+                loaded(value)
+            assert str(caught.value) == f"{tmp_path}/mrq.toml:1: {said(sides.plan, row.name, value)}"
+
+
+def test_a_retry_sets_some_anew() -> None:
+    assert retry_limits({"memory": "64M", "max_failures": 3}) == Limits(memory_bytes=64 << 20, max_failures=3)
+    for overrides, words in (
+        ({"memry": 1}, r"a retry can't set 'memry'; did you mean 'memory'\?"),
+        ({"reducers": 1}, "a retry can't set 'reducers'"),
+        ({"memory": "1K"}, "^memory must be a size of at least 16M, not '1K'"),
+        ({"memory": None}, "`memory=None`: only a submit can choose"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            retry_limits(overrides)
 
 
 def test_of_a_switch_and_its_opposite_the_last_one_counts() -> None:

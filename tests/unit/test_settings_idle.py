@@ -12,7 +12,7 @@ import mrq
 import mrq.testing
 from mrq import planning
 from mrq.cli import app
-from mrq.cli.options import submit_options
+from mrq.cli.options import submit_request
 from mrq.cli.parser import parse
 from mrq.engine.local import local_engine
 from mrq.errors import UsageError
@@ -141,8 +141,8 @@ def test_what_a_test_cannot_try_is_refused_by_name(name: str) -> None:
 def test_what_is_printed_is_not_packed() -> None:
     words = [__file__, "in", "-o", "-", "--compress"]
     with pytest.raises(UsageError, match="-o - prints the result as it is, and --compress gz packs"):
-        submit_options(parse(SUBMIT, [*words, "gz"]))
-    assert submit_options(parse(SUBMIT, [*words, "none"])).output is None
+        submit_request(parse(SUBMIT, [*words, "gz"]))
+    assert submit_request(parse(SUBMIT, [*words, "none"])).output is None
 
 
 @pytest.mark.parametrize("flag", ["--skip-bad-records 3", "--max-failures 2", "--memory 64M", "--from old"])

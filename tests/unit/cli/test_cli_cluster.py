@@ -22,6 +22,7 @@ from mrq.planning import complete
 from mrq.planning import draft as make_draft
 from mrq.remote.ask import retried
 from mrq.result import JobFailed, Summary
+from mrq.settings.job import retry_limits
 
 TOML = """
 [profiles.prod]
@@ -96,8 +97,8 @@ class Engine:
         self.handed = made
         return made
 
-    def retry(self, job, *, limits, old=None):
-        self.ask("retry", job=job, **retried(limits))
+    def retry(self, job, *, old=None, **overrides):
+        self.ask("retry", job=job, **retried(retry_limits(overrides)))
         return self.handle(job)
 
     def _cancel(self, job):

@@ -4,15 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mrq
 from mrq.cli.commands import COMMANDS, help_text
-from mrq.cli.options import submit_options
+from mrq.cli.options import submit_request
 from mrq.cli.parser import parse
 from mrq.errors import UsageError
 from mrq.settings.run import SUBMIT
 
 
 def options(*argv, **more):
-    return submit_options(parse(SUBMIT, argv), **more)
+    return submit_request(parse(SUBMIT, argv), **more)
 
 
 def test_flags_may_stand_anywhere():
@@ -40,7 +41,7 @@ def test_a_dash_is_standard_input_and_output():
 def test_the_last_of_a_repeated_flag_counts_and_every_set():
     made = options("m:J", "a", "-o", "x", "-o", "y", "--set", "a=1", "--set", "b=x=y")
     assert made.output == "y"
-    assert made.parameters == {"a": "1", "b": "x=y"}
+    assert made.typed == {"a": "1", "b": "x=y"}
 
 
 def test_short_switches_bundle():
@@ -155,8 +156,8 @@ def test_cluster_local_is_what_there_is():
 
 
 def test_a_class_of_its_own_takes_inputs_only():
-    made = options("a", "b", "-o", "out", with_ref=False)
-    assert (made.ref, made.inputs) == ("", ("a", "b"))
+    made = options("a", "b", "-o", "out", job=mrq.Job)
+    assert (made.ref, made.inputs) == (mrq.Job, ("a", "b"))
 
 
 def test_a_dry_run_needs_no_out():
