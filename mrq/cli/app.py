@@ -59,6 +59,7 @@ def _dispatch(argv: Sequence[str], job: type[Job] | None, session: Session) -> i
         write_out(commands.help_text(about).encode())
         return errors.DONE
     session.take(parsed)
+    command.check(parsed)
     from importlib import import_module
 
     module, _, function = command.run.partition(":")

@@ -170,7 +170,7 @@ def report(session: Session, result: Result, output: str | None) -> None:
 
 def wait(session: Session) -> int:
     """`mrq wait JOB`. Raises what became of the job, if that wasn't good."""
-    job = session.one_job("wait")
+    (job,) = session.parsed.words
     session.refuse_local("wait")
     with session.on_cluster() as engine:
         session.job = job
@@ -182,7 +182,7 @@ def wait(session: Session) -> int:
 
 def cancel(session: Session) -> int:
     """`mrq cancel JOB`: 0 when it is cancelled, 1 when it had ended otherwise."""
-    job = session.one_job("cancel")
+    (job,) = session.parsed.words
     session.refuse_local("cancel")
     with session.on_cluster() as engine:
         session.job = job

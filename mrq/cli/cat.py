@@ -11,7 +11,6 @@ from mrq.cli.console import print_json, shown, write_lines, write_out
 from mrq.cli.session import Session
 from mrq.commit.manifest import Manifest, dump_manifest, part_files, read_manifest
 from mrq.core.model import Piece, StagedFile
-from mrq.errors import UsageError
 from mrq.io.output import check_whole, whole_file
 from mrq.io.streams import Reading, Source
 
@@ -23,16 +22,9 @@ _CHECKED_FIRST: Final = 64 << 20
 def cat(session: Session) -> int:
     """Print a result. Raises OutputError where OUT isn't one, InputError or CorruptFileError where a part
     isn't what its job wrote, BrokenPipeError when nobody reads on."""
-    out = _one_out(session, "cat")
+    (out,) = session.parsed.words
     print_parts(out, read_manifest(out).format)
     return errors.DONE
-
-
-def _one_out(session: Session, name: str) -> str:
-    words = session.parsed.words
-    if len(words) != 1:
-        raise UsageError(f"mrq {name} takes one OUT; {len(words)} are given")
-    return words[0]
 
 
 def print_parts(out: str, output_format: str) -> None:
@@ -69,7 +61,8 @@ def _print_records(piece: Piece, reading: Reading) -> None:
 
 def show(session: Session) -> int:
     """Print a result's manifest: for people, or as it is with `--json`. Raises OutputError."""
-    manifest = read_manifest(_one_out(session, "show"))
+    (out,) = session.parsed.words
+    manifest = read_manifest(out)
     if session.json:
         from json import loads
 

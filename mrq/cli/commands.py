@@ -16,6 +16,16 @@ _HELP_COLUMNS: Final = 69
 _NAME_COLUMNS: Final = 28
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """A command line, taken apart."""
+
+    words: tuple[str, ...] = ()  #: what isn't a flag, in order
+    #: What was given, by the settings' names: of a switch whether it is on, of what may be repeated all of
+    #: them, of a job's setting what the text means, else the text.
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
 #: Of a command that takes paths.
 PATHS: Final = ("PATH",)
 
@@ -29,7 +39,17 @@ class Command:
     help: str
     flags: tuple[Setting, ...] = (HELP,)
     run: str = ""  #: module and function that takes a session, imported when it is asked for
+    takes: tuple[int, int, str] = (0, 1 << 20, "words")  #: words at least, at most, and how that is said
+    hint: str = ""  #: beside that
     words: tuple[str, ...] = ()  #: that may follow, for completion; PATHS: paths
+
+    def check(self, parsed: Parsed) -> None:
+        """Raise UsageError for a number of words that it doesn't take."""
+        (least, most, said), count = self.takes, len(parsed.words)
+        if not least <= count <= most:
+            raise UsageError(
+                f"mrq {self.name} takes {said}; {count} {'is' if count == 1 else 'are'} given{self.hint}"
+            )
 
 
 # fmt: off
@@ -40,22 +60,28 @@ COMMANDS: Final = (
         "a URL, or - for standard input.",
         flags=run.SUBMIT, words=PATHS),
     Command(name="retry", usage="mrq retry [JOB] [flags]", run="mrq.cli.retry:retry",
+        takes=(0, 1, "one JOB at a time"),
         help="Go on with a job that failed or was killed, on its own stored code, keeping what is done.\n\n"
         "Without JOB, list the jobs that there are.",
         flags=run.RETRY),
     Command(name="jobs", usage="mrq jobs [flags]", run="mrq.cli.listing:jobs",
+        takes=(0, 0, "no words"), hint="; `mrq status JOB` shows one",
         help="List a cluster's jobs, those that are over too; on this machine, as `mrq retry`.",
         flags=(CLUSTER, TIMEOUT, JSON, LOG_FORMAT, HELP)),
     Command(name="status", usage="mrq status JOB [flags]", run="mrq.cli.listing:status",
+        takes=(1, 1, "one JOB"), hint="; `mrq jobs` lists them",
         help="Show a job on a cluster: stages, tasks by state, attempts, workers, counters, errors.",
         flags=(run.WATCH, run.TASKS, CLUSTER, TIMEOUT, JSON, LOG_FORMAT, HELP)),
     Command(name="wait", usage="mrq wait JOB [flags]", run="mrq.cli.attend:wait",
+        takes=(1, 1, "one JOB"), hint="; `mrq jobs` lists them",
         help="Wait for a job on a cluster, as the submit that was detached would have done.",
         flags=(CLUSTER, TIMEOUT, JSON, LOG_FORMAT, QUIET, VERBOSE, HELP)),
     Command(name="cancel", usage="mrq cancel JOB [flags]", run="mrq.cli.attend:cancel",
+        takes=(1, 1, "one JOB"), hint="; `mrq jobs` lists them",
         help="End a job on a cluster. What it had staged is removed.",
         flags=(CLUSTER, TIMEOUT, JSON, LOG_FORMAT, QUIET, HELP)),
     Command(name="logs", usage="mrq logs JOB [TASK] [flags]", run="mrq.cli.logs:logs",
+        takes=(1, 2, "a JOB and at most one TASK"),
         help="Print what user code printed on a cluster: the failed attempts', or one task's (m-00042).",
         flags=(run.ALL, CLUSTER, TIMEOUT, JSON, LOG_FORMAT, HELP)),
     Command(name="workers", usage="mrq workers [WORKER] | mrq workers drain|quarantine|readmit WORKER",
@@ -65,11 +91,14 @@ COMMANDS: Final = (
         "quarantine: gets no tasks. readmit: gets tasks again.",
         flags=(CLUSTER, TIMEOUT, JSON, LOG_FORMAT, QUIET, HELP)),
     Command(name="config", usage="mrq config [flags]", run="mrq.cli.settings:config",
+        takes=(0, 0, "no words"), hint="; --cluster names a profile",
         help="Show every setting of a cluster, and where it comes from. Passwords are left out.",
         flags=(CLUSTER, JSON, LOG_FORMAT, HELP)),
     Command(name="cat", usage="mrq cat OUT [flags]", run="mrq.cli.cat:cat", words=PATHS,
+        takes=(1, 1, "one OUT"),
         help="Print a result, part after part, uncompressed; records as text."),
     Command(name="show", usage="mrq show OUT [flags]", run="mrq.cli.cat:show", words=PATHS,
+        takes=(1, 1, "one OUT"),
         help="Print a result's manifest: job, parameters, counters, parts.",
         flags=(JSON, LOG_FORMAT, HELP)),
     Command(name="clean", usage="mrq clean [JOB...] [flags]", run="mrq.cli.retry:clean",
@@ -82,16 +111,6 @@ COMMANDS: Final = (
         help="Show what a command takes."),
 )
 # fmt: on
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parsed:
-    """A command line, taken apart."""
-
-    words: tuple[str, ...] = ()  #: what isn't a flag, in order
-    #: What was given, by the settings' names: of a switch whether it is on, of what may be repeated all of
-    #: them, of a job's setting what the text means, else the text.
-    given: Mapping[str, Any] = field(default_factory=dict)
 
 
 def command(name: str) -> Command:

@@ -14,7 +14,6 @@ from mrq.core.info import AttemptInfo, ErrorInfo, JobInfo, StageInfo, TaskInfo
 from mrq.core.model import Role
 from mrq.core.paths import named
 from mrq.engine.engine import Engine
-from mrq.errors import UsageError
 from mrq.handle import Handle
 
 #: More attempts and errors than this are counted, not listed; --json has them all.
@@ -23,9 +22,6 @@ _LISTED: Final = 20
 
 def jobs(session: Session) -> int:
     """`mrq jobs`."""
-    words = session.parsed.words
-    if words:
-        raise UsageError(f"mrq jobs takes no words, not {words[0]!r}; mrq status {words[0]}?")
     if session.is_local():
         from mrq.cli.retry import list_kept
 
@@ -74,7 +70,7 @@ def jobs_table(page: Page, rows: list[JobInfo], now: float) -> None:
 
 def status(session: Session) -> int:
     """`mrq status JOB`."""
-    job = session.one_job("status")
+    (job,) = session.parsed.words
     session.refuse_local("status")
     tasks = session.has("tasks")
 

@@ -12,7 +12,6 @@ from mrq.cli.console import shown, write_lines
 from mrq.cli.session import Session
 from mrq.core.worker_info import LogInfo
 from mrq.engine.engine import Engine
-from mrq.errors import UsageError
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -20,8 +19,6 @@ _LOG: Final = logging.getLogger(__name__)
 def logs(session: Session) -> int:
     """Print logs on standard output, what is known of each on standard error."""
     words = session.parsed.words
-    if not 1 <= len(words) <= 2:
-        raise UsageError(f"mrq logs takes a JOB and at most one TASK; {len(words)} words are given")
     session.refuse_local("logs")
     job, *task = words
     with session.on_cluster(headline=False) as engine:

@@ -22,8 +22,6 @@ _LOG: Final = logging.getLogger(__name__)
 def retry(session: Session) -> int:
     """Go on with a job, or list what there is. Raises UsageError, or whatever the job raises."""
     parsed = session.parsed
-    if len(parsed.words) > 1:
-        raise UsageError(f"mrq retry goes on with one job at a time; {len(parsed.words)} are given")
     if not parsed.words:
         for row in RETRY_ONE:
             if row.name in parsed.given:

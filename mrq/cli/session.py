@@ -63,13 +63,6 @@ class Session:
         except ValueError as exc:
             raise UsageError(f"{said} {text}: log_format must be {exc}") from None
 
-    def one_job(self, command: str) -> str:
-        """The one word that a command about a job takes. Raises UsageError."""
-        words = self.parsed.words
-        if len(words) != 1:
-            raise UsageError(f"mrq {command} takes one JOB; {len(words)} are given; `mrq jobs` lists them")
-        return words[0]
-
     def head(self, status: str, exit_code: int = 0) -> dict[str, Any]:
         """The fields of `mrq.cli.objects.Answer`, of what this command has told so far."""
         return {

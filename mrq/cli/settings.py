@@ -8,14 +8,13 @@ from typing import Any
 from mrq.cli import errors, objects, units
 from mrq.cli.session import Session
 from mrq.cli.tables import Page
-from mrq.errors import UsageError
+from mrq.settings.cluster import KEYS
+from mrq.settings.job import SETTINGS
+from mrq.settings.table import Kind
 
 
 def config(session: Session) -> int:
     """Print the settings. Raises UsageError for what is wrong in them."""
-    words = session.parsed.words
-    if words:
-        raise UsageError(f"mrq config takes no words, not {words[0]!r}; --cluster names a profile")
     profile = session.profile()
     if not session.is_local():
         session.engine, session.cluster = "cluster", profile.name
@@ -50,9 +49,10 @@ def _text(name: str, value: Any) -> str:
         return ", ".join(map(str, value))
     if isinstance(value, bool):
         return str(value).lower()
-    if name.endswith("_s"):
+    row = KEYS.get(name) or SETTINGS.get(name)
+    if row is not None and row.kind is Kind.TIME:
         return _span(value)
-    if name in ("blob_bytes_max", "disk_quota"):
+    if row is not None and row.kind is Kind.SIZE:
         return units.size(value)
     return str(value)
 
