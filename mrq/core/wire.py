@@ -112,9 +112,7 @@ def _codec(cls: Any) -> tuple[_Fn, _Fn]:
     plan = [(name, pack, unpack) for name, (pack, unpack) in zip(names, coders, strict=True)]
     first = _REFERENCES.get(hints[names[0]], 0) if names else 0
     most = sys.maxsize if getattr(cls, "may_grow", False) else len(plan)
-    without = (dataclasses.MISSING, dataclasses.MISSING)  # a default
-    given = [(field.default, field.default_factory) != without for field in dataclasses.fields(cls)]
-    needed = max((at for at, has_default in enumerate(given, 1) if not has_default), default=0)
+    needed = max((at for at, f in enumerate(dataclasses.fields(cls), 1) if not has_default(f)), default=0)
 
     def pack(value: Any, given: Mapping[str, Any] = _NOTHING) -> list[Any]:
         if given:
@@ -136,6 +134,11 @@ def _codec(cls: Any) -> tuple[_Fn, _Fn]:
         return cls(**{n: u(x) for (n, _, u), x in together})
 
     return pack, unpack
+
+
+def has_default(field: dataclasses.Field[Any]) -> bool:
+    """Whether a field may be left out at the end of what is stored."""
+    return (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
 
 
 def _coder(hint: Any) -> tuple[_Fn, _Fn]:

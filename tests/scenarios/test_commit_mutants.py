@@ -89,7 +89,7 @@ MUTANTS: dict[str, tuple[Callable[[Patch], None], Scenario]] = {
         replaced(publish, "_check_displaced", nothing),
         lambda path: crashes.test_an_output_that_appears_meanwhile_is_left_alone(path, True),
     ),
-    "doesn't find it published": (replaced(publish, "_published", nothing), crash(True)),
+    "doesn't find it published": (replaced(publish, "published", nothing), crash(True)),
     "doesn't find itself overtaken": (replaced(publish, "_was_overtaken", nothing), two(False, True)),
     "removes what others put there": (
         replaced(publish, "remove_result", removes_all),

@@ -68,7 +68,7 @@ def test_what_the_version_before_stored_is_read(name: str, fields: str) -> None:
     before = fields.split()
     assert [field.name for field in now][: len(before)] == before
     for field in now[len(before) :]:
-        assert wire._has_default(field), field.name
+        assert wire.has_default(field), field.name
 
 
 @pytest.mark.parametrize("stage", [0, 1, 12])

@@ -114,9 +114,7 @@ class MemoryBroker:
                 return
             self._closed = True
             self._queues.consumers.remove(self)
-            self._return(list(dict.fromkeys(queued for queued, _ in self._unsettled.values())))
-            self._unsettled.clear()
-            self._count = dict.fromkeys(Kind, 0)
+            self._return_all()
             self._queues.pump()
 
     def wants(self, kind: Kind) -> bool:
@@ -150,6 +148,11 @@ class MemoryBroker:
                 f"delivery {delivery} is to be {how}, but it was settled before or never made"
             )
         return found
+
+    def _return_all(self) -> None:
+        self._return(list(dict.fromkeys(queued for queued, _ in self._unsettled.values())))
+        self._unsettled.clear()
+        self._count = dict.fromkeys(Kind, 0)
 
     def _return(self, returned: Sequence[_Queued]) -> None:
         """Back to the front in the old order; what came back too often dies."""
