@@ -26,7 +26,6 @@ from mrq.core.refs import Kind
 from mrq.errors import InternalError, MrqError
 from mrq.ports import Blobs, Broker, Clock, WorkerStore
 from mrq.worker import logs
-from mrq.worker.attempts import Progress
 from mrq.worker.calls import CallerDied, Calls, JobFound, ThreadedCalls
 from mrq.worker.code_cache import CodeCache
 from mrq.worker.debug import DebugSwitch
@@ -50,17 +49,12 @@ _LOG_KEEP_S: Final = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Forget:
-    job: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Post:
     work: Callable[[], None]
 
 
 #: Events of the inbox that the loop itself handles.
-_OURS: Final = (_Forget, _Post, JobFound, FetchProgressed, Fetched, FetchFailed, CallerDied)
+_OURS: Final = (_Post, JobFound, FetchProgressed, Fetched, FetchFailed, CallerDied)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +172,7 @@ class AgentLoop:
     def forget(self, job: str) -> None:
         """Let go of a job that is over; its files stay, and its executors for the next job with its code.
         From any thread."""
-        self.sink(_Forget(job))
+        self.post(lambda: self._let_go(job, self._files.forget))
 
     def run(self) -> None:
         """Work until stopped or drained. Everything is cleaned up when this returns."""
@@ -232,18 +226,9 @@ class AgentLoop:
         self._launches.over(token)
         self._inbox.append(a.AttemptEnded(token=token, outcome=outcome))
 
-    def progressed(self, token: str, progress: Progress) -> None:
+    def progressed(self, event: a.AttemptProgressed) -> None:
         """How far an attempt is."""
-        self._inbox.append(
-            a.AttemptProgressed(
-                token=token,
-                fraction=progress.fraction,
-                phase=progress.phase,
-                records=progress.records,
-                bytes=progress.bytes,
-                at=progress.at,
-            )
-        )
+        self._inbox.append(event)
 
     def mend(self, job: str) -> str | None:
         """Make a job's folders again; why that can't be, which isn't a job's affair: this worker's then."""
@@ -306,11 +291,6 @@ class AgentLoop:
     def _hear(self, event: object) -> None:
         """What isn't for the machine."""
         match event:
-            case _Forget(job=job):
-                self._launches.forget(job)
-                self._attempts.forget(job)
-                self._rest(self._files.forget(job))
-                self._serve(job, False)
             case _Post(work=work):
                 work()
             case JobFound():
@@ -351,7 +331,7 @@ class AgentLoop:
                 case a.SendBeat(beat=beat):
                     self._calls.beat(beat)
                 case DropJob(job=job):
-                    self._drop(job)
+                    self._let_go(job, self._files.drop)
                 case UploadLog(job=job, log=log):
                     self._upload(job, log)
                 case a.Leave():
@@ -361,10 +341,12 @@ class AgentLoop:
         if reports:
             self._calls.report([report.report for report in reports])
 
-    def _drop(self, job: str) -> None:
+    def _let_go(self, job: str, forget: Callable[[str], list[str]]) -> None:
+        """Of a job that is over; `forget` gives the codes that nobody needs now."""
         self._launches.forget(job)
         self._attempts.forget(job)
-        self._rest(self._files.drop(job))
+        for code in forget(job):
+            self._pool.release(code)
         self._serve(job, False)
 
     def _serve(self, job: str, serving: bool) -> None:
@@ -395,10 +377,6 @@ class AgentLoop:
                 store.log(job, name, blobs.put(data, keep_s=_LOG_KEEP_S) if data is not None else "")
 
         self._calls.in_background(upload)
-
-    def _rest(self, codes: Sequence[str]) -> None:
-        for code in codes:
-            self._pool.release(code)
 
     def _refill(self, now: float) -> None:
         """Replace executors that ended, once it is calm; while nothing runs also those that stay with a code

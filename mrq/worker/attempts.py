@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from mrq.core import agent_words as a
 from mrq.core import wire
 from mrq.core.model import ErrorReport, JobSpec, Outcome, Slots, Status
 from mrq.core.refs import Kind
@@ -76,17 +77,6 @@ class _Line:
     kind: Kind
     given: deque[_Running] = field(default_factory=deque)
     served: bool = False  #: one of them has ended
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """What a page shows."""
-
-    fraction: float
-    phase: str
-    records: int
-    bytes: int
-    at: str = ""  #: the record at hand, of one that runs alone
 
 
 class Attempts:
@@ -228,12 +218,25 @@ class Attempts:
             position = tuple(running.view)
             if position != running.position:
                 running.position, running.moved_at = position, now
-                self._loop.progressed(running.order.attempt.token, _progress(running.order, position))
+                self._tell_progress(running.order, position)
             logs.cap(running.order.log_path)
             line.executor.sample_rss()
             due = min(due, self._watch_silence(line, running, now))
         self._pool.reap()
         return due
+
+    def _tell_progress(self, order: AttemptOrder, position: tuple[int, ...]) -> None:
+        (records, done), total, phase = page.consumed(position), position[page.TOTAL], position[page.PHASE]
+        self._loop.progressed(
+            a.AttemptProgressed(
+                token=order.attempt.token,
+                fraction=min(max(done / total, 0.0), 1.0) if total > 0 else 0.0,
+                phase=page.PHASES[phase] if 0 <= phase < len(page.PHASES) else "",
+                records=records,
+                bytes=done,
+                at=exits.at_hand(order, position) if order.alone else "",
+            )
+        )
 
     def forget(self, job: str) -> None:
         """Of a job that is over: its folder is being deleted."""
@@ -437,14 +440,3 @@ class Attempts:
         status = Status.DISK_FULL if full else Status.LOST
         scratch.clean(order, keep_log=False)
         self._loop.ended(order.attempt.token, Outcome(status=status, error=error, started=started))
-
-
-def _progress(order: AttemptOrder, position: tuple[int, ...]) -> Progress:
-    (records, done), total, phase = page.consumed(position), position[page.TOTAL], position[page.PHASE]
-    return Progress(
-        fraction=min(max(done / total, 0.0), 1.0) if total > 0 else 0.0,
-        phase=page.PHASES[phase] if 0 <= phase < len(page.PHASES) else "",
-        records=records,
-        bytes=done,
-        at=exits.at_hand(order, position) if order.alone else "",
-    )

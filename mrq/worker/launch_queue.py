@@ -12,7 +12,7 @@ from mrq.core.model import ErrorReport, Outcome, Status
 from mrq.core.refs import AttemptRef, Kind
 from mrq.errors import DiskFullError, MrqError, OperatorError, WorkerFolderError
 from mrq.worker import folders
-from mrq.worker.attempts import Attempts, Progress
+from mrq.worker.attempts import Attempts
 from mrq.worker.calls import Calls, JobFound
 from mrq.worker.debug import DebugSwitch
 from mrq.worker.fetch.messages import Fetched, FetchFailed, FetchProgressed
@@ -187,4 +187,6 @@ class LaunchQueue:
         self._loop.ended(token, outcome)
 
     def _show(self, token: str, fraction: float, fetched: int) -> None:
-        self._loop.progressed(token, Progress(fraction=fraction, phase=_SHUFFLING, records=0, bytes=fetched))
+        self._loop.progressed(
+            a.AttemptProgressed(token=token, fraction=fraction, phase=_SHUFFLING, records=0, bytes=fetched)
+        )
