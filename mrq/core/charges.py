@@ -80,7 +80,10 @@ CHARGES: Final[Mapping[Status, Charge]] = {
         note="another worker is preferred; 3 in a row without progress and nowhere else to go fail the job",
     ),
     Status.HANDED_BACK: Charge(
-        account=Account.NOTHING, blames_worker=False, backs_off=False, note="drain or shutdown"
+        account=Account.NOTHING,
+        blames_worker=False,
+        backs_off=False,
+        note="drain or shutdown, or the data plane died under a reduce that waited for it",
     ),
     Status.SUPERSEDED: Charge(
         account=Account.NOTHING,

@@ -85,7 +85,7 @@ class Status(enum.Enum):
     UNLISTED = "unlisted"  # by beats, with no report known, or what it read by the store, which fell back
     FETCH_FAILED = "fetch_failed"  # a map output couldn't be read; never the reducer's fault
     DISK_FULL = "disk_full"  # ENOSPC on the worker
-    HANDED_BACK = "handed_back"  # drain, shutdown
+    HANDED_BACK = "handed_back"  # drain, shutdown, a dead data plane
     SUPERSEDED = "superseded"  # killed on order: another attempt won, or the job is over
 
 
