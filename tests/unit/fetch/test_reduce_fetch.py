@@ -433,7 +433,7 @@ def test_a_full_disk_is_said_by_name(rig: Rig, monkeypatch: pytest.MonkeyPatch) 
     rig.nothing_left()
 
 
-def test_a_bug_ends_the_attempt_and_says_so(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_bug_ends_the_attempt_and_says_so(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     def broken(worker: str, boot: str) -> Dialled:
         raise RuntimeError("a bug")
 
@@ -443,7 +443,7 @@ def test_a_bug_ends_the_attempt_and_says_so(rig: Rig, capfd: pytest.CaptureFixtu
     assert outcome.status is Status.LOST
     assert outcome.error is not None
     assert "a bug" in outcome.error.message
-    assert "RuntimeError: a bug" in capfd.readouterr().err
+    assert "RuntimeError: a bug" in caplog.text
 
 
 def test_a_thousand_maps_need_few_calls_and_descriptors(rig: Rig) -> None:
