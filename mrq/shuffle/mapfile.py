@@ -41,7 +41,8 @@ from mrq.shuffle.bounded import Quota, create
 from mrq.shuffle.runs import Source, discard
 
 MAGIC: Final = b"MRQMAPS\n"
-VERSION: Final = 1
+#: Also of gathered files. In 1 the header had a task's generation where the ticket is.
+VERSION: Final = 2
 
 _ENTRY: Final = struct.Struct(
     "<QQQQQIIII"
@@ -237,7 +238,10 @@ class MapFile:
         if magic != MAGIC or crc32(data[:-4]) != own:
             raise CorruptFileError(f"{self.path}: no sound footer at offset {at}: cut off, or no such file")
         if version != VERSION:
-            raise CorruptFileError(f"{self.path}: version {version}; this mrq reads version {VERSION}")
+            raise CorruptFileError(
+                f"{self.path}: a map output of version {version}; this mrq reads version {VERSION}, "
+                "and its map has to run again"
+            )
         if index + partitions * _ENTRY.size + header_length != at:
             raise CorruptFileError(
                 f"{self.path}: the footer at offset {at} doesn't fit a file of {size:,} bytes"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import CorruptFileError, InternalError
 from mrq.shuffle.mapfile import MapFile, MapFileInfo, MapFileWriter, MapHeader
 
+#: A job of the version before, whose folder has map outputs.
+KEPT = Path(__file__).parents[2] / "fixtures/before/kept-job.tar.gz"
 HEADER = MapHeader(attempt=AttemptRef(TaskRef("wordcount-1", 0, Kind.MAP, 42), 2, 3, "t" * 32), code="c" * 64)
 
 
@@ -184,3 +187,19 @@ def test_regions_are_read_after_the_file_is_closed_and_hold_no_descriptor(tmp_pa
     readers = [entry.blocks() for _ in range(100)]
     assert [len(next(reader)[0]) for reader in readers] == [len(next(entry.blocks())[0])] * 100
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_of_the_version_before_is_refused_by_name(tmp_path: Path) -> None:
+    """Its header has as many fields as today's, and one means something else."""
+    with tarfile.open(KEPT) as archive:
+        names = [name for name in archive.getnames() if "/maps/m-" in name]
+        assert len(names) == 2
+        for name in names:
+            packed = archive.extractfile(name)
+            assert packed is not None
+            path = tmp_path / Path(name).name
+            path.write_bytes(packed.read())
+            with pytest.raises(CorruptFileError, match="of version 1; this mrq reads version 2") as refused:
+                MapFile(str(path))
+            assert str(path) in str(refused.value)
+            assert "run again" in str(refused.value)
