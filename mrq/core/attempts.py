@@ -134,7 +134,8 @@ def reboot(state: State, worker: Worker, boot: str) -> None:
     lose_worker(state, worker, Status.WORKER_LOST)
     worker.boot, worker.seq, worker.beat_at = boot, -1, state.now
     worker.live, worker.draining = WorkerHealth.ALIVE, False
-    worker.address, worker.reached, worker.released, worker.trouble = "", True, False, ""
+    worker.address, worker.reached, worker.released = "", True, False
+    worker.trouble = worker.refused = ""
     if was is WorkerHealth.DEAD:
         state.timer(state.config.suspect_after_s, BEAT, worker.worker)
     state.workers.put_in(worker)

@@ -45,6 +45,9 @@ class BeatReceived:
     beat: Beat
     health: WorkerHealth | None = None  #: what the store says of the worker; None: it wasn't asked
     quarantine: Quarantine | None = None  #: of one whose health there is QUARANTINED
+    refused: str = (
+        ""  #: why its worker gets no tasks: of a beat of another version, of which little can be read
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,6 +115,7 @@ class StoredWorker:
     health: WorkerHealth
     age_s: float  #: since its last beat, or its goodbye, came
     quarantine: Quarantine | None = None  #: of one whose health is QUARANTINED
+    refused: str = ""  #: as of `BeatReceived`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,11 @@ from mrq.core.attempts import end_attempt, lose_worker, reboot
 from mrq.core.charging import quarantine, shut_out
 from mrq.core.disks import watch
 from mrq.core.jobs import Job
-from mrq.core.joining import dial, drain, join, let_go, refuse_other_versions
+from mrq.core.joining import dial, drain, join, let_go, other_version, refuse
 from mrq.core.machine_state import BEAT, FORGET, State
 from mrq.core.model import Beat, Outcome, Quarantine, RunningAttempt, Status, WorkerHealth
 from mrq.core.moves import attach, kill
+from mrq.core.orders import Notify
 from mrq.core.refs import TaskRef
 from mrq.core.tasks import QUEUED, Attempt, TaskTable
 from mrq.core.workers import Worker
@@ -40,6 +41,7 @@ def on_beat(state: State, event: e.BeatReceived) -> None:
         reboot(state, worker, beat.boot)
     elif beat.seq <= worker.seq:
         return  # doubled or overtaken
+    refuse(state, worker, event.refused)
     _take_in(state, worker, beat, event.health)
     # What the store has may be another boot's, or from before it lost something.
     if worker.stored is not (event.health or before):
@@ -64,7 +66,10 @@ def _take_in(state: State, worker: Worker, beat: Beat, stored: WorkerHealth | No
     if beat.about:
         worker.say(beat.about)
         state.workers.refresh(worker)
-        refuse_other_versions(state, worker)
+        why = other_version(state.config.version, beat.about)
+        if why and why != worker.refused:
+            state.give(worker, Notify(text=f"no tasks: {why}"))
+        refuse(state, worker, why)
     if worker.full:
         watch(state)
     if beat.address != worker.address:

@@ -1,6 +1,9 @@
-"""How workers come and go: dialled back before their first task, sent away, let go when nothing is needed."""
+"""How workers come and go: dialled back before their first task, refused, let go when nothing is needed."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from mrq.core import commands as c
 from mrq.core import events as e
@@ -67,13 +70,22 @@ def on_unreachable(state: State, event: e.WorkerUnreachable) -> None:
     state.timer(wait, DIAL, worker.worker, index=worker.dial)
 
 
-def refuse_other_versions(state: State, worker: Worker) -> None:
-    """A worker whose mrq differs in more than its last number is sent away, by both versions' names."""
-    mine, its = state.config.version, str(worker.about.get("version", ""))
-    if not mine or not its or mine.split(".")[:2] == its.split(".")[:2] or worker.draining:
+def refuse(state: State, worker: Worker, why: str) -> None:
+    """A worker is given nothing until it is started again, when it is another boot. What it runs goes on, and
+    what it keeps for others is read there."""
+    if not why or why == worker.refused:
         return
-    why = f"it runs mrq {its} and this cluster mrq {mine}: install the same version on both"
-    drain(state, worker, why)
+    state.workers.take_out(worker)
+    worker.refused = why
+    state.workers.put_in(worker)
+
+
+def other_version(mine: str, about: Mapping[str, Any]) -> str:
+    """Why a worker is refused whose mrq differs from the masters' in more than its last number; else ""."""
+    its = str(about.get("version", ""))
+    if not mine or not its or mine.split(".")[:2] == its.split(".")[:2]:
+        return ""
+    return f"it runs mrq {its} and the masters mrq {mine}: start it from the same mrq as the masters"
 
 
 def drain(state: State, worker: Worker, why: str) -> None:

@@ -66,7 +66,7 @@ class Standing(enum.Enum):
 
 
 class WorkerHealth(enum.Enum):
-    JOINING = "joining"  # its advertised address wasn't dialled back yet: no tasks
+    JOINING = "joining"  # no tasks: its address wasn't dialled back yet, or it is of another version of mrq
     ALIVE = "alive"
     SUSPECT = "suspect"
     DEAD = "dead"
@@ -374,7 +374,7 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
-    """What a worker says every second."""
+    """What a worker says every second. Who says it, and the number, come first in every version's."""
 
     worker: str
     boot: str

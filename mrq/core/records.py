@@ -26,6 +26,7 @@ from mrq.core.events import AttemptClaimed
 from mrq.core.exchange import StoredJob, StoredWorker
 from mrq.core.info import ErrorInfo
 from mrq.core.jobs import SUMMED, Job
+from mrq.core.joining import other_version
 from mrq.core.machine_state import BEAT, DIAL, FORGET, READY, State
 from mrq.core.model import Limits, Quarantine, Role, WorkerHealth
 from mrq.core.moves import arm_offer, attach
@@ -288,6 +289,7 @@ def adopt_workers(state: State, known: Iterable[StoredWorker]) -> None:
         worker = Worker(worker=beat.worker, boot=beat.boot, beat_at=beat_at, seq=beat.seq, slots=beat.slots)
         worker.address, worker.hints = beat.address, dict(beat.hints)
         worker.say(beat.about)
+        worker.refused = stored.refused or other_version(state.config.version, beat.about)
         # Of one that was reached nothing needs to be known again; of the others, that.
         worker.reached = not beat.address or health in _REACHED
         if not worker.reached:

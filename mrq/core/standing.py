@@ -50,6 +50,8 @@ def standing(worker: Worker, *, silent_s: float, config: MachineConfig) -> Stand
             )
         case WorkerHealth.DEAD:
             return _dead(worker, config)
+        case WorkerHealth.JOINING if worker.refused:
+            return Standing(reason=worker.refused, ends="when it is started again, with the right version")
         case WorkerHealth.JOINING:
             return Standing(
                 reason=worker.trouble or f"the leader hasn't reached it yet at {worker.address}",
@@ -138,7 +140,7 @@ def worker_info(state: State, w: Worker, now: float) -> WorkerInfo:
         reduce_used=w.used_reduce,
         hints=dict(w.hints),
         strikes=len(w.strikes),
-        trouble=w.trouble,
+        trouble=w.refused or w.trouble,
         full=w.full,
         version=str(about.get("version", "")),
         python=str(about.get("python", "")),

@@ -30,6 +30,7 @@ class Worker:
     dial: int = 0  #: number of the last dial
     dials: int = 0  #: in a row that found nobody
     trouble: str = ""  #: why it gets no tasks though it beats
+    refused: str = ""  #: why this boot never gets any: it is of another version of mrq
     released: bool = False  #: it was told that nothing of it is needed
     draining: bool = False
     quarantine: Quarantine | None = None
@@ -55,7 +56,7 @@ class Worker:
             return WorkerHealth.DRAINING
         if self.quarantined:
             return WorkerHealth.QUARANTINED
-        return self.live if self.reached else WorkerHealth.JOINING
+        return self.live if self.reached and not self.refused else WorkerHealth.JOINING
 
     @property
     def quarantined(self) -> bool:
@@ -70,13 +71,13 @@ class Worker:
     @property
     def takes(self) -> bool:
         """May it be given tasks?"""
-        good = self.live is WorkerHealth.ALIVE and self.reached
+        good = self.live is WorkerHealth.ALIVE and self.reached and not self.refused
         return good and not self.draining and not self.quarantined and self.alone is None
 
     @property
     def may_claim(self) -> bool:
         """May a claim of it be granted? The store declines no suspect: its beats may only be late."""
-        good = self.live is not WorkerHealth.DEAD and self.reached
+        good = self.live is not WorkerHealth.DEAD and self.reached and not self.refused
         return good and not self.draining and not self.quarantined
 
     def say(self, about: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""How workers come and go: dialled back, sent away, drained with what others need; a lost store."""
+"""How workers come and go: dialled back, refused, drained with what others need; a lost store."""
 
 from __future__ import annotations
 
@@ -121,16 +121,127 @@ def test_takeover_a_worker_that_the_last_leader_reached_need_not_be_dialled_agai
     assert seen(s, "w1").health is WorkerHealth.ALIVE
 
 
-def test_a_worker_of_another_version_is_sent_away_by_both_versions_names():
+OTHER = "it runs mrq 1.3.1 and the masters mrq 1.2.0: start it from the same mrq as the masters"
+
+
+def test_a_worker_of_another_version_stays_joining_by_both_versions_names():
     s = Script(MachineConfig(version="1.2.0"))
     arrive(s, "w1", about={"version": "1.3.1"})
-    (given,) = s.ordered(Drain)
-    assert "1.3.1" in given.order.reason
-    assert "1.2.0" in given.order.reason
-    assert seen(s, "w1").health is WorkerHealth.DRAINING
-    assert seen(s, "w1").trouble == given.order.reason
+    (told,) = s.ordered(Notify)
+    assert (told.worker, told.order.text) == ("w1", f"no tasks: {OTHER}")
+    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    assert s.of(c.WriteWorker) == [c.WriteWorker(worker="w1", boot="b", health=WorkerHealth.JOINING)]
+    arrive(s, "w1", seq=11, about={"version": "1.3.1"})
+    assert s.ordered(Notify) == []
+    found = seen(s, "w1")
+    assert (found.health, found.reason, found.trouble) == (WorkerHealth.JOINING, OTHER, OTHER)
+    assert "started again" in found.ends
     arrive(s, "w2", about={"version": "1.2.9"})
-    assert s.ordered(Drain) == []
+    s.do(e.WorkerReachable(worker="w2", boot="b"))
+    assert seen(s, "w2").health is WorkerHealth.ALIVE
+    assert s.ordered(Drain, s.log) == []
+
+
+def test_a_worker_of_another_version_is_given_nothing_until_it_is_started_again():
+    s = Script(MachineConfig(version="1.2.0"))
+    arrive(s, "w1", about={"version": "1.3.1"})
+    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    assert s.machine._state.workers.free_slots(Kind.MAP) == 0
+    arrive(s, "w1", boot="b2", about={"version": "1.2.0"})
+    s.do(e.WorkerReachable(worker="w1", boot="b2"))
+    assert s.machine._state.workers.free_slots(Kind.MAP) == 2
+    found = seen(s, "w1")
+    assert (found.health, found.reason, found.trouble) == (WorkerHealth.ALIVE, "", "")
+
+
+def unread(s: Script, name: str, *, seq: int = 1, boot: str = "b", **more: object) -> list[c.Command]:
+    """A beat of another version, of which only who beats could be read."""
+    beat = Beat(worker=name, boot=boot, seq=seq, slots=Slots(map=0, reduce=0, total=0))
+    return s.do(e.BeatReceived(beat=beat, refused=UNREAD, **more))
+
+
+UNREAD = "it runs another version of mrq"
+
+
+def test_a_worker_whose_beats_cannot_be_read_is_listed_as_joining_and_why():
+    s = Script()
+    made = unread(s, "w1", health=WorkerHealth.JOINING)
+    assert s.of(c.GiveOrder, made) == []  # an order couldn't be read there
+    assert s.of(c.WriteWorker, made) == []
+    found = seen(s, "w1")
+    assert (found.health, found.reason, found.boot) == (WorkerHealth.JOINING, UNREAD, "b")
+    (listed,) = s.machine.workers(everybody=False)
+    assert listed.worker == "w1"
+    assert s.machine._state.workers.free_slots(Kind.MAP) == 0
+
+
+def test_one_that_the_store_would_let_claim_is_joining_there_too():
+    """It names no address, or a leader of its own version has reached it."""
+    s = Script()
+    unread(s, "w1", health=WorkerHealth.ALIVE)
+    assert s.of(c.WriteWorker) == [c.WriteWorker(worker="w1", boot="b", health=WorkerHealth.JOINING)]
+
+
+def test_one_whose_beats_cannot_be_read_is_forgotten_as_any_other_that_goes_silent():
+    s = Script(MachineConfig(forget_worker_s=60.0))
+    for seq in range(1, 4):
+        s.now += 1.0
+        s.do(e.Ticked())
+        unread(s, "w1", seq=seq, health=WorkerHealth.JOINING)
+    assert seen(s, "w1").silent_s == 0.0
+    s.advance(16.0)
+    assert seen(s, "w1").health is WorkerHealth.DEAD
+    s.advance(60.0)
+    assert s.machine.workers() == []
+
+
+def test_one_that_is_started_with_the_right_version_is_alive_and_a_late_beat_changes_nothing():
+    s = Script()
+    unread(s, "w1", health=WorkerHealth.JOINING)
+    arrive(s, "w1", boot="b2")
+    s.do(e.WorkerReachable(worker="w1", boot="b2"))
+    unread(s, "w1", seq=2)
+    found = seen(s, "w1")
+    assert (found.health, found.reason, found.boot) == (WorkerHealth.ALIVE, "", "b2")
+    assert s.machine._state.workers.free_slots(Kind.MAP) == 2
+
+
+def test_a_boot_of_another_version_takes_what_the_worker_ran_with_it():
+    s = Script()
+    s.join("w1", "w2")
+    s.submit(maps=1)
+    s.claim("m0", "w1")
+    unread(s, "w1", boot="older", health=WorkerHealth.JOINING)
+    assert not s.is_("m0", TaskState.RUNNING)
+    assert seen(s, "w1").health is WorkerHealth.JOINING
+
+
+def test_takeover_a_successor_refuses_whom_its_predecessor_let_in():
+    """Masters were upgraded before the workers: what these run goes on, and they get nothing more."""
+    s = Script()
+    beat = Beat(worker="w1", boot="b", seq=7, slots=Slots(map=1, reduce=1, total=2), address="w1:1")
+    old = replace(beat, about={"version": "1.3.1"})
+    s.machine = Machine(MachineConfig(version="1.2.0"))
+    s.machine.adopt_workers([stored(old, WorkerHealth.ALIVE)], s.now)
+    s.do(e.Restored())
+    assert (seen(s, "w1").health, seen(s, "w1").reason) == (WorkerHealth.JOINING, OTHER)
+    assert s.machine._state.workers.free_slots(Kind.MAP) == 0
+    s.do(e.BeatReceived(beat=replace(beat, seq=8), health=WorkerHealth.ALIVE))
+    assert s.of(c.WriteWorker) == [c.WriteWorker(worker="w1", boot="b", health=WorkerHealth.JOINING)]
+    s.machine = Machine(MachineConfig(version="1.3.0"))  # the masters are put back
+    s.machine.adopt_workers([stored(old, WorkerHealth.JOINING)], s.now)
+    s.do(e.Restored())
+    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    assert seen(s, "w1").health is WorkerHealth.ALIVE
+
+
+def test_takeover_whose_beats_cannot_be_read_is_joining():
+    s = Script()
+    beat = Beat(worker="w1", boot="b", seq=7, slots=Slots(map=0, reduce=0, total=0))
+    s.machine = Machine(MachineConfig())
+    s.machine.adopt_workers([replace(stored(beat, WorkerHealth.ALIVE), refused=UNREAD)], s.now)
+    s.do(e.Restored())
+    assert (seen(s, "w1").health, seen(s, "w1").reason) == (WorkerHealth.JOINING, UNREAD)
 
 
 def test_an_operators_drain_is_ordered_and_ends_once_nothing_is_needed():
