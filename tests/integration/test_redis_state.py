@@ -19,6 +19,7 @@ import pytest
 from redis_states import batch, beat, claim, fence, job_spec, report, task
 from services import Redis, free_ports
 
+import mrq
 from mrq.adapters.redis import (
     Connection,
     LeaderEvents,
@@ -37,7 +38,7 @@ from mrq.core import wire
 from mrq.core.commands import WriteJob
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
 from mrq.core.exchange import Answer, ClientRequest, WriteAnswer
-from mrq.core.model import JobState, Quarantine, WorkerHealth
+from mrq.core.model import Beat, JobState, Quarantine, Slots, WorkerHealth
 from mrq.errors import CorruptFileError, InternalError, OperatorError, UsageError
 
 DAY_MS = 24 * 3600 * 1000
@@ -387,7 +388,8 @@ def test_what_was_read_is_trimmed_later(state: State, monkeypatch: pytest.Monkey
     assert state.heard == []
 
 
-def test_an_event_of_another_version_is_passed_over(state: State, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_event_that_cannot_be_read_is_passed_over(state: State, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor whose it is."""
     stream = state.connection.keys.events
     with state.events() as events:
         events.note()
@@ -400,17 +402,57 @@ def test_an_event_of_another_version_is_passed_over(state: State, caplog: pytest
         state.wait(lambda: len(state.heard) == 1)
     assert isinstance(state.heard[0], BeatReceived)
     assert len(caplog.messages) == 4
-    assert f"has version 99, and this mrq reads {packing.VERSION}" in caplog.messages[0]
+    assert "has version 99, and doesn't say whose it is" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("version", [99, packing.VERSION - 1])
-def test_a_worker_of_another_version_is_none_of_the_leaders(state: State, version: int) -> None:
-    """What its last beat left doesn't keep a new leader from taking over."""
-    assert [each.beat.worker for each in state.leader.workers()] == ["w1"]
-    state.worker.beat(beat(1, worker="w2"))
-    data = msgpack.packb([version, wire.to_wire(beat(1, worker="w2"))])
+@pytest.mark.parametrize("fields", [3, 10, 40])
+def test_a_worker_of_another_version_is_refused_by_name(state: State, version: int, fields: int) -> None:
+    """A new leader finds it, and one that leads hears of it: who it is, which is all that can be read."""
+    state.worker.beat(replace(beat(1, worker="w2"), about={"version": "0.0.9"}))
+    body = [*wire.to_wire(beat(7, worker="w2")), *range(40)][:fields]
+    data = msgpack.packb([version, body])
     state.connection.call("HSET", state.connection.keys.beats, "w2", data)
-    assert [each.beat.worker for each in state.leader.workers()] == ["w1"]
+    found = {each.beat.worker: each for each in state.leader.workers()}
+    assert found["w1"].refused == ""
+    with state.events() as events:
+        events.note()
+        state.connection.call("XADD", state.connection.keys.events, "*", "b", data, "h", "alive")
+        events.start()
+        state.wait(lambda: len(state.heard) == 1)
+    (heard,) = state.heard
+    assert isinstance(heard, BeatReceived)
+    for each in (found["w2"], heard):
+        assert each.beat == Beat(worker="w2", boot="b1", seq=7, slots=Slots(map=0, reduce=0, total=0))
+        assert each.health is WorkerHealth.ALIVE
+        for words in (
+            f"have version {version}",
+            f"mrq {mrq.__version__}",
+            f"reads {packing.VERSION}",
+            "start it",
+        ):
+            assert words in each.refused
+
+
+def test_a_request_of_another_version_is_refused(
+    state: State, redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By both versions; its client, which can't read that, says so. Nothing stays of it for ever, nor of what
+    nobody can read."""
+    connection, here = state.connection, packing.VERSION
+    link = RedisClientLink(connect(redis_server.url, prefix=redis_server.prefix))
+    monkeypatch.setattr(packing, "VERSION", here - 1)
+    link.send(ClientRequest(id="q", op="jobs", args={}))
+    connection.call("XADD", connection.keys.requests, "*", "q", b"\xc1")
+    monkeypatch.setattr(packing, "VERSION", here)
+    assert RedisDesk(connection).requests(0) == []
+    answer = link.answer("q", 1)
+    assert answer is not None
+    assert f"has version {here - 1}, and this mrq reads {here}" in answer["error"]["message"]
+    assert connection.call("XLEN", connection.keys.requests) == 0
+    for name in (connection.keys.asked("q"), connection.keys.answer("q")):
+        assert connection.call("PTTL", name) > 0
+    link.close()
 
 
 def test_a_quarantine_of_the_version_before_has_no_reason(state: State) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from mrq.adapters.redis.connect import Connection
-from mrq.adapters.redis.packing import is_ours, pack, pack_value, unpack, unpack_value
+from mrq.adapters.redis.packing import is_ours, pack, pack_value, request_id, unpack, unpack_value
 from mrq.adapters.redis.scripts import Call
 from mrq.adapters.redis.streams import Follower
+from mrq.core.answers import error_answer
 from mrq.core.exchange import ClientRequest
 from mrq.errors import CorruptFileError, OperatorError
 
@@ -28,12 +30,17 @@ class RedisDesk:
         self._follower = Follower(connection, self._keys.requests)
 
     def requests(self, wait_s: float) -> list[ClientRequest]:
-        """New requests, oldest first; one of another version, that can't be read, is removed."""
+        """New requests, oldest first; one of another version, that can't be read, is refused and removed."""
         found = []
         for entry, fields in self._follower.read(wait_s):
             try:
                 found.append(unpack(ClientRequest, fields[b"q"]))
-            except CorruptFileError:
+            except CorruptFileError as exc:
+                with contextlib.suppress(CorruptFileError):
+                    # Its client can't read the answer, and says so by both versions.
+                    request = request_id(fields[b"q"])
+                    self.answer(request, error_answer(exc))
+                    self.remove(request)
                 self._connection.call("XDEL", self._keys.requests, entry)
         return found
 

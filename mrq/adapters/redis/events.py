@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from mrq.adapters.redis.connect import Connection
-from mrq.adapters.redis.packing import quarantine, row, unpack
+from mrq.adapters.redis.packing import quarantine, row, unpack, unpack_beat
 from mrq.adapters.redis.streams import START, Follower, extent, order
 from mrq.core.backoff import Retry
 from mrq.core.claim_rows import parse_task
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
-from mrq.core.model import Beat, WorkerHealth
+from mrq.core.model import WorkerHealth
 from mrq.core.refs import AttemptRef
 from mrq.errors import CorruptFileError, MrqError
 from mrq.ports import Sink
@@ -99,7 +99,7 @@ class LeaderEvents:
                 event = decode(fields)
             except (CorruptFileError, ValueError, KeyError) as exc:
                 text = f"an event of a worker can't be read, and is passed over: {exc}"
-                if text != self._unread:  # a worker of another version beats on and on
+                if text != self._unread:  # a worker of another version may claim and report on and on
                     self._unread = text
                     _LOG.warning(text)
                 continue
@@ -130,7 +130,8 @@ def decode(fields: dict[bytes, bytes]) -> StoreEvent:
         if b"y" in fields:
             word = quarantine(fields[b"y"].decode("utf-8", "surrogatepass"), int(fields[b"s"]))
         health = WorkerHealth(fields[b"h"].decode())
-        return BeatReceived(beat=unpack(Beat, fields[b"b"]), health=health, quarantine=word)
+        beat, refused = unpack_beat(fields[b"b"])
+        return BeatReceived(beat=beat, health=health, quarantine=word, refused=refused)
     if b"r" in fields:
         return unpack(AttemptReported, fields[b"r"])
     if b"l" in fields:

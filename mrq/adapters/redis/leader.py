@@ -18,6 +18,7 @@ from mrq.adapters.redis.packing import (
     quarantine,
     row,
     unpack,
+    unpack_beat,
     unpack_spec,
     unpack_value,
 )
@@ -32,7 +33,7 @@ from mrq.core.claim_rows import (
 from mrq.core.commands import WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
 from mrq.core.exchange import Batch, Fence, StoredJob, StoredWorker, Write, WriteAnswer
-from mrq.core.model import Beat, JobSpec, JobState, Quarantine, WorkerHealth
+from mrq.core.model import JobSpec, JobState, Quarantine, WorkerHealth
 from mrq.errors import CorruptFileError
 
 #: A finished job is kept so long, unless told otherwise.
@@ -131,7 +132,7 @@ class RedisLeaderStore:
                     yield from self._recorded(job)
 
     def workers(self) -> list[StoredWorker]:
-        """Each worker; none of another version's."""
+        """Each worker."""
         rows, beats, about, time = self._connection.pipeline(
             [
                 ("HGETALL", self._keys.workers),
@@ -148,13 +149,14 @@ class RedisLeaderStore:
             if age > _SILENT_S or name not in beats:
                 silent.append(name)
                 continue
-            with contextlib.suppress(CorruptFileError):  # of another version's worker: it gets no tasks
-                beat = replace(
-                    unpack(Beat, beats[name]), about=unpack_value(about[name]) if name in about else {}
-                )
+            with contextlib.suppress(CorruptFileError):  # nobody's: what it says is passed over, too
+                beat, refused = unpack_beat(beats[name])
+                if name in about and not refused:
+                    beat = replace(beat, about=unpack_value(about[name]))
                 health = WorkerHealth(worker[W_HEALTH])
                 word = quarantine(*worker[W_WHY:]) if health is WorkerHealth.QUARANTINED else None
-                found.append(StoredWorker(beat=beat, health=health, age_s=age, quarantine=word))
+                stored = StoredWorker(beat=beat, health=health, age_s=age, quarantine=word, refused=refused)
+                found.append(stored)
         if silent:
             ours = self._keys
             keys = (ours.workers, ours.beats, ours.addresses, ours.about, ours.orders)

@@ -9,8 +9,9 @@ from typing import Any, Final, TypeVar, cast, get_args
 
 import msgpack
 
+import mrq
 from mrq.core import wire
-from mrq.core.model import JobSpec, Quarantine
+from mrq.core.model import Beat, JobSpec, Quarantine, Slots
 from mrq.core.orders import Order
 from mrq.core.wire import from_wire, pack_any, to_wire, unpack_any
 from mrq.errors import CorruptFileError
@@ -37,6 +38,31 @@ def pack(value: Any) -> bytes:
 def unpack(cls: type[T], data: bytes) -> T:
     """The instance that `pack` was given. Raises CorruptFileError, also for another version's."""
     return from_wire(cls, _body(data))
+
+
+def unpack_beat(data: bytes) -> tuple[Beat, str]:
+    """A beat, and "". Of another version's only who beats is read, with which that of each version begins: a
+    beat without slots, and why its worker is refused. Raises CorruptFileError."""
+    version, body = _opened(data)
+    if version == VERSION:
+        return from_wire(Beat, body), ""
+    match body:
+        case [str(worker), str(boot), int(seq), *_]:
+            why = (
+                f"it runs another version of mrq: its beats have version {version}, and the masters' mrq "
+                f"{mrq.__version__} reads {VERSION}; start it from the same mrq as the masters"
+            )
+            return Beat(worker=worker, boot=boot, seq=seq, slots=Slots(map=0, reduce=0, total=0)), why
+    raise CorruptFileError(f"a beat in Redis has version {version}, and doesn't say whose it is")
+
+
+def request_id(data: bytes) -> str:
+    """Of a client's request of another version, which begins as that of each version does, its id. Raises
+    CorruptFileError."""
+    match _opened(data):
+        case (_, [str(request), *_]):
+            return request
+    raise CorruptFileError("a request in Redis has no id")
 
 
 def unpack_spec(data: bytes) -> JobSpec:
@@ -95,11 +121,17 @@ def pack_row(values: list[Any]) -> bytes:
     return cast(bytes, msgpack.packb(values))
 
 
-def _body(data: bytes, versions: tuple[int, ...] = (VERSION,)) -> Any:
+def _opened(data: bytes) -> tuple[Any, Any]:
+    """A value's version and its body."""
     try:
         version, body = wire.unpack(data)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as exc:
         raise CorruptFileError(f"a value in Redis can't be read: {exc}") from exc
+    return version, body
+
+
+def _body(data: bytes, versions: tuple[int, ...] = (VERSION,)) -> Any:
+    version, body = _opened(data)
     if version not in versions:
         raise CorruptFileError(
             f"a value in Redis has version {version}, and this mrq reads {VERSION}: "
