@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     min: BuiltIn
     sum: BuiltIn
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # sum, min and max are left out: `from mrq import *` must not shadow Python's own. `mrq.sum` is there.
 __all__ = [
