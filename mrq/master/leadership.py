@@ -28,7 +28,7 @@ from mrq.core.machine import Machine
 from mrq.core.machine_config import MachineConfig
 from mrq.core.model import JobSpec, JobState, Purpose
 from mrq.core.paths import sample_id, shown_id
-from mrq.errors import CorruptFileError, OperatorError, UsageError
+from mrq.errors import CorruptFileError, MrqError, OperatorError, UsageError
 from mrq.master.archive import Archive
 from mrq.master.backend import Servers
 from mrq.master.background import Background
@@ -112,6 +112,8 @@ class Leadership:
         self._dial = dial
         self._ticked = ticked
         self._epoch_s = settings.clock.time() - settings.clock.monotonic()
+        #: Jobs that can't be gone on with, and whose OUT isn't let go of yet.
+        self._given_up: set[str] = set()
         store_id = self._find_store()
         self.background = self.background_work(settings.background, "mrq-background")
         self.shared = SharedRoot(settings.shared_root)
@@ -291,7 +293,8 @@ class Leadership:
         return None if loaded is None else (loaded, code)
 
     def _give_up(self, job: str, why: str) -> None:
-        """A job whose records can't be read: it alone fails, by that name. Its OUT is anybody's."""
+        """A job whose records can't be read: it alone fails, by that name, and what it staged goes. What is
+        recorded of it stays for as long as that of others that are over."""
         error = (
             f"job {shown_id(job)} can't be gone on with: {why}. Submit it anew: its inputs and OUT are as "
             "they were"
@@ -300,17 +303,33 @@ class Leadership:
         write = c.WriteJob(job=job, state=JobState.FAILED, error=error)
         store = self._servers.store
         store.write(Batch(job=job, fence=replace(self.master.fence(), seq=1), writes=(write,)))
-        store.forget(job)  # it is kept as long as others that are over
+        store.forget(job)
+        spec: JobSpec | None = None
         with contextlib.suppress(CorruptFileError):
             stored = self._servers.state.load(job)
             if stored is not None:
-                self._archive.give_up(replace(stored.spec, job=shown_id(job)), JobState.FAILED, error)
+                spec = stored.spec
+                self._archive.give_up(replace(spec, job=shown_id(job)), JobState.FAILED, error)
+        self._given_up.add(shown_id(job))
+        self.background.do(lambda: self._let_go(job, spec, error))
+
+    def _let_go(self, job: str, spec: JobSpec | None, error: str) -> None:
+        """Let go of the OUT of a job that was given up, then tell whoever waits. A commit that was decided
+        stays for whoever comes next."""
+        try:
+            if spec is not None:
+                self.finisher.interrupt(spec, keep=False)
+        except MrqError as exc:
+            _LOG.warning(f"what job {shown_id(job)} staged for its output is left: {exc}")
+        self._given_up.discard(shown_id(job))
         self._events.ended(_refused(job, error))
 
     def _give_up_showing(self, job: str, why: str) -> None:
-        """A job that is over, and whose records can't be read."""
+        """A job that is over, and whose records can't be read. Its own leader may not have come to saying how
+        long these are kept."""
         error = f"job {shown_id(job)} is over, and can't be shown: {why}. What it wrote is as it was"
         _LOG.error(error, extra={"job": shown_id(job), "epoch": self.epoch})
+        self._servers.store.forget(job)
         with contextlib.suppress(CorruptFileError):
             stored = self._servers.state.load(job)
             if stored is not None and stored.spec.purpose is not Purpose.SAMPLE:
@@ -410,7 +429,8 @@ class Leadership:
             self.master.sink(e.WorkerReachable(worker=asked.worker, boot=asked.boot))
 
     def _goes_on(self, job: str) -> bool:
-        return job in self.submits.planned() or self.views.active(job) is not None
+        going = job in self.submits.planned() or self.views.active(job) is not None
+        return going or job in self._given_up
 
     def _claim_of(self, job: str) -> str:
         spec = self.master.spec(job) or self.master.spec(sample_id(job))
