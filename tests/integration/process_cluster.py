@@ -73,10 +73,17 @@ class ProcessCluster:
     def master(self, name: str = "master") -> subprocess.Popen[bytes]:
         return self.start(name, "mrq.master", "--root", str(self.folder / name))
 
-    def worker(self, name: str, maps: int = 1, reduces: int = 1, *flags: str) -> subprocess.Popen[bytes]:
+    def worker(
+        self,
+        name: str,
+        maps: int = 1,
+        reduces: int = 1,
+        *flags: str,
+        module: tuple[str, ...] = ("mrq.worker",),
+    ) -> subprocess.Popen[bytes]:
         slots = ("--map-slots", str(maps), "--reduce-slots", str(reduces))
         root = ("--root", str(self.folder / "workers"), "--worker-id", name)
-        return self.start(name, "mrq.worker", *slots, *root, "--listen", "127.0.0.1:0", *flags)
+        return self.start(name, *module, *slots, *root, "--listen", "127.0.0.1:0", *flags)
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")

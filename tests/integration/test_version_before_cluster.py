@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +20,10 @@ from process_cluster import ProcessCluster
 from services import Broker, Redis
 
 import mrq
-from mrq.core.model import JobState
+from mrq.adapters.redis import packing
+from mrq.core.model import JobState, WorkerHealth
+from mrq.core.worker_info import WorkerInfo
+from mrq.engine.engine import Engine
 from mrq.errors import OutputError
 
 
@@ -138,6 +143,8 @@ def test_jobs_kept_in_redis_are_refused_by_name(cluster: ProcessCluster, left: L
     for name in ("committing", "unfinished", "ordered", "failed"):
         assert rows[jobs[name]].state is JobState.FAILED
         assert "version" in str(rows[jobs[name]].error)
+    for name in ("unfinished", "failed"):  # nobody can go on with what they staged
+        assert not (left.folder / f".out-{name}.mrq").exists()
     (left.folder / "gates/open").touch()
     client.run(Words, [left.folder / "in/unfinished"], left.folder / "out-unfinished")
     assert counted(left.folder / "out-unfinished") == {"a": 1, "once": 1, "c": 1, "d": 1, "open": 2}
@@ -147,10 +154,96 @@ def test_jobs_kept_in_redis_are_refused_by_name(cluster: ProcessCluster, left: L
     assert counted(left.folder / "out-committing") == {"m": 2, "n": 1}
 
 
-def test_a_worker_of_the_version_before_gets_no_tasks(cluster: ProcessCluster, left: Left) -> None:
-    """Its beats, which lie in Redis, can't be read, and it holds nobody up."""
+def test_what_is_left_of_jobs_goes_as_that_of_other_jobs_that_are_over(
+    cluster: ProcessCluster, left: Left, redis_server: Redis
+) -> None:
+    """Once masters of today have refused them, all keys of theirs, their code's too, expire after keep_s; so
+    do those of a job that was done, when its leader died before it had said so."""
+    client, jobs = cluster.client(), left.jobs
+    cluster.environ["MRQ_KEEP_S"] = "3600"
+    with redis_server.client() as store:
+        for key in store.scan_iter(f"{redis_server.prefix}:{{{jobs['private']}}}:*", count=1000):
+            assert store.persist(key)
+        store.hdel(f"{redis_server.prefix}:{{{jobs['private']}}}:claims", "expires")
+    cluster.master()
+    with pytest.raises(mrq.MrqError, match="can't be gone on with"):
+        client.handle(jobs["unfinished"]).result(30)
+    with redis_server.client() as store:
+
+        def ever() -> list[bytes]:
+            """Keys of jobs that never expire."""
+            names = [key for kind in ("{*", "blob:*", "users:*", "asked:*") for key in keys(kind)]
+            return [name for name in names if store.pttl(name) == -1]
+
+        def keys(pattern: str) -> list[bytes]:
+            return list(store.scan_iter(f"{redis_server.prefix}:{pattern}", count=1000))
+
+        assert any(jobs["failed"].encode() in key for key in keys("{*"))
+        cluster.until(lambda: not ever())
+        for name in ("unfinished", "failed", "committing", "private"):
+            for key in keys(f"{{{jobs[name]}}}:*"):
+                assert 0 < store.pttl(key) <= 3_600_000, key
+
+
+def workers(client: Engine) -> dict[str, WorkerInfo]:
+    return {row.worker: row for row in client.ask("workers")["workers"]}
+
+
+def test_workers_of_the_version_before_are_listed_by_name_until_they_are_dead(
+    cluster: ProcessCluster, left: Left
+) -> None:
+    """Their last beats, which lie in Redis, can't be read but for who they are, and they hold nobody up."""
     client = cluster.client()
     cluster.master()
     cluster.worker("new", 4, 2)
     cluster.workers_ready(client, 1)
-    assert [worker.worker for worker in client.ask("workers")["workers"]] == ["new"]
+    old = workers(client)
+    assert old.pop("new").health is WorkerHealth.ALIVE
+    assert len(old) == 2
+    for row in old.values():
+        assert row.health is WorkerHealth.JOINING
+        assert f"the masters' mrq {mrq.__version__} reads {packing.VERSION}" in row.reason
+        assert "start it from the same mrq as the masters" in row.reason
+        assert (row.map_slots, row.reduce_slots) == (0, 0)
+    cluster.until(lambda: all(workers(client)[name].health is WorkerHealth.DEAD for name in old), 60)
+
+
+def test_a_worker_of_another_version_stays_joining_until_it_is_started_from_the_right_one(
+    cluster: ProcessCluster, left: Left
+) -> None:
+    """Whether its beats can be read (`named`) or not (`unread`)."""
+    client = cluster.client()
+    cluster.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    cluster.master()
+    cluster.worker("new", 4, 2)
+    others = {"named": packing.VERSION, "unread": packing.VERSION - 1}
+    for name, written in others.items():
+        cluster.worker(name, 4, 2, module=("other_version_worker", "0.1.0", str(written)))
+    reasons = {
+        "named": f"it runs mrq 0.1.0 and the masters mrq {mrq.__version__}",
+        "unread": f"its beats have version {packing.VERSION - 1}, and the masters' mrq {mrq.__version__}",
+    }
+    cluster.workers_ready(client, 1)
+    cluster.until(lambda: all(name in workers(client) and workers(client)[name].reason for name in others))
+    cluster.until(lambda: f"no tasks: {reasons['named']}" in cluster.log("named"))
+    (left.folder / "gates/open").touch()
+    client.run(Words, [left.folder / "in/unfinished"], left.folder / "out-anew")
+    rows = workers(client)
+    assert rows["new"].completed > 0
+    shown = subprocess.run(
+        [sys.executable, "-m", "mrq", "workers"],
+        env=cluster.environ, cwd=cluster.folder, check=True, timeout=60, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    for name, reason in reasons.items():
+        row = rows[name]
+        assert (row.health, row.completed, row.attempts) == (WorkerHealth.JOINING, 0, ())
+        assert reason in row.reason
+        assert "start it from the same mrq as the masters" in row.reason
+        assert row.reason in " ".join(shown.split())
+        assert cluster.processes[name].poll() is None
+    for name in others:
+        cluster.processes[name].terminate()
+        cluster.processes[name].wait(30)
+        cluster.worker(name, 4, 2)
+    cluster.workers_ready(client, 3)
+    assert all(workers(client)[name].reason == "" for name in others)
