@@ -448,7 +448,7 @@ def test_a_version_or_packages_that_do_not_fit_are_refused(tmp_path: Path, books
             return replace(draft, spec=replace(draft.spec, packages=((name, (name,)),)))
 
         with pytest.raises(UsageError, match="install mrq-mapreduce=="):
-            client.start_draft(replace(draft, version="0.0.1"))
+            client.start_draft(replace(draft, version="0.1.0"))
         with pytest.raises(UsageError, match="numpy: on 0 of 1 workers"):
             client.start_draft(importing("numpy"))
         assert client.start_draft(importing("msgpack")).result(20)
