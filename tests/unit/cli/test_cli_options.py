@@ -49,6 +49,16 @@ def test_short_switches_bundle():
     assert parsed.given == {"quiet": True, "reducers": 3}
 
 
+def test_a_value_may_begin_with_a_dash_or_be_empty():
+    assert parse(SUBMIT, ["-o", "-dir", "a", "-R=4"]).given == {"output": "-dir", "reducers": 4}
+    assert parse(SUBMIT, ["-qo", "x", "--set", "a=-1", "--set="]).given == {
+        "quiet": True,
+        "output": "x",
+        "set": ["a=-1", ""],
+    }
+    assert parse(SUBMIT, ["-o=", "-"]).given == {"output": ""}
+
+
 def test_every_setting_arrives_under_its_own_name():
     made = options(
         *("m:J", "a", "-o", "o", "--memory", "64M", "--split-size", "1MiB", "--input-format", "jsonl"),
@@ -139,7 +149,12 @@ BASE = ["m:J", "a", "-o", "out"]
         ([*BASE, "--reducer", "3"], ["no flag --reducer", "--reducers"]),
         ([*BASE, "--xyzzy"], ["no flag --xyzzy", "`mrq submit --help` lists"]),
         ([*BASE, "-3"], ["no flag -3"]),
-        ([*BASE, "--overwrite=yes"], ["--overwrite takes no value"]),
+        ([*BASE, "--overwrite=yes"], ["--overwrite takes no value; leave out =yes"]),
+        ([*BASE, "-q=1"], ["-q takes no value; leave out =1"]),
+        ([*BASE, "-qx"], ["no flag -x;"]),
+        ([*BASE, "-qo"], ["-o needs a value"]),
+        ([*BASE, "--ord", "total"], ["no flag --ord; did you mean --order?"]),
+        ([*BASE, "--backup"], ["no flag --backup; did you mean --backups?"]),
     ],
 )
 def test_wrong_use_is_refused_in_one_sentence(argv, words):
