@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
-from mrq.core.model import Limits
 from mrq.errors import UsageError, UsageTypeError
 from mrq.settings import checks
 from mrq.settings.checks import nearest, optional
 from mrq.settings.table import Kind, Setting, Where, rows_of, setting
 
 if TYPE_CHECKING:
+    from mrq.core.model import Limits
     from mrq.job.base import Job
 
 #: Of settings that say how a cluster runs jobs, and nothing of what comes out.
@@ -184,6 +184,8 @@ def _fields(who: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def retry_limits(overrides: Mapping[str, Any]) -> Limits:
     """What a retry sets anew, of settings by name. Raises UsageTypeError for what it can't."""
+    from mrq.core.model import Limits  # which takes 30 ms: every command loads this module
+
     rows = {name: row for name, row in SETTINGS.items() if Where.RETRY in row.where}
     made: dict[str, Any] = {}
     for name, value in overrides.items():
