@@ -1,34 +1,27 @@
-"""What mrq logs, as people see it."""
+"""What mrq logs, as a list of sentences."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 from collections.abc import Iterator
 
-from mrq.cli.console import Console
 
-
-class _Lines(io.StringIO):
-    """A stream of sentences."""
-
-    encoding = "utf-8"
-
+class _Said(logging.Handler):
     def __init__(self, said: list[str]) -> None:
-        super().__init__()
-        self._said = said
+        super().__init__(logging.INFO)
+        self.said = said
 
-    def write(self, text: str) -> int:
-        self._said.append(text.removesuffix("\n"))
-        return len(text)
+    def emit(self, record: logging.LogRecord) -> None:
+        note = "note: " if record.name == "mrq.notes" else ""
+        self.said.append(note + self.format(record))
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[list[str]]:
-    """Within: what is logged under `mrq`, a sentence each, is put into the list; also what isn't shown."""
+    """Within: what is logged under `mrq`, a sentence each, is in the list, also if nobody is shown it."""
     said: list[str] = []
-    handler, logger = Console(_Lines(said), environ={}), logging.getLogger("mrq")
+    handler, logger = _Said(said), logging.getLogger("mrq")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
