@@ -79,17 +79,20 @@ class Calls:
         )
 
     def rows(self, job: str, rows: list[Any]) -> list[Write]:
-        """As the machine writes them: a new ticket is higher than all before it."""
+        """As the machine writes them: a new ticket is higher than all before it, and one that was ended, in
+        this batch too, never comes again."""
         made: list[Write] = []
+        written: dict[str, list[int]] = {}
         for (kind, index), primary, backup in rows:
             task = TaskRef(job, 0, kind, index)
             key = (job, task_key(task))
-            tickets = list(self.tables(job)["tasks"].get(key[1], [0, 0]))
+            tickets = list(written.get(key[1]) or self.tables(job)["tasks"].get(key[1], [0, 0]))
             for at, word in enumerate((primary, backup)):
                 if word == "new":
                     tickets[at] = self.issued[key] = self.issued.get(key, 0) + 1
                 elif word == "none":
                     tickets[at] = 0
+            written[key[1]] = tickets
             made.append(WriteTask(task=task, primary=tickets[0], backup=tickets[1]))
         return made
 
