@@ -162,7 +162,7 @@ class GrpcPeers:
         if line is not None:
             line.close()
 
-    def tidy(self) -> int:
+    def close_idle(self) -> int:
         """Close lines that weren't used for long; how many are left."""
         before = time.monotonic() - self._idle_s
         with self._lock:
@@ -202,11 +202,11 @@ class GrpcPeers:
         try:
             with self._watchdog.over(call) as watched:
                 while True:
-                    watched.waits()
+                    watched.arm()
                     try:
                         chunk: bytes | None = next(call, None)
                     finally:
-                        watched.rests()
+                        watched.disarm()
                     if chunk is None:
                         return
                     yield chunk
@@ -240,7 +240,7 @@ class GrpcPeers:
             with self._lock:
                 line.calls -= 1
                 line.used_at = time.monotonic()
-        self.tidy()
+        self.close_idle()
 
 
 class _Unknown(grpc.RpcError):  # type: ignore[misc]

@@ -189,7 +189,7 @@ class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
         """What is in the body that was signed. Aborts where it is another; the call is ended
         where none comes."""
         with self._watchdog.over(context, self._bounds.body_s) as watched:
-            watched.waits()
+            watched.arm()
             raw = next(requests, None)
         if raw is None:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a call has one request, of half a MiB at most")
@@ -206,9 +206,9 @@ class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
         """A stream of requests: each must come as soon as a body."""
         with self._watchdog.over(context, self._bounds.body_s) as watched:
             while True:
-                watched.waits()
+                watched.arm()
                 request = next(requests, None)
-                watched.rests()
+                watched.disarm()
                 if request is None:
                     return
                 yield request
@@ -221,6 +221,6 @@ class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
                     answer = next(answers, _END)
                 if answer is _END:
                     return
-                watched.waits()
+                watched.arm()
                 yield answer
-                watched.rests()
+                watched.disarm()

@@ -112,7 +112,7 @@ class Health(grpc.GenericRpcHandler):  # type: ignore[misc]
             self._make_room()
         try:
             with self._watchdog.over(context) as watched:
-                watched.waits()
+                watched.arm()
                 request = next(requests, None)
         finally:
             with self._lock:

@@ -20,11 +20,11 @@ class Watched:
         self.limit_s = limit_s
         self.since: float | None = None  #: it is waited in
 
-    def waits(self) -> None:
+    def arm(self) -> None:
         """Something is to come, or to be taken, from now on."""
         self.since = time.monotonic()
 
-    def rests(self) -> None:
+    def disarm(self) -> None:
         """Nobody waits for the other side."""
         self.since = None
 

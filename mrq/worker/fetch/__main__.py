@@ -81,7 +81,7 @@ def _serve(console: Console, read: int, write: int, life: int, by_prctl: int) ->
     peers = GrpcPeers(addresses.of, key=hello.key, mistaken=addresses.forget)
 
     def check() -> str:
-        peers.tidy()
+        peers.close_idle()
         return server.check()
 
     process = Process(

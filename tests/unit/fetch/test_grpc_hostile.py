@@ -483,7 +483,7 @@ def test_a_line_that_reaches_somebody_else_is_closed_and_the_name_resolved_again
 def test_lines_that_arent_used_are_closed(server: FileServer, root: Path) -> None:
     peers = GrpcPeers(lambda w, b: server.address, key=KEY, tries_again=0, idle_s=0.2)
     peers.sizes(JOB, 0, [output(root)])
-    assert peers.tidy() == 1
-    wait_for(lambda: peers.tidy() == 0)
+    assert peers.close_idle() == 1
+    wait_for(lambda: peers.close_idle() == 0)
     assert peers.sizes(JOB, 0, [output(root)])[0] is not None
     peers.close()
