@@ -45,11 +45,10 @@ class Command:
 
     def check(self, parsed: Parsed) -> None:
         """Raise UsageError for a number of words that it doesn't take."""
-        (least, most, said), count = self.takes, len(parsed.words)
-        if not least <= count <= most:
-            raise UsageError(
-                f"mrq {self.name} takes {said}; {count} {'is' if count == 1 else 'are'} given{self.hint}"
-            )
+        (least, most, said), words = self.takes, parsed.words
+        if not least <= len(words) <= most:
+            given = f", not {' '.join(words)!r}" if words else "; 0 are given"
+            raise UsageError(f"mrq {self.name} takes {said}{given}{self.hint}")
 
 
 # fmt: off
