@@ -40,7 +40,7 @@ from mrq.adapters.grpc import options
 from mrq.adapters.redis import RedisLeaderStore, RedisWorkerStore, connect
 from mrq.core.commands import WriteLocation
 from mrq.core.exchange import Batch, Fence
-from mrq.core.model import Beat, JobSpec, MapLocation, Slots
+from mrq.core.model import Beat, JobSpec, MapLocation, Slots, StageSpec
 from mrq.core.paths import fetched_path, map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.shuffle.block import Frame
@@ -196,8 +196,7 @@ class Rig:
             entry="",
             parameters={},
             inputs=(),
-            splits=(),
-            reducers=1,
+            stages=(StageSpec(splits=(), reducers=1),),
             input_format="text",
             output_format="text",
         )

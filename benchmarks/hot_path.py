@@ -22,7 +22,7 @@ from mrq.core.refs import TaskRef
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import mrq
-from mrq.core.model import JobSpec, Piece, Split, TaskResult
+from mrq.core.model import JobSpec, Piece, Split, StageSpec, TaskResult
 from mrq.core.refs import AttemptRef, Kind
 from mrq.job.base import Job
 from mrq.worker import page as pages
@@ -142,7 +142,8 @@ def task(
     )
     reducers = 1 if getattr(job, "reduce", None) is not None else 0
     spec = JobSpec(
-        job="bench", name="bench", code="", entry="", parameters={}, inputs=(), splits=(), reducers=reducers,
+        job="bench", name="bench", code="", entry="", parameters={}, inputs=(),
+        stages=(StageSpec(splits=(), reducers=reducers),),
         input_format="text", output_format="text", memory_bytes=memory, staging=folder,
     )  # fmt: skip
     order = AttemptOrder(

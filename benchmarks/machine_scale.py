@@ -30,6 +30,7 @@ from mrq.core.model import (
     RunningAttempt,
     Slots,
     Split,
+    StageSpec,
     Status,
     TaskMessage,
     TaskResult,
@@ -63,8 +64,7 @@ def spec(tasks: int) -> JobSpec:
         entry="m:J",
         parameters={},
         inputs=(),
-        splits=(Split(index=0, pieces=()),) * tasks,
-        reducers=1,
+        stages=(StageSpec(splits=(Split(index=0, pieces=()),) * tasks, reducers=1),),
         input_format="text",
         output_format="text",
     )

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from mrq.codec.types import carried, carried_key, utf8
-from mrq.core.model import JobSpec
+from mrq.core.model import JobSpec, StageSpec
 from mrq.core.pathmap import PathMap, split_pattern
 from mrq.core.paths import is_url
 from mrq.core.splits import SETUP_BYTES_MIN, SPLIT_BYTES_MIN, InputFile
@@ -96,8 +96,7 @@ def _draft(request: Request, paths: PathMap | None, defaults: Mapping[str, Any])
         source_root=loaded.root,
         parameters=values,
         inputs=tuple(request.inputs),
-        splits=(),
-        reducers=chosen.reducers or 0,
+        stages=(StageSpec(splits=(), reducers=chosen.reducers or 0),),
         input_format=in_format.name,
         output_format=chosen.output_format or "text",
         compression=chosen.compression,

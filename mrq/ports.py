@@ -267,7 +267,8 @@ class WorkerStore(LocationStore, Protocol):
     """A worker's side of the state."""
 
     def job(self, job: str) -> JobSpec | None:
-        """The job's spec, or None when it isn't known (any more)."""
+        """The job's spec, with the plans of its stages that are known so far; None when it isn't known (any
+        more)."""
         ...
 
     def code(self, digest: str) -> bytes | None:

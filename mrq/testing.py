@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from mrq.codec.types import carried, shown
 from mrq.core.ending import JobEnd
-from mrq.core.model import JobSpec
+from mrq.core.model import JobSpec, StageSpec
 from mrq.engine.engine import Engine
 from mrq.engine.local import LocalLeader
 from mrq.errors import MrqError, UsageTypeError, UsageValueError
@@ -78,6 +78,7 @@ def run(
     given = list(map(carried, iterable(records, "records", "[line, line]")))
     _check_records(type(job), settings, given)
     with tempfile.TemporaryDirectory(prefix="mrq-testing-", dir=_fast_folder()) as folder:
+        reducers = (settings.reducers or 1) if defined(type(job), "reduce") else 0
         spec = JobSpec(
             job="testing",
             name=type(job).__name__,
@@ -85,8 +86,7 @@ def run(
             entry=f"{type(job).__module__}:{type(job).__qualname__}",
             parameters=values,
             inputs=("records",),
-            splits=(),
-            reducers=(settings.reducers or 1) if defined(type(job), "reduce") else 0,
+            stages=(StageSpec(splits=(), reducers=reducers),),
             input_format="text" if defined(type(job), "map_block") else "records",
             encoding=settings.encoding,
             output_format="records",

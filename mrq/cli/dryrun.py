@@ -28,8 +28,8 @@ def plan_lines(plan: Plan, *, executors: int, every: bool = False, listed_by: st
     partitions = f"{spec.reducers:,}, by a hash of the key"
     if not spec.reducers:
         partitions = "none: no reduce, so parts are the maps' outputs"
-    elif plan.sample is not None:
-        splits = len(plan.sample.splits)
+    elif len(spec.stages) > 1:
+        splits = len(spec.stages[0].splits)
         partitions = f"{spec.reducers:,}, by ranges of keys, sampled first from {splits} splits"
     listed = spec.splits if every else spec.splits[:_LISTED]
     lines += [_split_line(split) for split in listed]
@@ -81,7 +81,7 @@ def print_plan(session: Session, plan: Plan, *, executors: int) -> None:
             for split in spec.splits
         ),
         partitions=spec.reducers,
-        partitioned_by=None if not spec.reducers else "hash" if plan.sample is None else "range",
+        partitioned_by=None if not spec.reducers else "hash" if len(spec.stages) == 1 else "range",
         input_format=spec.input_format,
         output_format=spec.output_format,
         compression=spec.compression,

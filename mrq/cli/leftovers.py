@@ -77,7 +77,7 @@ def remove(root: str, left: Leftover) -> bool:
         return False
     # A folder that can't be read any more is removed all the same; what belongs to others stays.
     with contextlib.suppress(MrqError):
-        spec = folder.kept().target
+        spec = folder.kept().spec
         if spec.staging is not None and os.path.isdir(spec.staging):
             claim.abandon(claim.reopen(spec))
     folder.remove()

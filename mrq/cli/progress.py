@@ -39,7 +39,7 @@ def stages_of(info: JobInfo | None) -> list[StageInfo]:
     if info is None:
         return []
     stages = list(info.stages)
-    if info.state in (JobState.COMMITTING, JobState.DONE) and not info.is_sampling:
+    if info.state in (JobState.COMMITTING, JobState.DONE):
         done = info.state is JobState.DONE
         stages.append(
             StageInfo(

@@ -74,9 +74,8 @@ def is_by_itself(state: State, worker: Worker) -> bool:
     if len(worker.held) != 1:
         return False
     task = next(iter(worker.held.values()))
-    job = state.jobs.get(task.job)
-    flight = job.table(task.kind).flights.get(task.index) if job is not None else None
-    return flight is not None and flight.alone
+    found = state.in_flight(task)
+    return found is not None and found[2].alone
 
 
 def note_death(state: State, worker: Worker) -> None:
@@ -166,7 +165,7 @@ def look_over(state: State) -> None:
         elif not _holds(state, worker):
             task, ticket = worker.alone
             state.workers.let_go(worker)
-            table = state.active[task.job].table(task.kind) if task.job in state.active else None
+            table = state.active[task.job].table_of(task) if task.job in state.active else None
             if table is None or table.ticket[task.index] != ticket:
                 continue
             if table.state[task.index] == QUEUED:
@@ -177,11 +176,11 @@ def _holds(state: State, worker: Worker) -> bool:
     """Is the task that a worker is kept for offered to it still, or running there?"""
     assert worker.alone is not None
     task, ticket = worker.alone
-    job = state.active.get(task.job)
-    flight = job.table(task.kind).flights.get(task.index) if job is not None else None
-    if job is None or flight is None or job.table(task.kind).ticket[task.index] != ticket:
+    found = state.in_flight(task)
+    if found is None or found[1].ticket[task.index] != ticket:
         return False
-    if job.table(task.kind).state[task.index] == QUEUED:
+    _, table, flight = found
+    if table.state[task.index] == QUEUED:
         return flight.offered_to == worker.worker and task in worker.offers
     primary = flight.primary
     return primary is not None and (primary.worker, primary.boot) == (worker.worker, worker.boot)
@@ -190,7 +189,7 @@ def _holds(state: State, worker: Worker) -> bool:
 def keep_again(state: State) -> None:
     """After a takeover: the workers that the predecessor kept, by what is offered or runs."""
     for job in state.active.values():
-        for table in (job.maps, job.reduces):
+        for table in job.tables:
             for index, flight in table.flights.items():
                 if not flight.alone:
                     continue

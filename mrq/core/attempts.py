@@ -11,7 +11,7 @@ from mrq.core.lifecycle import arm_stragglers, complete, lose_boot, settle
 from mrq.core.machine_state import BEAT, REPUBLISH, State
 from mrq.core.model import AttemptState, Outcome, Role, Status, WorkerHealth
 from mrq.core.moves import attach, detach, end_role, fail_job, kill, take_back
-from mrq.core.refs import Kind, task_name
+from mrq.core.refs import Kind
 from mrq.core.shuffle_rules import conserved, fetch_failed
 from mrq.core.tasks import QUEUED, Attempt, Flight, TaskTable
 from mrq.core.workers import Worker
@@ -21,15 +21,10 @@ _Event = e.AttemptClaimed | e.AttemptReported
 
 def find(state: State, event: _Event) -> tuple[Job, TaskTable, Flight] | None:
     """The task of an attempt whose ticket is live. Else None."""
-    task = event.attempt.task
-    job = state.jobs.get(task.job)
-    if job is None or not job.active:
+    found = state.in_flight(event.attempt.task)
+    if found is None or not found[0].active or found[2].role_of(event.attempt.ticket) is None:
         return None
-    table = job.table(task.kind)
-    flight = table.flights.get(task.index)
-    if flight is None or flight.role_of(event.attempt.ticket) is None:
-        return None
-    return job, table, flight
+    return found
 
 
 def on_claimed(state: State, event: e.AttemptClaimed) -> None:
@@ -48,12 +43,11 @@ def _kill_stale(state: State, event: e.AttemptClaimed) -> None:
     job, worker = state.jobs.get(task.job), state.workers.all.get(event.worker)
     if job is None or worker is None or worker.boot != event.boot:
         return
-    table = job.table(task.kind)
-    if not 0 <= task.index < len(table):
-        return
-    if table.token[task.index] == event.attempt.token or event.attempt.token in worker.killed:
+    table = job.table_of(task)
+    if table is not None and table.token[task.index] == event.attempt.token:
         return  # it has reported already: events change places
-    kill(state, worker, event.attempt)
+    if event.attempt.token not in worker.killed:
+        kill(state, worker, event.attempt)
 
 
 def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Event) -> Attempt | None:
@@ -109,13 +103,12 @@ def lose_worker(state: State, worker: Worker, status: Status) -> None:
     """A boot is gone: what it ran goes back to idle, and so do its completed maps if still needed."""
     alone = is_by_itself(state, worker)
     for token, task in list(worker.held.items()):
-        job = state.jobs.get(task.job)
-        table = job.table(task.kind) if job is not None else None
-        flight = table.flights.get(task.index) if table is not None else None
-        attempt = flight.attempt(token) if flight is not None else None
-        if job is None or table is None or attempt is None:
+        found = state.in_flight(task)
+        attempt = found[2].attempt(token) if found is not None else None
+        if found is None or attempt is None:
             state.workers.release(worker, token)
             continue
+        job, table, _ = found
         end_attempt(state, job, table, task.index, attempt, Outcome(status=status), alone=alone)
     for job in list(state.active.values()):
         lose_boot(state, job, worker.worker, worker.boot)
@@ -196,7 +189,7 @@ def _not_conserved(state: State, job: Job, table: TaskTable, index: int, attempt
     fail_job(
         state,
         job,
-        f"conservation: {task_name(table.kind, index)} didn't consume exactly one accepted output of "
+        f"conservation: {table.task(index)} didn't consume exactly one accepted output of "
         "each map; nothing was committed. This is a damaged disk or a bug in mrq: please report it",
     )
 
@@ -255,13 +248,12 @@ def end_attempt(
 
 def on_message_died(state: State, event: e.MessageDied) -> None:
     """A task's message was returned or dead-lettered: publish it again, a bounded number of times."""
-    died, task = event.message, event.message.task
-    job = state.jobs.get(task.job)
-    if job is None or not job.active:
+    died, task, index = event.message, event.message.task, event.message.task.index
+    found = state.in_flight(task)
+    if found is None or not found[0].active:
         return
-    table, index = job.table(task.kind), task.index
-    flight = table.flights.get(index)
-    if flight is None or table.state[index] != QUEUED or flight.primary_ticket != died.ticket:
+    job, table, flight = found
+    if table.state[index] != QUEUED or flight.primary_ticket != died.ticket:
         return
     trouble = table.troubled(index)
     trouble.deaths += 1
@@ -274,4 +266,4 @@ def on_message_died(state: State, event: e.MessageDied) -> None:
         )
         return
     delay = state.backoff(job, table.name(index), trouble.deaths)
-    state.timer(delay, REPUBLISH, task.job, task.kind.value, index, died.ticket)
+    state.timer(delay, REPUBLISH, task, died.ticket)

@@ -13,7 +13,6 @@ from mrq.core.machine_state import State, stable_hash
 from mrq.core.model import ErrorReport, Quarantine, Status, WorkerHealth
 from mrq.core.orders import Notify
 from mrq.core.paths import named
-from mrq.core.refs import task_name
 from mrq.core.tasks import Attempt, TaskTable
 from mrq.core.workers import Worker
 
@@ -193,7 +192,7 @@ def _strike(state: State, worker: Worker, table: TaskTable, index: int) -> None:
             state,
             worker,
             f"{len(strikes)} different tasks failed on it within {config.strike_s / 60:g} minutes and were "
-            f"completed elsewhere, {task_name(table.kind, index)} of job {table.job} the last"
+            f"completed elsewhere, {table.task(index)} of job {table.job} the last"
             + _ended_as(state, worker, table, index),
         )
 
@@ -202,7 +201,7 @@ def _ended_as(state: State, worker: Worker, table: TaskTable, index: int) -> str
     """What is remembered of the last end of a task on a worker; "" where nothing is."""
     job = state.jobs.get(table.job)
     for told in reversed(job.errors if job is not None else []):
-        if (told.worker, told.task) == (worker.worker, task_name(table.kind, index)):
+        if (told.worker, told.task) == (worker.worker, str(table.task(index))):
             error = told.error
             return f", as {told.status.value}" + (f": {error.type}: {error.message}" if error else "")
     return ""
@@ -245,7 +244,7 @@ def _times(n: int) -> str:
 
 def _sentence(table: TaskTable, index: int, what: str, error: ErrorReport | None) -> str:
     """Names the task, what it did and the last error with its record."""
-    text = f"{task_name(table.kind, index)} {what}"
+    text = f"{table.task(index)} {what}"
     if error is None:
         return text
     text += f": {error.type}: {error.message}" if error.message else f": {error.type}"

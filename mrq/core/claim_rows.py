@@ -16,8 +16,9 @@ A_TICKET, A_NUMBER, A_WORKER, A_BOOT, A_TOKEN, A_FLOOR, A_STATUS = range(7)
 
 
 def task_key(task: TaskRef) -> str:
-    """`m42`: the key of a task's row, among those of its job."""
-    return f"{task.kind.value}{task.index}"
+    """`m42`, of stage 1 `m1.42`: the key of a task's row, among those of its job."""
+    stage = f"{task.stage}." if task.stage else ""
+    return f"{task.kind.value}{stage}{task.index}"
 
 
 def attempt_key(task: TaskRef, role: Role) -> str:
@@ -27,7 +28,13 @@ def attempt_key(task: TaskRef, role: Role) -> str:
 
 def parse_task(job: str, key: str) -> TaskRef:
     """What `task_key` was given. Raises ValueError."""
-    return TaskRef(job, 0, Kind(key[0]), int(key[1:]))
+    stage, _, index = key[1:].rpartition(".")
+    return TaskRef(job, int(stage or 0), Kind(key[0]), int(index))
+
+
+def plan_key(stage: int) -> str:
+    """`plan1`: the key of the plan of a stage, among the leader's records of a job."""
+    return f"plan{stage}"
 
 
 def role_with(row: list[Any] | None, ticket: int) -> Role | None:

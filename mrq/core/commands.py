@@ -1,7 +1,7 @@
 """What to do: the only output of `core.machine`. Imperative, frozen, carried out in order.
 
-The loop that carries them out first persists every `WriteTask`, `WriteJob` and `WriteLocation` of a
-batch in one step, then performs the rest: decide, persist, publish.
+The loop that carries them out first persists every `WriteTask`, `WriteJob`, `WritePlan` and
+`WriteLocation` of a batch in one step, then performs the rest: decide, persist, publish.
 """
 
 from __future__ import annotations
@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mrq.core.model import JobState, MapLocation, Quarantine, StagedFile, TaskMessage, WorkerHealth
+from mrq.core.model import (
+    JobState,
+    MapLocation,
+    Quarantine,
+    StagedFile,
+    StagePlan,
+    TaskMessage,
+    WorkerHealth,
+)
 from mrq.core.orders import Order
 from mrq.core.refs import AttemptRef, TaskRef
 
@@ -21,6 +29,15 @@ class WriteJob:
     job: str
     state: JobState
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WritePlan:
+    """Persist what a stage needs to know of the one before; in the batch with which the job comes to it."""
+
+    job: str
+    stage: int
+    plan: StagePlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +113,16 @@ class GiveAll:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanStage:
+    """A stage is complete: find out what the next one needs to know of it: StagePlanned. Replayable."""
+
+    job: str
+    stage: int  #: the number of the next one
+    samples: tuple[bytes, ...]  #: of the winners' keys, in their order
+    reducers: int  #: of the next one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartCommit:
     """Winners are frozen: write the manifest and publish OUT. Replayable."""
 
@@ -115,6 +142,7 @@ class EndJob:
 
 Command = (
     WriteJob
+    | WritePlan
     | WriteTask
     | WriteLocation
     | WriteWorker
@@ -122,6 +150,7 @@ Command = (
     | PublishTask
     | GiveOrder
     | GiveAll
+    | PlanStage
     | StartCommit
     | EndJob
 )

@@ -49,7 +49,7 @@ def disks_due(state: State, looks: int, before: int) -> None:
     elif looks >= _FAIL_LOOKS:
         looks = 0
         _fail(state, max(stuck, key=lambda job: job.maps.counts[COMPLETED]))
-    state.timer(state.config.disks_look_s, DISKS, "", index=looks, ticket=completions)
+    state.timer(state.config.disks_look_s, DISKS, "", looks, completions)
 
 
 def _stuck(state: State) -> list[Job]:

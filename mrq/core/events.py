@@ -12,6 +12,7 @@ from mrq.core.model import (
     Limits,
     Outcome,
     Quarantine,
+    StagePlan,
     TaskMessage,
     WorkerHealth,
 )
@@ -92,6 +93,15 @@ class AttemptReported:
     worker: str
     boot: str
     outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlanned:
+    """What a stage needs to know of the one before, which is complete; told again, it is the same."""
+
+    job: str
+    stage: int  #: its number
+    plan: StagePlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +208,7 @@ Event = (
     | WorkerUnreachable
     | AttemptClaimed
     | AttemptReported
+    | StagePlanned
     | OutputMissing
     | MessageDied
     | CommitFinished

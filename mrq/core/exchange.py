@@ -85,8 +85,8 @@ class Batch:
     fence: Fence
     writes: tuple[Write, ...] = ()
     orders: tuple[GiveOrder, ...] = ()  #: an older boot's are dropped
-    #: The leader's own record of every task in `writes`, by `core.claims.task_key`, opaque to the store:
-    #: what a successor's machine is made of.
+    #: What a successor's machine is made of, opaque to the store: the leader's own record of every task in
+    #: `writes`, by `task_key`, and the plan of a stage, by `plan_key`, which workers read too.
     records: tuple[tuple[str, bytes], ...] = ()
     job_record: bytes | None = None  #: likewise of the job
 
@@ -100,7 +100,7 @@ class StoredJob:
     state: JobState
     error: str | None
     job_record: bytes | None
-    records: Mapping[str, bytes]  #: by `core.claims.task_key`
+    records: Mapping[str, bytes]  #: as in a `Batch`
     #: Of tasks that aren't completed, the claim of each before its report.
     recorded: tuple[AttemptClaimed | AttemptReported, ...]
     #: For `LeaderState.restore` alone: the tasks and locations to write with it.

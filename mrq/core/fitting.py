@@ -71,10 +71,8 @@ def _waiting(state: State, worker: Worker, kind: Kind) -> int:
 
 def _waits(state: State, worker: Worker, offer: TaskRef) -> bool:
     job, index = state.jobs.get(offer.job), offer.index
-    if job is None or not job.active:
-        return False
-    table = job.table(offer.kind)
-    if table.state[index] != QUEUED or table.ticket[index] != worker.offers[offer]:
+    table = job.table_of(offer) if job is not None and job.active else None
+    if table is None or table.state[index] != QUEUED or table.ticket[index] != worker.offers[offer]:
         return False
     return table.flights[index].offered_to == worker.worker
 

@@ -96,10 +96,8 @@ def _take_in(state: State, worker: Worker, beat: Beat, stored: WorkerHealth | No
 
 def _locate(state: State, task: TaskRef, token: str) -> tuple[Job, TaskTable, Attempt | None] | None:
     job = state.jobs.get(task.job)
-    if job is None:
-        return None
-    table = job.table(task.kind)
-    if not 0 <= task.index < len(table):
+    table = job.table_of(task) if job is not None else None
+    if job is None or table is None:
         return None
     flight = table.flights.get(task.index)
     return job, table, flight.attempt(token) if flight is not None else None

@@ -186,8 +186,3 @@ class JobInfo(Info):
     def brief(self) -> JobInfo:
         """As a list has it: without what grows with what runs and went wrong."""
         return replace(self, attempts=(), tasks=(), errors=(), counters={})
-
-    @property
-    def is_sampling(self) -> bool:
-        """Is what is shown the sampling of keys that comes before the job itself?"""
-        return self.maps.name == SAMPLE

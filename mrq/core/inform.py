@@ -23,8 +23,7 @@ from mrq.core.info import (
 from mrq.core.jobs import Job
 from mrq.core.machine_state import State
 from mrq.core.model import ErrorReport, Purpose, Status
-from mrq.core.paths import shown_id
-from mrq.core.refs import Kind, task_name
+from mrq.core.refs import Kind
 from mrq.core.tasks import COMPLETED, STATES, Attempt, TaskTable
 
 #: A worker that wasn't heard of for longer shows its attempts as paused.
@@ -33,18 +32,18 @@ PAUSED_S: Final = 15.0
 
 def job_info(state: State, job: Job, now: float) -> JobInfo:
     """A job, without its tasks one by one."""
-    shift, spec, shown = state.shift + state.wall, job.spec, shown_id(job.spec.job)
+    shift, spec = state.shift + state.wall, job.spec
     attempts: list[AttemptInfo] = []
     stages: list[StageInfo] = []
-    for table in (job.maps, job.reduces):
+    for table in job.tables:
         if table.kind is Kind.REDUCE and not job.shuffled:
             continue
         stage = stage_name(job, table.kind)
         live = [(index, a) for index in sorted(table.running) for a in table.flights[index].attempts()]
-        attempts += [attempt_info(state, shown, stage, a, now) for _, a in live]
+        attempts += [attempt_info(state, stage, a, now) for _, a in live]
         stages.append(_stage(job, table, stage, live))
     return JobInfo(
-        job=shown,
+        job=spec.job,
         name=spec.name,
         state=job.state,
         error=job.error,
@@ -68,18 +67,18 @@ def job_info(state: State, job: Job, now: float) -> JobInfo:
 
 
 def stage_name(job: Job, kind: Kind) -> str:
-    """The name of the stage that a kind of tasks is."""
+    """What people know the tasks of a kind by."""
     if kind is Kind.REDUCE:
         return REDUCE
-    return SAMPLE if job.spec.purpose is Purpose.SAMPLE else MAP
+    return SAMPLE if job.stage.purpose is Purpose.SAMPLE else MAP
 
 
-def attempt_info(state: State, job: str, stage: str, a: Attempt, now: float) -> AttemptInfo:
-    """A live attempt; job and stage as people know them."""
+def attempt_info(state: State, stage: str, a: Attempt, now: float) -> AttemptInfo:
+    """A live attempt; its stage as people know it."""
     worker = state.workers.all.get(a.worker)
     paused = worker is not None and now - worker.beat_at > PAUSED_S
     return AttemptInfo(
-        job=job,
+        job=a.ref.task.job,
         task=str(a.ref.task),
         stage=stage,
         ticket=a.ref.ticket,
@@ -124,7 +123,7 @@ def _stage(job: Job, table: TaskTable, name: str, live: list[tuple[int, Attempt]
         attempts=begun,
         failed=sum(error.stage == name for error in job.errors) if job.errors else 0,
         fraction=min(1.0, made / total) if total else 1.0,
-        slowest=None if slowest < 0 else task_name(table.kind, slowest),
+        slowest=None if slowest < 0 else str(table.task(slowest)),
         slowest_s=slowest_s,
         median_s=job.durations[table.kind].median,
         **{**sums, "records_in": records, "bytes_in": size},
@@ -154,7 +153,7 @@ def error_info(
 
 def task_infos(state: State, job: Job) -> Iterator[TaskInfo]:
     """Every task, maps first."""
-    for table in (job.maps, job.reduces):
+    for table in job.tables:
         stage = stage_name(job, table.kind)
         for index in range(len(table)):
             yield _task(state, job, table, stage, index)
@@ -174,7 +173,7 @@ def _task(state: State, job: Job, table: TaskTable, stage: str, index: int) -> T
         return column[index] and column[index] + shift
 
     return TaskInfo(
-        task=task_name(table.kind, index),
+        task=str(table.task(index)),
         stage=stage,
         state=STATES[code],
         ticket=attempt.ticket if attempt is not None else table.ticket[index],

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from mrq.core import transitions
 from mrq.core.digest import mix
 from mrq.core.info import ErrorInfo
-from mrq.core.model import NO_LIMITS, JobSpec, JobState, Limits, StagedFile, TaskResult
-from mrq.core.refs import Kind
+from mrq.core.model import (
+    NO_LIMITS,
+    JobSpec,
+    JobState,
+    Limits,
+    Purpose,
+    StagedFile,
+    StagePlan,
+    StageSpec,
+    TaskResult,
+)
+from mrq.core.refs import Kind, TaskRef
 from mrq.core.tasks import TaskTable
 from mrq.core.workers import Worker
 
@@ -63,21 +72,14 @@ class Durations:
         return self.values[len(self.values) // 2] if self.values else 0.0
 
 
-def _checked(spec: JobSpec) -> Checked | None:
-    """What is to be checked of a job's inputs; what does it is imported only where there is something."""
-    if all(piece.crc32 is None for split in spec.splits for piece in split.pieces):
-        return None
-    from mrq.core.checked import Checked
-
-    return Checked.of(spec.splits)
-
-
 class Job:
-    """All that the leader holds of one job. Its splits aren't among it: workers read those."""
+    """All that the leader holds of one job. It is at one of its stages, whose tasks and results these are: of
+    one that is complete nothing counts any more but the plan of the next."""
 
     __slots__ = (
         "accepted",
         "adopted",
+        "at",
         "backups",
         "boot_number",
         "boots",
@@ -96,20 +98,25 @@ class Job:
         "losses",
         "maps",
         "needs",
+        "plan",
+        "plan_sum",
         "reduces",
         "reruns",
         "rollbacks",
         "slowest",
         "spec",
+        "stage",
         "started_at",
         "state",
         "strict_order",
         "submitted_at",
         "sums",
+        "tables",
         "takers",
         "takers_at",
         "timers",
         "took",
+        "totals",
         "updated_at",
         "worker_losses",
     )
@@ -117,45 +124,72 @@ class Job:
     def __init__(
         self,
         spec: JobSpec,
-        maps: int,
         now: float,
         history: transitions.History,
         totals: Mapping[Kind, list[int]],
     ) -> None:
-        self.spec = replace(spec, splits=())
-        self.checked = _checked(spec)  #: inputs that are parts of a finished output
+        self.spec = spec
         self.history = history
+        self.totals = totals
         self.state = JobState.PENDING
         self.error: str | None = None
-        self.maps = TaskTable(spec.job, Kind.MAP, maps, history, totals[Kind.MAP])
-        self.reduces = TaskTable(spec.job, Kind.REDUCE, spec.reducers, history, totals[Kind.REDUCE])
         self.submitted_at = self.updated_at = now
         self.started_at = self.finished_at = 0.0
         #: (worker, boot) by number; 0 is nobody.
         self.boots: list[tuple[str, str]] = [("", "")]
         self.boot_number: dict[tuple[str, str], int] = {}
-        self.accepted = 0  #: maps that were completed at least once
-        self.digest_sum = 0  #: of consumed(map, digest) over the accepted maps, mod 2**64
         self.adopted = False  #: from a store, which may have fallen back while nobody led
         self.completions = 0
         self.failures = self.losses = self.worker_losses = self.reruns = self.rollbacks = self.backups = 0
         self.errors: list[ErrorInfo] = []  #: the latest
+        self.needs = spec.needs
+        self.strict_order = False  #: see `model.TaskMessage`
+        self.limits = NO_LIMITS  #: what a retry has set anew; `spec` has it
+        #: Who may claim its tasks, at so many changes of the workers: kept by `core.fitting`.
+        self.takers: dict[Kind, tuple[Worker, ...] | None] = {}
+        self.takers_at = -1
+        self.timers: set[str] = set()  #: periodic timers that are armed
+        self.tables: tuple[TaskTable, ...] = ()  #: the maps and the reduces
+        self.begin(0)
+
+    def begin(self, at: int, plan: StagePlan | None = None) -> None:
+        """Come to a stage, by its place among the job's."""
+        self.drop()
+        self.at, self.stage = at, self.spec.stages[at]
+        self.plan, self.plan_sum = plan or StagePlan(), plan.checksum if plan is not None else 0
+        self.tables = self.maps, self.reduces = (
+            self._table(Kind.MAP, len(self.stage.splits)),
+            self._table(Kind.REDUCE, self.stage.reducers),
+        )
+        self.checked: Checked | None = None  #: inputs that are parts of a finished output
+        pieces = (piece for split in self.stage.splits for piece in split.pieces)
+        if self.stage.purpose is Purpose.WORK and any(piece.crc32 is not None for piece in pieces):
+            from mrq.core.checked import Checked
+
+            self.checked = Checked.of(self.stage.splits)
+        self.accepted = 0  #: maps that were completed at least once
+        self.digest_sum = 0  #: of consumed(map, digest) over the accepted maps, mod 2**64
         self.counters: dict[str, int] = {}
         self.sums = {kind: dict.fromkeys(SUMMED, 0) for kind in Kind}
         self.slowest: dict[Kind, tuple[float, int]] = dict.fromkeys(Kind, (0.0, -1))
         self.durations = {kind: Durations() for kind in Kind}
-        self.took: dict[Kind, tuple[int, float]] = dict.fromkeys(
-            Kind, (0, 0.0)
-        )  #: results, and their seconds
-        self.needs = spec.needs
-        self.strict_order = False  #: see `model.TaskMessage`
-        self.limits = NO_LIMITS  #: what a retry has set anew; `spec` has it
+        #: Results, and their seconds.
+        self.took: dict[Kind, tuple[int, float]] = dict.fromkeys(Kind, (0, 0.0))
         #: Maps that came out differently, as was expected of them: once each.
         self.excused: set[int] = set()
-        #: Who may claim its tasks, at so many changes of the workers: kept by `core.fitting`.
-        self.takers: dict[Kind, tuple[Worker, ...] | None] = {}
-        self.takers_at = -1
-        self.timers: set[str] = set()  #: periodic timers that are armed: "m", "r" or "stall"
+
+    def _table(self, kind: Kind, size: int) -> TaskTable:
+        return TaskTable(self.spec.job, self.stage.number, kind, size, self.history, self.totals[kind])
+
+    def drop(self) -> None:
+        """Count none of its tasks any more."""
+        for table in self.tables:
+            table.drop()
+
+    @property
+    def following(self) -> StageSpec | None:
+        """The stage that comes after the one that the job is at."""
+        return self.spec.stages[self.at + 1] if self.at + 1 < len(self.spec.stages) else None
 
     def limit(self, limits: Limits) -> None:
         """Go on under what a retry has set anew."""
@@ -176,6 +210,12 @@ class Job:
     def table(self, kind: Kind) -> TaskTable:
         return self.maps if kind is Kind.MAP else self.reduces
 
+    def table_of(self, task: TaskRef) -> TaskTable | None:
+        """The table that has a task; None where that isn't of the stage that the job is at."""
+        if task.stage != self.stage.number or not 0 <= task.index < len(self.table(task.kind)):
+            return None
+        return self.table(task.kind)
+
     @property
     def active(self) -> bool:
         """May its tasks be handed out and reported?"""
@@ -184,7 +224,7 @@ class Job:
     @property
     def shuffled(self) -> bool:
         """Do maps write for reduces, rather than parts?"""
-        return self.spec.reducers > 0
+        return self.stage.reducers > 0
 
     @property
     def winners(self) -> TaskTable:
@@ -227,7 +267,7 @@ class Job:
         found: list[StagedFile] = []
         # With a shuffle, maps stage nothing but their bad records: mostly there is nothing to unpack.
         maps = not self.shuffled or self.sums[Kind.MAP]["bad_records"] > 0
-        for table in (self.maps, self.reduces) if maps else (self.reduces,):
+        for table in self.tables if maps else (self.reduces,):
             for index in range(len(table)):
                 result = table.result(index)
                 if result is not None:

@@ -33,7 +33,7 @@ def dial(state: State, worker: Worker) -> None:
     """Ask for a verdict, and again when none comes."""
     worker.dial += 1
     state.out.append(c.DialWorker(worker=worker.worker, boot=worker.boot, address=worker.address))
-    state.timer(state.config.dial_timeout_s, DIAL, worker.worker, index=worker.dial)
+    state.timer(state.config.dial_timeout_s, DIAL, worker.worker, worker.dial)
 
 
 def dial_due(state: State, name: str, number: int) -> None:
@@ -67,7 +67,7 @@ def on_unreachable(state: State, event: e.WorkerUnreachable) -> None:
         state.give(worker, Notify(text=f"no tasks yet: {event.reason}"))
     worker.dials += 1
     wait = state.config.dial_again.wait_s(worker.dials, dice(f"{event.worker}/{event.boot}/{worker.dials}"))
-    state.timer(wait, DIAL, worker.worker, index=worker.dial)
+    state.timer(wait, DIAL, worker.worker, worker.dial)
 
 
 def refuse(state: State, worker: Worker, why: str) -> None:

@@ -12,7 +12,7 @@ from mrq.core.digest import MASK
 from mrq.core.fitting import takers
 from mrq.core.jobs import Job
 from mrq.core.machine_state import STALL, STRAGGLERS, State
-from mrq.core.model import NO_LIMITS, JobState, Purpose, Role, TaskResult, WorkerHealth
+from mrq.core.model import NO_LIMITS, JobState, Role, TaskResult, WorkerHealth
 from mrq.core.moves import (
     arm,
     arm_offer,
@@ -26,7 +26,7 @@ from mrq.core.moves import (
 )
 from mrq.core.orders import DropJob
 from mrq.core.records import adopt
-from mrq.core.refs import AttemptRef, Kind
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.core.shuffle_rules import (
     accept_map,
     lose_maps,
@@ -44,7 +44,7 @@ def on_submitted(state: State, event: e.JobSubmitted) -> None:
     spec = event.spec
     if spec.job in state.jobs:
         return
-    job = Job(spec, len(spec.splits), state.now, state.history, state.totals)
+    job = Job(spec, state.now, state.history, state.totals)
     state.jobs[spec.job] = state.active[spec.job] = job
     state.write_job(job)
     check_finished(state, job)
@@ -100,7 +100,7 @@ def settle(state: State, job: Job, error: str | None) -> None:
 
 
 def check_finished(state: State, job: Job) -> None:
-    """With every winner there, freeze them and commit."""
+    """With every winner there, go on to the next stage, or freeze them and commit."""
     if not job.active or not job.winners.done or job.accepted < len(job.maps):
         return
     emitted, took = job.sums[Kind.MAP]["records_out"], job.sums[Kind.REDUCE]["records_in"]
@@ -112,8 +112,12 @@ def check_finished(state: State, job: Job) -> None:
             "committed. This is a damaged disk or a bug in mrq: please report it",
         )
         return
-    if job.spec.purpose is Purpose.SAMPLE:
-        end_job(state, job, JobState.DONE, None)
+    if job.following is not None:
+        results, stage = map(job.maps.result, range(len(job.maps))), job.following
+        samples = tuple(result.sample for result in results if result and result.sample is not None)
+        state.out.append(
+            c.PlanStage(job=job.spec.job, stage=stage.number, samples=samples, reducers=stage.reducers)
+        )
         return
     wrong = _wrong_parts(job)
     if wrong:
@@ -125,6 +129,20 @@ def check_finished(state: State, job: Job) -> None:
     state.active.pop(job.spec.job, None)
     state.write_job(job)
     start_commit(state, job)
+
+
+def on_planned(state: State, event: e.StagePlanned) -> None:
+    """A job goes on to its next stage, unless it has done so already, or is over."""
+    job = state.jobs.get(event.job)
+    if job is None or not job.active or not job.winners.done:
+        return
+    if job.following is None or job.following.number != event.stage:
+        return
+    stop_tasks(state, job, "its stage is complete")
+    job.begin(job.at + 1, event.plan)
+    state.write_plan(job)
+    state.write_job(job)
+    check_finished(state, job)
 
 
 def _wrong_parts(job: Job) -> list[WrongPart]:
@@ -187,7 +205,7 @@ def on_retry(state: State, event: e.RetryRequested) -> None:
     job.error, job.finished_at = None, 0.0
     job.failures = job.losses = job.worker_losses = job.rollbacks = 0
     job.errors.clear()
-    for table in (job.maps, job.reduces):
+    for table in job.tables:
         charged = {*table.trouble, *table.charged()}
         table.forgive()
         for index in sorted(charged):
@@ -243,10 +261,8 @@ def on_missing(state: State, event: e.OutputMissing) -> None:
     job = state.jobs.get(task.job)
     if job is None or job.state in (JobState.COMMITTING, JobState.DONE):
         return
-    table, index = job.table(task.kind), task.index
-    if not 0 <= index < len(table) or table.state[index] != COMPLETED:
-        return
-    if table.winner(index) != event.attempt:
+    table, index = job.table_of(task), task.index
+    if table is None or table.state[index] != COMPLETED or table.winner(index) != event.attempt:
         return
     if task.kind is Kind.REDUCE:
         uncomplete_reduce(state, job, index, "its output is missing")
@@ -270,8 +286,7 @@ def on_forget(state: State, event: e.ForgetRequested) -> None:
     if job is None or job.active or job.state is JobState.COMMITTING:
         return
     del state.jobs[event.job]
-    job.maps.drop()
-    job.reduces.drop()
+    job.drop()
     state.out.append(c.GiveAll(order=DropJob(job=event.job)))
 
 
@@ -281,7 +296,7 @@ def on_restored(state: State, event: e.Restored) -> None:
     keep_again(state)
     for job in state.jobs.values():
         if job.active:
-            for table in (job.maps, job.reduces):
+            for table in job.tables:
                 _publish_again(state, table, job)
             _look_again(state, job)
         if job.state is JobState.COMMITTING:
@@ -314,7 +329,7 @@ def on_reopened(state: State, event: e.JobReopened) -> None:
 def _move_outputs(job: Job, worker: str, boot: str) -> None:
     """All that is completed lies with this boot."""
     number = job.boot(worker, boot)
-    for table in (job.maps, job.reduces):
+    for table in job.tables:
         for index, code in enumerate(table.state):
             if code != COMPLETED or table.boot[index] == number:
                 continue
@@ -335,10 +350,10 @@ def on_store_lost(state: State, event: e.StoreLost) -> None:
 
 def _look_again(state: State, job: Job) -> None:
     """After a takeover: what is looked at from time to time, and disks that went while nobody led."""
-    for table in (job.maps, job.reduces):
+    for table in job.tables:
         arm_stragglers(state, job, table)
     if job.reduces.in_progress and not job.maps.done:
-        arm(state, job, STALL, None, state.config.stall_after_s)
+        arm(state, job, STALL, state.config.stall_after_s)
     for number in list(job.maps.heads):
         lose_boot(state, job, *job.boots[number])
     check_finished(state, job)
@@ -365,11 +380,11 @@ def publish(state: State, job: Job, table: TaskTable, index: int) -> None:
     flight = table.flights[index]
     unclaimed = state.unclaimed[table.kind]
     for _ in range(2):  # what was claimed meanwhile leaves at the pace at which more comes
-        if unclaimed and settled(state, table.kind, *unclaimed[0][1:]):
+        if unclaimed and settled(state, *unclaimed[0][1:]):
             unclaimed.popleft()
     due = state.now + state.config.republish_after_s
     flight.publishes += 1
-    unclaimed.append((due, table.job, index, flight.primary_ticket, flight.publishes))
+    unclaimed.append((due, table.task(index), flight.primary_ticket, flight.publishes))
     if flight.primary_ticket:  # else its backup was claimed as nobody led: what is recorded says more
         text = message(job, table, index, flight.primary_ticket)
         state.out.append(c.PublishTask(message=text, together=_travels_with(state, job, table, index)))
@@ -399,22 +414,21 @@ def _travels_with(state: State, job: Job, table: TaskTable, index: int) -> int:
     return number
 
 
-def settled(state: State, kind: Kind, name: str, index: int, ticket: int, published: int) -> bool:
+def settled(state: State, task: TaskRef, ticket: int, published: int) -> bool:
     """Was a message claimed, replaced by another, or is its job over?"""
-    job = state.jobs.get(name)
-    if job is None or not job.active:
+    found = state.in_flight(task)
+    if found is None or found[1].state[task.index] != QUEUED:
         return True
-    table = job.table(kind)
-    flight = table.flights.get(index)
-    if flight is None or table.state[index] != QUEUED:
-        return True
+    flight = found[2]
     return (flight.primary_ticket, flight.publishes) != (ticket, published)
 
 
 def write_view(state: State, job: Job) -> None:
     """Write all that is known of a job into a store that lost it."""
     state.write_job(job)
-    for table in (job.maps, job.reduces):
+    if job.at:
+        state.write_plan(job)
+    for table in job.tables:
         for index in range(len(table)):
             code = table.state[index]
             if code != IDLE or table.ticket[index]:
@@ -427,4 +441,4 @@ def arm_stragglers(state: State, job: Job, table: TaskTable) -> None:
     """Look for stragglers from the time that most of a stage is done."""
     enough = state.config.backup_stage_done * len(table)
     if job.spec.backups and table.counts[COMPLETED] >= enough and table.counts[RUNNING]:
-        arm(state, job, STRAGGLERS, table.kind, state.config.straggler_check_s)
+        arm(state, job, STRAGGLERS[table.kind], state.config.straggler_check_s)

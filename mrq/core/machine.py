@@ -17,6 +17,7 @@ from mrq.core import attempts, disks, health, inform, joining, lifecycle, record
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core import machine_state as ms
+from mrq.core.claim_rows import plan_key, task_key
 from mrq.core.exchange import StoredJob, StoredWorker
 from mrq.core.info import JobInfo, TaskInfo
 from mrq.core.machine_config import MachineConfig, ReduceStart
@@ -38,6 +39,7 @@ _RULES: Final[dict[type, Callable[[ms.State, Any], None]]] = {
     e.WorkerUnreachable: joining.on_unreachable,
     e.AttemptClaimed: attempts.on_claimed,
     e.AttemptReported: attempts.on_reported,
+    e.StagePlanned: lifecycle.on_planned,
     e.OutputMissing: lifecycle.on_missing,
     e.MessageDied: attempts.on_message_died,
     e.CommitFinished: lifecycle.on_commit_finished,
@@ -51,6 +53,13 @@ _RULES: Final[dict[type, Callable[[ms.State, Any], None]]] = {
     e.ForgetRequested: lifecycle.on_forget,
     e.Restored: lifecycle.on_restored,
     e.StoreLost: lifecycle.on_store_lost,
+}
+
+
+_TASK_TIMERS: Final[dict[str, Callable[[ms.State, TaskRef, int], None]]] = {
+    ms.READY: scheduler.ready_due,
+    ms.OFFER: scheduler.offer_due,
+    ms.REPUBLISH: scheduler.message_due,
 }
 
 
@@ -86,10 +95,26 @@ class Machine:
         """When `Ticked` is wanted, on the caller's clock; infinity when nothing is waited for."""
         return self._state.due() + self._state.shift
 
-    def record(self, task: TaskRef) -> bytes:
-        """All that is known of a task (see `core.records`): to be stored with each write of it."""
+    def records(self, made: Iterable[c.Command]) -> dict[str, bytes]:
+        """What is to be stored with these writes of a job (see `core.records`), by key: all that is known of
+        each task, unless its stage is complete by now, and the plans among them."""
+        found: dict[str, bytes] = {}
+        for each in made:
+            match each:
+                case c.WritePlan():
+                    found[plan_key(each.stage)] = records.plan_record(each.plan)
+                case c.WriteTask() | c.WriteLocation():
+                    task = each.task if isinstance(each, c.WriteTask) else each.location.attempt.task
+                    key = task_key(task)
+                    if key not in found and (record := self.record(task)) is not None:
+                        found[key] = record
+        return found
+
+    def record(self, task: TaskRef) -> bytes | None:
+        """All that is known of a task; None once its stage is complete."""
         found = self._state.jobs[task.job]
-        return records.task_record(self._state, found, found.table(task.kind), task.index)
+        table = found.table_of(task)
+        return None if table is None else records.task_record(self._state, found, table, task.index)
 
     def job_record(self, job: str) -> bytes:
         """What is known of a job beyond its tasks: to be stored whenever it has changed."""
@@ -127,21 +152,21 @@ class Machine:
         return list(self._state.jobs)
 
     def tasks(self, job: str) -> Iterator[TaskInfo]:
-        """Every task of a job, maps first; nothing for an unknown job."""
+        """Every task of the stage that a job is at, maps first; nothing for an unknown job."""
         found = self._state.jobs.get(job)
         return iter(()) if found is None else inform.task_infos(self._state, found)
 
     def completed(self, job: str) -> Iterator[tuple[AttemptRef, TaskResult]]:
-        """Every completed task of a job, maps first: with the attempt whose result is taken, and that."""
+        """Completed tasks of the stage that a job is at, maps first: whose result is taken, and that."""
         found = self._state.jobs.get(job)
-        for table in (found.maps, found.reduces) if found is not None else ():
+        for table in found.tables if found is not None else ():
             for index, code in enumerate(table.state):
                 winner, result = table.winner(index), table.result(index) if code == COMPLETED else None
                 if winner is not None and result is not None:
                     yield winner, result
 
     def results(self, job: str) -> dict[TaskRef, TaskResult]:
-        """What the completed tasks of a job made."""
+        """What the completed tasks of the stage that a job is at made."""
         return {winner.task: result for winner, result in self.completed(job)}
 
     def workers(
@@ -182,25 +207,23 @@ class Machine:
         state = self._state
         scheduler.note_rate(state)
         while state.timers and state.timers[0][0] <= state.now:
-            _, _, what, who, kind, index, ticket = heapq.heappop(state.timers)
-            if what == ms.READY:
-                scheduler.ready_due(state, who, Kind(kind), index, ticket)
+            _, _, what, about, first, second = heapq.heappop(state.timers)
+            if isinstance(about, TaskRef):
+                _TASK_TIMERS[what](state, about, first)
             elif what == ms.BEAT:
-                health.check_beats(state, who)
+                health.check_beats(state, about)
             elif what == ms.FORGET:
-                health.forget(state, who)
-            elif what == ms.OFFER:
-                scheduler.offer_due(state, who, Kind(kind), index, ticket)
-            elif what == ms.REPUBLISH:
-                scheduler.message_due(state, who, Kind(kind), index, ticket)
+                health.forget(state, about)
             elif what == ms.DIAL:
-                joining.dial_due(state, who, index)
-            elif what == ms.STRAGGLERS:
-                stragglers.stragglers_due(state, who, Kind(kind))
+                joining.dial_due(state, about, first)
+            elif what == ms.STRAGGLERS[Kind.MAP]:
+                stragglers.stragglers_due(state, about, Kind.MAP)
+            elif what == ms.STRAGGLERS[Kind.REDUCE]:
+                stragglers.stragglers_due(state, about, Kind.REDUCE)
             elif what == ms.FIT:
                 scheduler.fit_due(state)
             elif what == ms.DISKS:
-                disks.disks_due(state, index, ticket)
+                disks.disks_due(state, first, second)
             elif what == ms.STALL:
-                scheduler.stall_due(state, who)
+                scheduler.stall_due(state, about)
         scheduler.unclaimed_due(state)

@@ -15,22 +15,22 @@ from mrq.core.digest import MASK, mix
 from mrq.core.jobs import Job
 from mrq.core.machine_config import MachineConfig
 from mrq.core.orders import Order
-from mrq.core.refs import Kind
-from mrq.core.tasks import COMPLETED, QUEUED, TaskTable
+from mrq.core.refs import Kind, TaskRef
+from mrq.core.tasks import COMPLETED, QUEUED, Flight, TaskTable
 from mrq.core.transitions import History
 from mrq.core.workers import Worker, Workers
 
-#: (due, serial, what, job or worker, kind, index, ticket)
-Timer = tuple[float, int, str, str, str, int, int]
-#: (due, job, index, ticket, which of its publications)
-Unclaimed = tuple[float, str, int, int, int]
+#: (due, serial, what, the task, job or worker that it is about, and two numbers)
+Timer = tuple[float, int, str, TaskRef | str, int, int]
+#: (due, task, ticket, which of its publications)
+Unclaimed = tuple[float, TaskRef, int, int]
 
 READY: Final = "ready"  # a backoff is over
 BEAT: Final = "beat"  # a worker's beat is due
 FORGET: Final = "forget"  # a dead worker may be dropped
 OFFER: Final = "offer"  # an offer should have been claimed
 REPUBLISH: Final = "republish"  # a returned message may be published again
-STRAGGLERS: Final = "stragglers"  # look for stragglers of a stage
+STRAGGLERS: Final = {kind: f"stragglers {kind.value}" for kind in Kind}  # look for those of a kind
 DIAL: Final = "dial"  # a joining worker's address may be tried again
 FIT: Final = "fit"  # workers came or went: look who may run what is queued
 DISKS: Final = "disks"  # workers are full: look whether anything goes on
@@ -74,11 +74,9 @@ class State:
         self.serial += 1
         return self.serial
 
-    def timer(
-        self, delay: float, what: str, who: str, kind: str = "", index: int = 0, ticket: int = 0
-    ) -> None:
-        """Look at something later; whether it still matters is asked then."""
-        heapq.heappush(self.timers, (self.now + delay, self.next_serial(), what, who, kind, index, ticket))
+    def timer(self, delay: float, what: str, about: TaskRef | str, first: int = 0, second: int = 0) -> None:
+        """Look at something later; whether it still matters is asked then. `first` is a task's ticket."""
+        heapq.heappush(self.timers, (self.now + delay, self.next_serial(), what, about, first, second))
 
     def due(self) -> float:
         """When a tick is wanted, on the machine's own time."""
@@ -87,6 +85,13 @@ class State:
             if queue and queue[0][0] < due:
                 due = queue[0][0]
         return due
+
+    def in_flight(self, task: TaskRef) -> tuple[Job, TaskTable, Flight] | None:
+        """A task in progress, of the stage that its job is at; else None."""
+        job = self.jobs.get(task.job)
+        table = job.table_of(task) if job is not None else None
+        flight = table.flights.get(task.index) if table is not None else None
+        return None if job is None or table is None or flight is None else (job, table, flight)
 
     def worker(self, name: str, boot: str) -> Worker:
         """The worker's record, made (with a full grace) when it wasn't known. Its beats tell the rest."""
@@ -116,6 +121,10 @@ class State:
         """Persist its state."""
         job.updated_at = self.now
         self.out.append(c.WriteJob(job=job.spec.job, state=job.state, error=job.error))
+
+    def write_plan(self, job: Job) -> None:
+        """Persist what the stage that it is at needs to know of the one before."""
+        self.out.append(c.WritePlan(job=job.spec.job, stage=job.stage.number, plan=job.plan))
 
     def write_task(self, table: TaskTable, index: int) -> None:
         """Persist the leader's side of a task."""

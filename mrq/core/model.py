@@ -10,7 +10,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
+from zlib import crc32
 
+from mrq.core import wire
 from mrq.core.refs import AttemptRef, TaskRef
 from mrq.errors import UsageError
 
@@ -23,10 +25,10 @@ class Role(enum.Enum):
 
 
 class Purpose(enum.Enum):
-    """What a job is for: a user's job, or the sampling of keys that comes before a total order."""
+    """What a stage of a job is for."""
 
-    JOB = "job"
-    SAMPLE = "sample"
+    WORK = "work"  # the user's maps and reduces
+    SAMPLE = "sample"  # maps that give nothing but keys, which cut the key space of the stage that follows
 
 
 class JobState(enum.Enum):
@@ -132,26 +134,52 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """What of a stage is known once the one before it is complete: a function of that one's results alone."""
+
+    boundaries: tuple[Any, ...] | None = None  #: of a total order
+
+    @property
+    def checksum(self) -> int:
+        """By which a worker knows whether the plan that it has is the leader's."""
+        return crc32(wire.pack(wire.to_wire(self)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpec:
+    """One stage of a job as submitted: maps, each over one split, and reduces of what they give."""
+
+    splits: tuple[Split, ...]
+    reducers: int  #: R; 0 is map-only
+    purpose: Purpose = Purpose.WORK
+    #: It stands in its tasks' names, unless it is 0. The user's stages are numbered from 0, samplings after
+    #: them: tasks of a job of one stage are called the same whether or not its keys are sampled.
+    number: int = 0
+    plan: StagePlan | None = StagePlan()  #: None: it depends on the stage before
+
+    @property
+    def boundaries(self) -> tuple[Any, ...] | None:
+        """R-1 keys of a total order, once they are known; None: hashed."""
+        return self.plan.boundaries if self.plan is not None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """A job as submitted: frozen, stored whole, enough to run it again."""
 
     job: str  #: the id: `[a-z0-9-]{1,64}`, unique
     name: str  #: the class's name, for people
-    purpose: Purpose = Purpose.JOB
-    then: str | None = None  #: of a sampling job on a cluster: the blob with the job that it samples for
     code: str  #: sha256 of the bundle, hex
     entry: str  #: `module:Class` inside the bundle
     source_root: str = ""  #: the folder that the bundle was made from, as tracebacks should name it
     parameters: Mapping[str, Any]  #: the job's own fields, converted
     inputs: tuple[str, ...]  #: as spelled
-    splits: tuple[Split, ...]
-    reducers: int  #: R; 0 is map-only
+    stages: tuple[StageSpec, ...]  #: at least one, in the order in which they run, one after another
     input_format: str
     output_format: str
     compression: str | None = None  #: of the output: None, "gz", "bz2", "xz" or "zst"
     encoding: str | None = "utf-8"  #: of text; None gives bytes
     sort_values: bool = False
-    boundaries: tuple[Any, ...] | None = None  #: R-1 keys of a total order; None: hashed
     output: str | None = None  #: OUT as spelled; None for a private result
     output_open: str | None = None  #: the absolute path of OUT
     staging: str | None = None  #: the absolute path of its sibling `.NAME.mrq`
@@ -180,6 +208,24 @@ class JobSpec:
     def needs(self) -> Needs:
         """What a worker must have."""
         return Needs(memory_bytes=self.memory_bytes, packages=self.packages)
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """What the job reads."""
+        return self.stages[-1].splits
+
+    @property
+    def reducers(self) -> int:
+        """R of the stage that writes the output; 0 where that is map-only."""
+        return self.stages[-1].reducers
+
+    def stage(self, number: int) -> StageSpec:
+        """The stage of that number. Raises KeyError."""
+        return {stage.number: stage for stage in self.stages}[number]
+
+    def without_splits(self) -> JobSpec:
+        """The job without what grows with its inputs."""
+        return replace(self, stages=tuple(replace(stage, splits=()) for stage in self.stages))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +294,7 @@ class TaskMessage:
     #: A reduce met a value that sort_values can't order: now each such value counts, also where it is alone
     #: with its key.
     strict_order: bool = False
+    plan: int = 0  #: the checksum of its stage's plan; 0: that doesn't depend on a stage before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,7 +346,7 @@ class TaskResult:
     bad_records: int = 0
     seconds: float = 0.0
     peak_rss_bytes: int = 0
-    sample: bytes | None = None  #: an encoded key column, of a sampling job's map
+    sample: bytes | None = None  #: an encoded key column, of a sampling stage's map
     #: Map: of the bytes, as they lie on the disk, of each piece whose file has a `crc32`, in order.
     crcs: tuple[int, ...] = ()
 

@@ -7,7 +7,7 @@ from mrq.core.jobs import Job
 from mrq.core.machine_state import OFFER, READY, State
 from mrq.core.model import AttemptState, JobState, MapLocation, Role, TaskMessage
 from mrq.core.orders import DropJob, Kill
-from mrq.core.refs import AttemptRef, Kind
+from mrq.core.refs import AttemptRef
 from mrq.core.tasks import IDLE, RUNNING, Attempt, Flight, TaskTable, packed_bytes_out
 from mrq.core.workers import Worker
 
@@ -27,6 +27,7 @@ def message(
         skip_bad_records=job.limits.skip_bad_records,
         alone=flight.alone,
         strict_order=job.strict_order,
+        plan=job.plan_sum,
     )
 
 
@@ -106,7 +107,7 @@ def drop_flight(state: State, table: TaskTable, index: int) -> Flight | None:
 def make_ready(state: State, table: TaskTable, index: int, delay: float = 0.0) -> None:
     """An idle task may be handed out, now or after a backoff."""
     if delay > 0:
-        state.timer(delay, READY, table.job, table.kind.value, index, table.ticket[index])
+        state.timer(delay, READY, table.task(index), table.ticket[index])
     else:
         table.give(index)
 
@@ -154,7 +155,7 @@ def write_location(state: State, job: Job, index: int, *, withdrawn: bool) -> No
 
 def stop_tasks(state: State, job: Job, why: str) -> None:
     """Take back all that is in progress: the job is over, or goes on without it."""
-    for table in (job.maps, job.reduces):
+    for table in job.tables:
         for index in list(table.flights):
             take_back(state, table, index, why)
 
@@ -187,12 +188,11 @@ def arm_offer(state: State, table: TaskTable, index: int, role: Role) -> None:
     """Look at an offer again if nobody claims it."""
     flight = table.flights[index]
     ticket = flight.primary_ticket if role is Role.PRIMARY else flight.backup_ticket
-    state.timer(state.config.offer_timeout_s, OFFER, table.job, table.kind.value, index, ticket)
+    state.timer(state.config.offer_timeout_s, OFFER, table.task(index), ticket)
 
 
-def arm(state: State, job: Job, what: str, kind: Kind | None, delay: float) -> None:
+def arm(state: State, job: Job, what: str, delay: float) -> None:
     """Start a periodic look at a job, once."""
-    key = f"{what}{kind.value if kind else ''}"
-    if key not in job.timers:
-        job.timers.add(key)
-        state.timer(delay, what, job.spec.job, kind.value if kind else "")
+    if what not in job.timers:
+        job.timers.add(what)
+        state.timer(delay, what, job.spec.job)

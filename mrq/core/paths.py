@@ -32,19 +32,6 @@ def check_job_id(job: str) -> str:
     return job
 
 
-def sample_id(job: str) -> str:
-    """The id of the job that samples keys for another."""
-    return job + _SAMPLE
-
-
-def shown_id(job: str) -> str:
-    """The id that people know: of the job itself, or of the one that is sampled for."""
-    return job.removesuffix(_SAMPLE)
-
-
-_SAMPLE: Final = "-s"
-
-
 def job_folder(root: str, job: str) -> str:
     """Where one job's temporary files lie on this machine."""
     return f"{root}/jobs/{check_job_id(job)}"

@@ -1,4 +1,4 @@
-"""The leader's knowledge as a store keeps it: one record a task, one a job; and a machine made from them.
+"""The leader's knowledge as a store keeps it: one record a task, a job, a stage's plan; a machine of these.
 
 A record is written with the row that the claim scripts read, in the same batch, so both are of one moment.
 A task without a record was never touched. What runs is no part of a record: attempts are the claim scripts'
@@ -14,13 +14,14 @@ Times are seconds since the epoch (the machine's own plus `State.wall`): a succe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 import msgpack
 
 from mrq.core import wire
-from mrq.core.claim_rows import parse_task
+from mrq.core.claim_rows import parse_task, plan_key
 from mrq.core.digest import MASK, consumed
 from mrq.core.events import AttemptClaimed
 from mrq.core.exchange import StoredJob, StoredWorker
@@ -28,14 +29,16 @@ from mrq.core.info import ErrorInfo
 from mrq.core.jobs import SUMMED, Job
 from mrq.core.joining import other_version
 from mrq.core.machine_state import BEAT, DIAL, FORGET, READY, State
-from mrq.core.model import Limits, Quarantine, Role, WorkerHealth
+from mrq.core.model import JobSpec, Limits, Quarantine, Role, StagePlan, StageSpec, WorkerHealth
 from mrq.core.moves import arm_offer, attach
 from mrq.core.refs import Kind
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RESULT_FIELDS, RUNNING, Flight, TaskTable, Trouble
 from mrq.core.workers import Worker
 from mrq.errors import CorruptFileError
 
-VERSION: Final = 2
+VERSION: Final = 3
+
+_DAMAGED: Final = (CorruptFileError, msgpack.UnpackException)
 
 DEAD: Final = WorkerHealth.DEAD
 
@@ -108,7 +111,30 @@ def job_record(state: State, job: Job) -> bytes:
     plain[:_TIMES] = [at and at + shift for at in plain[:_TIMES]]
     errors = [wire.to_wire(error) for error in job.errors]
     limits = wire.to_wire(job.limits)
-    return wire.pack([VERSION, wire.VERSION, plain, errors, limits, job.strict_order])
+    return wire.pack([VERSION, wire.VERSION, plain, errors, limits, job.strict_order, job.at])
+
+
+def plan_record(plan: StagePlan) -> bytes:
+    """The plan of a stage, as its workers read it too."""
+    return wire.pack(wire.to_wire(plan))
+
+
+def planned(spec: JobSpec, record: Callable[[str], bytes | None]) -> JobSpec:
+    """A job's spec with the plans that are among its records, which are asked for by key. Raises
+    CorruptFileError."""
+
+    def known(stage: StageSpec) -> StageSpec:
+        data = record(plan_key(stage.number)) if stage.plan is None else None
+        return stage if data is None else replace(stage, plan=_unpack_plan(data))
+
+    return replace(spec, stages=tuple(map(known, spec.stages)))
+
+
+def _unpack_plan(data: bytes) -> StagePlan:
+    try:
+        return wire.from_wire(StagePlan, wire.unpack(data))
+    except (ValueError, TypeError, msgpack.UnpackException) as exc:
+        raise CorruptFileError(f"the plan of a stage can't be read: {exc!r}") from exc
 
 
 def _before(at: float, updated: float) -> int | None:
@@ -125,22 +151,26 @@ def adopt(state: State, stored: StoredJob) -> bool:
     if stored.job_record is None:
         return False
     spec = stored.spec
-    job = Job(spec, len(spec.splits), state.now, state.history, state.totals)
+    job = Job(spec, state.now, state.history, state.totals)
     job.adopted = True
     try:
         _take_job(state, job, stored)
         shift = state.shift + state.wall
         untouched = dict.fromkeys(Kind, 0)
+        plans = {plan_key(stage.number) for stage in spec.stages}
         for key, data in stored.records.items():
+            if key in plans:
+                continue
             task = parse_task(spec.job, key)
+            if task.stage != job.stage.number:
+                continue  # that one is complete
             untouched[task.kind] = max(untouched[task.kind], task.index + 1)
             _take_task(job, job.table(task.kind), task.index, wire.unpack(data), shift)
         _derive(job)
-    except (ValueError, TypeError, IndexError, KeyError, OverflowError, msgpack.UnpackException) as exc:
-        job.maps.drop()
-        job.reduces.drop()
+    except (ValueError, TypeError, IndexError, KeyError, OverflowError, *_DAMAGED) as exc:
+        job.drop()
         raise CorruptFileError(f"the records of job {spec.job} can't be read: {exc!r}") from exc
-    for table in (job.maps, job.reduces):
+    for table in job.tables:
         table.recount()
     state.jobs[spec.job] = job
     if job.active:
@@ -148,8 +178,8 @@ def adopt(state: State, stored: StoredJob) -> bool:
         _note_old_boots(state, job)
         for event in stored.recorded:
             if isinstance(event, AttemptClaimed):
-                _attach(state, job, event)
-        for table in (job.maps, job.reduces):
+                _attach(state, event)
+        for table in job.tables:
             _hand_out_again(state, job, table, untouched[table.kind])
     return True
 
@@ -158,7 +188,10 @@ def _take_job(state: State, job: Job, stored: StoredJob) -> None:
     version, wire_version, *rest = wire.unpack(stored.job_record or b"")
     if (version, wire_version) != (VERSION, wire.VERSION):
         raise ValueError(f"they are of version {version}.{wire_version}, not {VERSION}.{wire.VERSION}")
-    plain, errors, limits, strict_order = rest
+    plain, errors, limits, strict_order, at = rest
+    if at:
+        plan = stored.records[plan_key(job.spec.stages[at].number)]
+        job.begin(at, _unpack_plan(plan))
     job.limit(wire.from_wire(Limits, limits))
     job.strict_order = strict_order
     shift = state.shift + state.wall
@@ -207,7 +240,7 @@ def _take_task(job: Job, table: TaskTable, index: int, row: list[Any], shift: fl
 def _derive(job: Job) -> None:
     """What follows from the results that are accepted."""
     counters: dict[str, int] = {}
-    for table in (job.maps, job.reduces):
+    for table in job.tables:
         kind, maps = table.kind, table.kind is Kind.MAP
         sums, durations = job.sums[kind], job.durations[kind]
         for index, packed in enumerate(table.results):
@@ -242,19 +275,21 @@ def _note_old_boots(state: State, job: Job) -> None:
             worker.old_boots.append(boot)
 
 
-def _attach(state: State, job: Job, event: AttemptClaimed) -> None:
+def _attach(state: State, event: AttemptClaimed) -> None:
     """A recorded claim whose worker is there; of others the event, handed over later, has the rest."""
     task = event.attempt.task
-    table = job.table(task.kind)
-    flight = table.flights.get(task.index)
-    worker = state.workers.all.get(event.worker)
-    role = flight.role_of(event.attempt.ticket) if flight is not None else None
-    if flight is None or role is None:
+    found = state.in_flight(task)
+    if found is None:
         return
+    _, table, flight = found
+    worker = state.workers.all.get(event.worker)
+    role = flight.role_of(event.attempt.ticket)
     if (
-        flight.held_as(role) is None
+        role is not None
+        and flight.held_as(role) is None
         and worker is not None
-        and (worker.boot == event.boot and worker.health is not DEAD)
+        and worker.boot == event.boot
+        and worker.health is not DEAD
     ):
         attach(state, table, task.index, worker, event.attempt, role)
 
@@ -267,7 +302,7 @@ def _hand_out_again(state: State, job: Job, table: TaskTable, untouched: int) ->
         trouble = table.trouble.get(at)
         if trouble is not None and trouble.retries:
             delay = state.backoff(job, table.name(at), trouble.retries)
-            state.timer(delay, READY, table.job, table.kind.value, at, table.ticket[at])
+            state.timer(delay, READY, table.task(at), table.ticket[at])
         else:
             table.give(at)
         at = table.state.find(IDLE, at + 1, untouched)

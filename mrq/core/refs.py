@@ -1,12 +1,13 @@
 """What tasks and attempts are called: whatever is about one of them holds its reference, never the parts.
 
-People see `m-00042` for map task 42 and `m-00042.3.1.9f2c` for an attempt of it; files are named so. They are
-tuples, which cost a third of a dataclass: some are made for every task and every claim.
+People see `m-00042` for map task 42, `m1-00042` in stage 1, and `m-00042.3.1.9f2c` for an attempt; files are
+named so. They are tuples, which cost a third of a dataclass: some are made for every task and every claim.
 """
 
 from __future__ import annotations
 
 import enum
+import re
 from typing import Any, Final, NamedTuple
 
 
@@ -25,33 +26,40 @@ class Kind(enum.Enum):
 
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
-
+_TASK: Final = re.compile(r"([mr])(\d*)-(\d+)", re.ASCII)
+_ATTEMPT: Final = re.compile(r"([^.]+)\.(\d+)\.(\d+)\.([^.]*)", re.ASCII)
 
 #: What `core.wire` carries of a task and of an attempt.
 TASK_ITEMS: Final = ("job", "kind", "index")
 ATTEMPT_ITEMS: Final = (*TASK_ITEMS, "attempt")
 
 
-def task_name(kind: Kind, index: int) -> str:
-    """`m-00042` for map task 42."""
-    return f"{kind.value}-{index:05d}"
-
-
 class TaskRef(NamedTuple):
     """Which task it is, of all jobs."""
 
     job: str  #: its id
-    stage: int  #: of the job; 0, and in no name or key, as long as a job has its maps and its reduces alone
+    stage: int  #: the number of its job's stage
     kind: Kind
     index: int  # type: ignore[assignment] # not tuple's  #: among the stage's tasks of the kind
 
     def __str__(self) -> str:
-        return task_name(self.kind, self.index)
+        return f"{self.letter}-{self.index:05d}"
+
+    @classmethod
+    def named(cls, job: str, name: str) -> TaskRef | None:
+        """The job's task that prints so; None for any other name."""
+        found = _TASK.fullmatch(name)
+        return None if found is None else cls(job, int(found[2] or 0), _KINDS[found[1]], int(found[3]))
+
+    @property
+    def letter(self) -> str:
+        """How its name begins: that of its kind, and the stage's number behind it unless that is 0."""
+        kind: str = self.kind.value
+        return f"{kind}{self.stage}" if self.stage else kind
 
     def to_items(self) -> tuple[Any, ...]:
-        """As `core.wire` carries it. The stage, unless it is the first, stands behind the kind's letter."""
-        kind: str = self.kind.value
-        return self.job, f"{kind}{self.stage}" if self.stage else kind, self.index
+        """As `core.wire` carries it."""
+        return self.job, self.letter, self.index
 
     @classmethod
     def of_items(cls, job: str, kind: str, index: int) -> TaskRef:
@@ -76,14 +84,10 @@ class AttemptRef(NamedTuple):
     @classmethod
     def named(cls, job: str, name: str) -> AttemptRef | None:
         """The job's attempt that prints so; None for any other name."""
-        parts = name.split(".")
-        if len(parts) != 4 or len(parts[0]) < 3 or parts[0][1] != "-" or parts[0][0] not in _KINDS:
+        found = _ATTEMPT.fullmatch(name)
+        if found is None or (task := TaskRef.named(job, found[1])) is None:
             return None
-        index, ticket, number = parts[0][2:], parts[1], parts[2]
-        if not all(digits.isascii() and digits.isdigit() for digits in (index, ticket, number)):
-            return None
-        task = TaskRef(job, 0, _KINDS[parts[0][0]], int(index))
-        return cls(task, int(ticket), int(number), parts[3])
+        return cls(task, int(found[2]), int(found[3]), found[4])
 
     def to_items(self) -> tuple[Any, ...]:
         """As `core.wire` carries it: the task's items, and a list of what is the attempt's own."""

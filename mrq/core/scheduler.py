@@ -14,7 +14,7 @@ from mrq.core.machine_state import READY, STALL, State, queued
 from mrq.core.model import JobState, Role
 from mrq.core.moves import arm, arm_offer, end_role, issue, message, take_back
 from mrq.core.orders import Offer
-from mrq.core.refs import Kind
+from mrq.core.refs import Kind, TaskRef
 from mrq.core.shuffle_rules import idle_maps
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, Flight, TaskTable
 from mrq.core.workers import Worker
@@ -133,7 +133,7 @@ def hand_out(state: State, job: Job, table: TaskTable, index: int) -> bool:
     if worker is None and among is not None:
         worker = next_taker(state, job, table.kind, among)
     if table.kind is Kind.REDUCE and not job.maps.done:
-        arm(state, job, STALL, None, state.config.stall_after_s)
+        arm(state, job, STALL, state.config.stall_after_s)
     if worker is not None:
         _queue(state, job, table, index, "offered").offered_to = worker.worker
         if among is not None:
@@ -160,7 +160,7 @@ def _hand_out_alone(state: State, job: Job, table: TaskTable, index: int) -> boo
 
 def _wait(state: State, table: TaskTable, index: int) -> None:
     """An idle task may be handed out again after a while."""
-    state.timer(_AVOID_WAIT_S, READY, table.job, table.kind.value, index, table.ticket[index])
+    state.timer(_AVOID_WAIT_S, READY, table.task(index), table.ticket[index])
 
 
 def _queue(state: State, job: Job, table: TaskTable, index: int, why: str) -> Flight:
@@ -185,10 +185,10 @@ def offer(
     arm_offer(state, table, index, role)
 
 
-def offer_due(state: State, name: str, kind: Kind, index: int, ticket: int) -> None:
+def offer_due(state: State, task: TaskRef, ticket: int) -> None:
     """An offer should have been claimed by now: hand the task out anew, or take the backup's ticket back."""
-    found = _in_flight(state, name, kind, index, ticket)
-    if found is None:
+    found, index = state.in_flight(task), task.index
+    if found is None or found[2].role_of(ticket) is None:
         return
     job, table, flight = found
     if ticket == flight.backup_ticket:
@@ -208,19 +208,6 @@ def offer_due(state: State, name: str, kind: Kind, index: int, ticket: int) -> N
             take_back(state, table, index, f"{flight.offered_to} didn't claim it")
 
 
-def _in_flight(
-    state: State, name: str, kind: Kind, index: int, ticket: int
-) -> tuple[Job, TaskTable, Flight] | None:
-    job = state.jobs.get(name)
-    if job is None or not job.active:
-        return None
-    table = job.table(kind)
-    flight = table.flights.get(index)
-    if flight is None or flight.role_of(ticket) is None:
-        return None
-    return job, table, flight
-
-
 def _republish(state: State, job: Job, table: TaskTable, index: int, flight: Flight) -> None:
     """Another message for the same ticket; after some of them, a new ticket."""
     if flight.publishes >= state.config.republish_max:
@@ -229,10 +216,10 @@ def _republish(state: State, job: Job, table: TaskTable, index: int, flight: Fli
     publish(state, job, table, index)
 
 
-def message_due(state: State, name: str, kind: Kind, index: int, ticket: int) -> None:
+def message_due(state: State, task: TaskRef, ticket: int) -> None:
     """The wait after a returned message is over."""
-    found = _in_flight(state, name, kind, index, ticket)
-    if found is None:
+    found, index = state.in_flight(task), task.index
+    if found is None or found[2].role_of(ticket) is None:
         return
     job, table, flight = found
     if table.state[index] == QUEUED and flight.offered_to is None:
@@ -243,26 +230,24 @@ def unclaimed_due(state: State) -> None:
     """Messages that nobody claimed for long: published again where slots are free."""
     for kind, unclaimed in state.unclaimed.items():
         while unclaimed and unclaimed[0][0] <= state.now:
-            _, name, index, ticket, published = unclaimed.popleft()
-            if settled(state, kind, name, index, ticket, published):
+            _, task, ticket, published = unclaimed.popleft()
+            if settled(state, task, ticket, published):
                 continue
-            job = state.jobs[name]
+            job = state.jobs[task.job]
             table = job.table(kind)
             if state.workers.free_slots(kind) > 0:
-                _republish(state, job, table, index, table.flights[index])
+                _republish(state, job, table, task.index, table.flights[task.index])
             else:
                 due = state.now + state.config.republish_after_s
-                unclaimed.append((due, name, index, ticket, published))
+                unclaimed.append((due, task, ticket, published))
 
 
-def ready_due(state: State, name: str, kind: Kind, index: int, ticket: int) -> None:
+def ready_due(state: State, task: TaskRef, ticket: int) -> None:
     """A backoff is over."""
-    job = state.jobs.get(name)
-    if job is None or not job.active:
-        return
-    table = job.table(kind)
-    if table.state[index] == IDLE and table.ticket[index] == ticket:
-        table.give(index)
+    job = state.jobs.get(task.job)
+    table = job.table_of(task) if job is not None and job.active else None
+    if table is not None and table.state[task.index] == IDLE and table.ticket[task.index] == ticket:
+        table.give(task.index)
 
 
 def stall_due(state: State, name: str) -> None:
@@ -273,7 +258,7 @@ def stall_due(state: State, name: str) -> None:
     job.timers.discard(STALL)
     if not job.active or job.maps.done:
         return
-    arm(state, job, STALL, None, state.config.stall_after_s)
+    arm(state, job, STALL, state.config.stall_after_s)
     if not idle_maps(job.maps) or job.maps.counts[RUNNING]:
         return
     waiting = [i for i in reversed(job.reduces.running) if job.reduces.flights[i].fetches]

@@ -10,7 +10,7 @@ from mrq.core.machine_config import ReduceStart
 from mrq.core.machine_state import STALL, State
 from mrq.core.model import FetchFailure, TaskResult
 from mrq.core.moves import alive, arm, make_ready, take_back, write_location
-from mrq.core.refs import Kind, task_name
+from mrq.core.refs import Kind
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, TaskTable
 
 
@@ -35,7 +35,7 @@ def lose_maps(state: State, job: Job, indices: Iterable[int], why: str) -> None:
     for index in [i for i, flight in job.reduces.flights.items() if flight.alone and flight.fetches]:
         take_back(state, job.reduces, index, "a map must run again before it runs alone")
     if job.reduces.in_progress:
-        arm(state, job, STALL, None, state.config.stall_after_s)
+        arm(state, job, STALL, state.config.stall_after_s)
 
 
 def fetch_failed(state: State, job: Job, reducer: int, failures: Iterable[FetchFailure]) -> str | None:
@@ -60,7 +60,7 @@ def fetch_failed(state: State, job: Job, reducer: int, failures: Iterable[FetchF
         if trouble.fetch_reruns > state.config.map_reruns_max:
             return _no_use(job, index, failure.reason, state.config.map_reruns_max)
         lost.append(index)
-    lose_maps(state, job, lost, f"its output couldn't be used by {task_name(Kind.REDUCE, reducer)}")
+    lose_maps(state, job, lost, f"its output couldn't be used by {job.reduces.task(reducer)}")
     if strict != job.strict_order:
         # What is left out mustn't depend on which reduce came first.
         job.strict_order = strict
@@ -71,7 +71,7 @@ def fetch_failed(state: State, job: Job, reducer: int, failures: Iterable[FetchF
 
 def _no_use(job: Job, index: int, reason: str, times: int) -> str:
     """Why a job fails by a map whose output can't be used, however often it is made."""
-    name = task_name(Kind.MAP, index)
+    name = job.maps.task(index)
     if reason == "unordered":
         return (
             f"{name} gave values that sort_values can't order, and none when it ran again to say of which "
@@ -94,7 +94,7 @@ def _give_up_on(state: State, job: Job, index: int, reducer: int) -> bool:
     if reducer not in trouble.unreachable:
         trouble.unreachable.append(reducer)
     trouble.unreachable_all += 1
-    enough = min(state.config.unreachable_reducers, -(-job.spec.reducers // 2))
+    enough = min(state.config.unreachable_reducers, -(-len(job.reduces) // 2))
     return len(trouble.unreachable) >= enough or trouble.unreachable_all >= 3 * enough
 
 
@@ -116,7 +116,7 @@ def accept_map(state: State, job: Job, index: int, result: TaskResult) -> str | 
     job.digest_sum = (job.digest_sum + consumed(index, digest)) & MASK
     job.add(Kind.MAP, result)
     if job.shuffled and before is not None and before != digest:
-        name = task_name(Kind.MAP, index)
+        name = str(maps.task(index))
         if roll_back(state, job, f"{name} came out differently") and not job.excuses(index):
             return _rolled_back(state, job, name)
     return None

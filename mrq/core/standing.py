@@ -15,8 +15,6 @@ from mrq.core.info import AttemptInfo
 from mrq.core.machine_config import MachineConfig
 from mrq.core.machine_state import State
 from mrq.core.model import WorkerHealth
-from mrq.core.paths import shown_id
-from mrq.core.refs import Kind, task_name
 from mrq.core.tasks import packed_bytes_out
 from mrq.core.worker_info import OutputInfo, WorkerInfo
 from mrq.core.workers import Worker
@@ -157,20 +155,18 @@ def whole_worker_info(state: State, w: Worker, now: float) -> WorkerInfo:
     """A worker with what it runs and serves: the latter costs what there is."""
     attempts: list[AttemptInfo] = []
     for token, task in w.held.items():
-        job = state.jobs.get(task.job)
-        flight = job.table(task.kind).flights.get(task.index) if job is not None else None
-        attempt = flight.attempt(token) if flight is not None else None
-        if job is not None and attempt is not None:
-            stage = inform.stage_name(job, task.kind)
-            attempts.append(inform.attempt_info(state, shown_id(task.job), stage, attempt, now))
+        found = state.in_flight(task)
+        attempt = found[2].attempt(token) if found is not None else None
+        if found is not None and attempt is not None:
+            stage = inform.stage_name(found[0], task.kind)
+            attempts.append(inform.attempt_info(state, stage, attempt, now))
     outputs: list[OutputInfo] = []  # that reduces still need
     for job in state.jobs.values():
         number = job.boot_number.get((w.worker, w.boot), 0)
         for index in job.maps.held_by(number) if number and job.shuffled and not job.state.is_over else ():
             packed = job.maps.results[index]
             size = packed_bytes_out(packed) if packed is not None else 0
-            made = OutputInfo(job=shown_id(job.spec.job), task=task_name(Kind.MAP, index), bytes=size)
-            outputs.append(made)
+            outputs.append(OutputInfo(job=job.spec.job, task=str(job.maps.task(index)), bytes=size))
     return replace(
         worker_info(state, w, now),
         attempts=tuple(attempts),

@@ -19,7 +19,7 @@ def stragglers_due(state: State, name: str, kind: Kind) -> None:
     job = state.jobs.get(name)
     if job is None:
         return
-    job.timers.discard(f"{STRAGGLERS}{kind.value}")
+    job.timers.discard(STRAGGLERS[kind])
     table = job.table(kind)
     if not job.active or table.counts[COMPLETED] < state.config.backup_stage_done * len(table):
         return  # armed again by the next completion

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from mrq.core import transitions, wire
 from mrq.core.model import AttemptState, Role, StagedFile, TaskResult, TaskState
-from mrq.core.refs import AttemptRef, Kind, TaskRef, task_name
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 IDLE: Final = 0
 QUEUED: Final = 1
@@ -184,7 +184,7 @@ COLUMNS: Final = (
 
 
 class TaskTable:
-    """All tasks of one kind of one job."""
+    """All tasks of one kind of one stage of a job."""
 
     __slots__ = (
         "boot",
@@ -205,6 +205,7 @@ class TaskTable:
         "results",
         "returned",
         "running",
+        "stage",
         "started_at",
         "state",
         "ticket",
@@ -230,8 +231,11 @@ class TaskTable:
     next: array[int]
     prev: array[int]
 
-    def __init__(self, job: str, kind: Kind, n: int, history: transitions.History, totals: list[int]):
+    def __init__(
+        self, job: str, stage: int, kind: Kind, n: int, history: transitions.History, totals: list[int]
+    ):
         self.job = job
+        self.stage = stage
         self.kind = kind
         self.history = history
         self.totals = totals  #: tasks of all jobs by state, shared between tables
@@ -255,10 +259,10 @@ class TaskTable:
 
     def task(self, index: int) -> TaskRef:
         """What it is called elsewhere."""
-        return TaskRef(self.job, 0, self.kind, index)
+        return TaskRef(self.job, self.stage, self.kind, index)
 
     def name(self, index: int) -> str:
-        return f"{self.job}/{task_name(self.kind, index)}"
+        return f"{self.job}/{self.task(index)}"
 
     def move(self, index: int, new: int, why: str) -> None:
         """The only place where a task's state changes. Raises IllegalTransition, changing nothing."""

@@ -19,11 +19,9 @@ S = TypeVar("S", bound=enum.Enum)
 JOB: Final[Mapping[tuple[JobState, JobState], str]] = {
     (JobState.PENDING, JobState.RUNNING): "first task handed out",
     (JobState.PENDING, JobState.COMMITTING): "nothing to run, or all was recovered",
-    (JobState.PENDING, JobState.DONE): "a sampling job without splits",
     (JobState.PENDING, JobState.FAILED): "recovered work broke a bound",
     (JobState.PENDING, JobState.CANCELLED): "cancel requested",
     (JobState.RUNNING, JobState.COMMITTING): "every winner is there",
-    (JobState.RUNNING, JobState.DONE): "a sampling job has its samples",
     (JobState.RUNNING, JobState.FAILED): "a bound was reached",
     (JobState.RUNNING, JobState.CANCELLED): "cancel requested",
     (JobState.COMMITTING, JobState.DONE): "commit finished",

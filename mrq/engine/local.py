@@ -20,7 +20,6 @@ from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
 from mrq.core.model import JobState, Limits, Slots
 from mrq.core.pathmap import PathMap
-from mrq.core.paths import shown_id
 from mrq.engine.engine import Engine
 from mrq.errors import Interrupted, MrqError, OperatorError, UsageError, UsageTypeError, UsageValueError
 from mrq.handle import Handle
@@ -137,7 +136,7 @@ class LocalLeader:
         self._store.keep(spec.job, found.folder, found.log)
         try:
             with self._following(handle):
-                leadership.take_up(spec, found.kept.sampled_for, found.code, found.events, found.epoch)
+                leadership.take_up(spec, found.code, found.events, found.epoch)
         except BaseException:
             self._store.let_go(spec.job, remove=False)
             raise
@@ -149,8 +148,7 @@ class LocalLeader:
 
     def view(self, job: str) -> JobInfo | None:
         """A job as it is now; None once it is over."""
-        found = self._leadership.views.find(job) if self._leadership is not None else None
-        return None if found is None else found[1]
+        return self._leadership.views.find(job) if self._leadership is not None else None
 
     def ask(self, op: str, **args: Any) -> Mapping[str, Any]:
         return self._started().requests.handle(op, args)
@@ -184,7 +182,7 @@ class LocalLeader:
 
     def note(self, job: str, text: str) -> None:
         """A sentence for whoever waits for a job."""
-        for handle in self._handles.get(shown_id(job), ()):
+        for handle in self._handles.get(job, ()):
             handle.note(text)
 
     def resumed(self, job: str) -> None:
@@ -228,7 +226,7 @@ class LocalLeader:
             self._store.let_go(job, remove=True)
             return
         self._let_go(leadership, job, remove=remove)
-        self._finish(shown_id(job), Interrupted(f"job {shown_id(job)} was interrupted"))
+        self._finish(job, Interrupted(f"job {job} was interrupted"))
 
     def _let_go(self, leadership: Leadership, job: str, *, remove: bool) -> None:
         """Of a job that isn't over: its output, and its folder, which without `remove` stay for a retry."""
@@ -285,7 +283,6 @@ class LocalLeader:
         blobs, queues = MemoryBlobs(), MemoryQueues()
         self._store = KeptStore(
             self._private.root,
-            blobs,
             broken=self._broken,
             left=self._private.need,
             forgotten=lambda job: self._agent.forget(job),
@@ -326,17 +323,9 @@ class LocalLeader:
             owner=f"{os.getpid()}",
             shared_root=f"{self._private.folder}/shared",
             keep_s=0.0,
-            cut=_cut,
             config=MachineConfig.for_one_worker(),
             died=self._died,
             background=0,
             cluster_claims=False,
             keeps_failed=False,
         )
-
-
-def _cut(samples: Sequence[bytes], reducers: int) -> Sequence[Any]:
-    """Few jobs have a total order, and what cuts their key space imports much."""
-    from mrq.worker.tasks.sampler import boundaries
-
-    return boundaries(samples, reducers)

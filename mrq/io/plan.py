@@ -13,8 +13,8 @@ from typing import Final
 
 from mrq.commit.manifest import is_result
 from mrq.core import splits as cutting
-from mrq.core.model import JobSpec, Piece, Purpose, Split
-from mrq.core.paths import is_url, sample_id
+from mrq.core.model import JobSpec, Piece, Purpose, Split, StageSpec
+from mrq.core.paths import is_url
 from mrq.core.splits import InputFile
 from mrq.errors import InputError, NoInputFiles
 from mrq.io import vetting
@@ -78,7 +78,6 @@ class Plan:
     code: bytes
     finding: Finding
     notes: tuple[str, ...] = ()  #: what the user may want to know: "a.gz is read as one split: …"
-    sample: JobSpec | None = None  #: to run first: finds the boundaries of a total order
 
     @property
     def files(self) -> tuple[InputFile, ...]:
@@ -122,14 +121,14 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
         finding = replace(finding, files=files)
         splits = cutting.plan(files, draft.split_bytes, least=draft.split_bytes_min)
     reducers = 0 if draft.map_only else spec.reducers or cutting.default_reducers(total)
-    spec = replace(spec, splits=splits, reducers=reducers)
-    total_order = draft.total_order and reducers > 1 and bool(splits)
+    stages: tuple[StageSpec, ...] = (StageSpec(splits=splits, reducers=reducers),)
+    if draft.total_order and reducers > 1 and splits:
+        stages = (_sample(stages[0], files), replace(stages[0], plan=None))
     return Plan(
-        spec=spec,
+        spec=replace(spec, stages=stages),
         code=draft.code,
         finding=finding,
         notes=(*finding.notes, *([hidden] if hidden else []), *_whole_notes(draft, finding)),
-        sample=_sample(spec, files) if total_order else None,
     )
 
 
@@ -195,25 +194,16 @@ def _known(draft: Draft) -> dict[int, InputFile]:
     return known
 
 
-def _sample(spec: JobSpec, files: Sequence[InputFile]) -> JobSpec:
-    """The job that samples keys: the same maps over the beginnings of a fixed choice of splits."""
-    wanted = min(max(_SAMPLED_SPLITS_MIN, spec.reducers), _SAMPLED_SPLITS_MAX)
-    step = max(1, -(-len(spec.splits) // wanted))
+def _sample(stage: StageSpec, files: Sequence[InputFile]) -> StageSpec:
+    """What samples the keys of a stage: the same maps over the beginnings of a fixed choice of splits."""
+    wanted = min(max(_SAMPLED_SPLITS_MIN, stage.reducers), _SAMPLED_SPLITS_MAX)
+    step = max(1, -(-len(stage.splits) // wanted))
     whole = {file.open for file in files if not file.splittable}
     chosen = tuple(
         replace(split, index=i, pieces=_beginning(split, whole))
-        for i, split in enumerate(spec.splits[::step])
+        for i, split in enumerate(stage.splits[::step])
     )
-    return replace(
-        spec,
-        job=sample_id(spec.job),
-        purpose=Purpose.SAMPLE,
-        splits=chosen,
-        reducers=0,
-        output=None,
-        output_open=None,
-        staging=None,
-    )
+    return StageSpec(splits=chosen, reducers=0, purpose=Purpose.SAMPLE, number=1)
 
 
 def _beginning(split: Split, whole: Container[str]) -> tuple[Piece, ...]:

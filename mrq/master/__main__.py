@@ -31,7 +31,6 @@ from mrq.master.leadership import Settings
 from mrq.master.service import MasterService
 from mrq.master.shares import WAIT_S, Probe
 from mrq.settings.cluster import Profile
-from mrq.worker.tasks.sampler import boundaries
 
 _LOG: Final = logging.getLogger("mrq.master")
 
@@ -136,7 +135,6 @@ def serve(line: RoleLine, console: Console) -> int:
                 shared_root=profile.shared_root,
                 keep_s=profile.keep_s,
                 config=MachineConfig(version=mrq.__version__),
-                cut=boundaries,
                 dial=dialler(profile.secret_key()),
                 probe=prober(profile.secret_key()),
             ),

@@ -13,7 +13,6 @@ from mrq.core.exchange import StoredJob
 from mrq.core.info import JobInfo
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, JobState
-from mrq.core.paths import sample_id
 from mrq.errors import CorruptFileError, OperatorError
 from mrq.ports import LeaderState
 
@@ -53,10 +52,6 @@ class Archive:
     def expired(self, job: str) -> bool:
         """Was there such a job, whose records aren't kept any more? Raises OperatorError."""
         return self.store.expired(job)
-
-    def there(self, job: str) -> bool:
-        """Does the store know a job, or a sampling for one, of this id? Raises OperatorError."""
-        return any(self.store.state(name) is not None for name in (job, sample_id(job)))
 
     def jobs(self) -> list[JobInfo]:
         """All jobs that are still kept, as a list has them, oldest first."""

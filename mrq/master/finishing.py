@@ -1,4 +1,4 @@
-"""What a leader does with the ends that the machine decided: commits, ends, and samplings that go on.
+"""What a leader does with the ends that the machine decided: of stages, of tasks' work, of jobs.
 
 Called on the loop's thread; whatever touches a disk or the store's blobs is done in the background.
 """
@@ -14,13 +14,11 @@ from mrq.commit import claim, manifest, owner, publish
 from mrq.commit.staging import Staging
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.backoff import Retry
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
-from mrq.core.model import JobSpec, JobState, Limits, Purpose, TaskResult
-from mrq.core.paths import shown_id
+from mrq.core.model import JobSpec, JobState, Limits, StagePlan, TaskResult
 from mrq.core.refs import Kind, TaskRef
-from mrq.errors import DiskFullError, InternalError, MrqError, OperatorError
+from mrq.errors import InternalError, MrqError
 from mrq.io.idle import summarize
 from mrq.master.background import Background
 from mrq.master.job_events import JobEvents
@@ -49,6 +47,22 @@ class JobFinisher:
     #: While a failed job's claim is let go of, or taken again.
     _claiming: threading.Lock = field(default_factory=threading.Lock, init=False)
 
+    def plan(self, command: c.PlanStage) -> None:
+        """Find out what a stage needs to know of the one before; done again by a successor where this leader
+        died on the way."""
+
+        def work() -> None:
+            from mrq.shuffle.partition import boundaries  # few jobs need it
+
+            try:
+                found = StagePlan(boundaries=tuple(boundaries(command.samples, command.reducers)))
+            except MrqError as exc:
+                self.master.sink(e.JobBroken(job=command.job, error=str(exc)))
+            else:
+                self.master.sink(e.StagePlanned(job=command.job, stage=command.stage, plan=found))
+
+        self.background.do(work)
+
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
         """Publish OUT; done again by a successor where this one died on the way."""
         staging = claim.reopen(spec, cluster=self.cluster)
@@ -71,17 +85,8 @@ class JobFinisher:
             self.background.died(self.master.crash)
             return
         info = self.master.info(spec.job)
-        if spec.purpose is Purpose.SAMPLE and state is JobState.DONE:
-            self.go_on(spec, self._results(spec))
-            return
         results = self._results(spec) if state is JobState.DONE else {}
         self._in_background(spec, lambda: self.settle(spec, state, error, info, results))
-
-    def go_on(self, sample: JobSpec, results: Mapping[TaskRef, TaskResult]) -> None:
-        """A sampling is done: cut the key space, and begin the job that it was for."""
-        found = sorted(results.items(), key=lambda item: item[0][1])
-        samples = [result.sample for _, result in found if result.sample is not None]
-        self._in_background(sample, lambda: self._sampled(sample, samples))
 
     def settle(
         self,
@@ -92,24 +97,22 @@ class JobFinisher:
         results: Mapping[TaskRef, TaskResult],
     ) -> None:
         """Let go of OUT, tell whoever waits. Again is once: a successor does it for ends that it finds."""
-        target = self.submits.sampled_for(spec) if spec.purpose is Purpose.SAMPLE else spec
-        keep = state is JobState.FAILED and target is spec
+        keep = state is JobState.FAILED
         with self._claiming:
-            if state is JobState.FAILED and self._goes_on(spec):
+            if keep and self._goes_on(spec):
                 return  # a retry came first: its claim isn't to be let go of
             if state is not JobState.DONE:
-                self._abandon(target, keep=keep)
+                self._abandon(spec, keep=keep)
         if not keep:
-            self.shared.drop_inputs(target.job)
-        if info is not None:  # of a sampling it has no output
-            info = replace(info, output=target.output)
+            self.shared.drop_inputs(spec.job)
+        if info is not None:
             self.jobs.archive.add(info)
-        end = JobEnd(job=shown_id(target.job), state=state, error=error, info=info)
+        end = JobEnd(job=spec.job, state=state, error=error, info=info)
         if state is JobState.DONE and info is not None:
-            slots = {kind: self.submits.slots_of(kind, target.max_running) for kind in Kind}
-            failed, took = info.failures + info.losses, time.time() - self._since(target)
-            summary = summarize(target, results, took, failed, slots)
-            end = replace(end, summary=summary, spec=replace(target, splits=()))
+            slots = {kind: self.submits.slots_of(kind, spec.max_running) for kind in Kind}
+            failed, took = info.failures + info.losses, time.time() - self._since(spec)
+            summary = summarize(spec, results, took, failed, slots)
+            end = replace(end, summary=summary, spec=spec.without_splits())
         if not keep or not self.keeps_failed:
             self._forget(spec.job, drop_files=not keep and state is not JobState.DONE)
         self.events.ended(end)
@@ -128,7 +131,7 @@ class JobFinisher:
         except MrqError as exc:
             if self.background.stopping.is_set():
                 raise  # the successor does it
-            self.events.note(shown_id(spec.job), f"what was staged for the output is left: {exc}")
+            self.events.note(spec.job, f"what was staged for the output is left: {exc}")
 
     def resumed(self, job: str) -> None:
         """A job is taken up again: what it took counts from now on."""
@@ -137,8 +140,7 @@ class JobFinisher:
     def interrupt(self, spec: JobSpec, *, keep: bool) -> None:
         """Let go of the OUT of a job that this leader gives up on; `keep` leaves what is staged. Raises
         OutputError, OperatorError."""
-        target = self.submits.sampled_for(spec) if spec.purpose is Purpose.SAMPLE else spec
-        claim.abandon(_staging_of(target), keep=keep)
+        claim.abandon(_staging_of(spec), keep=keep)
 
     def expire(self, spec: JobSpec) -> None:
         """A failed job that nobody went on with: what was kept for a retry goes. Raises OutputError."""
@@ -165,35 +167,17 @@ class JobFinisher:
 
         self.background.do(named)
 
-    def _sampled(self, sample: JobSpec, samples: list[bytes]) -> None:
-        """Begin the job that was sampled for, as soon as the store takes it."""
-        retry = Retry()
-        while True:
-            try:
-                self.submits.go_on(sample, samples)
-                break
-            except DiskFullError:  # of an engine that keeps its jobs itself: waiting makes no room
-                self._abandon(self.submits.sampled_for(sample), keep=False)
-                self._forget(sample.job, drop_files=True)
-                raise
-            except OperatorError:
-                if self.background.stopping.wait(retry.failed()) or not self.submits.is_kept(sample):
-                    raise
-        self.jobs.begun(shown_id(sample.job))
-        self._forget(sample.job, drop_files=True)
-
     def _goes_on(self, spec: JobSpec) -> bool:
         """Has a job that had failed been taken up again?"""
         return self.master.look(lambda machine: machine.state(spec.job)) not in (None, JobState.FAILED)
 
     def _forget(self, job: str, *, drop_files: bool) -> None:
-        self.submits.settled(job)
         self.published.discard(job)
         self._resumed_at.pop(job, None)
         self.master.soon(lambda: self.master.forget(job, drop_files=drop_files))
 
     def _tell_error(self, spec: JobSpec, kind: str, error: str) -> None:
-        self.events.ended(JobEnd(job=shown_id(spec.job), state=JobState.FAILED, error=error, error_type=kind))
+        self.events.ended(JobEnd(job=spec.job, state=JobState.FAILED, error=error, error_type=kind))
 
     def _since(self, spec: JobSpec) -> float:
         """When a job was submitted, or taken up again last; seconds since the epoch."""

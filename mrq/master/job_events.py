@@ -55,7 +55,7 @@ class JobEventQueue:
     def __init__(
         self,
         desk: Desk,
-        jobs: Callable[[], Iterable[tuple[str, JobInfo]]],
+        jobs: Callable[[], Iterable[JobInfo]],
         died: Callable[[BaseException], None] = lambda crash: None,
     ) -> None:
         self._desk = desk
@@ -124,9 +124,9 @@ class JobEventQueue:
                 self._dirty = False
                 self._due = time.monotonic() + PROGRESS_S
                 shown: dict[str, JobInfo] = {}
-                for name, info in self._jobs():
-                    still = shown[name] = replace(info, updated_at=0.0)
-                    if self._shown.get(name) != still:
+                for info in self._jobs():
+                    still = shown[info.job] = replace(info, updated_at=0.0)
+                    if self._shown.get(info.job) != still:
                         self._waiting.append((info.job, {"type": "progress", "info": wire.to_wire(info)}))
                 self._shown = shown
                 self._flush()

@@ -12,7 +12,6 @@ from mrq.core import events as e
 from mrq.core.backoff import Retry
 from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, JobState
-from mrq.core.paths import sample_id
 from mrq.errors import DiskFullError, OperatorError, UsageError
 from mrq.master.archive import Archive
 from mrq.master.loop import Master
@@ -33,13 +32,11 @@ class KnownJobs:
     views: Views
     archive: Archive
     stopping: threading.Event
-    #: Cancelled between their sampling's end and their beginning.
-    _unwanted: set[str] = field(default_factory=set, init=False)
     has_new: bool = field(default=False, init=False)  #: since somebody looked, and said so
 
     def knows(self, job: str) -> bool:
-        """Is there a job, or a sampling for one, of this id? Raises OperatorError."""
-        return self.views.known(job) or self.archive.state(job) is not None or self.archive.there(job)
+        """Is there a job of this id? Raises OperatorError."""
+        return self.state(job) is not None or self.archive.store.state(job) is not None
 
     def take(self, spec: JobSpec, code: bytes) -> None:
         """Take a job; the store has it when this returns. Raises OperatorError when this leader is done."""
@@ -61,27 +58,15 @@ class KnownJobs:
             self.master.settled()
 
     def take_back(self, job: str) -> None:
-        """End a job that was just taken, or the sampling for it."""
-        for name in (job, sample_id(job)):
-            self.master.sink(e.CancelRequested(job=name, reason=_BY_USER))
+        """End a job that was just taken."""
+        self.master.sink(e.CancelRequested(job=job, reason=_BY_USER))
 
     def cancel(self, job: str, reason: str) -> JobState | None:
         """End a job that is under way; how far it then is, None for one that nobody knows. Raises
         OperatorError."""
-        found = self.views.active(job)
-        if found is not None:
-            self.master.settle(e.CancelRequested(job=found, reason=reason))
-        elif self.views.is_between(job):
-            self._unwanted.add(job)
-            self.take_back(job)  # it may have been taken at this moment
+        if self.views.is_active(job):
+            self.master.settle(e.CancelRequested(job=job, reason=reason))
         return self.state(job)
-
-    def begun(self, job: str) -> None:
-        """A job that was sampled for is taken: it ends if somebody has asked for that since the sampling
-        was done."""
-        if job in self._unwanted:
-            self._unwanted.discard(job)
-            self.take_back(job)
 
     def code(self, job: str) -> bytes:
         """The bundle of a job that is under way; b"" where it isn't known."""

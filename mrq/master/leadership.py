@@ -27,7 +27,6 @@ from mrq.core.exchange import Batch, StoredJob
 from mrq.core.machine import Machine
 from mrq.core.machine_config import MachineConfig
 from mrq.core.model import JobSpec, JobState, Purpose
-from mrq.core.paths import sample_id, shown_id
 from mrq.errors import CorruptFileError, MrqError, OperatorError, UsageError
 from mrq.master.archive import Archive
 from mrq.master.backend import Servers
@@ -39,7 +38,7 @@ from mrq.master.loop import Master
 from mrq.master.outbox import Outbox, found_in
 from mrq.master.shared import SharedRoot
 from mrq.master.shares import Probe, Shares
-from mrq.master.submits import Cut, Submits
+from mrq.master.submits import Submits
 from mrq.master.views import Views
 from mrq.ports import Broker, Clock
 
@@ -63,7 +62,6 @@ class Settings:
     owner: str  #: one for each life of a master's process
     shared_root: str
     keep_s: float
-    cut: Cut
     config: MachineConfig
     clock: Clock = field(default_factory=Clock)
     dial: Dial | None = None  #: None: workers are taken at their word
@@ -164,7 +162,6 @@ class Leadership:
             epoch=self.epoch,
             incarnation=self._incarnation,
             store_id=store_id,
-            put_back=lambda job: self.submits.put_back(job),
         )
         return Master(
             machine=self._machine,
@@ -183,8 +180,6 @@ class Leadership:
             shared=self.shared,
             shares=self.shares,
             cluster=cluster,
-            keep_s=self._settings.keep_s,
-            cut=self._settings.cut,
         )
         self.finisher = JobFinisher(
             master=self.master,
@@ -221,13 +216,9 @@ class Leadership:
             shared=self.shared,
         )
 
-    def take_up(
-        self, spec: JobSpec, after: JobSpec | None, code: bytes, events: Sequence[e.Event], epoch: int
-    ) -> None:
-        """Go on with a job that an engine which is gone had, from what its log says (`events`); `after` is
-        the job that it was sampling for. Raises OperatorError, InternalError."""
-        if after is not None:
-            spec = self.submits.expect(spec, after)
+    def take_up(self, spec: JobSpec, code: bytes, events: Sequence[e.Event], epoch: int) -> None:
+        """Go on with a job that an engine which is gone had, from what its log says (`events`). Raises
+        OperatorError, InternalError."""
         self.finisher.resumed(spec.job)
         self.master.submit(spec, code, events, epoch=epoch)
 
@@ -253,7 +244,6 @@ class Leadership:
                 if taken is None:
                     continue
                 stored, code = taken
-                self.submits.remember(stored.spec)
                 known = self._machine.adopt(stored, clock.monotonic())
             except CorruptFileError as exc:
                 self._give_up(job, str(exc))
@@ -295,50 +285,53 @@ class Leadership:
     def _give_up(self, job: str, why: str) -> None:
         """A job whose records can't be read: it alone fails, by that name, and what it staged goes. What is
         recorded of it stays for as long as that of others that are over."""
+        known, stored = self._known_as(job)
         error = (
-            f"job {shown_id(job)} can't be gone on with: {why}. Submit it anew: its inputs and OUT are as "
-            "they were"
+            f"job {known} can't be gone on with: {why}. Submit it anew: its inputs and OUT are as they were"
         )
-        _LOG.error(error, extra={"job": shown_id(job), "epoch": self.epoch})
+        _LOG.error(error, extra={"job": known, "epoch": self.epoch})
         write = c.WriteJob(job=job, state=JobState.FAILED, error=error)
         store = self._servers.store
         store.write(Batch(job=job, fence=replace(self.master.fence(), seq=1), writes=(write,)))
         store.forget(job)
-        spec: JobSpec | None = None
-        with contextlib.suppress(CorruptFileError):
-            stored = self._servers.state.load(job)
-            if stored is not None:
-                spec = stored.spec
-                self._archive.give_up(replace(spec, job=shown_id(job)), JobState.FAILED, error)
-        self._given_up.add(shown_id(job))
-        self.background.do(lambda: self._let_go(job, spec, error))
+        if stored is not None:
+            self._archive.give_up(replace(stored.spec, job=known), JobState.FAILED, error)
+        self._given_up.add(known)
+        self.background.do(lambda: self._let_go(known, stored, error))
 
-    def _let_go(self, job: str, spec: JobSpec | None, error: str) -> None:
+    def _let_go(self, job: str, stored: StoredJob | None, error: str) -> None:
         """Let go of the OUT of a job that was given up, then tell whoever waits. A commit that was decided
         stays for whoever comes next."""
         try:
-            if spec is not None:
-                self.finisher.interrupt(spec, keep=False)
+            if stored is not None:
+                self.finisher.interrupt(stored.spec, keep=False)
         except MrqError as exc:
-            _LOG.warning(f"what job {shown_id(job)} staged for its output is left: {exc}")
-        self._given_up.discard(shown_id(job))
+            _LOG.warning(f"what job {job} staged for its output is left: {exc}")
+        self._given_up.discard(job)
         self._events.ended(_refused(job, error))
 
     def _give_up_showing(self, job: str, why: str) -> None:
         """A job that is over, and whose records can't be read. Its own leader may not have come to saying how
         long these are kept."""
-        error = f"job {shown_id(job)} is over, and can't be shown: {why}. What it wrote is as it was"
-        _LOG.error(error, extra={"job": shown_id(job), "epoch": self.epoch})
+        known, stored = self._known_as(job)
+        error = f"job {known} is over, and can't be shown: {why}. What it wrote is as it was"
+        _LOG.error(error, extra={"job": known, "epoch": self.epoch})
         self._servers.store.forget(job)
+        if stored is not None and known == job:
+            self._archive.give_up(stored.spec, stored.state, error)
+        self._events.ended(_refused(known, error))
+
+    def _known_as(self, job: str) -> tuple[str, StoredJob | None]:
+        """Of a job of which not all can be read: the id by which it is known, and what can. An earlier mrq
+        sampled keys in jobs of their own, with others' ids."""
+        stored = None
         with contextlib.suppress(CorruptFileError):
             stored = self._servers.state.load(job)
-            if stored is not None and stored.spec.purpose is not Purpose.SAMPLE:
-                self._archive.give_up(stored.spec, stored.state, error)
-        self._events.ended(_refused(job, error))
+        sampled = stored is not None and stored.spec.stages[-1].purpose is Purpose.SAMPLE
+        return (job.removesuffix("-s") if sampled else job), stored
 
     def _remember(self, over: list[str]) -> None:
         """Jobs that are over: their rows, and their ends once more for whoever still waits."""
-        known = self.known()
         for at, job in enumerate(over):
             if self.stopping.is_set():
                 return
@@ -352,17 +345,13 @@ class Leadership:
                 continue
             spec, (machine, info) = stored.spec, found
             results = machine.results(spec.job)
-            if spec.purpose is Purpose.SAMPLE and stored.state is JobState.DONE:
-                if shown_id(spec.job) not in known:  # it was done when its leader died
-                    self.finisher.go_on(spec, results)
-                continue
             self._archive.add(info)
             if at >= len(over) - _TOLD_AGAIN:
                 self.finisher.settle(spec, stored.state, stored.error, info, results)
 
     def known(self) -> set[str]:
         """Jobs of which something may still be wanted, by the ids that clients know. Raises OperatorError."""
-        return self.submits.planned() | {shown_id(job) for job in self._servers.state.jobs()}
+        return self.submits.planned() | set(self._servers.state.jobs())
 
     def lead_again(self, epoch: int) -> None:
         """Nobody led while this leader was paused: go on under a (later) epoch."""
@@ -404,8 +393,8 @@ class Leadership:
         self.finisher.ended(spec, state, error)
 
     def _log_job(self, spec: JobSpec, what: str) -> None:
-        job = shown_id(spec.job)
-        _LOG.debug("job %s (%s) is %s", job, spec.name, what, extra={"job": job, "epoch": self.epoch})
+        extra = {"job": spec.job, "epoch": self.epoch}
+        _LOG.debug("job %s (%s) is %s", spec.job, spec.name, what, extra=extra)
 
     def stepped(self) -> None:
         """Between steps."""
@@ -429,14 +418,14 @@ class Leadership:
             self.master.sink(e.WorkerReachable(worker=asked.worker, boot=asked.boot))
 
     def _goes_on(self, job: str) -> bool:
-        going = job in self.submits.planned() or self.views.active(job) is not None
+        going = job in self.submits.planned() or self.views.is_active(job)
         return going or job in self._given_up
 
     def _claim_of(self, job: str) -> str:
-        spec = self.master.spec(job) or self.master.spec(sample_id(job))
+        spec = self.master.spec(job)
         return spec.claim if spec is not None else ""
 
 
 def _refused(job: str, error: str) -> JobEnd:
     """The end, for whoever waits, of a job whose records can't be read."""
-    return JobEnd(job=shown_id(job), state=JobState.FAILED, error=error, error_type=OperatorError.__name__)
+    return JobEnd(job=job, state=JobState.FAILED, error=error, error_type=OperatorError.__name__)

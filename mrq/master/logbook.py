@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mrq.core.info import ErrorInfo, JobInfo, StageInfo, TaskInfo
+from mrq.core.info import ErrorInfo, JobInfo, TaskInfo
 from mrq.core.model import JobState, Status, TaskState
 from mrq.core.orders import UploadLog
-from mrq.core.refs import Kind, task_name
 from mrq.core.worker_info import LogInfo
 from mrq.errors import UsageError
 from mrq.master.archive import Archive
@@ -43,9 +42,9 @@ class Logbook:
         known = self._known(job)
         if known is None:
             return None
-        name, info, tasks = known
+        info, tasks = known
         if task is not None and not any(each.task == task for each in tasks):
-            raise UsageError(f"job {job} has no task {task!r}{_names(info)}")
+            raise UsageError(f"job {job} has no task {task!r}{_names(tasks)}")
         found: dict[str, LogInfo] = {}  #: by the attempt's name
         for told in info.errors:
             tail = told.error.log_tail if told.error is not None else ""
@@ -55,16 +54,15 @@ class Logbook:
                 status = Status.DONE.value if each.state is TaskState.COMPLETED else "running"
                 found[_name(each)] = _log(each, status)
         wanted = {log: each for log, each in found.items() if task is None or each.task == task}
-        return self._whole(name, info.state, wanted)
+        return self._whole(job, info.state, wanted)
 
-    def _known(self, job: str) -> tuple[str, JobInfo, list[TaskInfo]] | None:
-        """Workers' id of a job, the job, its tasks: from the machine or from what the store keeps of it."""
-        found = self.views.find(job)
-        if found is not None:
-            name, info = found
-            return name, info, self.master.look(lambda machine: list(machine.tasks(name)))
+    def _known(self, job: str) -> tuple[JobInfo, list[TaskInfo]] | None:
+        """A job and its tasks: from the machine or from what the store keeps of it."""
+        info = self.views.find(job)
+        if info is not None:
+            return info, self.master.look(lambda machine: list(machine.tasks(job)))
         past = self.archive.read(self.state.load(job))
-        return None if past is None else (job, past[1], list(past[0].tasks(job)))
+        return None if past is None else (past[1], list(past[0].tasks(job)))
 
     def _whole(self, job: str, state: JobState, found: Mapping[str, LogInfo]) -> list[LogInfo]:
         """With whole logs where their workers are there to put them away."""
@@ -106,15 +104,12 @@ class Logbook:
         return found
 
 
-def _names(info: JobInfo) -> str:
+def _names(tasks: Iterable[TaskInfo]) -> str:
     """What a job's tasks are called."""
-
-    def named(kind: Kind, stage: StageInfo) -> str:
-        first, last = task_name(kind, 0), task_name(kind, stage.total - 1)
-        return f"{first} to {last}" if stage.total > 1 else first
-
-    stages = ((Kind.MAP, info.maps), (Kind.REDUCE, info.reduces))
-    told = [named(kind, stage) for kind, stage in stages if stage.total]
+    stages: dict[str, list[str]] = {}
+    for each in tasks:
+        stages.setdefault(each.stage, []).append(each.task)
+    told = [f"{names[0]} to {names[-1]}" if len(names) > 1 else names[0] for names in stages.values()]
     return f"; it has {' and '.join(told)}" if told else ""
 
 

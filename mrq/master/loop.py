@@ -330,6 +330,8 @@ class Master:
             case Publish():
                 for tasks in said.messages:
                     self._broker.publish(tasks, together=True)
+            case c.PlanStage():
+                self._leadership.finisher.plan(said)
             case c.StartCommit():
                 self._start_commit(said)
             case c.EndJob():

@@ -20,11 +20,9 @@ from typing import Final
 
 from mrq.core import commands as c
 from mrq.core.backoff import Backoff
-from mrq.core.claim_rows import task_key
 from mrq.core.exchange import Batch, Fence, StoredJob, Write, WriteAnswer
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, TaskMessage
-from mrq.core.refs import TaskRef
 from mrq.errors import InternalError
 from mrq.ports import LeaderState, LeaderStore
 
@@ -70,6 +68,7 @@ Said = c.Command | Publish | ForgetJob | Signal
 #: What a restored view has in it.
 _WRITTEN: Final = (
     c.WriteJob,
+    c.WritePlan,
     c.WriteTask,
     c.WriteLocation,
     c.WriteWorker,
@@ -139,14 +138,11 @@ class Outbox:
         epoch: int,
         incarnation: int,
         store_id: str = "",
-        put_back: Callable[[str], None] = lambda job: None,
     ) -> None:
-        """A store that lost its data gets back the id that it had, `store_id`: claims on outputs name it.
-        `put_back` is told of each job before it is written back: other things were kept for it there."""
+        """A store that lost its data gets back the id that it had, `store_id`: claims on outputs name it."""
         self._machine = machine
         self.owner, self.epoch, self.incarnation = owner, epoch, incarnation
         self._store_id = store_id
-        self._put_back = put_back
         self.jobs: dict[str, Held] = {}
         self._cluster = self.fence()
         self._decided: list[Said] = []
@@ -206,7 +202,6 @@ class Outbox:
                 answer = store.begin(item.spec, item.code, item.fence)
             case _Restore():
                 assert state is not None
-                self._put_back(item.stored.spec.job)
                 answer = state.restore(item.stored, item.code)
             case _Open():
                 assert state is not None
@@ -224,14 +219,14 @@ class Outbox:
 
     def _freeze(self) -> None:
         decided, self._decided = self._decided, []
-        writes: dict[str, list[Write]] = {}
+        writes: dict[str, list[Write | c.WritePlan]] = {}
         orders: dict[str, list[c.GiveOrder]] = {}
         words: dict[str, c.WriteWorker] = {}
         messages: list[list[TaskMessage]] = []
         filled: dict[int, list[TaskMessage]] = {}  #: those that more may travel in, by their number
         for said in decided:
             match said:
-                case c.WriteJob() | c.WriteTask() | c.WriteLocation():
+                case c.WriteJob() | c.WritePlan() | c.WriteTask() | c.WriteLocation():
                     writes.setdefault(said.job, []).append(said)
                 case c.WriteWorker():
                     words[said.worker] = said
@@ -262,7 +257,9 @@ class Outbox:
             told = tuple(orders.get("", ()))
             self._items.append(Batch(job="", fence=self._cluster, writes=tuple(words.values()), orders=told))
 
-    def _freeze_job(self, name: str, writes: Sequence[Write], orders: Sequence[c.GiveOrder]) -> None:
+    def _freeze_job(
+        self, name: str, writes: Sequence[Write | c.WritePlan], orders: Sequence[c.GiveOrder]
+    ) -> None:
         held = self.jobs.get(name)
         if held is None:
             return
@@ -270,7 +267,7 @@ class Outbox:
         records: tuple[tuple[str, bytes], ...] = ()
         record = None
         if self._machine.knows(name):
-            records = self._records_of(writes)
+            records = tuple(self._machine.records(writes).items())
             record = self._machine.job_record(name)
             if record == held.record:
                 record = None
@@ -279,21 +276,12 @@ class Outbox:
         batch = Batch(
             job=name,
             fence=held.fence,
-            writes=tuple(writes),
+            writes=_but_plans(writes),
             orders=tuple(orders),
             records=records,
             job_record=record,
         )
         self._items.append(batch)
-
-    def _records_of(self, writes: Iterable[Write]) -> tuple[tuple[str, bytes], ...]:
-        touched: dict[TaskRef, None] = {}
-        for write in writes:
-            if isinstance(write, c.WriteTask):
-                touched[write.task] = None
-            elif isinstance(write, c.WriteLocation):
-                touched[write.location.attempt.task] = None
-        return tuple((task_key(task), self._machine.record(task)) for task in touched)
 
     # A store that has lost something, and a new epoch with the same view.
 
@@ -305,9 +293,9 @@ class Outbox:
         self._items.clear()
         self._after.clear()
         self._decided = [x for x in kept if isinstance(x, (c.GiveOrder, c.GiveAll))]
-        writes: dict[str, list[Write]] = {}
+        writes: dict[str, list[Write | c.WritePlan]] = {}
         for said in made:
-            if isinstance(said, (c.WriteJob, c.WriteTask, c.WriteLocation)):
+            if isinstance(said, (c.WriteJob, c.WritePlan, c.WriteTask, c.WriteLocation)):
                 writes.setdefault(said.job, []).append(said)
             else:
                 self._decided.append(said)
@@ -325,9 +313,9 @@ class Outbox:
                 state=view.state,
                 error=view.error,
                 job_record=held.record,
-                records=dict(self._records_of(writes.get(name, ()))),
+                records=self._machine.records(writes.get(name, ())),
                 recorded=(),
-                writes=tuple(writes.get(name, ())),
+                writes=_but_plans(writes.get(name, ())),
             )
             self._items.append(_Restore(stored, held.code))
         self._items.append(_Open(incarnation, self._store_id))
@@ -383,6 +371,11 @@ class Outbox:
 
     def _fences(self) -> list[tuple[str, Fence]]:
         return [("", self._cluster), *((name, held.fence) for name, held in list(self.jobs.items()))]
+
+
+def _but_plans(writes: Iterable[Write | c.WritePlan]) -> tuple[Write, ...]:
+    """What the store's tables hold of these: a plan is among the records alone."""
+    return tuple(write for write in writes if not isinstance(write, c.WritePlan))
 
 
 def _stands(said: Said) -> bool:

@@ -28,9 +28,6 @@ from mrq.master.views import Views
 from mrq.ports import Blobs
 from mrq.settings import job as settings
 
-#: Cuts the key space of a total order: (samples, R) -> R-1 keys.
-Cut = Callable[[Sequence[bytes], int], Sequence[Any]]
-
 T = TypeVar("T")
 
 
@@ -44,14 +41,10 @@ class Submits:
     shared: SharedRoot
     shares: Shares
     cluster: owner.Cluster | None
-    keep_s: float
-    cut: Cut
     #: Jobs that are being submitted at this moment.
     _planning: set[str] = field(default_factory=set, init=False)
     #: Of them, those that were cancelled meanwhile.
     _unwanted: set[str] = field(default_factory=set, init=False)
-    #: By sampling: the job that it is for, packed; the store, which has it as a blob, may lose it.
-    _packed: dict[str, bytes] = field(default_factory=dict, init=False)
 
     def announce(self, job: str) -> None:
         """A submit that will be done: from now on its job can be taken back."""
@@ -140,23 +133,14 @@ class Submits:
         plan = complete(self.shared.materialise(draft, self.blobs))
         staging = self._of_output(partial(claim.prepare, claim=spec.claim), plan)
         try:
-            planned = replace(plan.spec, output_open=self._output(spec), staging=staging.folder)
-            if plan.sample is None:
-                self.jobs.take(planned, code)
-            else:
-                self.jobs.take(self.expect(replace(plan.sample, staging=None), planned), code)
+            output = self._output(spec)
+            self.jobs.take(replace(plan.spec, output_open=output, staging=staging.folder), code)
         except BaseException as exc:
             away = isinstance(exc, OperatorError) and not isinstance(exc, DiskFullError)
             if not away:  # else it may have been taken, by an answer that was lost: the claim stays
                 claim.abandon(staging)
             raise
         return [*plan.notes, *staging.notes]
-
-    def expect(self, sample: JobSpec, after: JobSpec) -> JobSpec:
-        """The sampling, which names the job that it is for. Raises OperatorError."""
-        packed = wire.pack([wire.VERSION, wire.to_wire(after)])
-        self._packed[sample.job] = packed
-        return replace(sample, then=self.blobs.put(packed, keep_s=self.keep_s or None))
 
     def _of_output(self, do: Callable[..., T], plan: Plan) -> T:
         """Claim a plan's OUT, or only check it."""
@@ -177,48 +161,6 @@ class Submits:
 
     def _output(self, spec: JobSpec) -> str:
         return spec.output_open or self.shared.result(spec.job)
-
-    def sampled_for(self, sample: JobSpec) -> JobSpec:
-        """The job that a sampling is for. Raises OperatorError when it isn't kept any more."""
-        packed = self._packed.get(sample.job) or self.blobs.get(sample.then or "")
-        if packed is None:
-            raise OperatorError(f"what {sample.job} was sampling for isn't kept any more; submit anew")
-        version, data = wire.unpack(packed)
-        if version != wire.VERSION:
-            raise OperatorError(f"{sample.job} was submitted to another version of mrq; submit anew")
-        return wire.from_wire(JobSpec, data)
-
-    def is_kept(self, sample: JobSpec) -> bool:
-        """Can a sampling be gone on with once the store answers? True where it can't be asked."""
-        try:
-            return sample.job in self._packed or self.blobs.get(sample.then or "") is not None
-        except OperatorError:
-            return True
-
-    def remember(self, job: JobSpec) -> None:
-        """A job that was taken over: what a sampling is for is kept here too. Raises OperatorError, and
-        CorruptFileError where that can't be read."""
-        packed = self.blobs.get(job.then) if job.then is not None else None
-        if packed is not None:
-            self._packed[job.job] = packed
-
-    def put_back(self, sample: str) -> None:
-        """The store has lost its data. Raises OperatorError."""
-        packed = self._packed.get(sample)
-        if packed is not None:
-            self.blobs.put(packed, keep_s=self.keep_s)
-
-    def settled(self, sample: str) -> None:
-        """A sampling is over, and the job that it was for is taken, or over as well."""
-        self._packed.pop(sample, None)
-
-    def go_on(self, sample: JobSpec, samples: Sequence[bytes]) -> None:
-        """The samples are there: cut the key space and take the job that they are for. Again is once."""
-        spec = self.sampled_for(sample)
-        code = self.jobs.code(sample.job) or self.blobs.get(spec.code)
-        if code is None:
-            raise OperatorError(f"the code of job {spec.job} isn't kept any more; submit again")
-        self.jobs.take(replace(spec, boundaries=tuple(self.cut(samples, spec.reducers))), code)
 
 
 def _refuse(draft: Draft) -> None:

@@ -16,7 +16,6 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, JobState, Status
-from mrq.core.paths import shown_id
 from mrq.master.backend import Backend
 from mrq.master.job_events import JobEventQueue
 from mrq.master.leadership import Dial, Leadership, Settings
@@ -80,7 +79,7 @@ class Term:
     def broker_says(self, trouble: str) -> None:
         """What keeps the broker from taking messages; "" once it takes them again. From any thread."""
         self.leadership.views.broker = trouble
-        for _, info in self.leadership.views.under_way():
+        for info in self.leadership.views.under_way():
             self._events.note(info.job, trouble or "the broker takes messages again")
 
     # Between the loop's steps, on its thread.
@@ -105,8 +104,8 @@ class Term:
         """What is kept for nobody goes."""
         leadership = self.leadership
         until = self._settings.clock.time() - self._settings.keep_s
-        for name, info in leadership.views.all():
-            spec = leadership.master.spec(name)
+        for info in leadership.views.all():
+            spec = leadership.master.spec(info.job)
             if spec is not None and info.state is JobState.FAILED and 0 < info.finished_at < until:
                 leadership.finisher.expire(spec)
         leadership.shared.sweep(leadership.known, until)
@@ -133,7 +132,7 @@ class Term:
                         "job's output is written: it can't be committed"
                     )
                 if said and self._apart.get(spec.job) != said:
-                    self._events.note(shown_id(spec.job), said)
+                    self._events.note(spec.job, said)
                 self._apart[spec.job] = said
         finally:
             self._looks_for_apart = False
@@ -187,8 +186,8 @@ class Waits:
         """Tell what has changed since the last look."""
         said: dict[str, str] = {}
         lacking: dict[str, set[str]] = {}
-        for name, info in self.views.under_way():
-            job, spec = info.job, self.spec_of(name)
+        for info in self.views.under_way():
+            job, spec = info.job, self.spec_of(info.job)
             if spec is None:
                 continue
             reason = self.views.waits_for(spec, info)

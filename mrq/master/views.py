@@ -11,10 +11,8 @@ from typing import Final, TypeVar
 
 from mrq.core import events as e
 from mrq.core.info import REDUCE, JobInfo
-from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, JobState, Needs, WorkerHealth
 from mrq.core.needs import distributions, fits, lacking
-from mrq.core.paths import sample_id, shown_id
 from mrq.core.refs import Kind
 from mrq.core.worker_info import WorkerInfo
 from mrq.master.loop import Master
@@ -42,66 +40,42 @@ class Views:
         them. On the loop's thread."""
         self._completed[event.worker, event.boot] += 1
 
-    def known(self, job: str) -> bool:
-        """Is there a job, or a sampling for one, of this id?"""
-        return self.master.look(lambda machine: any(machine.knows(name) for name in _names(job)))
-
-    def active(self, job: str) -> str | None:
-        """The id of what of a job is under way: itself or its sampling."""
-
-        def look(machine: Machine) -> str | None:
-            states = ((name, machine.state(name)) for name in _names(job))
-            return next((name for name, state in states if state is not None and not state.is_over), None)
-
-        return self.master.look(look)
-
-    def is_between(self, job: str) -> bool:
-        """Is the sampling for a job done, and the job itself not begun yet?"""
-        own, sampling = self.master.look(lambda machine: tuple(map(machine.state, _names(job))))
-        return own is None and sampling is JobState.DONE
+    def is_active(self, job: str) -> bool:
+        """Is there such a job, and not over?"""
+        state = self.state(job)
+        return state is not None and not state.is_over
 
     def state(self, job: str) -> JobState | None:
-        """How far a job is; one whose sampling is done is running."""
+        """How far a job is; None when the machine doesn't know it."""
+        return self.master.look(lambda machine: machine.state(job))
 
-        def look(machine: Machine) -> JobState | None:
-            own, sampling = map(machine.state, _names(job))
-            return own or (JobState.RUNNING if sampling is JobState.DONE else sampling)
+    def find(self, job: str) -> JobInfo | None:
+        """A job; None when the machine doesn't know it."""
+        now = self.now()
+        return self.master.look(lambda machine: machine.job(job, now))
 
-        return self.master.look(look)
-
-    def find(self, job: str) -> tuple[str, JobInfo] | None:
-        """A job, or its sampling as long as that runs, and the machine's id of that."""
+    def all(self) -> list[JobInfo]:
+        """All jobs of the machine, by submission."""
         now = self.now()
         return self.master.look(
-            lambda machine: next(
-                ((name, info) for name in _names(job) if (info := machine.job(name, now))), None
-            )
+            lambda machine: [info for name in machine.jobs() if (info := machine.job(name, now))]
         )
 
-    def all(self) -> list[tuple[str, JobInfo]]:
-        """All jobs of the machine, by submission, each with the machine's id."""
-        now = self.now()
-        return self.master.look(
-            lambda machine: [(name, info) for name in machine.jobs() if (info := machine.job(name, now))]
-        )
-
-    def under_way(self) -> list[tuple[str, JobInfo]]:
+    def under_way(self) -> list[JobInfo]:
         """Those of them that aren't over."""
-        return [(name, info) for name, info in self.all() if not info.state.is_over]
+        return [info for info in self.all() if not info.state.is_over]
 
     def jobs(self) -> list[JobInfo]:
         """All jobs of the machine as a list has them, by submission."""
-        return [info.brief() for name, info in self.all() if self.master.spec(name) is not None]
+        return [info.brief() for info in self.all() if self.master.spec(info.job) is not None]
 
     def status(self, job: str, *, tasks: bool = False) -> JobInfo | None:
         """A job by itself, its tasks listed if asked; None when the machine doesn't know it."""
-        found = self.find(job)
-        spec = self.master.spec(found[0]) if found is not None else None
-        if found is None or spec is None:
+        info, spec = self.find(job), self.master.spec(job)
+        if info is None or spec is None:
             return None
-        name, info = found
         if tasks:
-            info = replace(info, tasks=self.master.look(lambda machine: tuple(machine.tasks(name))))
+            info = replace(info, tasks=self.master.look(lambda machine: tuple(machine.tasks(job))))
         apart = self.shares.known(os.path.dirname(spec.staging)) if spec.staging else None
         notes = (str(apart),) if apart is not None else ()
         return replace(info, waits_for=self.waits_for(spec, info), notes=notes)
@@ -164,7 +138,6 @@ def why_waiting(spec: JobSpec, workers: list[WorkerInfo], *, maps_left: bool = T
     if not taking:
         states = sorted({w.health.value for w in there})
         return f"no worker takes tasks: all {len(there)} are {' or '.join(states)}"
-    job = shown_id(spec.job)
     has = [distributions(w.packages) if spec.packages else None for w in taking]
     able = [
         w
@@ -172,13 +145,13 @@ def why_waiting(spec: JobSpec, workers: list[WorkerInfo], *, maps_left: bool = T
         if fits(spec.needs, w.hints.get("memory_bytes", 0), packages)
     ]
     if not able:
-        return f"no worker can run {job}: {_unfit(spec.needs, taking)}"
+        return f"no worker can run {spec.job}: {_unfit(spec.needs, taking)}"
     wanted = [("map", [w.map_slots for w in able])]
     if spec.reducers:
         wanted.append(("reduce", [w.reduce_slots for w in able]))
     for kind, slots in wanted:
         if not any(slots):
-            return f"no worker can run {job}: none of {len(able)} that it fits has a {kind} slot"
+            return f"no worker can run {spec.job}: none of {len(able)} that it fits has a {kind} slot"
     full = [(w.worker, w.full) for w in able if w.full]
     if maps_left and len(full) == len(able):
         told = "; ".join(f"worker {name}: {text}" for name, text in full[:_FULL_TOLD])
@@ -203,7 +176,3 @@ def _unfit(needs: Needs, taking: list[WorkerInfo]) -> str:
     if all(missing):
         return f"no worker has its packages: {told}; install them there"
     return f"no worker has both {asked} and its packages: {told}"
-
-
-def _names(job: str) -> tuple[str, str]:
-    return job, sample_id(job)

@@ -9,8 +9,9 @@ from itertools import compress, repeat
 from operator import not_
 from typing import Any
 
+from mrq.codec.columns import decode_column
 from mrq.codec.hashing import partition_column
-from mrq.codec.order import NONE, family, sort_key
+from mrq.codec.order import NONE, family, same, sort_columns, sort_key
 from mrq.codec.types import shown
 from mrq.errors import DataError
 from mrq.shuffle.fold import Columns
@@ -99,6 +100,23 @@ class Ranges:
             inner = [bisect_left(keys, boundary, key=sort_key) for boundary in self._ordered]
         ends = [len(keys)] * (partitions - len(inner))
         return [0, *inner, *ends]
+
+
+def boundaries(samples: Sequence[bytes], reducers: int) -> list[Any]:
+    """At most `reducers` - 1 distinct keys that cut the sampled keys into even parts; none for no keys.
+
+    `samples` are `TaskResult.sample` of all sampled maps. Raises CorruptFileError.
+    """
+    keys: list[Any] = []
+    for sample in samples:
+        keys += decode_column(sample) if sample else []
+    ordered, _ = sort_columns(keys, None)
+    found: list[Any] = []
+    for number in range(1, reducers) if ordered else ():
+        key = ordered[number * len(ordered) // reducers]
+        if not (same(key, ordered[0]) or (found and same(key, found[-1]))):
+            found.append(key)
+    return found
 
 
 def deal(numbers: Sequence[int], column: Sequence[Any], partitions: int) -> list[list[Any]]:

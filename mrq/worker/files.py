@@ -14,7 +14,7 @@ from typing import Final
 from mrq.core import paths
 from mrq.core.model import FetchFailure, JobSpec, MapLocation, TaskMessage
 from mrq.core.refs import AttemptRef, Kind
-from mrq.errors import DiskFullError, MrqError, WorkerFolderError
+from mrq.errors import DiskFullError, MrqError, OperatorError, WorkerFolderError
 from mrq.io import disk
 from mrq.ports import WorkerStore
 from mrq.worker import code_cache, folders
@@ -57,9 +57,14 @@ class _Job:
     spec: JobSpec  #: without splits: those are below
     whole: JobSpec
     code: str  #: the folder
+    plans: dict[int, int]  #: checksums of the plans of its stages that are known, by number
     locations: dict[int, MapLocation] = field(default_factory=dict)  #: by map index
     withdrawn: dict[int, int] = field(default_factory=dict)  #: map index -> the ticket of the one that was
     position: int = 0  #: in the stream of locations
+
+    def has_plan(self, message: TaskMessage) -> bool:
+        """Is the plan that a task needs known? A store that fell back may have had another one."""
+        return not message.plan or self.plans.get(message.task.stage) == message.plan
 
     def limited(self, message: TaskMessage) -> JobSpec:
         """The spec under the limits that a retry may have set since it was read: the message has them."""
@@ -137,13 +142,15 @@ class JobFiles:
                 if why is not None:
                     raise WorkerFolderError(why) from exc
         self._logs.pop(folder, None)  # it goes on
-        self._jobs[spec.job] = _Job(spec=replace(spec, splits=()), whole=spec, code=found.code)
+        plans = {stage.number: stage.plan.checksum for stage in spec.stages if stage.plan is not None}
+        self._jobs[spec.job] = _Job(spec=spec.without_splits(), whole=spec, code=found.code, plans=plans)
         return True
 
-    def ready(self, job: str) -> bool:
-        """Is a job known, and its code still unpacked? Else it is to be looked up."""
-        known = self._jobs.get(job)
-        return known is not None and os.path.isdir(known.code)
+    def ready(self, message: TaskMessage) -> bool:
+        """Is a task's job known, with the plan that its message is of, and its code still unpacked? Else the
+        job is to be looked up."""
+        known = self._jobs.get(message.task.job)
+        return known is not None and known.has_plan(message) and os.path.isdir(known.code)
 
     def mend(self, job: str) -> str | None:
         """Make a job's folders again that have vanished, or can't be written; why that can't be."""
@@ -169,16 +176,18 @@ class JobFiles:
         """The order of a known job's attempt and the folder of its code. A reduce without `sources` reads the
         map outputs where the store's locations say that they lie. Raises MissingMaps, OperatorError."""
         task, job = attempt.task, self._jobs[attempt.task.job]
-        spec = job.limited(message)
+        spec, stage = job.limited(message), job.whole.stage(task.stage)
+        if not job.has_plan(message):  # it was persisted before the message was sent
+            raise OperatorError(f"what {task} of job {task.job} needs to know isn't in the store any more")
         if sources is None:
             sources = self._sources(job) if task.kind is Kind.REDUCE else ()
         scratch = paths.scratch_path(self.root, attempt)
-        writes_map = task.kind is Kind.MAP and spec.reducers > 0
+        writes_map = task.kind is Kind.MAP and stage.reducers > 0
         order = AttemptOrder(
             attempt=attempt,
             spec=spec,
-            maps=len(job.whole.splits),
-            split=job.whole.splits[task.index] if task.kind is Kind.MAP else None,
+            maps=len(stage.splits),
+            split=stage.splits[task.index] if task.kind is Kind.MAP else None,
             sources=sources,
             output_path=paths.map_output_path(self.root, attempt) if writes_map else "",
             staging=f"{spec.staging}/{paths.staged_folder(attempt)}" if spec.staging else "",

@@ -59,10 +59,10 @@ class LaunchQueue:
 
     def start(self, command: a.Start) -> None:
         """Begin with one; what prevents it becomes its outcome."""
-        job = command.message.task.job
-        if self._files.ready(job):
+        if self._files.ready(command.message):
             self._prepare(command)
             return
+        job = command.message.task.job
         waiting = self._lookups.setdefault(job, {})
         waiting[command.attempt.token] = command
         if len(waiting) == 1:

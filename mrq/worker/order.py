@@ -25,7 +25,7 @@ class AttemptOrder:
     """One attempt of one task."""
 
     attempt: AttemptRef
-    spec: JobSpec  #: with `splits=()`: the one split that matters is in `split`
+    spec: JobSpec  #: without splits: the one that matters is in `split`
     maps: int  #: M
     split: Split | None = None  #: of a map
     sources: tuple[MapSource, ...] = ()  #: of a reduce, in map order

@@ -31,6 +31,7 @@ from mrq.core.model import (
     Outcome,
     RunningAttempt,
     Slots,
+    StageSpec,
     Status,
     TaskMessage,
 )
@@ -210,8 +211,7 @@ def spec(job: str = "j", **changes: Any) -> JobSpec:
         entry="jobs:Test",
         parameters={"n": 3},
         inputs=("in",),
-        splits=(),
-        reducers=2,
+        stages=(StageSpec(splits=(), reducers=2),),
         input_format="text",
         output_format="text",
     )

@@ -9,7 +9,17 @@ from contract_kit import CODE, Sides, beat, fence, job_state, line, report, requ
 from mrq.core.commands import GiveOrder, WriteLocation, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
 from mrq.core.exchange import Answer, Batch, StoredJob, WriteAnswer
-from mrq.core.model import JobState, MapLocation, Piece, Split, Status, WorkerHealth
+from mrq.core.model import (
+    JobState,
+    MapLocation,
+    Piece,
+    Purpose,
+    Split,
+    StagePlan,
+    StageSpec,
+    Status,
+    WorkerHealth,
+)
 from mrq.core.orders import Drain, Numbered
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 
@@ -72,8 +82,14 @@ def test_a_spec_comes_back_whole(empty: Sides) -> None:
     piece = Piece(path="é\udcff", open="/x", start=2**40, length=2**62, size=2**63, mtime_ns=2**62 + 1)
     given = spec(
         parameters={"big": 2**100, "pair": (1, [None, 2.5]), "bytes": b"\xff", "map": {1: "x"}},
-        splits=(Split(index=0, pieces=(piece,)),),
-        boundaries=("a", ("b", 1)),
+        stages=(
+            StageSpec(splits=(), reducers=0, purpose=Purpose.SAMPLE, number=1),
+            StageSpec(
+                splits=(Split(index=0, pieces=(piece,)),),
+                reducers=2,
+                plan=StagePlan(boundaries=("a", ("b", 1))),
+            ),
+        ),
     )
     empty.leader.begin(given, b"code", fence())
     assert empty.worker.job("j") == given

@@ -18,7 +18,7 @@ from mrq.core.agent_words import AgentConfig
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask
 from mrq.core.events import AttemptReported
 from mrq.core.exchange import Batch, Fence
-from mrq.core.model import JobSpec, JobState, Outcome, Piece, Slots, Split, TaskMessage
+from mrq.core.model import JobSpec, JobState, Outcome, Piece, Slots, Split, StageSpec, TaskMessage
 from mrq.core.orders import DropJob, Kill, Order
 from mrq.core.refs import Kind, TaskRef
 from mrq.job import bundle
@@ -106,8 +106,9 @@ class AgentRun:
             entry=f"{job}_job:T",
             parameters={},
             inputs=("in.txt",),
-            splits=tuple(Split(index=i, pieces=(piece,)) for i in range(splits)),
-            reducers=1,
+            stages=(
+                StageSpec(splits=tuple(Split(index=i, pieces=(piece,)) for i in range(splits)), reducers=1),
+            ),
             input_format="text",
             output_format="text",
             staging=str(self.folder / ".out.mrq"),

@@ -31,7 +31,6 @@ from mrq.servers.memory.queues import MemoryBroker
 from mrq.settings import cluster as profile
 from mrq.worker.agent_loop import AgentLoop, Links, Storage
 from mrq.worker.pool import Pool
-from mrq.worker.tasks.sampler import boundaries
 
 #: As on a cluster, but quicker to notice a death, and reduces read where maps wrote.
 CONFIG = MachineConfig(
@@ -108,7 +107,6 @@ class Cluster:
                 shared_root=str(self.folder / "shared"),
                 keep_s=3600.0,
                 config=self.config,
-                cut=boundaries,
                 probe=self.probe,
             ),
             election=ElectionConfig(

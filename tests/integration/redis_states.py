@@ -7,7 +7,7 @@ import hashlib
 from mrq.core.commands import WriteLocation, WriteTask
 from mrq.core.events import AttemptReported
 from mrq.core.exchange import Batch, ClaimRequest, Fence, Write
-from mrq.core.model import Beat, JobSpec, MapLocation, Outcome, Slots, Status, TaskMessage
+from mrq.core.model import Beat, JobSpec, MapLocation, Outcome, Slots, StageSpec, Status, TaskMessage
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 
@@ -19,8 +19,7 @@ def job_spec(job: str) -> JobSpec:
         entry="jobs:Test",
         parameters={},
         inputs=("in",),
-        splits=(),
-        reducers=2,
+        stages=(StageSpec(splits=(), reducers=2),),
         input_format="text",
         output_format="text",
     )

@@ -30,7 +30,7 @@ from services import Redis
 from mrq.adapters.redis import RedisLeaderStore, RedisWorkerStore, connect
 from mrq.core.commands import WriteLocation
 from mrq.core.exchange import Batch, Fence, WriteAnswer
-from mrq.core.model import Beat, JobSpec, MapLocation, Outcome, Slots, Status
+from mrq.core.model import Beat, JobSpec, MapLocation, Outcome, Slots, StageSpec, Status
 from mrq.core.paths import fetched_path, map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError, UsageError
@@ -148,8 +148,7 @@ class Cluster:
             entry="m:C",
             parameters={},
             inputs=(),
-            splits=(),
-            reducers=2,
+            stages=(StageSpec(splits=(), reducers=2),),
             input_format="text",
             output_format="text",
         )

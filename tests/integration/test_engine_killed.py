@@ -17,7 +17,7 @@ import mrq
 from mrq.commit import manifest, publish
 from mrq.core.commands import WriteJob, WriteTask
 from mrq.core.machine import Machine
-from mrq.core.model import JobState, Purpose
+from mrq.core.model import JobState
 from mrq.core.refs import Kind
 from mrq.engine.engine import Engine
 from mrq.errors import CorruptFileError, UsageError
@@ -90,7 +90,7 @@ def child(folder: str, job: str, where: str, number: int) -> None:
         if where == "after" and seen == number:
             die()
         states = [write.state for write in batch.writes if isinstance(write, WriteJob)]
-        if where == "done" and not batch.job.endswith("-s") and JobState.DONE in states:
+        if where == "done" and JobState.DONE in states:
             die()
         if where == "mapped" and any(
             isinstance(write, WriteTask) and write.task.kind is Kind.REDUCE for write in batch.writes
@@ -140,10 +140,10 @@ def complete(engine: Engine, job: str) -> set[str]:
     found = set()
     for path in Path(engine.root, "jobs").iterdir():
         kept = read_kept(str(path))
-        assert kept.target.job == job
+        assert kept.spec.job == job
         data = (path / NAME).read_bytes() if (path / NAME).exists() else b""
         stored, _ = replay(data, kept.spec)
-        if stored is None or kept.spec.purpose is Purpose.SAMPLE:
+        if stored is None:
             continue
         machine = Machine()
         machine.adopt(stored, 0.0)

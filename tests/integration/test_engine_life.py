@@ -13,16 +13,16 @@ import pytest
 
 import mrq
 from mrq.commit import claim, manifest, publish
-from mrq.core.commands import WriteJob
+from mrq.core.claim_rows import plan_key
+from mrq.core.commands import PlanStage, WriteJob
 from mrq.core.exchange import Batch
 from mrq.core.model import JobState
 from mrq.engine.engine import Engine
 from mrq.engine.local import LocalLeader
 from mrq.errors import DiskFullError, InternalError, Interrupted, MrqError, UsageError
 from mrq.io import disk
+from mrq.master.finishing import JobFinisher
 from mrq.master.known_jobs import KnownJobs
-from mrq.master.submits import Submits
-from mrq.servers.memory.jobfolder import JobFolder, Kept
 from mrq.servers.memory.log import JobLog
 
 WAIT_S = 30.0
@@ -72,7 +72,7 @@ def held(engine: Engine) -> list[int]:
     assert leader._leadership is not None
     master, agent, store = leader._leadership.master, leader._agent, leader._store
     return [
-        len(leader._handles), len(store.kept()), len(store._blobs._kept),
+        len(leader._handles), len(store.kept()), len(leader._leadership._servers.blobs._kept),
         len(master._out.jobs), len(master._machine.jobs()), len(store._specs),
         len(store._code), len(store._claims.jobs), len(agent._files._jobs),
         len(agent._attempts._scratches._free),
@@ -162,18 +162,16 @@ def test_a_cancel_at_any_moment_ends_the_job_and_leaves_nothing(
 def test_a_cancel_between_the_samples_and_the_job_counts(
     engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    handle = None
-    go_on = Submits.go_on
+    plan = JobFinisher.plan
 
-    def go_on_and_cancel(self: Submits, *args: Any) -> None:
-        assert handle is not None
+    def plan_and_cancel(self: JobFinisher, command: PlanStage) -> None:
         if when == "before":
-            handle.cancel()  # knows only the sampling, which is done
-        go_on(self, *args)
+            self.jobs.take_back(command.job)
+        plan(self, command)
         if when == "after":
-            handle.cancel()
+            self.jobs.take_back(command.job)
 
-    monkeypatch.setattr(Submits, "go_on", go_on_and_cancel)
+    monkeypatch.setattr(JobFinisher, "plan", plan_and_cancel)
     handle = engine.start(Ordered(), text, str(tmp_path / "out"), reducers=2, split_size="2K")
     with pytest.raises(Interrupted):
         handle.result(WAIT_S)
@@ -296,17 +294,21 @@ def test_what_ends_a_job_may_fail_without_a_hang(
 def test_a_disk_that_is_full_between_the_samples_and_the_job_ends_it_by_name(
     engine: Engine, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create = JobFolder.create
+    append = JobLog.append
 
-    def full(root: str, kept: Kept, code: bytes) -> JobFolder:
-        if kept.spec.boundaries:
-            raise DiskFullError(f"the disk of {root} is full")
-        return create(root, kept, code)
+    def full(self: JobLog, batch: Batch) -> None:
+        if any(key == plan_key(0) for key, _ in batch.records):
+            raise DiskFullError(f"the disk of {self.path} is full")
+        append(self, batch)
 
-    monkeypatch.setattr(JobFolder, "create", full)
+    monkeypatch.setattr(JobLog, "append", full)
     handle = engine.start(Ordered(), text, str(tmp_path / "out"), reducers=2)
-    with pytest.raises(DiskFullError, match=r"the disk of .* is full"):
+    with pytest.raises(mrq.JobFailed, match=r"the disk of .* is full"):
         handle.result(WAIT_S)
+    monkeypatch.undo()
+    settle(engine)
+    assert kept(engine) == [handle.job]
+    assert len(list(engine.retry(handle.job).result(WAIT_S))) == 3
     settle(engine)
     assert held(engine) == [0] * 10
     assert kept(engine) == []

@@ -26,6 +26,7 @@ from mrq.core.model import (
     Piece,
     Slots,
     Split,
+    StageSpec,
     Status,
     TaskMessage,
     WorkerHealth,
@@ -149,8 +150,11 @@ class Cluster:
             entry="t:T",
             parameters={},
             inputs=("in.txt",),
-            splits=tuple(Split(index=index, pieces=(piece,)) for index in range(splits)),
-            reducers=1,
+            stages=(
+                StageSpec(
+                    splits=tuple(Split(index=index, pieces=(piece,)) for index in range(splits)), reducers=1
+                ),
+            ),
             input_format="text",
             output_format="text",
             max_failures=1,

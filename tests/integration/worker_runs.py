@@ -24,6 +24,7 @@ from mrq.core.model import (
     MapLocation,
     Piece,
     Split,
+    StageSpec,
     TaskMessage,
     WorkerHealth,
 )
@@ -158,8 +159,12 @@ class Servers:
             entry="t:T",
             parameters={},
             inputs=tuple(piece.path for piece in pieces),
-            splits=tuple(Split(index=index, pieces=(piece,)) for index, piece in enumerate(pieces)),
-            reducers=1,
+            stages=(
+                StageSpec(
+                    splits=tuple(Split(index=index, pieces=(piece,)) for index, piece in enumerate(pieces)),
+                    reducers=1,
+                ),
+            ),
             input_format="text",
             output_format="text",
             staging=str(self.folder / ".out.mrq"),

@@ -6,11 +6,12 @@ It follows the commands: what was published or offered can be claimed, what is k
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from mrq.core import commands as c
 from mrq.core import events as e
+from mrq.core.claim_rows import parse_task, task_key
 from mrq.core.digest import MASK, consumed
 from mrq.core.info import JobInfo, TaskInfo
 from mrq.core.machine import Machine, MachineConfig
@@ -21,11 +22,13 @@ from mrq.core.model import (
     JobSpec,
     JobState,
     Outcome,
+    Purpose,
     Role,
     RunningAttempt,
     Slots,
     Split,
     StagedFile,
+    StageSpec,
     Status,
     TaskMessage,
     TaskResult,
@@ -35,8 +38,8 @@ from mrq.core.orders import DropJob, Kill, Offer
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 
-def spec(job: str = "j", *, maps: int = 2, reducers: int = 1, **more: Any) -> JobSpec:
-    """A job of so many maps and reduces."""
+def spec(job: str = "j", *, maps: int = 2, reducers: int = 1, sampled: int = 0, **more: Any) -> JobSpec:
+    """A job of so many maps and reduces, and of so many maps before that sample its keys."""
     base: dict[str, Any] = {
         "name": "J",
         "code": "c",
@@ -47,19 +50,26 @@ def spec(job: str = "j", *, maps: int = 2, reducers: int = 1, **more: Any) -> Jo
         "output_format": "text",
         "max_failures": 4,
     }
-    splits = tuple(Split(index=i, pieces=()) for i in range(maps))
-    return JobSpec(job=job, splits=splits, reducers=reducers, **{**base, **more})
+    stages: tuple[StageSpec, ...] = (StageSpec(splits=splits(maps), reducers=reducers),)
+    if sampled:
+        sample = StageSpec(splits=splits(sampled), reducers=0, purpose=Purpose.SAMPLE, number=1)
+        stages = (sample, replace(stages[0], plan=None))
+    return JobSpec(job=job, stages=stages, **{**base, **more})
+
+
+def splits(n: int) -> tuple[Split, ...]:
+    return tuple(Split(index=i, pieces=()) for i in range(n))
 
 
 def parse(task: str) -> TaskRef:
-    """`m0` or `other/r3`."""
+    """`m0`, `m1.0` for one of stage 1, or `other/r3`."""
     job, _, short = task.rpartition("/")
-    return TaskRef(job or "j", 0, Kind(short[0]), int(short[1:]))
+    return parse_task(job or "j", short)
 
 
 def named(task: TaskRef) -> str:
     """As `parse` reads it."""
-    return f"{task.job}/{task.kind.value}{task.index}"
+    return f"{task.job}/{task_key(task)}"
 
 
 @dataclass
@@ -120,7 +130,8 @@ def known(machine: Machine) -> list[object]:
     for job in machine.jobs():
         found += [machine.job(job), machine.job_record(job)]
         for task in machine.tasks(job):
-            ref = TaskRef(job, 0, Kind(task.task[0]), int(task.task[2:]))
+            ref = TaskRef.named(job, task.task)
+            assert ref is not None
             found += [task, machine.record(ref)]
     return found
 
@@ -220,9 +231,8 @@ class Script:
 
     def role(self, message: TaskMessage) -> Role | None:
         """What a message's ticket is for, at present."""
-        job = self.machine._state.jobs[message.task.job]
-        flight = job.table(message.task.kind).flights.get(message.task.index)
-        return flight.role_of(message.ticket) if flight is not None else None
+        found = self.machine._state.in_flight(message.task)
+        return found[2].role_of(message.ticket) if found is not None else None
 
     def tell(self, claim: Claim) -> list[c.Command]:
         return self.do(
@@ -295,7 +305,7 @@ class Script:
 
     def published(self, where: list[c.Command] | None = None) -> list[str]:
         """Tasks in messages of the latest step, by short name."""
-        return [f"{x.message.task.kind.value}{x.message.task.index}" for x in self.of(c.PublishTask, where)]
+        return [task_key(x.message.task) for x in self.of(c.PublishTask, where)]
 
     def ordered(self, kind: type, where: list[c.Command] | None = None) -> list[Any]:
         """Orders of a kind to single workers."""

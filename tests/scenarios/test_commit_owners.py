@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from mrq.commit import claim, owner, publish
 from mrq.commit.filesystem import FileSystem
 from mrq.commit.manifest import Manifest, dump_manifest, intact, manifest_of, part_files, read_manifest
 from mrq.commit.staging import Staging
-from mrq.core.model import JobSpec, StagedFile
+from mrq.core.model import JobSpec, StagedFile, StageSpec
 from mrq.errors import CorruptFileError, DiskFullError, InternalError, OutputError
 
 
 def spec(out: Path, job: str = "one", **more: Any) -> JobSpec:
     return JobSpec(
-        job=job, name="T", code="c", entry="m:T", parameters={}, inputs=("in",), splits=(), reducers=1,
+        job=job, name="T", code="c", entry="m:T", parameters={}, inputs=("in",),
+        stages=(StageSpec(splits=(), reducers=1),),
         input_format="text", output_format="text", output=out.name, output_open=str(out), **more,
     )  # fmt: skip
 
@@ -277,14 +279,7 @@ def test_reopen_after_a_kill(tmp_path: Path) -> None:
     assert os.listdir(f"{staging.folder}/attempts") == ["x"]
     assert claim.reopen(spec(tmp_path / "out")) == staging
     with pytest.raises(InternalError):
-        claim.reopen(
-            spec(tmp_path / "out", purpose=None).__class__(  # no output at all
-                **{
-                    **{f: getattr(spec(tmp_path), f) for f in JobSpec.__dataclass_fields__},
-                    "output_open": None,
-                }
-            )
-        )
+        claim.reopen(replace(spec(tmp_path / "out"), output_open=None))  # no output at all
 
 
 def test_abandon_leaves_a_successors_folder_alone(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from machine_script import Script, parse, spec
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.claims import task_key
 from mrq.core.exchange import Fence, StoredJob, StoredWorker
 from mrq.core.info import JobInfo, StageInfo, TaskInfo
 from mrq.core.machine import Machine, MachineConfig
@@ -46,8 +45,8 @@ class Store:
 
     def write(self, machine: Machine, made: list[c.Command]) -> None:
         for x in made:
-            if isinstance(x, c.WriteTask):
-                self.records.setdefault(x.job, {})[task_key(x.task)] = machine.record(x.task)
+            if isinstance(x, c.WriteTask | c.WritePlan):
+                self.records.setdefault(x.job, {}).update(machine.records([x]))
             elif isinstance(x, c.WriteJob):
                 self.jobs[x.job] = x
         for job in machine.jobs():

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from machine_script import Claim, Script, known, parse, spec
+from machine_script import Claim, Script, known, spec
 
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.machine import MachineConfig
-from mrq.core.model import JobState, Outcome, Purpose, Status, TaskState, WorkerHealth
+from mrq.core.model import JobState, Outcome, Status, TaskState, WorkerHealth
 from mrq.core.orders import DropJob
 from mrq.core.refs import Kind, TaskRef
 
@@ -98,15 +98,6 @@ def test_a_job_without_splits_runs_its_reduces_over_nothing():
 def test_a_job_without_tasks_commits_at_once():
     s = two_by_one(maps=0, reducers=0)
     assert s.of(c.StartCommit)[0].files == ()
-
-
-def test_a_sampling_job_ends_without_a_commit():
-    s = two_by_one(reducers=0, purpose=Purpose.SAMPLE)
-    s.done(s.claim("m0", "w1"), sample=b"keys", files=())
-    s.run("m1", worker="w1")
-    assert s.state() is JobState.DONE
-    assert not s.of(c.StartCommit, s.log)
-    assert s.machine.results("j")[parse("m0")].sample == b"keys"
 
 
 def test_submitting_the_same_job_twice_changes_nothing():

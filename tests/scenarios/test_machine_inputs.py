@@ -13,7 +13,7 @@ from test_machine_adopt import Kept, cut
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.model import JobState, Piece, Split, TaskState
+from mrq.core.model import JobState, Piece, Split, StageSpec, TaskState
 
 PART = b"0123456789" * 10
 HALVES = (PART[:60], PART[60:])
@@ -35,7 +35,8 @@ def begun(reducers: int = 1) -> Kept:
         at += len(half)
     other = Piece(path="x", open="/x", start=0, length=5, size=5, mtime_ns=1)
     splits.append(Split(index=2, pieces=(other,)))
-    s.do(e.JobSubmitted(spec=replace(spec(maps=3, reducers=reducers), splits=tuple(splits))))
+    stages = (StageSpec(splits=tuple(splits), reducers=reducers),)
+    s.do(e.JobSubmitted(spec=replace(spec(), stages=stages)))
     return s
 
 

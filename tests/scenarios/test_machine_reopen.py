@@ -15,7 +15,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.exchange import StoredJob
 from mrq.core.machine import Machine, MachineConfig
-from mrq.core.model import JobState, Limits, Purpose, TaskState
+from mrq.core.model import JobState, Limits, StagePlan, TaskState
 from mrq.core.refs import Kind
 
 #: The successor's worker.
@@ -181,16 +181,22 @@ def test_the_beat_of_the_new_boot_loses_nothing():
     assert s.task("m0").ticket == 1
 
 
-def test_a_sampling_goes_on_and_is_done_with_its_last_map():
-    s = begun(maps=2, reducers=0, purpose=Purpose.SAMPLE)
-    s.done(s.claim("m0", "w1"), files=(), sample=b"x")
+def test_a_sampling_goes_on_and_so_does_what_it_is_for():
+    s = begun(maps=2, sampled=2)
+    s.done(s.claim("m1.0", "w1"), files=(), sample=b"x")
     again(s)
     s.beat("w1")
-    s.done(s.claim("m1", "w1"), files=(), sample=b"y")
-    assert s.state() is JobState.DONE
-    assert sorted(r.sample for r in s.machine.results("j").values()) == [b"x", b"y"]
+    s.done(s.claim("m1.1", "w1"), files=(), sample=b"y")
+    asked = s.of(c.PlanStage)
+    assert [(x.stage, x.samples, x.reducers) for x in asked] == [(0, (b"x", b"y"), 1)]
     made = again(s)
-    assert [x.state for x in s.of(c.EndJob, made)] == [JobState.DONE], "it was done, and nobody was told"
+    assert s.of(c.PlanStage, made) == asked, "nobody had answered"
+    s.do(e.StagePlanned(job="j", stage=0, plan=StagePlan(boundaries=())))
+    s.beat("w1")
+    s.run("m0", worker="w1")
+    made = again(s)
+    assert s.published(made) == ["m1"], "nothing is sampled again"
+    assert s.of(c.WritePlan, made) == [c.WritePlan(job="j", stage=0, plan=StagePlan(boundaries=()))]
 
 
 def test_limits_of_this_retry_and_of_those_before_hold():

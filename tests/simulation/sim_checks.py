@@ -12,7 +12,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.exchange import Answer, Batch, ClaimAnswer, ClaimRequest, StoredJob, Write
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, JobState, Status, TaskMessage
+from mrq.core.model import JobSpec, JobState, StagePlan, Status, TaskMessage
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 #: More attempts of one task than any plan can justify.
@@ -24,6 +24,11 @@ _OVER = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 class Broken(AssertionError):
     """An invariant doesn't hold."""
+
+
+def planned(command: c.PlanStage) -> e.StagePlanned:
+    """What whoever plans a stage answers: boundaries that say which samples they were cut from."""
+    return e.StagePlanned(job=command.job, stage=command.stage, plan=StagePlan(boundaries=command.samples))
 
 
 @dataclass
@@ -58,6 +63,9 @@ class Oracle:
     #: What a boot may let go of: the store has heard of it from there, or wants nothing.
     settled: set[tuple[str, TaskMessage]] = field(default_factory=set)
     staged: dict[str, Staged] = field(default_factory=dict)
+    samples: dict[str, bytes] = field(default_factory=dict)  #: of each attempt of a sampling, by its token
+    #: By which plan a map's output of that digest was made: its checksum.
+    made_by: dict[tuple[str, int, int], int] = field(default_factory=dict)
     committed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     over: dict[str, tuple[JobState, str | None]] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)  #: of each epoch, whose writes were accepted
@@ -109,6 +117,12 @@ class Oracle:
         over = self.jobs.get(event.attempt.task.job) not in (None, JobState.PENDING, JobState.RUNNING)
         return event.attempt.ticket in (row.primary or None, row.backup or None) and not over
 
+    def is_wanted(self, message: TaskMessage) -> bool:
+        """Is a message's ticket live, by what the leader persisted?"""
+        row = self.rows.get(message.task)
+        over = self.jobs.get(message.task.job) not in (None, JobState.PENDING, JobState.RUNNING)
+        return row is not None and message.ticket in (row.primary, row.backup) and not over
+
     def recorded(self, event: e.AttemptReported) -> None:
         """The store took a report: only of a live attempt, and of the one that holds its ticket."""
         task = event.attempt.task
@@ -126,6 +140,8 @@ class Oracle:
                 self._write(command, dead)
             elif isinstance(command, c.WriteJob):
                 self._move(command)
+            elif isinstance(command, c.PlanStage):
+                self.asked(command)
             elif isinstance(command, c.StartCommit):
                 self._commit(command)
             elif isinstance(command, c.EndJob):
@@ -198,9 +214,21 @@ class Oracle:
             raise Broken(f"{command.job}: {before} -> {command.state}")
         self.jobs[command.job] = command.state
 
+    def asked(self, command: c.PlanStage) -> None:
+        """The next stage is planned: of the samples of the winners, and of all of them."""
+        if self.damaged:
+            return
+        sampling = self.specs[command.job].stages[0]
+        tasks = [TaskRef(command.job, sampling.number, Kind.MAP, i) for i in range(len(sampling.splits))]
+        won = [self.rows[task].winner if task in self.rows else None for task in tasks]
+        if [self.samples[each.token] if each else None for each in won] != list(command.samples):
+            raise Broken(f"{command} is asked for, and the winners are {won}")
+
     def _commit(self, command: c.StartCommit) -> None:
         """Exactly one part a partition, the winners', all made of the same output of each map."""
         spec = self.specs[command.job]
+        if "sampled" in command.counters:
+            raise Broken(f"{command.job}: what a sampling counted counts: {command.counters}")
         kind, n = (Kind.REDUCE, spec.reducers) if spec.reducers else (Kind.MAP, len(spec.splits))
         names = tuple(file.name for file in command.files)
         frozen = self.committed.setdefault(command.job, names)
@@ -221,6 +249,9 @@ class Oracle:
             for index, digest in part.consumed.items():
                 if used.setdefault(index, digest) != digest:
                     raise Broken(f"{command.job}: parts consumed different outputs of map {index}")
+        plans = {self.made_by[command.job, *each] for each in used.items()}
+        if len(plans) > 1:
+            raise Broken(f"{command.job}: parts consumed outputs of maps by {len(plans)} plans of one stage")
 
     def _end(self, command: c.EndJob) -> None:
         if command.job in self.over:
@@ -236,8 +267,8 @@ class Oracle:
     def _justify(self, job: str, error: str) -> None:
         """A job may fail only by a bound that was really reached."""
         spec = self.specs[job]
-        match = re.search(r"\b([mr])-(\d{5})\b", error)
-        task = TaskRef(job, 0, *((Kind(match[1]), int(match[2])) if match else (Kind.MAP, -1)))
+        match = re.search(r"\b[mr]\d*-\d{5}\b", error)
+        task = (TaskRef.named(job, match[0]) if match else None) or TaskRef(job, 0, Kind.MAP, -1)
 
         def count(*statuses: Status) -> int:
             return sum(self.ended[task, status] for status in statuses)
@@ -272,7 +303,8 @@ class Oracle:
         """No task was charged for more than really happened to its attempts."""
         for job in self.specs:
             for task in machine.tasks(job):
-                of = TaskRef(job, 0, Kind(task.task[0]), int(task.task[2:]))
+                of = TaskRef.named(job, task.task)
+                assert of is not None
                 ended = {status: self.ended[of, status] for status in Status}
                 if task.losses > ended[Status.LOST]:
                     raise Broken(f"{job}: {task} is charged losses that weren't: {ended}")

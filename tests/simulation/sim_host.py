@@ -25,6 +25,7 @@ from mrq.core.model import (
 )
 from mrq.core.orders import DropJob, Kill
 from mrq.core.paths import staged_folder
+from mrq.core.records import planned
 from mrq.core.refs import AttemptRef, Kind
 from mrq.worker.room import Room, judge
 
@@ -57,6 +58,7 @@ class Running:
     incarnation: int = 0
     known: dict[int, MapLocation] = field(default_factory=dict)
     consumed: dict[int, int] = field(default_factory=dict)
+    plan: int = 0  #: the checksum of the stage's plan, by which it works
 
 
 class Host:
@@ -85,6 +87,7 @@ class Host:
         self.frozen = False  #: its executors are paused, too
         self.backlog: list[a.AgentEvent] = []
         self.running: dict[str, Running] = {}
+        self.plans: dict[tuple[str, int], int] = {}  #: (job, stage) -> checksum
         self.outputs: dict[tuple[str, int, str], int] = {}  #: (job, map, token) -> digest
         self.serving = False
         self.room = Room(used=0, quota=0, free=DISK_BYTES)
@@ -233,13 +236,28 @@ class Host:
             raise Broken(f"{self.worker} runs {message} beside {beside}, and one of them is to run alone")
         fate = world.fate(job, message)
         seconds = job.seconds * self.slowness * world.rng.uniform(0.5, 1.5)
-        if job.long == message.task.index and message.task.kind is Kind.MAP:
+        if (0, Kind.MAP, job.long) == message.task[1:]:
             seconds = LONG_S
         if fate is not Status.DONE:
             seconds *= world.rng.random()
-        made = Running(message, command.attempt, seconds, fate)
+        made = Running(message, command.attempt, seconds, fate, plan=self._plan(message))
         self.running[command.attempt.token] = made
+        if made.plan != message.plan:
+            world.faults_seen["no plan"] += 1
+            if world.oracle.is_wanted(message):
+                raise Broken(f"{message} is handed out, and its plan isn't in the store")
+            world.at(0.0, self._end, made, Outcome(status=Status.LOST, started=False))
+            return
         world.at(world.rng.uniform(0, 0.05), self._begin, made)
+
+    def _plan(self, message: TaskMessage) -> int:
+        """As a worker's `JobFiles`: the store is asked once more where another plan is known."""
+        task = message.task
+        if self.plans.get((task.job, task.stage), 0) != message.plan and task.job in self.world.claims.jobs:
+            records = self.world.claims.jobs[task.job]["records"]
+            stage = planned(self.world.jobs[task.job].spec, records.get).stage(task.stage)
+            self.plans[task.job, task.stage] = stage.plan.checksum if stage.plan is not None else 0
+        return self.plans.get((task.job, task.stage), 0)
 
     def _kill(self, command: Kill) -> None:
         made = self.running.get(command.token)
@@ -320,7 +338,7 @@ class Host:
     def _cannot_sort(self, made: Running) -> tuple[FetchFailure, ...]:
         """Of maps that weren't careful. Once one is found, values that are alone with their key count too."""
         task, world = made.attempt.task, self.world
-        found = [i for i in world.jobs[task.job].unordered if made.consumed[i] == mix(i + 1)]
+        found = [i for i in world.jobs[task.job].unordered if made.consumed[i] == mix(i + 1 + made.plan)]
         if not found or (task.index and not made.message.strict_order):
             return ()
         for index in found:
@@ -339,7 +357,7 @@ class Host:
         if made.over or self._later(self._finish, made):
             return
         task = made.attempt.task
-        if self.world.jobs[task.job].deadly == (task.kind, task.index):
+        if self.world.jobs[task.job].deadly == (task.kind, task.index) and not task.stage:
             self.world.taken_down(self, made.message)
             return
         if made.fate is Status.DONE:
@@ -354,13 +372,28 @@ class Host:
         spec = world.jobs[task.job].spec
         world.oracle.done(attempt)
         shares = [1 + i % 3 for i in range(len(spec.splits))]  # records of each map for each reduce
+        if task.stage:  # it samples keys
+            sample = b"%d" % task.index
+            if world.rng.random() < world.jobs[task.job].nondeterministic:
+                sample += b" %d" % len(world.oracle.finished)
+            world.oracle.samples[attempt.token] = sample
+            return TaskResult(
+                records_in=5,
+                bytes_in=9,
+                records_out=5,
+                bytes_out=9,
+                counters={"sampled": 1},
+                sample=sample,
+                seconds=made.seconds,
+            )
         if task.kind is Kind.MAP and spec.reducers:
-            digest = mix(task.index + 1)
+            digest = mix(task.index + 1 + made.plan)
             if made.message.careful and task.index in world.jobs[task.job].unordered:
                 digest = mix(-task.index - 1 & MASK)
             if world.rng.random() < world.jobs[task.job].nondeterministic:
                 digest = mix(digest + len(world.oracle.finished))
             self.outputs[task.job, task.index, attempt.token] = digest
+            world.oracle.made_by[task.job, task.index, digest] = made.plan
             self._serving()
             emitted = shares[task.index] * spec.reducers
             return TaskResult(

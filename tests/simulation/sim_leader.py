@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sim_checks import Broken
+from sim_checks import Broken, planned
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.claims import Claims, task_key
+from mrq.core.claims import Claims
 from mrq.core.exchange import Batch, Fence, StoredJob, Write, WriteAnswer
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, JobState, TaskMessage, TaskResult
@@ -151,7 +151,10 @@ class Leader:
             return
         missing = self._missing(stored, host)
         done = {won.task for won, _ in self._completed(stored)}
-        if forgotten := {task for task in self._sure if task.job == job} - done:
+        machine = Machine(self.world.plan.config)
+        machine.adopt(stored, self.world.now)
+        passed = {stage.number for stage in spec.stages[: machine._state.jobs[job].at]}
+        if forgotten := {task for task in self._sure if task.job == job and task.stage not in passed} - done:
             raise Broken(f"{forgotten} were complete, and the log doesn't know")
         self.receive(e.JobReopened(stored=stored, worker=host.worker, boot=host.boot))
         if lost := done - {won.task for won, _ in self.machine.completed(job)}:
@@ -165,7 +168,7 @@ class Leader:
         found = []
         for won, _ in self._completed(stored):
             task = won.task
-            shuffled = task.kind is Kind.MAP and stored.spec.reducers
+            shuffled = task.kind is Kind.MAP and stored.spec.stage(task.stage).reducers
             there = not shuffled or (task.job, task.index, won.token) in host.outputs
             if not there or self.world.rng.random() <= self.world.faults.fetch:
                 found.append(e.OutputMissing(attempt=won))
@@ -194,6 +197,9 @@ class Leader:
             if isinstance(command, c.PublishTask):
                 number = command.together or -len(messages) - 1
                 messages.setdefault(number, []).append(command.message)
+            elif isinstance(command, c.PlanStage):
+                seconds = self.world.rng.choice((0.0, 0.01, 1.0))
+                self.world.at(seconds, self.receive, planned(command))
             elif isinstance(command, c.StartCommit):
                 seconds = self.world.rng.uniform(0.01, 1.0)
                 self.world.at(seconds, self.receive, e.CommitFinished(job=command.job))
@@ -203,10 +209,10 @@ class Leader:
     def _persist(self, made: list[c.Command]) -> None:
         """One batch a job, logged and then applied; an answer that was lost is asked for again, with the same
         frozen batch."""
-        writes: dict[str, list[Write]] = {}
+        writes: dict[str, list[Write | c.WritePlan]] = {}
         orders: dict[str, list[c.GiveOrder]] = {}
         for x in made:
-            if isinstance(x, (c.WriteJob, c.WriteTask, c.WriteLocation)):
+            if isinstance(x, (c.WriteJob, c.WritePlan, c.WriteTask, c.WriteLocation)):
                 writes.setdefault(x.job, []).append(x)
             elif isinstance(x, c.WriteWorker):
                 if self.fences:
@@ -223,21 +229,17 @@ class Leader:
         for job in {**writes, **orders}:
             self._write(job, tuple(writes.get(job, ())), tuple(orders.get(job, ())))
 
-    def _write(self, job: str, writes: tuple[Write, ...], orders: tuple[c.GiveOrder, ...]) -> None:
+    def _write(
+        self, job: str, writes: tuple[Write | c.WritePlan, ...], orders: tuple[c.GiveOrder, ...]
+    ) -> None:
         fence = self.fences[job]
         fence = Fence(incarnation=1, epoch=fence.epoch, owner=fence.owner, seq=fence.seq + 1)
-        touched: dict[TaskRef, None] = {}
-        for x in writes:
-            if isinstance(x, c.WriteTask):
-                touched[x.task] = None
-            elif isinstance(x, c.WriteLocation):
-                touched[x.location.attempt.task] = None
         batch = Batch(
             job=job,
             fence=fence,
-            writes=writes,
+            writes=tuple(x for x in writes if not isinstance(x, c.WritePlan)),
             orders=orders,
-            records=tuple((task_key(task), self.machine.record(task)) for task in touched),
+            records=tuple(self.machine.records(writes).items()),
             job_record=self.machine.job_record(job),
         )
         again = self.world.rng.random() < self.world.faults.lost_reply

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sim_checks import Broken
+from sim_checks import Broken, planned
 from twins import MemoryLease
 
 from mrq.core import commands as c
@@ -498,6 +498,10 @@ class SimMaster:
             case Publish():
                 for tasks in said.messages:
                     world.publish(tasks)
+            case c.PlanStage():
+                world.oracle.asked(said)
+                seconds = world.rng.choice((0.0, 0.01, 1.0))
+                world.at(seconds, lambda: self.receive(planned(said), world.now))
             case c.StartCommit():
                 world.oracle._commit(said)
                 seconds = world.rng.uniform(0.01, 1.0)

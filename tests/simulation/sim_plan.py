@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from mrq.core.machine_config import MachineConfig
-from mrq.core.model import JobSpec, Piece, Slots, Split
+from mrq.core.model import JobSpec, Piece, Purpose, Slots, Split, StageSpec
 from mrq.core.refs import Kind
 
 
@@ -106,16 +106,19 @@ def draw(seed: int) -> Plan:
         quota=quota,
         beat_s=0.5 if embedded else 1.0,
         mortal=0 if workers > 1 and rng.random() < 0.5 else None,
-        jobs=_unordered(
+        jobs=_sampled(
             seed,
-            _short(
+            _unordered(
                 seed,
-                _deadly(
+                _short(
                     seed,
-                    tuple(_sized(seed, _job(rng, n, embedded)) for n in range(1 if embedded else count)),
+                    _deadly(
+                        seed,
+                        tuple(_sized(seed, _job(rng, n, embedded)) for n in range(1 if embedded else count)),
+                        embedded,
+                    ),
                     embedded,
                 ),
-                embedded,
             ),
         ),
         masters=rng.randint(1, 3),
@@ -165,8 +168,7 @@ def _good(rng: Random, n: int, *, maps: int, reduces: int) -> JobPlan:
     made = _job(rng, n, embedded=False)
     spec = replace(
         made.spec,
-        splits=tuple(_split(i) for i in range(maps)),
-        reducers=reduces,
+        stages=one_stage(maps, reduces),
         max_running=rng.choice((None, None, 2)),
         memory_bytes=1,
     )
@@ -236,8 +238,7 @@ def _job(rng: Random, n: int, embedded: bool) -> JobPlan:
         entry="m:C",
         parameters={},
         inputs=(),
-        splits=tuple(_split(i) for i in range(maps)),
-        reducers=reduces,
+        stages=one_stage(maps, reduces),
         input_format="text",
         output_format="text",
         max_failures=rng.choice((1, 2, 4, 4)),
@@ -285,7 +286,7 @@ def _short(seed: int, jobs: tuple[JobPlan, ...], embedded: bool) -> tuple[JobPla
         return jobs
     made = replace(_job(rng, len(jobs), embedded), seconds=rng.choice((0.001, 0.004, 0.015)))
     maps = rng.choice((24, 48, 96))
-    spec = replace(made.spec, splits=tuple(_split(i) for i in range(maps)), memory_bytes=1)
+    spec = replace(made.spec, stages=one_stage(maps, made.spec.reducers), memory_bytes=1)
     long = rng.randrange(maps) if rng.random() < 0.25 else None
     deadly = (Kind.MAP, rng.randrange(maps)) if not embedded and rng.random() < 0.05 else None
     made = replace(made, spec=spec, long=long, poison=None, deadly=deadly)
@@ -295,6 +296,23 @@ def _short(seed: int, jobs: tuple[JobPlan, ...], embedded: bool) -> tuple[JobPla
 def _sized(seed: int, job: JobPlan) -> JobPlan:
     rng = Random(f"size {seed} {job.spec.job}")
     return replace(job, spec=replace(job.spec, memory_bytes=rng.choice((1, 1, 2, 2, 4, 8))))
+
+
+def one_stage(maps: int, reduces: int) -> tuple[StageSpec, ...]:
+    return (StageSpec(splits=tuple(_split(i) for i in range(maps)), reducers=reduces),)
+
+
+def _sampled(seed: int, jobs: tuple[JobPlan, ...]) -> tuple[JobPlan, ...]:
+    """In every fourth plan the keys of a job are sampled first. Of a generator of its own, too."""
+    rng = Random(f"sampled {seed}")
+    at = rng.randrange(len(jobs))
+    (work,) = jobs[at].spec.stages
+    if rng.random() >= 0.25 or not (work.splits and work.reducers):
+        return jobs
+    (sample,) = one_stage(rng.choice((1, 2, 2, 5)), 0)
+    stages = replace(sample, purpose=Purpose.SAMPLE, number=1), replace(work, plan=None)
+    made = replace(jobs[at], spec=replace(jobs[at].spec, stages=stages))
+    return (*jobs[:at], made, *jobs[at + 1 :])
 
 
 def _split(index: int) -> Split:

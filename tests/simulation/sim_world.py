@@ -28,6 +28,7 @@ from mrq.core.commands import WriteTask
 from mrq.core.events import AttemptClaimed, AttemptReported
 from mrq.core.exchange import ClaimAnswer, ClaimRequest, ReportAnswer
 from mrq.core.model import JobSpec, JobState, MapLocation, Status, TaskMessage
+from mrq.core.refs import Kind
 from mrq.servers.memory.queues import MemoryBroker, MemoryQueues
 
 #: A call that isn't answered is given up after so long.
@@ -244,7 +245,7 @@ class World:
     def fate(self, job: JobPlan, message: TaskMessage) -> Status:
         """What is going to become of an attempt."""
         faults, dice = self.faults, self.rng.random()
-        if job.poison == message.task.index and message.task.kind.value == "m":
+        if (0, Kind.MAP, job.poison) == message.task[1:]:
             return Status.FAILED
         for status, chance in (
             (Status.FAILED, faults.user_failure),

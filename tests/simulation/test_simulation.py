@@ -87,9 +87,9 @@ def test_the_others_of_a_message_dont_wait_for_one_that_takes_a_minute() -> None
     """Slots are free elsewhere: they are done there within the bound of what hasn't begun, 5 s."""
     for seed in range(20):
         plan = sim_plan.storm(seed)
-        job = replace(plan.jobs[0], seconds=0.004, long=12, spec=replace(plan.jobs[0].spec, reducers=0))
-        splits = tuple(sim_plan._split(index) for index in range(48))
-        job = replace(job, spec=replace(job.spec, splits=splits, backups=False, max_running=None))
+        job = replace(plan.jobs[0], seconds=0.004, long=12)
+        stages = sim_plan.one_stage(48, 0)
+        job = replace(job, spec=replace(job.spec, stages=stages, backups=False, max_running=None))
         slots = Slots(map=1, reduce=1, total=2)
         world = World(seed, plan=replace(plan, jobs=(job,), workers=2, slots=slots, kills=())).run()
         assert world.faults_seen["several in a message"]

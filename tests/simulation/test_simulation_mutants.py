@@ -28,10 +28,12 @@ from mrq.core import (
     jobs,
     lifecycle,
     machine,
+    machine_state,
     records,
     scheduler,
     shuffle_rules,
     stragglers,
+    wire,
 )
 from mrq.core.model import Outcome, Role, Status
 from mrq.core.refs import Kind
@@ -412,6 +414,51 @@ def short_tasks_of_two_jobs_share_a_message(patch: Patch) -> None:
     patch.setattr(lifecycle, "_travels_with", lambda state, job, table, index: 1)
 
 
+def a_stage_begins_before_its_plan_is_written(patch: Patch) -> None:
+    patch.setattr(machine_state.State, "write_plan", lambda self, job: None)
+
+
+def a_stage_is_planned_before_the_one_before_is_complete(patch: Patch) -> None:
+    real = lifecycle.settle
+
+    def settle(state: Any, job: Any, error: Any) -> None:
+        real(state, job, error)
+        if job.active and job.following is not None and job.maps.in_progress:
+            asked = commands.PlanStage(job=job.spec.job, stage=0, samples=(), reducers=job.following.reducers)
+            state.out.append(asked)
+
+    patch.setattr(attempts, "settle", settle)
+
+
+def what_a_sampling_counts_counts(patch: Patch) -> None:
+    real = jobs.Job.begin
+
+    def begin(self: Any, at: int, plan: Any = None) -> None:
+        counters = self.counters if at else {}
+        real(self, at, plan)
+        self.counters.update(counters)
+
+    patch.setattr(jobs.Job, "begin", begin)
+
+
+def tasks_are_found_whatever_their_stage(patch: Patch) -> None:
+    patch.setattr(
+        jobs.Job,
+        "table_of",
+        lambda self, task: table if task.index < len(table := self.table(task.kind)) else None,
+    )
+
+
+def a_takeover_forgets_how_far_a_job_is(patch: Patch) -> None:
+    real = records.job_record
+
+    def record(state: Any, job: Any) -> bytes:
+        *row, _ = wire.unpack(real(state, job))
+        return wire.pack([*row, 0])
+
+    patch.setattr(records, "job_record", record)
+
+
 MUTANTS: list[Callable[[Patch], None]] = [
     ended_tickets_may_report,
     superseded_holders_may_report,
@@ -451,6 +498,11 @@ MUTANTS: list[Callable[[Patch], None]] = [
     all_tasks_of_a_message_that_died_are_suspect,
     what_waits_behind_a_long_task_stays_there,
     short_tasks_of_two_jobs_share_a_message,
+    a_stage_begins_before_its_plan_is_written,
+    a_stage_is_planned_before_the_one_before_is_complete,
+    what_a_sampling_counts_counts,
+    tasks_are_found_whatever_their_stage,
+    a_takeover_forgets_how_far_a_job_is,
 ]
 
 #: Those that only workers' deaths show, by the kind of world.
@@ -479,6 +531,8 @@ NOTICES = {
     anybody_may_run_anything: 162,
     what_only_some_may_run_stays_on_the_queue: 881,
     nobody_runs_alone: 16,
+    tasks_are_found_whatever_their_stage: 229,
+    a_takeover_forgets_how_far_a_job_is: 137,
 }
 
 

@@ -10,15 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from earlier_spec import stored_before
 
+from mrq.codec.checksum import crc32
 from mrq.core import wire
-from mrq.core.model import JobSpec, Purpose
+from mrq.core.model import JobSpec, Purpose, StageSpec
 from mrq.errors import CorruptFileError, DiskFullError, OperatorError, UsageError
 from mrq.servers.memory.jobfolder import JobFolder, Kept, bring, is_kept, leftovers, make_root, refuse_other
 
 SPEC = JobSpec(
     job="count-1", name="Count", code="c0de", entry="count:Count", parameters={"n": 3}, inputs=("a",),
-    splits=(), reducers=2, input_format="text", output_format="text", output_open="/out",
+    stages=(StageSpec(splits=(), reducers=2),), input_format="text", output_format="text", output_open="/out",
 )  # fmt: skip
 
 
@@ -43,7 +45,7 @@ def test_a_living_owner_keeps_the_folder(folder: JobFolder, tmp_path: Path) -> N
 def test_the_folder_of_a_killed_process_is_left_over(tmp_path: Path) -> None:
     root = str(tmp_path / "root")
     code = (
-        "import os, signal, sys; sys.path.insert(0, 'tests/unit')\n"
+        "import os, signal, sys; sys.path[:0] = ['tests', 'tests/unit']\n"
         "from test_jobfolder import SPEC, JobFolder, Kept\n"
         f"JobFolder.create({root!r}, Kept(spec=SPEC), b'x')\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -67,10 +69,10 @@ def test_a_damaged_spec_is_named(folder: JobFolder) -> None:
 
 
 def test_no_flipped_bit_of_a_spec_is_believed(folder: JobFolder) -> None:
-    folder.keep(Kept(spec=SPEC, sampled_for=replace(SPEC, job="count-2", code="\udcff")))
+    folder.keep(Kept(spec=replace(SPEC, job="count-2", code="\udcff")))
     path = Path(folder.path, "spec")
     data = path.read_bytes()
-    assert folder.kept().target.job == "count-2"
+    assert folder.kept().spec.job == "count-2"
     for bit in range(len(data) * 8):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -115,37 +117,12 @@ def test_a_folder_that_cannot_be_made_whole_is_not_left(
     assert os.listdir(tmp_path / "root" / "jobs") == []
 
 
-SAMPLING = Kept(
-    spec=replace(SPEC, job="count-1-s", purpose=Purpose.SAMPLE, output_open=None), sampled_for=SPEC
-)
-
-
-def test_a_sampling_is_known_by_the_id_of_the_job_that_it_is_for(tmp_path: Path) -> None:
-    root = str(tmp_path / "root")
-    JobFolder.create(root, SAMPLING, b"bundle").close()
-    (left,) = leftovers(root)
-    assert (left.job, left.output) == ("count-1", "/out")
-    assert is_kept(root, "count-1")
-    again = JobFolder.reopen(root, "count-1")
-    assert again.kept() == SAMPLING
-    assert again.kept().target == SPEC
-
-
-def test_a_job_whose_sampling_is_still_there_is_kept_once(tmp_path: Path) -> None:
-    """It was killed when its own folder was made, and its sampling's not yet removed."""
-    root = str(tmp_path / "root")
-    JobFolder.create(root, SAMPLING, b"bundle").close()
-    JobFolder.create(root, Kept(spec=SPEC), b"bundle").close()
-    assert [left.job for left in leftovers(root)] == ["count-1"]
-    again = JobFolder.reopen(root, "count-1")
-    assert again.kept() == Kept(spec=SPEC)
-    assert os.listdir(f"{root}/jobs") == ["count-1"]
-
-
-def test_a_sampling_is_brought_from_what_was_mrq_tmp(tmp_path: Path) -> None:
-    JobFolder.create(str(tmp_path / "old"), SAMPLING, b"bundle").close()
+def test_a_job_is_brought_from_what_was_mrq_tmp(tmp_path: Path) -> None:
+    JobFolder.create(str(tmp_path / "old"), Kept(spec=SPEC), b"bundle").close()
     bring(str(tmp_path / "old"), str(tmp_path / "root"), "count-1")
-    assert JobFolder.reopen(str(tmp_path / "root"), "count-1").kept() == SAMPLING
+    assert is_kept(str(tmp_path / "root"), "count-1")
+    assert [left.job for left in leftovers(str(tmp_path / "root"))] == ["count-1"]
+    assert JobFolder.reopen(str(tmp_path / "root"), "count-1").kept() == Kept(spec=SPEC)
 
 
 def test_what_a_retry_sets_is_kept(folder: JobFolder) -> None:
@@ -153,12 +130,22 @@ def test_what_a_retry_sets_is_kept(folder: JobFolder) -> None:
     assert folder.kept().spec.memory_bytes == 7
 
 
-def test_a_folder_of_the_version_before_is_read_and_refused_by_name(folder: JobFolder) -> None:
-    Path(folder.path, "spec").write_bytes(wire.pack({"v": 2, "spec": wire.to_wire(SPEC)}))
+@pytest.mark.parametrize("version", [2, 3, 4])
+@pytest.mark.parametrize(("job", "purpose"), [("count-1", "job"), ("count-1-s", "sample")])
+def test_a_folder_of_a_version_before_is_read_and_refused_by_name(
+    folder: JobFolder, version: int, job: str, purpose: str
+) -> None:
+    """By the name of its folder, also where that is of the sampling for a job."""
+    row = stored_before(replace(SPEC, job=job), purpose=purpose)
+    data = {"v": version, "spec": row}
+    path = Path(folder.path, "spec")
+    path.write_bytes(wire.pack({**data, "crc32": crc32(wire.pack(data))} if version > 2 else data))
     kept = folder.kept()
-    assert kept.spec == SPEC
-    with pytest.raises(UsageError, match=r"job count-1 .* has version 2, .* with 4.*mrq clean count-1"):
+    stage = replace(SPEC.stages[0], purpose=Purpose.SAMPLE if purpose == "sample" else Purpose.WORK)
+    assert kept == Kept(spec=replace(SPEC, job=job, stages=(stage,)), version=version)
+    refused = rf"job {job} .* has version {version}, .* with 5.*mrq clean {job}`"
+    with pytest.raises(UsageError, match=refused):
         refuse_other(kept, folder.path)
-    Path(folder.path, "spec").write_bytes(wire.pack({"v": 1, "spec": wire.to_wire(SPEC)}))
+    path.write_bytes(wire.pack({"v": 1, "spec": row}))
     with pytest.raises(CorruptFileError, match="another version"):
         folder.kept()

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mrq.core.model import JobSpec, WorkerHealth
-from mrq.core.paths import shown_id
+from mrq.core.model import JobSpec, StageSpec, WorkerHealth
 from mrq.core.worker_info import WorkerInfo
 from mrq.errors import UsageError
 from mrq.io.plan import Draft, DraftInput
@@ -20,7 +19,8 @@ from mrq.master.submits import check_packages
 from mrq.master.views import why_waiting
 
 SPEC = JobSpec(
-    job="j", name="T", code="c", entry="m:T", parameters={}, inputs=(), splits=(), reducers=1,
+    job="j", name="T", code="c", entry="m:T", parameters={}, inputs=(),
+    stages=(StageSpec(splits=(), reducers=1),),
     input_format="text", output_format="text", memory_bytes=1 << 30,
 )  # fmt: skip
 
@@ -169,11 +169,6 @@ def test_what_is_not_named_as_a_job_is_never_swept(tmp_path: Path) -> None:
         os.utime(tmp_path / name, (1000.0, 1000.0))
     shared.sweep(set, until=2000.0)
     assert len(list(tmp_path.glob("*/*/mine.txt"))) == 5
-
-
-def test_clients_know_a_sampling_by_the_job_that_it_is_for() -> None:
-    assert shown_id("sort-12ab34cd-s") == "sort-12ab34cd"
-    assert shown_id("sort-12ab34cd") == "sort-12ab34cd"
 
 
 def test_why_a_job_waits_is_said_by_name() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from test_jobfolder import SPEC
 
-from mrq.core.model import Piece, Split
+from mrq.core.model import Piece, Split, StageSpec
 from mrq.io.temporary import PrivateFolder
 from mrq.servers.memory.jobfolder import JobFolder, Kept
 from mrq.servers.memory.private import sweep, used_by
@@ -29,9 +29,9 @@ def killed_engine(root: str) -> str:
     return done.stdout.strip()
 
 
-def reading(path: str) -> tuple[Split, ...]:
+def reading(path: str) -> tuple[StageSpec, ...]:
     piece = Piece(path="-", open=path, start=0, length=1, size=1, mtime_ns=0)
-    return (Split(index=0, pieces=(piece,)),)
+    return (StageSpec(splits=(Split(index=0, pieces=(piece,)),), reducers=1),)
 
 
 def test_nothing_is_made_until_it_is_asked_for(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_closing_spares_what_kept_jobs_need(tmp_path: Path) -> None:
     folder = PrivateFolder(str(tmp_path))
     for name in ("stdin", "job-1", ".job-1.mrq", "job-2", "records"):
         Path(folder.path, name).mkdir()
-    spec = replace(SPEC, output_open=f"{folder.path}/job-1", splits=reading(f"{folder.path}/stdin"))
+    spec = replace(SPEC, output_open=f"{folder.path}/job-1", stages=reading(f"{folder.path}/stdin"))
     folder.need(spec)
     folder.close(keep=False)
     assert sorted(os.listdir(next((tmp_path / "private").iterdir()))) == [
@@ -87,7 +87,7 @@ def test_a_dead_engines_folder_is_swept(tmp_path: Path) -> None:
 def test_what_a_kept_job_reads_stays_until_the_job_goes(tmp_path: Path) -> None:
     root = str(tmp_path)
     path = killed_engine(root)
-    job = JobFolder.create(root, Kept(spec=replace(SPEC, splits=reading(f"{path}/stdin"))), b"")
+    job = JobFolder.create(root, Kept(spec=replace(SPEC, stages=reading(f"{path}/stdin"))), b"")
     sweep(root)
     assert os.path.isdir(path)
     job.remove()
@@ -97,5 +97,5 @@ def test_what_a_kept_job_reads_stays_until_the_job_goes(tmp_path: Path) -> None:
 
 def test_a_private_output_counts_and_other_paths_do_not(tmp_path: Path) -> None:
     root = str(tmp_path)
-    spec = replace(SPEC, output_open=f"{root}/private/ab/job-1", splits=reading("/data/x"))
+    spec = replace(SPEC, output_open=f"{root}/private/ab/job-1", stages=reading("/data/x"))
     assert used_by(spec, root) == [f"{root}/private/ab"]

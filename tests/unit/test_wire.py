@@ -9,16 +9,22 @@ from pathlib import Path
 
 import msgpack
 import pytest
+from earlier_spec import stored_before
 
 from mrq.core import wire
+from mrq.core.claim_rows import parse_task, task_key
+from mrq.core.earlier import spec_before
 from mrq.core.model import (
     ErrorReport,
     FetchFailure,
     JobSpec,
     Outcome,
     Piece,
+    Purpose,
     Split,
     StagedFile,
+    StagePlan,
+    StageSpec,
     Status,
     TaskMessage,
     TaskResult,
@@ -31,8 +37,13 @@ BEFORE = Path(__file__).resolve().parents[1] / "fixtures/before"
 PIECE = Piece(path="a", open="/a", start=0, length=5, size=5, mtime_ns=12)
 SPEC = JobSpec(
     job="j-1", name="J", code="ab", entry="m:J", parameters={"a": (1, [2, {"x": 10**30}]), "b": None},
-    inputs=("a",), splits=(Split(index=0, pieces=(PIECE,)),), reducers=2,
-    input_format="text", output_format="text", boundaries=(b"k", (1, "x")),
+    inputs=("a",), stages=(
+        StageSpec(splits=(), reducers=0, purpose=Purpose.SAMPLE, number=1),
+        StageSpec(
+            splits=(Split(index=0, pieces=(PIECE,)),), reducers=2, plan=StagePlan(boundaries=(b"k", (1, "x")))
+        ),
+    ),
+    input_format="text", output_format="text",
 )  # fmt: skip
 RESULT = TaskResult(
     records_in=1, bytes_in=2, records_out=3, bytes_out=4, digest=2**64 - 1, counters={"bad": 3},
@@ -56,7 +67,7 @@ def test_round_trip_through_msgpack(value: object) -> None:
 STORED = {
     name: fields
     for name, fields in json.loads((BEFORE / "fields.json").read_text()).items()
-    if name.rpartition(".")[2] in ("JobSpec", "Needs", "Piece", "Split")
+    if name.rpartition(".")[2] in ("Needs", "Piece", "Split")
 }
 
 
@@ -71,9 +82,32 @@ def test_what_the_version_before_stored_is_read(name: str, fields: str) -> None:
         assert wire.has_default(field), field.name
 
 
+@pytest.mark.parametrize(("job", "purpose"), [("j-1", "job"), ("j-1-s", "sample")])
+def test_a_jobs_spec_of_the_version_before_is_read(job: str, purpose: str) -> None:
+    """Sampling was a job of its own."""
+    splits = (Split(index=0, pieces=(PIECE,)),)
+    spec = dataclasses.replace(SPEC, stages=(StageSpec(splits=splits, reducers=2),), created_at=4.5)
+    row = stored_before(dataclasses.replace(spec, job=job), purpose=purpose)
+    read = StageSpec(
+        splits=splits, reducers=2, purpose=Purpose.SAMPLE if purpose == "sample" else Purpose.WORK
+    )
+    assert spec_before(msgpack.unpackb(msgpack.packb(row))) == dataclasses.replace(
+        spec, job=job, stages=(read,)
+    )
+    assert spec_before([*row, False, "claim", False]).claim == "claim", "what was added since"
+
+
+@pytest.mark.parametrize("data", [None, [], ["x"] * 9, ["x"] * 40, 3])
+def test_what_no_version_stored_is_refused_by_name(data: object) -> None:
+    with pytest.raises(CorruptFileError):
+        spec_before(data)
+
+
 @pytest.mark.parametrize("stage", [0, 1, 12])
 def test_references_round_trip_with_their_stage(stage: int) -> None:
     attempt = ATTEMPT._replace(task=ATTEMPT.task._replace(stage=stage))
+    assert AttemptRef.named("j", str(attempt)) == attempt
+    assert parse_task("j", task_key(attempt.task)) == attempt.task
     assert wire.from_wire(AttemptRef, wire.unpack(wire.pack(wire.to_wire(attempt)))) == attempt
     message = dataclasses.replace(MESSAGE, task=attempt.task)
     assert wire.from_wire(TaskMessage, wire.unpack(wire.pack(wire.to_wire(message)))) == message
@@ -103,7 +137,9 @@ def test_a_value_that_cannot_be_carried_is_named() -> None:
         wire.pack_any({1})
 
 
-@pytest.mark.parametrize("name", ["", "m-1", "x-00001.1.1.t", "m-00001.1.x.t", "m-00001.1.1.t.u"])
+@pytest.mark.parametrize(
+    "name", ["", "m-1", "x-00001.1.1.t", "mx-00001.1.1.t", "m-00001.1.x.t", "m-00001.1.1.t.u", "m-.1.1.t"]
+)
 def test_other_names_are_not_attempts(name: str) -> None:
     assert AttemptRef.named("j", name) is None
 

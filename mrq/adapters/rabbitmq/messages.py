@@ -24,7 +24,7 @@ from mrq.core.model import TaskMessage
 from mrq.errors import CorruptFileError, InternalError, UsageError
 
 #: Of the envelope and the payload together: a change of TaskMessage's fields is another version.
-VERSION: Final = 3
+VERSION: Final = 4
 
 #: Messages carry ids only; more than this is a mistake, refused before it is sent.
 BODY_BYTES_MAX: Final = 256 << 10

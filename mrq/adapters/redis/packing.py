@@ -11,6 +11,7 @@ import msgpack
 
 import mrq
 from mrq.core import wire
+from mrq.core.earlier import spec_before
 from mrq.core.model import Beat, JobSpec, Quarantine, Slots
 from mrq.core.orders import Order
 from mrq.core.wire import from_wire, pack_any, to_wire, unpack_any
@@ -19,10 +20,9 @@ from mrq.errors import CorruptFileError
 T = TypeVar("T")
 
 #: Of all that is stored in Redis: a change of the fields of a class that lies there is another version.
-VERSION: Final = 4
-#: Of a job's spec: what these versions stored is the same, so a leader can say by its name of a job of theirs
-#: that it can't be gone on with.
-_SPECS: Final = (2, 3, VERSION)
+VERSION: Final = 5
+#: Of these a job's spec is read, so that a leader can say of a job of theirs by its name that it can't go on.
+_SPECS_BEFORE: Final = (2, 3, 4)
 
 #: How a value of this version begins.
 _OURS: Final = wire.pack([VERSION, None])[:2]
@@ -67,7 +67,7 @@ def request_id(data: bytes) -> str:
 
 def unpack_spec(data: bytes) -> JobSpec:
     """A job's spec that `pack` was given, also of versions before. Raises CorruptFileError."""
-    return from_wire(JobSpec, _body(data, _SPECS))
+    return unpack(JobSpec, data) if is_ours(data) else spec_before(_body(data, _SPECS_BEFORE))
 
 
 def pack_order(order: Order) -> bytes:

@@ -16,6 +16,7 @@ from mrq.core.events import AttemptReported
 from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ClaimRequest, ReportAnswer
 from mrq.core.model import Beat, JobSpec, WorkerHealth
 from mrq.core.orders import Drain, Numbered
+from mrq.core.records import planned
 from mrq.core.refs import AttemptRef, TaskRef
 
 #: Columns of a worker's row (scripts/lib.lua).
@@ -31,9 +32,10 @@ class RedisWorkerStore(RedisLocations):
         self._blobs = RedisBlobs(connection)
 
     def job(self, job: str) -> JobSpec | None:
-        """The job's spec."""
+        """The job's spec; another round trip for each stage that depends on the one before."""
         found = self._connection.call("GET", self._keys.spec(job))
-        return None if found is None else unpack_spec(found)
+        records = self._keys.records(job)
+        return found and planned(unpack_spec(found), lambda key: self._connection.call("HGET", records, key))
 
     def code(self, digest: str) -> bytes | None:
         """A bundle by its sha256."""

@@ -3,9 +3,6 @@
 `spec` and `code.bundle` are written once, before anything runs, and `spec` again where a retry has set limits
 anew. `batches` is the log of what the leader has decided (`servers.memory.log`). The rest is the worker's.
 The folder's owner holds a lock for as long as it lives, so a folder that can be locked belongs to nobody.
-
-A job that is sampled for has a folder under its sampling's id first, whose `spec` holds both, and then its
-own; both are known by the id of the job.
 """
 
 from __future__ import annotations
@@ -18,18 +15,20 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from mrq.codec.checksum import crc32
 from mrq.core import paths, wire
+from mrq.core.earlier import spec_before
 from mrq.core.model import JobSpec
 from mrq.errors import CorruptFileError, InputError, OperatorError, UsageError
 from mrq.io import disk
 from mrq.io.temporary import make_root
 
-_VERSION: Final = 4
+_VERSION: Final = 5
 #: Of folders whose jobs this mrq can't go on with, but reads what they are and where they write.
-_BEFORE: Final = (2, 3)
+_BEFORE: Final = (2, 3, 4)
 #: From this one on a folder's spec has a checksum.
 _SUMMED: Final = 3
 #: What attempts write into. Nobody but the folder's owner makes these, so that what is removed stays so.
@@ -43,13 +42,7 @@ class Kept:
     """What a job's folder says of the job."""
 
     spec: JobSpec
-    sampled_for: JobSpec | None = None  #: of a sampling: the job that is to follow it, yet without boundaries
     version: int = _VERSION  #: of the folder
-
-    @property
-    def target(self) -> JobSpec:
-        """The job that people know."""
-        return self.sampled_for or self.spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +76,7 @@ class JobFolder:
             fd = os.open(f"{path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             folder = cls(path, fd)
             fcntl.flock(fd, fcntl.LOCK_EX)  # waits for a moment where another start looks for leftovers
-            spec = kept.target
+            spec = kept.spec
             told = {"pid": os.getpid(), "output": spec.output_open, "staging": spec.staging}
             os.write(fd, json.dumps(told).encode())
             folder._write_aside("code.bundle", code)
@@ -96,17 +89,16 @@ class JobFolder:
 
     @classmethod
     def reopen(cls, root: str, job: str) -> JobFolder:
-        """The folder of a job that failed or was killed, or of the sampling for it. Raises UsageError when
-        there is none, or when the process that owns it lives; OperatorError or DiskFullError."""
-        name = _name_of(root, job)
-        if name is None:
+        """The folder of a job that failed or was killed. Raises UsageError when there is none, or when the
+        process that owns it lives; OperatorError or DiskFullError."""
+        if not is_kept(root, job):
             known = sorted(os.listdir(f"{root}/jobs")) if os.path.isdir(f"{root}/jobs") else []
-            have = ", ".join(dict.fromkeys(map(paths.shown_id, known))) or "none"
+            have = ", ".join(known) or "none"
             raise UsageError(
                 f"no job {job!r} is kept in {root}/jobs (there: {have}); if MRQ_TMP was another folder when "
                 f"it ran, name that: mrq retry {job} --from OLD_TMP"
             )
-        path = paths.job_folder(root, name)
+        path = paths.job_folder(root, job)
         folder = cls(path, _locked(path, job))
         try:
             for part in _PARTS:
@@ -114,8 +106,6 @@ class JobFolder:
         except OSError as exc:
             folder.close()
             raise disk.named(exc, path) from exc
-        if name == job:  # killed between the two, it has left its sampling's folder as well
-            shutil.rmtree(f"{root}/jobs/{paths.sample_id(job)}", ignore_errors=True)
         return folder
 
     def kept(self) -> Kept:
@@ -168,11 +158,10 @@ def bring(old: str, root: str, job: str) -> None:
     """
     own = os.path.basename(root)
     places = (old, os.path.join(old, own), os.path.dirname(old))
-    found = [(place, name) for place in places if (name := _name_of(place, job)) is not None]
+    found = [place for place in places if is_kept(place, job)]
     if not found:
         raise UsageError(f"--from {old}: no job {job!r} is kept there; it holds what MRQ_TMP was then")
-    place, name = found[0]
-    source, target = f"{place}/jobs/{name}", paths.job_folder(root, name)
+    source, target = f"{found[0]}/jobs/{job}", paths.job_folder(root, job)
     if os.path.realpath(source) == os.path.realpath(target):
         return
     if os.path.lexists(target):
@@ -204,17 +193,11 @@ def bring(old: str, root: str, job: str) -> None:
 
 
 def is_kept(root: str, job: str) -> bool:
-    """Is there a folder of this job's, or of the sampling for it?"""
-    return _name_of(root, job) is not None
-
-
-def _name_of(root: str, job: str) -> str | None:
-    """Under which id a job is kept: its own, or that of the sampling for it."""
+    """Is there a folder of this job's?"""
     try:
-        known = os.listdir(f"{root}/jobs")
+        return job in os.listdir(f"{root}/jobs")
     except OSError:
-        return None
-    return next((name for name in (job, paths.sample_id(job)) if name in known), None)
+        return False
 
 
 def read_kept(path: str) -> Kept:
@@ -232,28 +215,22 @@ def read_kept(path: str) -> Kept:
         )
     if data["v"] >= _SUMMED and data.pop("crc32", None) != crc32(wire.pack(data)):
         raise CorruptFileError(f"{path}/spec is damaged: its checksum is another; submit the job anew")
-    after = data.get("sampled_for")
-    return Kept(
-        spec=wire.from_wire(JobSpec, data.get("spec")),
-        sampled_for=None if after is None else wire.from_wire(JobSpec, after),
-        version=data["v"],
-    )
+    read = spec_before if data["v"] in _BEFORE else partial(wire.from_wire, JobSpec)
+    return Kept(spec=read(data.get("spec")), version=data["v"])
 
 
 def refuse_other(kept: Kept, path: str) -> None:
     """Raise UsageError for a job that another version has kept, and this one can't go on with."""
     if kept.version != _VERSION:
         raise UsageError(
-            f"job {kept.target.job} was kept in {path} by another version of mrq (its folder has version "
+            f"job {kept.spec.job} was kept in {path} by another version of mrq (its folder has version "
             f"{kept.version}, this mrq goes on with {_VERSION}): go on with that mrq, or submit the job anew "
-            f"(its inputs and OUT are as they were) and remove this one by `mrq clean {kept.target.job}`"
+            f"(its inputs and OUT are as they were) and remove this one by `mrq clean {kept.spec.job}`"
         )
 
 
 def _packed(kept: Kept) -> bytes:
-    data: dict[str, Any] = {"v": _VERSION, "spec": wire.to_wire(kept.spec)}
-    if kept.sampled_for is not None:
-        data["sampled_for"] = wire.to_wire(kept.sampled_for)
+    data = {"v": _VERSION, "spec": wire.to_wire(kept.spec)}
     return wire.pack({**data, "crc32": crc32(wire.pack(data))})
 
 
@@ -272,10 +249,8 @@ def leftovers(root: str) -> list[Leftover]:
         entries = list(os.scandir(f"{root}/jobs"))
     except FileNotFoundError:
         return []
-    names = {entry.name for entry in entries}
     for entry in entries:
-        job = paths.shown_id(entry.name)
-        if _being_made(entry) or (job != entry.name and job in names):
+        if _being_made(entry):
             continue
         fd = try_lock(f"{entry.path}/lock")
         if fd is None:
@@ -284,7 +259,7 @@ def leftovers(root: str) -> list[Leftover]:
             told = owner(entry.path)
             found.append(
                 Leftover(
-                    job=job,
+                    job=entry.name,
                     path=entry.path,
                     bytes=_tree_bytes(entry.path),
                     age_s=max(0.0, time.time() - entry.stat().st_mtime),

@@ -5,13 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from mrq.core import wire
 from mrq.core.exchange import Batch, Fence, WriteAnswer
 from mrq.core.model import JobSpec, JobState
 from mrq.errors import MrqError
 from mrq.servers.memory.jobfolder import JobFolder, Kept
 from mrq.servers.memory.log import JobLog
-from mrq.servers.memory.servers import MemoryBlobs
 from mrq.servers.memory.store import MemoryStore
 
 
@@ -27,7 +25,6 @@ class KeptStore(MemoryStore):
     def __init__(
         self,
         root: str,
-        blobs: MemoryBlobs,
         *,
         broken: Callable[[str, MrqError], None],
         left: Callable[[JobSpec], None],
@@ -35,7 +32,6 @@ class KeptStore(MemoryStore):
     ) -> None:
         super().__init__()
         self._root = root
-        self._blobs = blobs
         self._broken = broken
         self._left = left
         self._forgotten = forgotten
@@ -46,9 +42,7 @@ class KeptStore(MemoryStore):
     def begin(self, spec: JobSpec, code: bytes, fence: Fence) -> WriteAnswer:
         """Store a job whole; its folder is made first. Raises DiskFullError or OutputError."""
         if spec.job not in self.kept():
-            packed = self._blobs.get(spec.then) if spec.then is not None else None
-            after = None if packed is None else wire.from_wire(JobSpec, wire.unpack(packed)[1])
-            folder = JobFolder.create(self._root, Kept(spec=spec, sampled_for=after), code)
+            folder = JobFolder.create(self._root, Kept(spec=spec), code)
             try:
                 log, _ = JobLog.open(folder.path, spec)
             except BaseException:
@@ -89,8 +83,6 @@ class KeptStore(MemoryStore):
         self._forgotten(job)
         if spec is not None and failed:
             self._left(spec)
-        if spec is not None and spec.then is not None:
-            self._blobs.drop(spec.then)
         self.let_go(job, remove=not failed)
 
     def let_go(self, job: str, *, remove: bool) -> None:

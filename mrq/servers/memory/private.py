@@ -27,7 +27,7 @@ def sweep(root: str) -> None:
     with contextlib.suppress(OSError):
         for entry in os.scandir(os.path.join(root, "jobs")) if dead else ():
             with contextlib.suppress(MrqError):
-                needed.update(used_by(read_kept(entry.path).target, root))
+                needed.update(used_by(read_kept(entry.path).spec, root))
     for path, fd in dead:
         if path not in needed:
             shutil.rmtree(path, ignore_errors=True)

@@ -59,12 +59,12 @@ def recover(root: str, job: str, *, old: str | None, worker: str, boot: str, lim
     try:
         kept = folder.kept()
         refuse_other(kept, folder.path)
-        limits.check(kept.target)
-        inputs.refuse_changed(kept.target.job, kept.target)
+        limits.check(kept.spec)
+        inputs.refuse_changed(kept.spec.job, kept.spec)
         code = folder.code()
-        if hashlib.sha256(code).hexdigest() != kept.target.code:
+        if hashlib.sha256(code).hexdigest() != kept.spec.code:
             raise CorruptFileError(
-                f"job {kept.target.job} can't go on: the code kept in {folder.path}/code.bundle isn't what "
+                f"job {kept.spec.job} can't go on: the code kept in {folder.path}/code.bundle isn't what "
                 "was submitted (its sha256 is another); submit the job anew"
             )
         log, stored = JobLog.open(folder.path, kept.spec)
@@ -90,10 +90,9 @@ def _recovered(
     boot: str,
     limits: Limits,
 ) -> Recovered:
-    after = kept.sampled_for
-    kept = replace(kept, spec=limits.applied(kept.spec), sampled_for=after and limits.applied(after))
+    kept = replace(kept, spec=limits.applied(kept.spec))
     spec = kept.spec
-    claim.reopen(kept.target)
+    claim.reopen(spec)
     if stored is None:
         nothing = Fence(incarnation=1, epoch=0, owner="", seq=0)
         stored = StoredJob(
@@ -144,7 +143,7 @@ def _misread(spec: JobSpec, maps: dict[AttemptRef, TaskResult]) -> Iterator[Atte
     checked = Checked.of(spec.splits)
     if checked is None:
         return
-    by_index = {won.task.index: won for won in maps}
+    by_index = {won.task.index: won for won in maps if won.task.stage == spec.stages[-1].number}
 
     def result(index: int) -> TaskResult | None:
         return maps[by_index[index]] if index in by_index else None
@@ -155,7 +154,7 @@ def _misread(spec: JobSpec, maps: dict[AttemptRef, TaskResult]) -> Iterator[Atte
 
 def _intact(folder: JobFolder, spec: JobSpec, won: AttemptRef, result: TaskResult) -> bool:
     try:
-        if won.task.kind is Kind.MAP and spec.reducers:
+        if won.task.kind is Kind.MAP and spec.stage(won.task.stage).reducers:
             if not result.bytes_out:  # nothing was written
                 return True
             with MapFile(f"{folder.path}/maps/{won}") as file:

@@ -28,6 +28,7 @@ from mrq.core.exchange import (
     WriteAnswer,
 )
 from mrq.core.model import Beat, JobSpec, JobState, MapLocation
+from mrq.core.records import planned
 from mrq.ports import Sink
 
 _A = TypeVar("_A")
@@ -158,7 +159,8 @@ class MemoryStore:
 
     def job(self, job: str) -> JobSpec | None:
         with self._lock:
-            return self._specs.get(job)
+            spec = self._specs.get(job)
+            return spec and planned(spec, self._claims.jobs[job]["records"].get)
 
     def code(self, digest: str) -> bytes | None:
         with self._lock:

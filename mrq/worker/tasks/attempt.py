@@ -36,6 +36,7 @@ class Attempt:
     ) -> None:
         self.order = order
         self.spec = order.spec
+        self.stage = order.spec.stage(order.task.stage)
         self.job = job
         self.page = page
         self.quota = quota  #: of the disk, for all but what is staged

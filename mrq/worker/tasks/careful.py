@@ -31,11 +31,10 @@ Look = Callable[[Iterable[Any]], list[Pair]]
 
 def look_of(attempt: Attempt) -> Look:
     """What an attempt's task does with each pair, pair by pair. Raises what it raises, DataError."""
-    spec, job = attempt.spec, attempt.job
-    reduce = getattr(job, "reduce", None)
-    if spec.purpose is Purpose.SAMPLE:
+    stage, reduce = attempt.stage, getattr(attempt.job, "reduce", None)
+    if stage.purpose is Purpose.SAMPLE:
         return _carried
-    if not spec.reducers:
+    if not stage.reducers:
         check = attempt.format.check
 
         def written(found: Iterable[Any]) -> list[Pair]:
@@ -90,8 +89,8 @@ def check_order(key: Any, value: Any) -> None:
 
 def users_partition(attempt: Attempt) -> Partition | None:
     """The job's own partition, a column at a time, where there is one and it is asked at all."""
-    job, reducers = attempt.job, attempt.spec.reducers
-    if attempt.spec.boundaries is not None or reducers < 2 or not defined(type(job), "partition"):
+    job, stage, reducers = attempt.job, attempt.stage, attempt.stage.reducers
+    if stage.boundaries is not None or reducers < 2 or not defined(type(job), "partition"):
         return None
 
     def failed(key: Any) -> None:

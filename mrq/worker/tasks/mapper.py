@@ -32,7 +32,7 @@ _BATCH_COST = 1 << 20
 def run_map(attempt: Attempt) -> TaskResult:
     """The whole map. Raises what user code raises, and MrqErrors of the data and the disk."""
     try:
-        return _map_only(attempt) if attempt.spec.reducers == 0 else _map(attempt)
+        return _map_only(attempt) if attempt.stage.reducers == 0 else _map(attempt)
     except Exception as exc:
         error = too_deep(exc) or exc if isinstance(exc, RecursionError) else exc
         if attempt.order.careful or not _is_of_another_record(attempt, error):
@@ -93,7 +93,7 @@ def _collector(attempt: Attempt) -> Collector:
     spec, order, job = attempt.spec, attempt.order, attempt.job
     header = MapHeader(attempt=order.attempt, code=spec.code)
     plan = MapPlan(
-        partitions=spec.reducers,
+        partitions=attempt.stage.reducers,
         partition=_partition(attempt),
         memory=spec.memory_bytes,
         scratch=order.scratch,
@@ -111,10 +111,10 @@ def _collector(attempt: Attempt) -> Collector:
 
 
 def _partition(attempt: Attempt) -> Partition:
-    spec = attempt.spec
-    if spec.boundaries is not None:
-        return Ranges(spec.boundaries)
-    return users_partition(attempt) or by_hash(spec.reducers)
+    stage = attempt.stage
+    if stage.boundaries is not None:
+        return Ranges(stage.boundaries)
+    return users_partition(attempt) or by_hash(stage.reducers)
 
 
 def combiner(attempt: Attempt) -> Combine | None:

@@ -107,7 +107,7 @@ def _run_task(attempt: Attempt) -> TaskResult:
             return run_reduce(attempt)
         except RecursionError as exc:
             raise failure.too_deep(exc) or exc from None
-    if attempt.spec.purpose is Purpose.SAMPLE:
+    if attempt.stage.purpose is Purpose.SAMPLE:
         from mrq.worker.tasks.sampler import run_sample
 
         return run_sample(attempt)

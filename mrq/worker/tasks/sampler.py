@@ -1,15 +1,13 @@
-"""Samples a map's keys for a total order, and cuts the key space by them."""
+"""Samples a map's keys for a total order."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
-from mrq.codec.columns import decode_column, encode_column
-from mrq.codec.order import same, sort_columns
+from mrq.codec.columns import encode_column
 from mrq.codec.types import PLAIN_KEYS, carried_key
 from mrq.core.model import TaskResult
 from mrq.errors import DataError
@@ -103,24 +101,3 @@ class SampleSink(Sink):
         del self.keys[self._room :]
         self._cost = column_cost(self.keys)
         self._weight = self._room / self._emitted if self._emitted > self._room else 0.5
-
-
-def boundaries(samples: Sequence[bytes], reducers: int) -> list[Any]:
-    """At most `reducers` - 1 distinct keys that cut the sampled keys into even parts; none for no keys.
-
-    `samples` are `TaskResult.sample` of all sampled maps. Partition i holds keys from boundary i-1 on and
-    below boundary i. Raises CorruptFileError.
-    """
-    keys: list[Any] = []
-    for sample in samples:
-        keys += decode_column(sample) if sample else []
-    ordered, _ = sort_columns(keys, None)
-    found: list[Any] = []
-    for number in range(1, reducers):
-        if not ordered:
-            break
-        key = ordered[number * len(ordered) // reducers]
-        if same(key, ordered[0]) or (found and same(key, found[-1])):
-            continue
-        found.append(key)
-    return found

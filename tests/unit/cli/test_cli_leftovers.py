@@ -15,7 +15,7 @@ from mrq.cli.session import Session
 from mrq.cli.signals import Signals
 from mrq.cli.tables import Page
 from mrq.commit import claim
-from mrq.core.model import JobSpec
+from mrq.core.model import JobSpec, StageSpec
 from mrq.errors import UsageError
 from mrq.servers.memory.jobfolder import JobFolder, Kept
 from mrq.servers.memory.jobfolder import leftovers as find
@@ -35,7 +35,8 @@ def leave(root, out, job, *, age_days=0.0, alive=False):
     staging = claim.prepare(str(out), job, False)
     claim.abandon(staging, keep=True)
     spec = JobSpec(
-        job=job, name="J", code="0" * 64, entry="j:J", parameters={}, inputs=("a",), splits=(), reducers=1,
+        job=job, name="J", code="0" * 64, entry="j:J", parameters={}, inputs=("a",),
+        stages=(StageSpec(splits=(), reducers=1),),
         input_format="text", output_format="text", output=str(out), output_open=str(out),
         staging=staging.folder,
     )  # fmt: skip

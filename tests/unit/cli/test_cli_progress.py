@@ -346,7 +346,6 @@ def test_a_jobs_stages_are_shown_and_its_commit_when_it_has_come_to_that():
     assert names(JobState.RUNNING, "map", "reduce") == ["map", "reduce"]
     assert names(JobState.RUNNING, "map") == ["map"]
     assert names(JobState.COMMITTING, "map") == names(JobState.DONE, "map") == ["map", "commit"]
-    assert names(JobState.DONE, "sample") == ["sample"]  # the job itself comes next
     assert names(JobState.FAILED, "map") == ["map"]
     commit = stages_of(info(JobState.COMMITTING, "map"))[-1]
     assert (commit.completed, commit.attempts, commit.complete) == (0, 1, False)

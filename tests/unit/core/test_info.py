@@ -24,6 +24,8 @@ from mrq.core.model import (
     RunningAttempt,
     Slots,
     Split,
+    StagePlan,
+    StageSpec,
     Status,
     TaskResult,
     TaskState,
@@ -37,8 +39,8 @@ from mrq.errors import CorruptFileError
 WALL = 1e9
 PIECE = Piece(path="a", open="/a", start=0, length=10, size=10, mtime_ns=1)
 SPEC = JobSpec(
-    job="j-1", name="J", code="c", entry="m:J", parameters={}, inputs=("a",), reducers=1,
-    splits=tuple(Split(index=index, pieces=(PIECE,)) for index in range(2)),
+    job="j-1", name="J", code="c", entry="m:J", parameters={}, inputs=("a",),
+    stages=(StageSpec(splits=tuple(Split(index=index, pieces=(PIECE,)) for index in range(2)), reducers=1),),
     input_format="text", output_format="text", output="out", priority=3, created_at=WALL + 1,
 )  # fmt: skip
 CLASSES = [
@@ -128,14 +130,23 @@ def test_what_went_wrong_is_told_whole(machine: Machine) -> None:
     assert (brief.stages, brief.error, brief.failures) == (job.stages, job.error, 1)
 
 
-def test_a_sampling_is_shown_as_a_stage_of_the_job_that_it_is_for() -> None:
+def test_a_sampling_is_shown_by_itself_until_the_job_goes_on() -> None:
     machine = Machine()
-    machine.handle(
-        e.JobSubmitted(spec=dataclasses.replace(SPEC, job="j-1-s", purpose=Purpose.SAMPLE, reducers=0)), 1.0
-    )
-    job = machine.job("j-1-s")
+    sample = StageSpec(splits=SPEC.splits, reducers=0, purpose=Purpose.SAMPLE, number=1)
+    work = dataclasses.replace(SPEC.stages[0], plan=None)
+    machine.handle(e.JobSubmitted(spec=dataclasses.replace(SPEC, stages=(sample, work))), 1.0)
+    job = machine.job("j-1")
     assert job is not None
-    assert (job.job, job.is_sampling, [each.name for each in job.stages]) == ("j-1", True, ["sample"])
+    assert (job.job, [each.name for each in job.stages]) == ("j-1", ["sample"])
+    assert [task.task for task in machine.tasks("j-1")] == ["m1-00000", "m1-00001"]
+    machine = Machine()
+    nothing = dataclasses.replace(sample, splits=())
+    machine.handle(e.JobSubmitted(spec=dataclasses.replace(SPEC, stages=(nothing, work))), 1.0)
+    machine.handle(e.StagePlanned(job="j-1", stage=0, plan=StagePlan(boundaries=())), 2.0)
+    job = machine.job("j-1")
+    assert job is not None
+    assert [each.name for each in job.stages] == ["map", "reduce"]
+    assert [task.task for task in machine.tasks("j-1")] == ["m-00000", "m-00001", "r-00000"]
 
 
 def test_a_worker_says_how_it_is_and_as_a_whole_what_it_runs(machine: Machine) -> None:

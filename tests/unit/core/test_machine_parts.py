@@ -89,7 +89,7 @@ def test_the_median_is_exact_while_the_sample_is_small_and_bounded_after(values)
     moves=st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(1, 3)), max_size=60),
 )
 def test_chains_of_completed_maps_are_sets(moves):
-    table = TaskTable("j", Kind.MAP, 10, History(), [0, 0, 0, 0])
+    table = TaskTable("j", 0, Kind.MAP, 10, History(), [0, 0, 0, 0])
     model: dict[int, int] = {}
     for add, index, boot in moves:
         if add and index not in model:

@@ -6,7 +6,7 @@ import pytest
 
 from mrq.core import transitions
 from mrq.core.jobs import Job
-from mrq.core.model import AttemptState, JobSpec, JobState, Role, Split, TaskState
+from mrq.core.model import AttemptState, JobSpec, JobState, Role, Split, StageSpec, TaskState
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.core.tasks import STATES, Attempt, TaskTable
 from mrq.errors import IllegalTransition
@@ -17,7 +17,7 @@ def pairs(states, table):
 
 
 def table() -> TaskTable:
-    return TaskTable("job-1", Kind.MAP, 5, transitions.History(), [0, 0, 0, 0])
+    return TaskTable("job-1", 0, Kind.MAP, 5, transitions.History(), [0, 0, 0, 0])
 
 
 def job() -> Job:
@@ -28,12 +28,11 @@ def job() -> Job:
         entry="m:J",
         parameters={},
         inputs=(),
-        splits=(Split(index=0, pieces=()),),
-        reducers=1,
+        stages=(StageSpec(splits=(Split(index=0, pieces=()),), reducers=1),),
         input_format="text",
         output_format="text",
     )
-    return Job(spec, 1, 0.0, transitions.History(), {kind: [0, 0, 0, 0] for kind in Kind})
+    return Job(spec, 0.0, transitions.History(), {kind: [0, 0, 0, 0] for kind in Kind})
 
 
 @pytest.mark.parametrize(("old", "new"), pairs(TaskState, transitions.TASK))

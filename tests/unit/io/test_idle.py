@@ -10,7 +10,7 @@ import pytest
 
 from mrq.cli.summary import summary_lines
 from mrq.cli.wording import in_flags
-from mrq.core.model import JobSpec, Piece, Split, TaskResult
+from mrq.core.model import JobSpec, Piece, Split, StageSpec, TaskResult
 from mrq.core.refs import Kind, TaskRef
 from mrq.io.idle import summarize
 
@@ -32,8 +32,8 @@ def piece(path: Path, start: int = 0, length: int | None = None) -> Piece:
 
 def spec(*splits: tuple[Piece, ...], **more: Any) -> JobSpec:
     return JobSpec(
-        job="j", name="J", code="c", entry="m:J", parameters={}, inputs=("in",), reducers=1,
-        splits=tuple(Split(index=i, pieces=pieces) for i, pieces in enumerate(splits)),
+        job="j", name="J", code="c", entry="m:J", parameters={}, inputs=("in",),
+        stages=(StageSpec(splits=tuple(Split(index=i, pieces=p) for i, p in enumerate(splits)), reducers=1),),
         **{"input_format": "text", "output_format": "text", **more},
     )  # fmt: skip
 

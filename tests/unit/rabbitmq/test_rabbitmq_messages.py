@@ -21,7 +21,7 @@ QUEUE = "mrq.map"
 OLD, NEW = b"an old secret of 32 bytes, say..", b"a new secret of 32 bytes, say..."
 OURS = Messages(Keys(current="old", secrets={"old": OLD}))
 #: The fields of `task()`.
-FIRST = ["j", "m", 3, 1, None, False, [0, []], None, False, False]
+FIRST = ["j", "m", 3, 1, None, False, [0, []], None, False, False, 0]
 
 
 def task(**changes: Any) -> TaskMessage:
@@ -38,7 +38,7 @@ def refused(body: bytes, queue: str = QUEUE, by: Messages = OURS) -> str:
     return read.reason
 
 
-def signed(payload: bytes, *, version: int = 3, key: str = "old", secret: bytes = OLD) -> bytes:
+def signed(payload: bytes, *, version: int = 4, key: str = "old", secret: bytes = OLD) -> bytes:
     """By the format as it is documented, not by the code under test."""
     name, queue = key.encode(), QUEUE.encode()
     covered = struct.pack(">BHI", version, len(name), len(queue)) + name + queue + payload
@@ -117,7 +117,7 @@ def test_keys_change_one_process_at_a_time() -> None:
 
 
 def test_an_unknown_version_is_named() -> None:
-    assert refused(msgpack.packb([7, "old", b"", b""])) == "unknown version: 7, where this mrq speaks 3"
+    assert refused(msgpack.packb([7, "old", b"", b""])) == "unknown version: 7, where this mrq speaks 4"
 
 
 @pytest.mark.parametrize(
@@ -147,11 +147,11 @@ def test_a_signed_body_of_other_fields_is_undecodable(payload: bytes) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        msgpack.packb([3, "old", b"mac"]),
-        msgpack.packb([3, b"old", b"mac", b"payload"]),
+        msgpack.packb([4, "old", b"mac"]),
+        msgpack.packb([4, b"old", b"mac", b"payload"]),
         msgpack.packb([True, "old", b"mac", b"payload"]),
         msgpack.packb({"version": 1}),
-        msgpack.packb([3, "old", msgpack.ExtType(5, b"x"), b"payload"]),
+        msgpack.packb([4, "old", msgpack.ExtType(5, b"x"), b"payload"]),
         b"\x91" * 5000,
         b"\xdd\xff\xff\xff\xff",
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mrq
-from mrq.core.model import JobSpec, Outcome, Piece, Purpose, Split, Status, TaskResult
+from mrq.core.model import JobSpec, Outcome, Piece, Purpose, Split, StageSpec, Status, TaskResult
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.io.output import output_format
 from mrq.job.base import Job, defined
@@ -18,6 +18,8 @@ from mrq.worker.order import AttemptOrder, MapSource
 from mrq.worker.tasks import run_attempt
 
 LARGE = 64 << 20
+#: Settings of a stage that samples keys.
+SAMPLE = {"purpose": Purpose.SAMPLE, "reducers": 0}
 #: How the paths of the engine's own code begin in frames. The folder of a clone may be called mrq too.
 ENGINE = os.path.dirname(mrq.__file__) + os.sep
 
@@ -45,9 +47,11 @@ class Rig:
     reducers: int = 1
     memory: int = LARGE
     settings: dict[str, Any] = field(default_factory=dict)
+    stage: dict[str, Any] = field(default_factory=dict)  #: settings of its only stage
     count: int = 0
 
     def spec(self) -> JobSpec:
+        reducers = self.reducers if defined(type(self.job), "reduce") else 0
         return replace(
             JobSpec(
                 job="rig",
@@ -56,8 +60,7 @@ class Rig:
                 entry="rig:Job",
                 parameters={},
                 inputs=(),
-                splits=(),
-                reducers=self.reducers if defined(type(self.job), "reduce") else 0,
+                stages=(replace(StageSpec(splits=(), reducers=reducers), **self.stage),),
                 input_format="text",
                 output_format="records",
                 memory_bytes=self.memory,
@@ -119,7 +122,7 @@ class Rig:
             path = order.output_path if result.bytes_out else ""
             sources.append(MapSource(map_index=index, digest=result.digest, path=path))
         reduces = []
-        if self.spec().reducers and self.spec().purpose is Purpose.JOB:
+        if self.spec().reducers and self.spec().stage(0).purpose is Purpose.WORK:
             for partition in range(self.reducers):
                 reduces.append(done(self.run(self.order(Kind.REDUCE, partition, sources=tuple(sources)))))
         return Ran([self.part(result) for result in reduces or maps], maps, reduces, self.folder)

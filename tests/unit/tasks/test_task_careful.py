@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks_rig import ENGINE, Rig, done
+from tasks_rig import ENGINE, SAMPLE, Rig, done
 
 import mrq
-from mrq.core.model import Purpose, Status, TaskResult
+from mrq.core.model import Status, TaskResult
 from mrq.core.refs import Kind
 from mrq.io.output import output_format
 from mrq.worker.order import MapSource
@@ -426,8 +426,7 @@ def test_a_sample_of_keys_leaves_bad_records_out(tmp_path: Path) -> None:
         def map(self, key: int, line: str) -> Iterator[Any]:
             yield [line] if line == "x" else line, 1
 
-    settings = {"skip_bad_records": 1, "purpose": Purpose.SAMPLE, "reducers": 0}
-    rig = Rig(Sorted(), tmp_path, settings=settings)
+    rig = Rig(Sorted(), tmp_path, settings={"skip_bad_records": 1}, stage=SAMPLE)
     ordinary = rig.map(42, b"a\nx\nb\n")
     assert ordinary.error is not None
     assert (ordinary.error.offset, ordinary.error.record) == (2, "'x'")

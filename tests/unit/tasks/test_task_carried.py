@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks_rig import LARGE, Rig, done, lines
+from tasks_rig import LARGE, SAMPLE, Rig, done, lines
 
 import mrq
 import mrq.testing
 from mrq.codec.columns import decode_column
-from mrq.core.model import Purpose, Status, TaskResult
+from mrq.core.model import Status, TaskResult
 from mrq.core.refs import Kind
 from mrq.io.output import output_format as form
 from mrq.worker.order import MapSource
@@ -568,7 +568,7 @@ def test_a_sample_holds_keys_as_they_were(tmp_path: Path) -> None:
                 buffer[:] = b"%03d" % int(line)
                 yield buffer, None
 
-    rig = Rig(Buffers(), tmp_path, settings={"purpose": Purpose.SAMPLE})
+    rig = Rig(Buffers(), tmp_path, stage=SAMPLE)
     result = done(rig.map(0, lines(NUMBERS)))
     assert result.sample is not None
     assert decode_column(result.sample) == [b"%03d" % n for n in range(N)]

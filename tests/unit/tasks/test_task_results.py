@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks_rig import LARGE, Rig, lines
+from tasks_rig import LARGE, SAMPLE, Rig, lines
 
 import mrq
 from mrq.codec.order import sort_key
-from mrq.core.model import Purpose
-from mrq.worker.tasks.sampler import boundaries
+from mrq.core.model import StagePlan
+from mrq.shuffle.partition import boundaries
 
 TINY = 6_000
 KEYS = st.one_of(
@@ -179,11 +179,17 @@ class Ranged(Json, order="total"):
 def test_total_order_over_the_parts(memory: int, splits: Splits, reducers: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (sampled := Path(folder) / "s").mkdir()
-        sampling = Rig(Ranged(), sampled, settings={"purpose": Purpose.SAMPLE, "reducers": 0})
+        sampling = Rig(Ranged(), sampled, stage=SAMPLE)
         samples = [r.sample for r in sampling.whole(*encoded(splits)).maps if r.sample is not None]
         cuts = tuple(boundaries(samples, reducers))
         assert len(cuts) < max(1, reducers)
-        rig = Rig(Ranged(), Path(folder), reducers=reducers, memory=memory, settings={"boundaries": cuts})
+        rig = Rig(
+            Ranged(),
+            Path(folder),
+            reducers=reducers,
+            memory=memory,
+            stage={"plan": StagePlan(boundaries=cuts)},
+        )
         ran = rig.whole(*encoded(splits))
         assert repr(ran.pairs) == repr([(key, v) for key, values in grouped(splits) for v in values])
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tasks_rig import Rig
+from tasks_rig import SAMPLE, Rig
 
 import mrq
 from mrq.codec.columns import decode_column, encode_column
 from mrq.codec.order import sort_key
-from mrq.core.model import Purpose
-from mrq.worker.tasks.sampler import SAMPLE_COST_MAX, SAMPLE_MAX, SampleSink, boundaries
+from mrq.shuffle.partition import boundaries
+from mrq.worker.tasks.sampler import SAMPLE_COST_MAX, SAMPLE_MAX, SampleSink
 
 KEYS = st.one_of(
     st.integers(), st.text(max_size=3), st.none(), st.tuples(st.integers(0, 3), st.text(max_size=2))
@@ -31,7 +31,7 @@ class Numbers(mrq.Job):
 
 
 def sample(folder: Path, seed: int) -> list[Any]:
-    rig = Rig(Numbers(), folder, settings={"purpose": Purpose.SAMPLE, "reducers": 0, "seed": seed})
+    rig = Rig(Numbers(), folder, settings={"seed": seed}, stage=SAMPLE)
     (result,) = rig.whole(b"50000\n").maps
     assert result.sample is not None
     assert result.records_emitted == 50_000

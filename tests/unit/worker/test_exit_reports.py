@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mrq.core.model import ErrorReport, JobSpec, Outcome, Piece, Split, Status
+from mrq.core.model import ErrorReport, JobSpec, Outcome, Piece, Split, StageSpec, Status
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.job.context import PAGE_TICKS
 from mrq.worker import exits, page
@@ -19,7 +19,8 @@ from mrq.worker.order import AttemptOrder
 
 def order(path: Path, kind: Kind = Kind.MAP, *, input_format: str = "text") -> AttemptOrder:
     spec = JobSpec(
-        job="j", name="T", code="c", entry="m:T", parameters={}, inputs=(), splits=(), reducers=1,
+        job="j", name="T", code="c", entry="m:T", parameters={}, inputs=(),
+        stages=(StageSpec(splits=(), reducers=1),),
         input_format=input_format, output_format="text",
     )  # fmt: skip
     piece = Piece(path="in.txt", open=str(path), start=0, length=9, size=9, mtime_ns=0)

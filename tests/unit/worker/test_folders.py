@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mrq.core.model import JobSpec
+from mrq.core.model import JobSpec, StageSpec
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.worker import folders
 from mrq.worker.order import AttemptOrder, MapSource
@@ -20,7 +20,8 @@ def order(tmp_path: Path) -> AttemptOrder:
     for name in ("maps", "logs", "scratch/t"):
         (tmp_path / name).mkdir(parents=True)
     spec = JobSpec(
-        job="j", name="J", code="c", entry="m:J", parameters={}, inputs=(), splits=(), reducers=1,
+        job="j", name="J", code="c", entry="m:J", parameters={}, inputs=(),
+        stages=(StageSpec(splits=(), reducers=1),),
         input_format="text", output_format="text",
     )  # fmt: skip
     return AttemptOrder(

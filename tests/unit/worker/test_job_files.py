@@ -5,18 +5,26 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from mrq.core import paths
-from mrq.core.exchange import Fence
-from mrq.core.model import JobSpec, Needs, TaskMessage
+from mrq.core.claim_rows import plan_key
+from mrq.core.exchange import Batch, Fence
+from mrq.core.model import JobSpec, Needs, Purpose, Split, StagePlan, StageSpec, TaskMessage
+from mrq.core.records import plan_record
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.errors import OperatorError
 from mrq.job import bundle
 from mrq.servers.memory.store import MemoryStore
 from mrq.worker.code_cache import CodeCache
 from mrq.worker.files import Found, JobFiles
 
+FENCE = Fence(incarnation=1, epoch=1, owner="o", seq=0)
 
-def files(root: Path, *, makes: bool) -> JobFiles:
+
+def files(root: Path, *, makes: bool, **more: Any) -> JobFiles:
     source = root / "job.py"
     source.write_text("import mrq\n")
     code = bundle.pack({"job.py": str(source)})
@@ -27,13 +35,12 @@ def files(root: Path, *, makes: bool) -> JobFiles:
         entry="job:J",
         parameters={},
         inputs=(),
-        splits=(),
-        reducers=1,
+        stages=(StageSpec(splits=(), reducers=1),),
         input_format="text",
         output_format="text",
     )
     store = MemoryStore()
-    store.begin(spec, code, Fence(incarnation=1, epoch=1, owner="o", seq=0))
+    store.begin(replace(spec, **more), code, FENCE)
     return JobFiles(
         root=str(root), store=store, codes=CodeCache(f"{root}/code", dropped=lambda folder: None), makes=makes
     )
@@ -57,6 +64,37 @@ def test_an_engines_agent_makes_none_and_takes_a_job_without_one_for_over(tmp_pa
     folder.rmdir()  # between the look and what follows from it
     assert engines.add(found)
     assert not folder.exists()
+
+
+def test_a_job_is_looked_up_again_where_another_plan_of_a_stage_is_known(tmp_path: Path) -> None:
+    """A leader that came after a store's loss may have planned the stage anew."""
+    sample = StageSpec(splits=(), reducers=0, purpose=Purpose.SAMPLE, number=1)
+    work = StageSpec(splits=(Split(index=0, pieces=()),), reducers=2, plan=None)
+    mine = files(tmp_path, makes=True, stages=(sample, work))
+    message = TaskMessage(task=TaskRef("j", 0, Kind.MAP, 0), ticket=1)
+    attempt = AttemptRef(message.task, 1, 1, "t")
+    for seq, key in enumerate("xy", 1):
+        plan = StagePlan(boundaries=(key,))
+        message = replace(message, plan=plan.checksum)
+        if seq == 1:
+            look_up(mine)
+        assert not mine.ready(message)
+        with pytest.raises(OperatorError, match="isn't in the store any more"):
+            mine.order(message, attempt)
+        records = ((plan_key(0), plan_record(plan)),)
+        mine.store.write(Batch(job="j", fence=replace(FENCE, seq=seq), records=records))  # type: ignore[attr-defined]
+        look_up(mine)
+        assert mine.ready(message)
+        order, _ = mine.order(message, attempt)
+        assert order.spec.stage(0).boundaries == (key,)
+        assert order.spec.stage(0).splits == ()
+        assert order.split == work.splits[0]
+
+
+def look_up(files: JobFiles) -> None:
+    found = files.find("j")
+    assert found is not None
+    assert files.add(found)
 
 
 def test_limits_of_a_retry_come_with_its_messages(tmp_path: Path) -> None:
