@@ -6,7 +6,7 @@
   (`mrq.cli.objects`), what they mean is what the comments (`#:`) at the fields say: so the page can't say
   anything else.
 - docs/state-machines.md: the diagrams of states, from `mrq.core.transitions`, and the table of charges, from
-  `mrq.core.charges`.
+  `mrq.core.charging`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mrq.cli.objects import ANSWERS, Answer, LogLine
-from mrq.core.charges import CHARGES
+from mrq.core.charging import CHARGES
 from mrq.core.model import AttemptState, JobState, Standing, TaskState
 from mrq.core.transitions import ATTEMPT, ELECTION, JOB, TASK, S
 from mrq.settings.cluster import KEYS

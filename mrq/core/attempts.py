@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from mrq.core import events as e
 from mrq.core.alone import is_by_itself, is_wanted, note_beside, note_death, note_lost
-from mrq.core.charges import CHARGES
-from mrq.core.charging import avoid, charge, settle_blame
+from mrq.core.charging import CHARGES, avoid, charge, settle_blame
 from mrq.core.jobs import Job
 from mrq.core.lifecycle import arm_stragglers, complete, lose_boot, settle
 from mrq.core.machine_state import BEAT, REPUBLISH, State

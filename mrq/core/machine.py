@@ -2,7 +2,7 @@
 
 One `handle` call takes one event through the rules and then hands out what has become possible. The
 rules live in neighbouring modules over one `State`; what is legal is the table in `core.transitions`;
-what is charged, the one in `core.charges`. Late, doubled and reordered events are recognised by
+what is charged, the one in `core.charging`. Late, doubled and reordered events are recognised by
 ticket and token, and change nothing. No rule looks at all tasks or all workers, but
 for those that have to name all winners (the commit) or undo a whole job.
 """

@@ -77,7 +77,7 @@ class WorkerHealth(enum.Enum):
 
 
 class Status(enum.Enum):
-    """How an attempt ended. What each is charged is the table in `core.charges`."""
+    """How an attempt ended. What each is charged is the table in `core.charging`."""
 
     DONE = "done"
     FAILED = "failed"  # the user's code raised, or gave the wrong shape

@@ -7,8 +7,8 @@ from mrq.core.jobs import Job
 from mrq.core.machine_state import OFFER, READY, State
 from mrq.core.model import AttemptState, JobState, MapLocation, Role, TaskMessage
 from mrq.core.orders import DropJob, Kill
-from mrq.core.refs import AttemptRef
-from mrq.core.tasks import IDLE, RUNNING, Attempt, Flight, TaskTable, packed_bytes_out
+from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.tasks import IDLE, QUEUED, RUNNING, Attempt, Flight, TaskTable, packed_bytes_out
 from mrq.core.workers import Worker
 
 
@@ -110,6 +110,54 @@ def make_ready(state: State, table: TaskTable, index: int, delay: float = 0.0) -
         state.timer(delay, READY, table.task(index), table.ticket[index])
     else:
         table.give(index)
+
+
+def publish(state: State, job: Job, table: TaskTable, index: int) -> None:
+    """Publish a queued task with its primary ticket."""
+    flight = table.flights[index]
+    unclaimed = state.unclaimed[table.kind]
+    for _ in range(2):  # what was claimed meanwhile leaves at the pace at which more comes
+        if unclaimed and settled(state, *unclaimed[0][1:]):
+            unclaimed.popleft()
+    due = state.now + state.config.republish_after_s
+    flight.publishes += 1
+    unclaimed.append((due, table.task(index), flight.primary_ticket, flight.publishes))
+    if flight.primary_ticket:  # else its backup was claimed as nobody led: what is recorded says more
+        text = message(job, table, index, flight.primary_ticket)
+        state.out.append(c.PublishTask(message=text, together=_travels_with(state, job, table, index)))
+
+
+def together(state: State, job: Job, kind: Kind) -> int:
+    """How many tasks one message names: as many as are soon done one after another, by those that are, but
+    no more than a slot's share of all that wait."""
+    results, seconds = job.took[kind]
+    if not results:
+        return 1
+    counts = job.table(kind).counts
+    share = -(-(counts[IDLE] + counts[QUEUED]) // max(1, state.workers.capacity[kind]))
+    most = min(share, state.config.message_tasks_max)
+    return max(1, min(most, int(state.config.message_s * results / max(seconds, 1e-9))))
+
+
+def _travels_with(state: State, job: Job, table: TaskTable, index: int) -> int:
+    """The number of the message that names a task. One with which something went wrong travels alone: where
+    it takes others down nobody could say which it was."""
+    if index in table.trouble:
+        return 0
+    number, room = state.filling.get((table.job, table.kind), (0, 0))
+    if not room:
+        number, room = state.next_serial(), together(state, job, table.kind)
+    state.filling[table.job, table.kind] = number, room - 1
+    return number
+
+
+def settled(state: State, task: TaskRef, ticket: int, published: int) -> bool:
+    """Was a message claimed, replaced by another, or is its job over?"""
+    found = state.in_flight(task)
+    if found is None or found[1].state[task.index] != QUEUED:
+        return True
+    flight = found[2]
+    return (flight.primary_ticket, flight.publishes) != (ticket, published)
 
 
 def take_back(state: State, table: TaskTable, index: int, why: str, delay: float = 0.0) -> None:

@@ -8,11 +8,10 @@ from mrq.core import alone
 from mrq.core.disks import map_takers
 from mrq.core.fitting import is_offered, look_later, next_taker, others_take, takers
 from mrq.core.jobs import Job
-from mrq.core.lifecycle import publish, settled, together
 from mrq.core.machine_config import ReduceStart
 from mrq.core.machine_state import READY, STALL, State, queued
 from mrq.core.model import JobState, Role
-from mrq.core.moves import arm, arm_offer, end_role, issue, message, take_back
+from mrq.core.moves import arm, arm_offer, end_role, issue, message, publish, settled, take_back, together
 from mrq.core.orders import Offer
 from mrq.core.refs import Kind, TaskRef
 from mrq.core.shuffle_rules import idle_maps

@@ -3,7 +3,7 @@
 import pytest
 from doc_pages import pages
 
-from mrq.core.charges import CHARGES
+from mrq.core.charging import CHARGES
 from mrq.core.model import Status
 
 

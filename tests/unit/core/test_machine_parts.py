@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrq.core.backoff import Backoff
-from mrq.core.charges import CHARGES, Account
+from mrq.core.charging import CHARGES, Account
 from mrq.core.digest import MASK, consumed
 from mrq.core.jobs import Durations
 from mrq.core.machine_config import MachineConfig
