@@ -1,4 +1,4 @@
-"""docs/glossary.md names files and classes that there are, and no word twice."""
+"""docs/glossary.md and CONTRIBUTING.md name files and classes that there are, and no word twice."""
 
 import re
 from collections import Counter
@@ -35,3 +35,20 @@ def test_what_it_names_in_the_code_is_there():
             if not found:
                 missing.append((word, name))
     assert missing == []
+
+
+def test_what_is_to_be_changed_is_where_contributing_says() -> None:
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.partition("## Where do I change")[2].partition("\n## ")[0]
+    rows = [
+        line
+        for line in section.splitlines()
+        if line.startswith("| ") and not line.startswith("| what | files")
+    ]
+    assert len(rows) == 10
+    for row in rows:
+        paths = re.findall(r"`((?:mrq|tests|docs)/[^`]*)`", row)
+        assert [path for path in paths if not (ROOT.parent / path).exists()] == []
+        sources = "".join((ROOT.parent / path).read_text("utf-8") for path in paths if path.endswith(".py"))
+        names = re.findall(r"`(_?[A-Z][A-Za-z_]+)`", row)
+        assert [name for name in names if not re.search(rf"^(class )?{name}\b", sources, re.MULTILINE)] == []
