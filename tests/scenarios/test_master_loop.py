@@ -11,6 +11,7 @@ from twins import Store as TwinStore
 
 from mrq.core import commands as c
 from mrq.core import events as e
+from mrq.core.backoff import Retry
 from mrq.core.exchange import Answer, AttemptReported, Batch, ClaimRequest, Fence, WriteAnswer
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import (
@@ -29,7 +30,7 @@ from mrq.core.orders import Drain, Numbered
 from mrq.core.refs import AttemptRef, Kind
 from mrq.errors import OperatorError
 from mrq.master.loop import Master
-from mrq.master.outbox import Outbox, found_in
+from mrq.master.outbox import SEND_AGAIN, Outbox, found_in
 from mrq.servers.memory.queues import MemoryBroker, MemoryQueues
 
 SLOTS = Slots(map=4, reduce=2, total=6)
@@ -143,6 +144,7 @@ class Rig:
             clock=self.clock,
         )
         master = self.master
+        master._retry = Retry(SEND_AGAIN, dice=lambda: 1.0)  # the whole of each wait
         master._store, master._broker = self.store, self.broker
         self.store._followers[:] = [master.sink]
         assert self.store.lead(master.fence()) is WriteAnswer.WRITTEN
