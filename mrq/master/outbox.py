@@ -96,6 +96,9 @@ class _Restore:
 @dataclass(frozen=True, slots=True)
 class _TakeFence:
     fence: Fence
+    before: Fence | None = (
+        None  #: of the epoch before, where the view is the same: the store has it until then
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class _Begin:
     spec: JobSpec
     code: bytes
     fence: Fence
+    before: Fence  #: see `_TakeFence`
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,25 +346,28 @@ class Outbox:
             raise Lost  # half restored: begin that again
         opening = [item for item in self._items if isinstance(item, _Open)]  # its answer was lost, perhaps
         batches = {item.job: item for item in self._items if isinstance(item, Batch)}
+        before: dict[str, Fence] = {}
         left: list[Batch] = []
         for name, mine in self._fences():
-            batch = batches.get(name)
             found = store.fence(name)
             if found is None:
                 raise Lost
-            there, ours = (found.incarnation, found.epoch), (mine.incarnation, mine.epoch)
-            if there > ours or (there == ours and found.owner != mine.owner):
+            last = before[name] = self._last(name, mine, found)
+            there, ours = (found.incarnation, found.epoch), (last.incarnation, last.epoch)
+            if there > ours or (there == ours and found.owner != last.owner):
                 raise Fenced
-            if there < ours or found.seq < mine.seq - bool(batch):
+            batch = batches.get(name)
+            if there < ours or found.seq < last.seq - bool(batch):
                 raise Lost
-            if batch is not None and found.seq < mine.seq:
+            if batch is not None and found.seq < last.seq:
                 left.append(batch)
         self.epoch = epoch
         self._cluster = self.fence()
-        self._items = deque([_TakeFence(self._cluster), *opening])
-        for held in list(self.jobs.values()):
+        self._items = deque([_TakeFence(self._cluster, before[""]), *opening])
+        for name, held in list(self.jobs.items()):
+            last = before.get(name, held.fence)
             held.fence = self.fence()
-            self._items.append(_Begin(held.spec, held.code, held.fence))
+            self._items.append(_Begin(held.spec, held.code, held.fence, last))
         for batch in left:
             fence = replace(self.fence(), seq=1)
             self._items.append(replace(batch, fence=fence))
@@ -368,6 +375,15 @@ class Outbox:
                 self.jobs[batch.job].fence = fence
             else:
                 self._cluster = fence
+
+    def _last(self, name: str, mine: Fence, found: Fence) -> Fence:
+        """The fence that the store was given last: that of the epoch before where mine hasn't come to it."""
+        for item in self._items:
+            of = item.spec.job if isinstance(item, _Begin) else "" if isinstance(item, _TakeFence) else None
+            if of == name and isinstance(item, _Begin | _TakeFence) and item.before is not None:
+                taken = (found.incarnation, found.epoch) >= (mine.incarnation, mine.epoch)
+                return mine if taken else item.before
+        return mine
 
     def _fences(self) -> list[tuple[str, Fence]]:
         return [("", self._cluster), *((name, held.fence) for name, held in list(self.jobs.items()))]
