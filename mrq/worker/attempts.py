@@ -218,25 +218,12 @@ class Attempts:
             position = tuple(running.view)
             if position != running.position:
                 running.position, running.moved_at = position, now
-                self._tell_progress(running.order, position)
+                self._loop.progressed(_progress(running.order, position))
             logs.cap(running.order.log_path)
             line.executor.sample_rss()
             due = min(due, self._watch_silence(line, running, now))
         self._pool.reap()
         return due
-
-    def _tell_progress(self, order: AttemptOrder, position: tuple[int, ...]) -> None:
-        (records, done), total, phase = page.consumed(position), position[page.TOTAL], position[page.PHASE]
-        self._loop.progressed(
-            a.AttemptProgressed(
-                token=order.attempt.token,
-                fraction=min(max(done / total, 0.0), 1.0) if total > 0 else 0.0,
-                phase=page.PHASES[phase] if 0 <= phase < len(page.PHASES) else "",
-                records=records,
-                bytes=done,
-                at=exits.at_hand(order, position) if order.alone else "",
-            )
-        )
 
     def forget(self, job: str) -> None:
         """Of a job that is over: its folder is being deleted."""
@@ -440,3 +427,16 @@ class Attempts:
         status = Status.DISK_FULL if full else Status.LOST
         scratch.clean(order, keep_log=False)
         self._loop.ended(order.attempt.token, Outcome(status=status, error=error, started=started))
+
+
+def _progress(order: AttemptOrder, position: tuple[int, ...]) -> a.AttemptProgressed:
+    """What a page shows of an attempt."""
+    (records, done), total, phase = page.consumed(position), position[page.TOTAL], position[page.PHASE]
+    return a.AttemptProgressed(
+        token=order.attempt.token,
+        fraction=min(max(done / total, 0.0), 1.0) if total > 0 else 0.0,
+        phase=page.PHASES[phase] if 0 <= phase < len(page.PHASES) else "",
+        records=records,
+        bytes=done,
+        at=exits.at_hand(order, position) if order.alone else "",
+    )

@@ -276,7 +276,7 @@ print(len(list(mrq.run(WordCount, [Path("in.txt")], Path("out")))))
     ("call", "message"),
     [
         ("mrq.local(executors=0)", "executors must be a number from 1 to 1,024, not 0"),
-        ("mrq.local(executors='2')", "executors must be a number from 1 to 1,024, not '2'"),
+        ("mrq.local(executors='2')", "executors must be a whole number from 1 to 1,024, not '2'"),
         ("mrq.run(int, ['in.txt'])", "<class 'int'> is not a job"),
         ("mrq.run(WordCount(), 'in.txt')", "inputs is a list of paths: inputs=['in.txt']"),
         ("mrq.run(WordCount())", "give inputs or records=[…], and not both"),

@@ -23,7 +23,7 @@ class Views:
         self.active = True
 
     def under_way(self) -> list[Any]:
-        return [("j", JobInfo(job="j", errors=tuple(self.errors)))] if self.active else []
+        return [JobInfo(job="j", errors=tuple(self.errors))] if self.active else []
 
     def waits_for(self, spec: object, view: object) -> str | None:
         return self.reason

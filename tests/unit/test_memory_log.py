@@ -24,7 +24,6 @@ from mrq.errors import CorruptFileError, DiskFullError, MrqError, OutputError
 from mrq.servers.memory.jobfolder import JobFolder
 from mrq.servers.memory.kept import KeptStore
 from mrq.servers.memory.log import NAME, JobLog, frame, frames, replay
-from mrq.servers.memory.servers import MemoryBlobs
 
 FENCE = Fence(incarnation=1, epoch=1, owner="o", seq=0)
 
@@ -58,9 +57,7 @@ def store_with(
     folder: Path, log: Any, *, broken: Callable[[str, MrqError], None] = lambda job, error: None
 ) -> KeptStore:
     """A store whose job lies in a folder, with its log."""
-    store = KeptStore(
-        str(folder), MemoryBlobs(), broken=broken, left=lambda spec: None, forgotten=lambda job: None
-    )
+    store = KeptStore(str(folder), broken=broken, left=lambda spec: None, forgotten=lambda job: None)
     store.keep(SPEC.job, JobFolder(str(folder), -1), log)
     store.begin(SPEC, b"code", FENCE)
     return store
@@ -271,7 +268,7 @@ def test_a_log_in_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("after", [0, 1, 40])
 def test_a_process_that_is_killed_leaves_every_batch_that_was_answered(tmp_path: Path, after: int) -> None:
     code = (
-        "import sys; sys.path.insert(0, 'tests/unit')\n"
+        "import sys; sys.path[:0] = ['tests/unit', 'tests']\n"
         "from test_memory_log import *\n"
         f"log, _ = JobLog.open({str(tmp_path)!r}, SPEC)\n"
         f"store = store_with(Path({str(tmp_path)!r}), log)\n"

@@ -12,6 +12,7 @@ import pytest
 import mrq
 from mrq import planning
 from mrq.core import wire
+from mrq.core.model import Purpose
 from mrq.core.pathmap import PathMap
 from mrq.errors import InputError, NoInputFiles, UsageError
 from mrq.io.inputs import Finding
@@ -95,7 +96,7 @@ def test_a_plan_of_files_that_another_machine_found_is_the_same(tree: Path) -> N
     draft = planning.draft(Request(ref=Count, inputs=["there", "here/data/x.gz"], overrides=overrides))
     made = planning.complete(draft)
     assert len(made.spec.splits) > 4
-    assert made.sample is not None
+    assert [stage.purpose for stage in made.spec.stages] == [Purpose.SAMPLE, Purpose.WORK]
     assert planning.complete(replace(over_the_wire(draft), code=draft.code, inputs=()), made.finding) == made
 
 

@@ -161,6 +161,9 @@ class Sides:
         draft, row = self.cluster.draft(Request(ref=Job, inputs=[self.source])), SETTINGS[name]
         if hasattr(draft, row.field):
             draft = replace(draft, **{row.field: value})
+        elif row.field == "reducers":
+            (stage,) = draft.spec.stages
+            draft = replace(draft, spec=replace(draft.spec, stages=(replace(stage, reducers=value),)))
         else:
             draft = replace(draft, spec=replace(draft.spec, **{row.field: value}))
         submits._refuse(draft)
