@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -108,10 +107,6 @@ def what_no_beat_lists_killed_its_executor(patch: Patch) -> None:
 
 def full_disks_are_not_looked_at(patch: Patch) -> None:
     patch.setattr(health, "watch", lambda state: None)
-
-
-def what_a_worker_says_is_said_once(patch: Patch) -> None:
-    patch.setattr(agent, "AgentConfig", partial(agent.AgentConfig, about_again_beats=1 << 30))
 
 
 def nobody_dies(patch: Patch) -> None:
@@ -468,7 +463,6 @@ MUTANTS: list[Callable[[Patch], None]] = [
     never_republish,
     what_no_beat_lists_killed_its_executor,
     full_disks_are_not_looked_at,
-    what_a_worker_says_is_said_once,
     nobody_dies,
     results_count_twice,
     never_roll_back,
@@ -518,7 +512,6 @@ OF_WORKERS: list[tuple[str, Callable[[Patch], None]]] = [
 #: Where to begin with those that few seeds notice: none of the first 400 does.
 FIRST = {
     what_only_some_may_run_stays_on_the_queue: 800,
-    what_a_worker_says_is_said_once: 6380,
     a_takeover_forgets_what_is_complete: 400,
 }
 
