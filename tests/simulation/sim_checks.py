@@ -241,9 +241,16 @@ class Oracle:
         for part in parts:
             assert part is not None
             index = part.attempt.task.index
-            row = self.rows[TaskRef(command.job, 0, kind, index)]
-            if row.winner is None or row.winner.token != part.attempt.token:
-                raise Broken(f"{command.job}: part {index} is {part.attempt}'s, the winner {row.winner}")
+            task = TaskRef(command.job, 0, kind, index)
+            winner = self.rows[task].winner
+            if self.damaged and winner is None:
+                # The store answered, then lost the row, and the leader, which paused between its batch and
+                # the commit, hasn't looked yet (seed 10712). It will write its view back; whoever leads after
+                # it meets the manifest.
+                if self.finished.get(part.attempt.token) != task:
+                    raise Broken(f"{command.job}: part {index} is {part.attempt}'s, which never came to DONE")
+            elif winner is None or winner.token != part.attempt.token:
+                raise Broken(f"{command.job}: part {index} is {part.attempt}'s, the winner {winner}")
             if kind is Kind.REDUCE and sorted(part.consumed) != list(range(len(spec.splits))):
                 raise Broken(f"{command.job}: part {index} consumed maps {sorted(part.consumed)}")
             for index, digest in part.consumed.items():
