@@ -96,9 +96,8 @@ class _Restore:
 @dataclass(frozen=True, slots=True)
 class _TakeFence:
     fence: Fence
-    before: Fence | None = (
-        None  #: of the epoch before, where the view is the same: the store has it until then
-    )
+    #: Of the epoch before, of a leader that keeps its view: the store has that one until this is taken.
+    before: Fence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,14 +345,21 @@ class Outbox:
             raise Lost  # half restored: begin that again
         opening = [item for item in self._items if isinstance(item, _Open)]  # its answer was lost, perhaps
         batches = {item.job: item for item in self._items if isinstance(item, Batch)}
+        untaken = {
+            "" if isinstance(item, _TakeFence) else item.spec.job: item.before
+            for item in self._items
+            if isinstance(item, _TakeFence | _Begin)
+        }
         before: dict[str, Fence] = {}
         left: list[Batch] = []
         for name, mine in self._fences():
             found = store.fence(name)
             if found is None:
                 raise Lost
-            last = before[name] = self._last(name, mine, found)
-            there, ours = (found.incarnation, found.epoch), (last.incarnation, last.epoch)
+            there, last = (found.incarnation, found.epoch), mine
+            if there < (mine.incarnation, mine.epoch):  # the store was given the one before last
+                last = untaken.get(name) or mine
+            before[name], ours = last, (last.incarnation, last.epoch)
             if there > ours or (there == ours and found.owner != last.owner):
                 raise Fenced
             batch = batches.get(name)
@@ -375,15 +381,6 @@ class Outbox:
                 self.jobs[batch.job].fence = fence
             else:
                 self._cluster = fence
-
-    def _last(self, name: str, mine: Fence, found: Fence) -> Fence:
-        """The fence that the store was given last: that of the epoch before where mine hasn't come to it."""
-        for item in self._items:
-            of = item.spec.job if isinstance(item, _Begin) else "" if isinstance(item, _TakeFence) else None
-            if of == name and isinstance(item, _Begin | _TakeFence) and item.before is not None:
-                taken = (found.incarnation, found.epoch) >= (mine.incarnation, mine.epoch)
-                return mine if taken else item.before
-        return mine
 
     def _fences(self) -> list[tuple[str, Fence]]:
         return [("", self._cluster), *((name, held.fence) for name, held in list(self.jobs.items()))]
