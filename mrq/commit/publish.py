@@ -113,8 +113,15 @@ def decide(fs: FileSystem, staging: Staging, ours: Manifest) -> Decided:
     """Have a manifest in the staging folder, ours if there is none. Raises OutputError for another job's."""
     data = fs.read(staging.manifest)
     if data is None:
-        check(fs, staging, ours.files)
-        data = _link_manifest(fs, staging, dump_manifest(ours))
+        try:
+            check(fs, staging, ours.files)
+        except CorruptFileError:
+            data = fs.read(staging.manifest)
+            if data is None:
+                raise
+            # Another master has decided since, and moved them.
+        else:
+            data = _link_manifest(fs, staging, dump_manifest(ours))
     try:
         found = parse_manifest(data)
     except CorruptFileError as exc:
@@ -189,12 +196,11 @@ def swap(fs: FileSystem, staging: Staging, decided: Decided) -> None:
             try:
                 fs.rename(staging.staged, out)
             except OSError as exc:
-                if exc.errno in (*OCCUPIED, errno.ENOTDIR):
-                    _check_displaced(fs, staging, None)
-                raise
-            continue
-        _check_displaced(fs, staging, decided.manifest.displaces)
-        if not fs.exchange(staging.staged, out):
+                if exc.errno not in (*OCCUPIED, errno.ENOTDIR) or _may_displace(fs, staging, decided, None):
+                    raise
+        elif _may_displace(fs, staging, decided, decided.manifest.displaces) and not fs.exchange(
+            staging.staged, out
+        ):
             _move_aside(fs, staging, decided)
     fs.fsync_folder(os.path.dirname(out))
     fs.fsync_folder(staging.folder)
@@ -214,18 +220,21 @@ def _move_aside(fs: FileSystem, staging: Staging, decided: Decided) -> None:
     fs.fsync_folder(staging.folder)
 
 
-def _check_displaced(fs: FileSystem, staging: Staging, displaces: str | None) -> None:
-    """Raise OutputError unless what stands at OUT is the result that was recorded, and nothing beside it."""
+def _may_displace(fs: FileSystem, staging: Staging, decided: Decided, displaces: str | None) -> bool:
+    """Whether what stands at OUT is the result that was recorded, with nothing beside it; False where another
+    master of this job has had it out of the way since it was looked for, or put this job's output there.
+    Raises OutputError for anything else."""
     if displaces is None or identity(fs, staging.output_open) != displaces:
-        raise OutputError(
-            f"{staging.output} was written by someone else while job {staging.job} ran; it was left as "
-            f"it is, and this job's output is in {staging.staged}"
-        )
-    refused = refusal(fs, staging.output_open, staging.output)
-    if refused is not None:  # put there while the job ran
-        raise OutputError(
-            f"{refused}; it was left as it is, and the output of job {staging.job} is in {staging.staged}"
-        )
+        found = f"{staging.output} was written by someone else while job {staging.job} ran"
+    else:
+        found = refusal(fs, staging.output_open, staging.output) or ""  # put there while the job ran
+    if not found:
+        return True
+    if fs.read(staging.success) == decided.data or (displaces and not fs.names(staging.output_open)):
+        return False
+    raise OutputError(
+        f"{found}; it was left as it is, and the output of job {staging.job} is in {staging.staged}"
+    )
 
 
 def clean(fs: FileSystem, staging: Staging, decided: Decided) -> None:

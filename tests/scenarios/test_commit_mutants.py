@@ -86,7 +86,7 @@ MUTANTS: dict[str, tuple[Callable[[Patch], None], Scenario]] = {
         two(True, False),
     ),
     "replaces whatever stands there": (
-        replaced(publish, "_check_displaced", nothing),
+        replaced(publish, "_may_displace", lambda *_: True),
         lambda path: crashes.test_an_output_that_appears_meanwhile_is_left_alone(path, True),
     ),
     "doesn't find it published": (replaced(publish, "published", nothing), crash(True)),

@@ -194,7 +194,7 @@ class Quick(Crashing):
 
 
 class Meanwhile(Quick):
-    """Does something the moment before its nth change."""
+    """Does something the moment before its nth call, be that a change or a look."""
 
     def __init__(self, at: int, swaps: bool, then: Callable[[], object]) -> None:
         super().__init__(1000, swaps)
@@ -205,6 +205,18 @@ class Meanwhile(Quick):
         super()._step()
         if 1000 - self.left == self.at:
             self.then()
+
+    def read(self, path: str) -> bytes | None:
+        self._step()
+        return super().read(path)
+
+    def size(self, path: str) -> int | None:
+        self._step()
+        return super().size(path)
+
+    def names(self, path: str) -> list[str] | None:
+        self._step()
+        return super().names(path)
 
 
 def prepared(out: Path, overwrite: bool) -> tuple[Staging, Manifest]:
@@ -220,10 +232,11 @@ def prepared(out: Path, overwrite: bool) -> tuple[Staging, Manifest]:
     ("overwrite", "swaps"), [(False, True), (True, True), (True, False)], ids=["fresh", "swap", "aside"]
 )
 def test_two_masters_at_the_same_moment(tmp_path: Path, overwrite: bool, swaps: bool) -> None:
-    """One stands still before any of its changes, and there the other commits, wholly or up to a crash before
-    any of its own. Then the first goes on, and finds its way: the output is there, and nothing beside it."""
-    for first in range(1, 33):
-        for second in (*range(first % 3, 36, 3), 1000):
+    """One stands still before any of its calls, and there the other commits, wholly or up to a crash before
+    any of its own changes. Then the first goes on, and finds its way: the output is there, and nothing beside
+    it."""
+    for first in range(1, 81):
+        for second in (*range(first % 6, 36, 6), 1000):
             base = tmp_path / f"{first}-{second}"
             staging, plan = prepared(base / "out", overwrite)
 
