@@ -10,11 +10,10 @@ from mrq.core.attempts import end_attempt, lose_worker, reboot
 from mrq.core.charging import quarantine, shut_out
 from mrq.core.disks import watch
 from mrq.core.jobs import Job
-from mrq.core.joining import dial, drain, join, let_go, other_version, refuse
+from mrq.core.joining import dial, drain, join, let_go, other_version, refuse, tell_refused
 from mrq.core.machine_state import BEAT, FORGET, State
 from mrq.core.model import Beat, Outcome, Quarantine, RunningAttempt, Status, WorkerHealth
 from mrq.core.moves import attach, kill
-from mrq.core.orders import Notify
 from mrq.core.refs import TaskRef
 from mrq.core.tasks import QUEUED, Attempt, TaskTable
 from mrq.core.workers import Worker
@@ -68,7 +67,7 @@ def _take_in(state: State, worker: Worker, beat: Beat, stored: WorkerHealth | No
         state.workers.refresh(worker)
         why = other_version(state.config.version, beat.about)
         if why and why != worker.refused:
-            state.give(worker, Notify(text=f"no tasks: {why}"))
+            tell_refused(state, worker, why)
         refuse(state, worker, why)
     if worker.full:
         watch(state)

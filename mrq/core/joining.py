@@ -88,6 +88,11 @@ def other_version(mine: str, about: Mapping[str, Any]) -> str:
     return f"it runs mrq {its} and the masters mrq {mine}: start it from the same mrq as the masters"
 
 
+def tell_refused(state: State, worker: Worker, why: str) -> None:
+    """Have a worker say in its own log why it gets nothing."""
+    state.give(worker, Notify(text=f"no tasks: {why}"))
+
+
 def drain(state: State, worker: Worker, why: str) -> None:
     """It takes nothing more, finishes what it has, and leaves."""
     state.workers.take_out(worker)

@@ -11,6 +11,7 @@ from mrq.core.alone import keep_again
 from mrq.core.digest import MASK
 from mrq.core.fitting import takers
 from mrq.core.jobs import Job
+from mrq.core.joining import other_version, tell_refused
 from mrq.core.machine_state import STALL, STRAGGLERS, State
 from mrq.core.model import NO_LIMITS, JobState, Role, TaskResult, WorkerHealth
 from mrq.core.moves import (
@@ -294,6 +295,10 @@ def on_restored(state: State, event: e.Restored) -> None:
     """The first event of a new leader that has adopted its predecessor's jobs."""
     state.beats_from = state.now
     keep_again(state)
+    for worker in state.workers.all.values():
+        # Whether its predecessor has told it isn't known. One whose beats can't be read can't read this.
+        if worker.refused and worker.refused == other_version(state.config.version, worker.about):
+            tell_refused(state, worker, worker.refused)
     for job in state.jobs.values():
         if job.active:
             for table in job.tables:

@@ -225,6 +225,8 @@ def test_takeover_a_successor_refuses_whom_its_predecessor_let_in():
     s.machine.adopt_workers([stored(old, WorkerHealth.ALIVE)], s.now)
     s.do(e.Restored())
     assert (seen(s, "w1").health, seen(s, "w1").reason) == (WorkerHealth.JOINING, OTHER)
+    # Its predecessor may have led for a moment only, or not at all: the worker's own log is to say so.
+    assert [(told.worker, told.order.text) for told in s.ordered(Notify)] == [("w1", f"no tasks: {OTHER}")]
     assert s.machine._state.workers.free_slots(Kind.MAP) == 0
     s.do(e.BeatReceived(beat=replace(beat, seq=8), health=WorkerHealth.ALIVE))
     assert s.of(c.WriteWorker) == [c.WriteWorker(worker="w1", boot="b", health=WorkerHealth.JOINING)]
@@ -242,6 +244,7 @@ def test_takeover_whose_beats_cannot_be_read_is_joining():
     s.machine.adopt_workers([replace(stored(beat, WorkerHealth.ALIVE), refused=UNREAD)], s.now)
     s.do(e.Restored())
     assert (seen(s, "w1").health, seen(s, "w1").reason) == (WorkerHealth.JOINING, UNREAD)
+    assert s.ordered(Notify) == []  # it couldn't read that
 
 
 def test_an_operators_drain_is_ordered_and_ends_once_nothing_is_needed():
