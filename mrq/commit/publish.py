@@ -227,7 +227,8 @@ def _may_displace(fs: FileSystem, staging: Staging, decided: Decided, displaces:
     if displaces is None or identity(fs, staging.output_open) != displaces:
         found = f"{staging.output} was written by someone else while job {staging.job} ran"
     else:
-        found = refusal(fs, staging.output_open, staging.output) or ""  # put there while the job ran
+        refused = refusal(fs, staging.output_open, staging.output)  # put there while the job ran
+        found = "" if refused is None else str(refused)
     if not found:
         return True
     if fs.read(staging.success) == decided.data or (displaces and not fs.names(staging.output_open)):
