@@ -197,8 +197,6 @@ class Rig:
             parameters={},
             inputs=(),
             stages=(StageSpec(splits=(), reducers=1),),
-            input_format="text",
-            output_format="text",
         )
         leader.begin(spec, b"", Fence(incarnation=1, epoch=1, owner="o", seq=0))
         locations = [output(folder / "w1", index, size // maps) for index in range(maps)]

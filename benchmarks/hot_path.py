@@ -144,7 +144,7 @@ def task(
     spec = JobSpec(
         job="bench", name="bench", code="", entry="", parameters={}, inputs=(),
         stages=(StageSpec(splits=(), reducers=reducers),),
-        input_format="text", output_format="text", memory_bytes=memory, staging=folder,
+        memory_bytes=memory, staging=folder,
     )  # fmt: skip
     order = AttemptOrder(
         attempt=AttemptRef(TaskRef(spec.job, 0, kind, 0), 1, 1, f"t{number}"), spec=spec, maps=1,

@@ -65,8 +65,6 @@ def spec(tasks: int) -> JobSpec:
         parameters={},
         inputs=(),
         stages=(StageSpec(splits=(Split(index=0, pieces=()),) * tasks, reducers=1),),
-        input_format="text",
-        output_format="text",
     )
 
 

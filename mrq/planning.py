@@ -96,12 +96,19 @@ def _draft(request: Request, paths: PathMap | None, defaults: Mapping[str, Any])
         source_root=loaded.root,
         parameters=values,
         inputs=tuple(request.inputs),
-        stages=(StageSpec(splits=(), reducers=chosen.reducers or 0),),
-        input_format=in_format.name,
-        output_format=chosen.output_format or "text",
-        compression=chosen.compression,
-        encoding=chosen.encoding,
-        sort_values=chosen.sort_values,
+        stages=(
+            StageSpec(
+                splits=(),
+                reducers=chosen.reducers or 0,
+                input_format=in_format.name,
+                output_format=chosen.output_format or "text",
+                compression=chosen.compression,
+                encoding=chosen.encoding,
+                refuses_marks="encoding" not in {**cls.__mrq_settings__, **request.overrides},
+                sort_values=chosen.sort_values,
+                can_skip=not defined(cls, "map_split"),
+            ),
+        ),
         output=request.output,
         output_open=_opened(request.output, paths) if request.output is not None else None,
         overwrite=request.overwrite,
@@ -117,9 +124,7 @@ def _draft(request: Request, paths: PathMap | None, defaults: Mapping[str, Any])
         # Of task.rng: the same for the same code and parameters, so that a job run again is the same.
         seed=zlib.crc32(repr((built.digest, sorted(values.items(), key=lambda item: item[0]))).encode()),
         created_at=time.time(),
-        refuses_marks="encoding" not in {**cls.__mrq_settings__, **request.overrides},
         claim=secrets.token_hex(8),
-        can_skip=not defined(cls, "map_split"),
     )
     return Draft(
         spec=spec,
@@ -298,7 +303,7 @@ def request_of(
     elif isinstance(inputs, Result):
         paths = inputs.parts or [inputs.output]
         if "input_format" not in options:
-            _read_as(options, inputs._spec.output_format)
+            _read_as(options, inputs.output_format)
         if not inputs.parts:  # a result of 0 records is an input
             options.setdefault("allow_empty", True)
     elif isinstance(inputs, (str, bytes, os.PathLike)):

@@ -73,7 +73,7 @@ class Result:
     @property
     def output_format(self) -> str:
         """`text`, `lines`, `jsonl` or `records`."""
-        return self._spec.output_format
+        return self._spec.last.output_format
 
     @property
     def parts(self) -> list[str]:
@@ -91,7 +91,7 @@ class Result:
         return part_files(self.output)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        fmt = output_format(self._spec.output_format, self._spec.compression)
+        fmt = output_format(self._spec.last.output_format, self._spec.last.compression)
         for path, file in self._parts():
             yield from fmt.read(path, file)
 

@@ -86,11 +86,16 @@ def run(
             entry=f"{type(job).__module__}:{type(job).__qualname__}",
             parameters=values,
             inputs=("records",),
-            stages=(StageSpec(splits=(), reducers=reducers),),
-            input_format="text" if defined(type(job), "map_block") else "records",
-            encoding=settings.encoding,
-            output_format="records",
-            sort_values=settings.sort_values,
+            stages=(
+                StageSpec(
+                    splits=(),
+                    reducers=reducers,
+                    input_format="text" if defined(type(job), "map_block") else "records",
+                    output_format="records",
+                    encoding=settings.encoding,
+                    sort_values=settings.sort_values,
+                ),
+            ),
             memory_bytes=settings.memory_bytes or _MEMORY,
             skip_bad_records=settings.skip_bad_records,
         )
@@ -156,7 +161,7 @@ def _run(job: Job, spec: JobSpec, records: list[Any], folder: str, *, total: boo
     """The records of a job's output, run by an engine whose only worker is the calling thread."""
     code = bundle.pack({})  # it is here already
     spec = replace(spec, code=hashlib.sha256(code).hexdigest())
-    lines = spec.input_format == "text"
+    lines = spec.first.input_format == "text"
     given = records if lines else list(keyed(records))
     size = max(1, -(-len(given) // _MAPS))
     parts = [given[at : at + size] for at in range(0, len(given), size)]
@@ -208,11 +213,11 @@ class _Leader(LocalLeader):
 
 def _put_aside(records: list[Any], path: str, spec: JobSpec) -> str:
     """Write records where a map reads them."""
-    if spec.input_format == "text":
+    if spec.first.input_format == "text":
         with open(path, "wb") as file:
             for record in records:
                 if isinstance(record, str):
-                    record = record.encode(spec.encoding or "utf-8", "surrogateescape")
+                    record = record.encode(spec.first.encoding or "utf-8", "surrogateescape")
                 file.write(record + b"\n")
     else:
         writer = output_format("records").open(path)

@@ -20,9 +20,10 @@ def plan_lines(plan: Plan, *, executors: int, every: bool = False, listed_by: st
     spec = plan.spec
     total = sum(split.length for split in spec.splits)
     largest = max((split.length for split in spec.splits), default=0)
+    files = units.plural(len(plan.files), "file")
     lines = [
         f"job         {spec.name}, code {spec.code[:12]}",
-        f"input       {units.plural(len(plan.files), 'file')}, {units.size(total)}, as {spec.input_format}",
+        f"input       {files}, {units.size(total)}, as {spec.first.input_format}",
         f"splits      {len(spec.splits):,}" + (f", the largest {units.size(largest)}" if spec.splits else ""),
     ]
     partitions = f"{spec.reducers:,}, by a hash of the key"
@@ -37,8 +38,8 @@ def plan_lines(plan: Plan, *, executors: int, every: bool = False, listed_by: st
         lines.append(f"            … and {len(spec.splits) - len(listed):,} more ({listed_by} lists all)")
     lines += [
         f"partitions  {partitions}",
-        f"output      {spec.output or 'printed'}, written as {spec.output_format}"
-        + (f", compressed with {spec.compression}" if spec.compression else ""),
+        f"output      {spec.output or 'printed'}, written as {spec.last.output_format}"
+        + (f", compressed with {spec.last.compression}" if spec.last.compression else ""),
         f"executors   {executors}, each with a budget of {units.size(spec.memory_bytes)}",
     ]
     lines += [f"parameter   {name} = {value!r}" for name, value in spec.parameters.items()]
@@ -82,9 +83,9 @@ def print_plan(session: Session, plan: Plan, *, executors: int) -> None:
         ),
         partitions=spec.reducers,
         partitioned_by=None if not spec.reducers else "hash" if len(spec.stages) == 1 else "range",
-        input_format=spec.input_format,
-        output_format=spec.output_format,
-        compression=spec.compression,
+        input_format=spec.first.input_format,
+        output_format=spec.last.output_format,
+        compression=spec.last.compression,
         executors=executors,
         memory_bytes=spec.memory_bytes,
     )

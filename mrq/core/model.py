@@ -156,6 +156,17 @@ class StageSpec:
     #: them: tasks of a job of one stage are called the same whether or not its keys are sampled.
     number: int = 0
     plan: StagePlan | None = StagePlan()  #: None: it depends on the stage before
+    place: int = 0  #: which of the user's stages it is, or is for, counted from 0
+    #: What its maps read: of a stage behind another it is "records".
+    input_format: str = "text"
+    #: What it writes where its output is the job's, or it is followed by another: then it is "records".
+    output_format: str = "text"
+    compression: str | None = None  #: of what it writes: None, "gz", "bz2", "xz" or "zst"
+    encoding: str | None = "utf-8"  #: of text; None gives bytes
+    #: Text that begins with a byte order mark of UTF-16 or UTF-32 is refused: no encoding was named.
+    refuses_marks: bool = True
+    sort_values: bool = False
+    can_skip: bool = True  #: single records can be left out; map_split reads them by itself
 
     @property
     def boundaries(self) -> tuple[Any, ...] | None:
@@ -175,11 +186,6 @@ class JobSpec:
     parameters: Mapping[str, Any]  #: the job's own fields, converted
     inputs: tuple[str, ...]  #: as spelled
     stages: tuple[StageSpec, ...]  #: at least one, in the order in which they run, one after another
-    input_format: str
-    output_format: str
-    compression: str | None = None  #: of the output: None, "gz", "bz2", "xz" or "zst"
-    encoding: str | None = "utf-8"  #: of text; None gives bytes
-    sort_values: bool = False
     output: str | None = None  #: OUT as spelled; None for a private result
     output_open: str | None = None  #: the absolute path of OUT
     staging: str | None = None  #: the absolute path of its sibling `.NAME.mrq`
@@ -197,12 +203,8 @@ class JobSpec:
     #: What its code imports, as `Needs.packages`; empty where it runs with the packages that are here.
     packages: tuple[tuple[str, tuple[str, ...]], ...] = ()
     created_at: float = 0.0  #: seconds since the epoch
-    #: Text that begins with a byte order mark of UTF-16 or UTF-32 is refused: no encoding was named.
-    refuses_marks: bool = True
     #: What the job's claim on OUT carries: whoever has this record may go on with it. "": of an earlier mrq.
     claim: str = ""
-    #: Single records can be left out. map_split reads them by itself (an earlier mrq didn't say so).
-    can_skip: bool = True
 
     @property
     def needs(self) -> Needs:
@@ -210,14 +212,29 @@ class JobSpec:
         return Needs(memory_bytes=self.memory_bytes, packages=self.packages)
 
     @property
+    def first(self) -> StageSpec:
+        """The first of the user's stages, which reads the job's inputs."""
+        return next((stage for stage in self.stages if stage.purpose is Purpose.WORK), self.stages[-1])
+
+    @property
+    def last(self) -> StageSpec:
+        """The stage that writes the output."""
+        return self.stages[-1]
+
+    @property
     def splits(self) -> tuple[Split, ...]:
         """What the job reads."""
-        return self.stages[-1].splits
+        return self.first.splits
 
     @property
     def reducers(self) -> int:
         """R of the stage that writes the output; 0 where that is map-only."""
-        return self.stages[-1].reducers
+        return self.last.reducers
+
+    @property
+    def can_skip(self) -> bool:
+        """Single records can be left out, in each of its stages."""
+        return all(stage.can_skip for stage in self.stages)
 
     def stage(self, number: int) -> StageSpec:
         """The stage of that number. Raises KeyError."""

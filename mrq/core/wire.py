@@ -26,7 +26,7 @@ import msgpack
 from mrq.core.refs import ATTEMPT_ITEMS, TASK_ITEMS, AttemptRef, TaskRef
 from mrq.errors import CorruptFileError, DataError
 
-VERSION: Final = 4
+VERSION: Final = 5
 
 _NOTHING: Final[Mapping[str, Any]] = types.MappingProxyType({})
 

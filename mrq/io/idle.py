@@ -78,12 +78,15 @@ def _uncut(spec: JobSpec, split: Split) -> str | None:
     piece = max(split.pieces, key=lambda piece: piece.length)
     if piece.length < piece.size:
         return None
-    form = input_format(spec.input_format)
+    form = input_format(spec.first.input_format)
     if not form.splittable:
         return piece.path
     if is_url(piece.open):
         return None
-    with suppress(MrqError), Source(piece, Reading(lines=form.lines, marks=spec.refuses_marks)) as source:
+    with (
+        suppress(MrqError),
+        Source(piece, Reading(lines=form.lines, marks=spec.first.refuses_marks)) as source,
+    ):
         return piece.path if source.compression is not None else None
     return None
 

@@ -90,9 +90,9 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
 
     Raises InputError, UsageError; NoInputFiles where there is nothing to do.
     """
-    spec = draft.spec
+    spec, first = draft.spec, draft.spec.first
     found_here = finding is None
-    reading = Reading(lines=True, marks=spec.refuses_marks, encodings=spec.input_format == "text")
+    reading = Reading(lines=True, marks=first.refuses_marks, encodings=first.input_format == "text")
     unseen = {given.open for given in draft.inputs if given.size is not None}
     if finding is None:
         finding = _find(draft)
@@ -116,12 +116,12 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
         )
     total = sum(file.size for file in files)
     splits = cutting.plan(files, draft.split_bytes, least=draft.split_bytes_min)
-    if found_here and input_format(spec.input_format).lines:
+    if found_here and input_format(first.input_format).lines:
         files = tuple(vetting.of_text(files, splits, reading, unseen))
         finding = replace(finding, files=files)
         splits = cutting.plan(files, draft.split_bytes, least=draft.split_bytes_min)
     reducers = 0 if draft.map_only else spec.reducers or cutting.default_reducers(total)
-    stages: tuple[StageSpec, ...] = (StageSpec(splits=splits, reducers=reducers),)
+    stages: tuple[StageSpec, ...] = (replace(first, splits=splits, reducers=reducers),)
     if draft.total_order and reducers > 1 and splits:
         stages = (_sample(stages[0], files), replace(stages[0], plan=None))
     return Plan(
@@ -203,7 +203,7 @@ def _sample(stage: StageSpec, files: Sequence[InputFile]) -> StageSpec:
         replace(split, index=i, pieces=_beginning(split, whole))
         for i, split in enumerate(stage.splits[::step])
     )
-    return StageSpec(splits=chosen, reducers=0, purpose=Purpose.SAMPLE, number=1)
+    return replace(stage, splits=chosen, reducers=0, purpose=Purpose.SAMPLE, number=1)
 
 
 def _beginning(split: Split, whole: Container[str]) -> tuple[Piece, ...]:

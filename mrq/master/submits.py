@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import mrq
 from mrq.commit import claim, owner
 from mrq.core import wire
-from mrq.core.model import JobSpec, Needs
+from mrq.core.model import JobSpec, Needs, StageSpec
 from mrq.core.needs import distributions, lacking
 from mrq.core.paths import check_job_id
 from mrq.core.refs import Kind
@@ -171,8 +171,10 @@ def _refuse(draft: Draft) -> None:
             f"install mrq-mapreduce=={mrq.__version__} where you submit"
         )
     spec = draft.spec
-    found = {each.name: getattr(of, each.name) for of in (spec, draft) for each in dataclasses.fields(of)}
-    settings.recheck(spec.name, {**found, "reducers": None if spec.reducers == 0 else spec.reducers})
+    parts: tuple[JobSpec | Draft | StageSpec, ...] = (spec, draft, *spec.stages)
+    for of in parts:
+        found = {each.name: getattr(of, each.name) for each in dataclasses.fields(of)}
+        settings.recheck(spec.name, {**found, "reducers": found.get("reducers") or None})
 
 
 def _spelled(exc: MrqError, output: str | None) -> MrqError:

@@ -217,8 +217,9 @@ def with_record(error: ErrorReport, order: AttemptOrder, position: Sequence[int]
         return replace(error, record=f"after {records} records")
     piece = order.split.pieces[index]
     text = None
-    if order.spec.input_format in _LINE_FORMATS and not piece.open.endswith(_COMPRESSED):
-        text = _line_at(piece.open, offset, order.spec.encoding)
+    stage = order.spec.stage(order.task.stage)
+    if stage.input_format in _LINE_FORMATS and not piece.open.endswith(_COMPRESSED):
+        text = _line_at(piece.open, offset, stage.encoding)
     return replace(error, record=text, path=piece.path, offset=offset)
 
 

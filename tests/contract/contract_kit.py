@@ -212,8 +212,6 @@ def spec(job: str = "j", **changes: Any) -> JobSpec:
         parameters={"n": 3},
         inputs=("in",),
         stages=(StageSpec(splits=(), reducers=2),),
-        input_format="text",
-        output_format="text",
     )
     return replace(made, **changes)
 

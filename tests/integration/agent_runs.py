@@ -109,8 +109,6 @@ class AgentRun:
             stages=(
                 StageSpec(splits=tuple(Split(index=i, pieces=(piece,)) for i in range(splits)), reducers=1),
             ),
-            input_format="text",
-            output_format="text",
             staging=str(self.folder / ".out.mrq"),
         )
         spec = dataclasses.replace(spec, **changes)

@@ -20,8 +20,6 @@ def job_spec(job: str) -> JobSpec:
         parameters={},
         inputs=("in",),
         stages=(StageSpec(splits=(), reducers=2),),
-        input_format="text",
-        output_format="text",
     )
 
 

@@ -149,8 +149,6 @@ class Cluster:
             parameters={},
             inputs=(),
             stages=(StageSpec(splits=(), reducers=2),),
-            input_format="text",
-            output_format="text",
         )
         assert self.leader.begin(spec, b"", self.fence()) is WriteAnswer.WRITTEN
 

@@ -155,8 +155,6 @@ class Cluster:
                     splits=tuple(Split(index=index, pieces=(piece,)) for index in range(splits)), reducers=1
                 ),
             ),
-            input_format="text",
-            output_format="text",
             max_failures=1,
         )
         self.store.begin(spec, code, Fence(incarnation=1, epoch=1, owner="test", seq=0))

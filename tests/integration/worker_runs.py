@@ -165,8 +165,6 @@ class Servers:
                     reducers=1,
                 ),
             ),
-            input_format="text",
-            output_format="text",
             staging=str(self.folder / ".out.mrq"),
         )
         (self.folder / ".out.mrq").mkdir()

@@ -46,8 +46,6 @@ def spec(job: str = "j", *, maps: int = 2, reducers: int = 1, sampled: int = 0, 
         "entry": "m:J",
         "parameters": {},
         "inputs": (),
-        "input_format": "text",
-        "output_format": "text",
         "max_failures": 4,
     }
     stages: tuple[StageSpec, ...] = (StageSpec(splits=splits(maps), reducers=reducers),)

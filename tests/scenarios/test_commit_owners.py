@@ -24,7 +24,7 @@ def spec(out: Path, job: str = "one", **more: Any) -> JobSpec:
     return JobSpec(
         job=job, name="T", code="c", entry="m:T", parameters={}, inputs=("in",),
         stages=(StageSpec(splits=(), reducers=1),),
-        input_format="text", output_format="text", output=out.name, output_open=str(out), **more,
+        output=out.name, output_open=str(out), **more,
     )  # fmt: skip
 
 

@@ -239,8 +239,6 @@ def _job(rng: Random, n: int, embedded: bool) -> JobPlan:
         parameters={},
         inputs=(),
         stages=one_stage(maps, reduces),
-        input_format="text",
-        output_format="text",
         max_failures=rng.choice((1, 2, 4, 4)),
         max_losses=rng.choice((2, 3, 3)),
         backups=rng.random() < 0.8,

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from earlier_spec import stored_before
+from earlier_spec import stored_at_5, stored_before
 
 from mrq.codec.checksum import crc32
 from mrq.core import wire
@@ -20,7 +20,7 @@ from mrq.servers.memory.jobfolder import JobFolder, Kept, bring, is_kept, leftov
 
 SPEC = JobSpec(
     job="count-1", name="Count", code="c0de", entry="count:Count", parameters={"n": 3}, inputs=("a",),
-    stages=(StageSpec(splits=(), reducers=2),), input_format="text", output_format="text", output_open="/out",
+    stages=(StageSpec(splits=(), reducers=2),), output_open="/out",
 )  # fmt: skip
 
 
@@ -130,20 +130,27 @@ def test_what_a_retry_sets_is_kept(folder: JobFolder) -> None:
     assert folder.kept().spec.memory_bytes == 7
 
 
-@pytest.mark.parametrize("version", [2, 3, 4])
+#: What a job was for by what its stage is for.
+_STAGES = {"job": "work", "sample": "sample"}
+
+
+@pytest.mark.parametrize("version", [2, 3, 4, 5])
 @pytest.mark.parametrize(("job", "purpose"), [("count-1", "job"), ("count-1-s", "sample")])
 def test_a_folder_of_a_version_before_is_read_and_refused_by_name(
     folder: JobFolder, version: int, job: str, purpose: str
 ) -> None:
     """By the name of its folder, also where that is of the sampling for a job."""
-    row = stored_before(replace(SPEC, job=job), purpose=purpose)
+    spec = replace(SPEC, job=job)
+    if version == 5:
+        spec = replace(spec, stages=(replace(SPEC.stages[0], purpose=Purpose(_STAGES[purpose])),))
+    row = stored_at_5(spec) if version == 5 else stored_before(spec, purpose=purpose)
     data = {"v": version, "spec": row}
     path = Path(folder.path, "spec")
     path.write_bytes(wire.pack({**data, "crc32": crc32(wire.pack(data))} if version > 2 else data))
     kept = folder.kept()
-    stage = replace(SPEC.stages[0], purpose=Purpose.SAMPLE if purpose == "sample" else Purpose.WORK)
+    stage = replace(SPEC.stages[0], purpose=Purpose(_STAGES[purpose]))
     assert kept == Kept(spec=replace(SPEC, job=job, stages=(stage,)), version=version)
-    refused = rf"job {job} .* has version {version}, .* with 5.*mrq clean {job}`"
+    refused = rf"job {job} .* has version {version}, .* with 6.*mrq clean {job}`"
     with pytest.raises(UsageError, match=refused):
         refuse_other(kept, folder.path)
     path.write_bytes(wire.pack({"v": 1, "spec": row}))

@@ -21,7 +21,7 @@ from mrq.master.views import why_waiting
 SPEC = JobSpec(
     job="j", name="T", code="c", entry="m:T", parameters={}, inputs=(),
     stages=(StageSpec(splits=(), reducers=1),),
-    input_format="text", output_format="text", memory_bytes=1 << 30,
+    memory_bytes=1 << 30,
 )  # fmt: skip
 
 

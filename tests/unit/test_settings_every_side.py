@@ -161,9 +161,9 @@ class Sides:
         draft, row = self.cluster.draft(Request(ref=Job, inputs=[self.source])), SETTINGS[name]
         if hasattr(draft, row.field):
             draft = replace(draft, **{row.field: value})
-        elif row.field == "reducers":
-            (stage,) = draft.spec.stages
-            draft = replace(draft, spec=replace(draft.spec, stages=(replace(stage, reducers=value),)))
+        elif hasattr(draft.spec.first, row.field):
+            stage = replace(draft.spec.first, **{row.field: value})
+            draft = replace(draft, spec=replace(draft.spec, stages=(stage,)))
         else:
             draft = replace(draft, spec=replace(draft.spec, **{row.field: value}))
         submits._refuse(draft)

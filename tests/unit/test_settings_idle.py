@@ -63,9 +63,9 @@ def test_an_encoding_of_what_is_not_text(form: str, encoding: str | None) -> Non
             f"has the encoding {encoding!r}, which only text is read in, and {SAID[form]}; {advice}"
             in str(caught.value)
         )
-    assert draft(in_class, input_format="text").spec.encoding in ("iso8859-1", "ascii", None)
-    assert draft(in_class, encoding="utf-8").spec.input_format == form
-    assert draft(type("Plain", (Words,), {}, input_format=form)).spec.encoding == "utf-8"
+    assert draft(in_class, input_format="text").spec.first.encoding in ("iso8859-1", "ascii", None)
+    assert draft(in_class, encoding="utf-8").spec.first.input_format == form
+    assert draft(type("Plain", (Words,), {}, input_format=form)).spec.first.encoding == "utf-8"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_what_mrq_itself_wrote_is_in_no_encoding(tmp_path: Path) -> None:
     made = planning.request_of(
         Latin, None, None, records=["é"], overwrite=False, overrides={}, folder=str(tmp_path)
     )
-    assert planning.draft(made).spec.input_format == "records"
+    assert planning.draft(made).spec.first.input_format == "records"
     with mrq.local(executors=1) as engine:
         first = engine.run(Latin(), records=["é"])
         assert list(first) == [(0, "é")]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from earlier_spec import stored_before
+from earlier_spec import stored_at_5, stored_before
 
 from mrq.core import wire
 from mrq.core.claim_rows import parse_task, task_key
@@ -43,7 +43,6 @@ SPEC = JobSpec(
             splits=(Split(index=0, pieces=(PIECE,)),), reducers=2, plan=StagePlan(boundaries=(b"k", (1, "x")))
         ),
     ),
-    input_format="text", output_format="text",
 )  # fmt: skip
 RESULT = TaskResult(
     records_in=1, bytes_in=2, records_out=3, bytes_out=4, digest=2**64 - 1, counters={"bad": 3},
@@ -91,16 +90,32 @@ def test_a_jobs_spec_of_the_version_before_is_read(job: str, purpose: str) -> No
     read = StageSpec(
         splits=splits, reducers=2, purpose=Purpose.SAMPLE if purpose == "sample" else Purpose.WORK
     )
-    assert spec_before(msgpack.unpackb(msgpack.packb(row))) == dataclasses.replace(
+    assert spec_before(4, msgpack.unpackb(msgpack.packb(row))) == dataclasses.replace(
         spec, job=job, stages=(read,)
     )
-    assert spec_before([*row, False, "claim", False]).claim == "claim", "what was added since"
+    later = spec_before(2, [*row, False, "claim", False])
+    assert later.claim == "claim", "what was added since"
+    assert (later.first.refuses_marks, later.first.can_skip) == (False, False)
+
+
+@pytest.mark.parametrize("left_out", [0, 1, 2, 3])
+def test_a_jobs_spec_with_one_format_for_all_its_stages_is_read(left_out: int) -> None:
+    formats = {
+        "input_format": "jsonl", "output_format": "records", "compression": "gz", "encoding": None,
+        "sort_values": True, "refuses_marks": left_out == 3, "can_skip": left_out > 0,
+    }  # fmt: skip
+    stages = tuple(dataclasses.replace(stage, **formats) for stage in SPEC.stages)
+    spec = dataclasses.replace(SPEC, stages=stages, created_at=4.5, claim="" if left_out > 1 else "c")
+    row = msgpack.unpackb(msgpack.packb(stored_at_5(spec)))
+    assert spec_before(5, row[: len(row) - left_out]) == spec
 
 
 @pytest.mark.parametrize("data", [None, [], ["x"] * 9, ["x"] * 40, 3])
 def test_what_no_version_stored_is_refused_by_name(data: object) -> None:
     with pytest.raises(CorruptFileError):
-        spec_before(data)
+        spec_before(4, data)
+    with pytest.raises(CorruptFileError):
+        spec_before(5, data)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 12])

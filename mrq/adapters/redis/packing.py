@@ -11,7 +11,7 @@ import msgpack
 
 import mrq
 from mrq.core import wire
-from mrq.core.earlier import spec_before
+from mrq.core.earlier import BEFORE, spec_before
 from mrq.core.model import Beat, JobSpec, Quarantine, Slots
 from mrq.core.orders import Order
 from mrq.core.wire import from_wire, pack_any, to_wire, unpack_any
@@ -20,9 +20,7 @@ from mrq.errors import CorruptFileError
 T = TypeVar("T")
 
 #: Of all that is stored in Redis: a change of the fields of a class that lies there is another version.
-VERSION: Final = 5
-#: Of these a job's spec is read, so that a leader can say of a job of theirs by its name that it can't go on.
-_SPECS_BEFORE: Final = (2, 3, 4)
+VERSION: Final = 6
 
 #: How a value of this version begins.
 _OURS: Final = wire.pack([VERSION, None])[:2]
@@ -66,8 +64,12 @@ def request_id(data: bytes) -> str:
 
 
 def unpack_spec(data: bytes) -> JobSpec:
-    """A job's spec that `pack` was given, also of versions before. Raises CorruptFileError."""
-    return unpack(JobSpec, data) if is_ours(data) else spec_before(_body(data, _SPECS_BEFORE))
+    """A job's spec that `pack` was given, also of versions before, so that a leader can say by its name that
+    a job of theirs can't go on. Raises CorruptFileError."""
+    if is_ours(data):
+        return unpack(JobSpec, data)
+    version, body = _opened(data)
+    return spec_before(version, body) if version in BEFORE else from_wire(JobSpec, _body(data))
 
 
 def pack_order(order: Order) -> bytes:

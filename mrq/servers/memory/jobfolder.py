@@ -15,20 +15,17 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from mrq.codec.checksum import crc32
 from mrq.core import paths, wire
-from mrq.core.earlier import spec_before
+from mrq.core.earlier import BEFORE, spec_before
 from mrq.core.model import JobSpec
 from mrq.errors import CorruptFileError, InputError, OperatorError, UsageError
 from mrq.io import disk
 from mrq.io.temporary import make_root
 
-_VERSION: Final = 5
-#: Of folders whose jobs this mrq can't go on with, but reads what they are and where they write.
-_BEFORE: Final = (2, 3, 4)
+_VERSION: Final = 6
 #: From this one on a folder's spec has a checksum.
 _SUMMED: Final = 3
 #: What attempts write into. Nobody but the folder's owner makes these, so that what is removed stays so.
@@ -208,15 +205,17 @@ def read_kept(path: str) -> Kept:
         data = wire.unpack(packed)
     except Exception as exc:
         raise CorruptFileError(f"{path}/spec is damaged: {exc}") from exc
-    if not isinstance(data, dict) or data.get("v") not in (_VERSION, *_BEFORE):
+    if not isinstance(data, dict) or data.get("v") not in (_VERSION, *BEFORE):
         raise CorruptFileError(
             f"{path}/spec was written by another version of mrq, and this one reads {_VERSION}: go on with "
             "that version, or submit the job anew (its inputs and OUT are as they were)"
         )
     if data["v"] >= _SUMMED and data.pop("crc32", None) != crc32(wire.pack(data)):
         raise CorruptFileError(f"{path}/spec is damaged: its checksum is another; submit the job anew")
-    read = spec_before if data["v"] in _BEFORE else partial(wire.from_wire, JobSpec)
-    return Kept(spec=read(data.get("spec")), version=data["v"])
+    stored = data.get("spec")
+    # Of jobs that it can't go on with it is read what they are and where they write.
+    spec = wire.from_wire(JobSpec, stored) if data["v"] == _VERSION else spec_before(data["v"], stored)
+    return Kept(spec=spec, version=data["v"])
 
 
 def refuse_other(kept: Kept, path: str) -> None:

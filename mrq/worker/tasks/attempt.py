@@ -125,7 +125,7 @@ class Attempt:
     @property
     def format(self) -> OutputFormat:
         """What parts are written in."""
-        return output_format(self.spec.output_format, self.spec.compression)
+        return output_format(self.stage.output_format, self.stage.compression)
 
     def _stage(self, name: str, final: str, info: PartInfo) -> None:
         path = os.path.join(self.folder, name)

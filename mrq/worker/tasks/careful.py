@@ -66,7 +66,7 @@ def look_of(attempt: Attempt) -> Look:
 def sorts_yielded(attempt: Attempt) -> bool:
     """Whether what sort_values puts in order is what the map yields: no combine of the user's made it."""
     reduce = getattr(attempt.job, "reduce", None)
-    if not attempt.spec.sort_values or isinstance(reduce, Folding):
+    if not attempt.stage.sort_values or isinstance(reduce, Folding):
         return False
     return isinstance(reduce, BuiltIn) or not defined(type(attempt.job), "combine")
 

@@ -37,9 +37,9 @@ class Feed:
         self._block: RecordBlock | None = None
         self._left: Iterator[Any] = iter(())  # offsets of the block that weren't handed out yet
         self._whole = False  # the block itself is the record
-        form = input_format(attempt.spec.input_format)
+        form = input_format(attempt.stage.input_format)
         self._reading = Reading(
-            lines=form.lines, marks=attempt.spec.refuses_marks, encodings=form.name == "text"
+            lines=form.lines, marks=attempt.stage.refuses_marks, encodings=form.name == "text"
         )
         self.records = 0
         self.bytes = 0
@@ -71,13 +71,13 @@ class Feed:
     def _blocks(self) -> Iterator[RecordBlock]:
         """The split's blocks, with task.path and the page following."""
         attempt = self._attempt
-        spec, page = attempt.spec, attempt.page
+        stage, page = attempt.stage, attempt.page
         assert attempt.order.split is not None
         on_bad = self._on_bad if attempt.order.careful else None
-        form = input_format(spec.input_format)
+        form = input_format(stage.input_format)
         for block in form.read(
             attempt.order.split,
-            encoding=spec.encoding,
+            encoding=stage.encoding,
             tick=attempt.tick,
             on_bad=on_bad,
             reading=self._reading,
@@ -165,10 +165,10 @@ class Feed:
         """map_block gets whole lines as bytes; it returns a dict, or yields pairs."""
         attempt, sink = self._attempt, self._sink
         function = attempt.job.map_block  # type: ignore[attr-defined]
-        if not input_format(attempt.spec.input_format).lines:
+        if not input_format(attempt.stage.input_format).lines:
             raise JobDefinitionError(
                 f"{type(attempt.job).__name__}.map_block reads whole lines, and the input format "
-                f"{attempt.spec.input_format} has none; define map, or use text or jsonl"
+                f"{attempt.stage.input_format} has none; define map, or use text or jsonl"
             )
         self._whole = True
         look = look_of(attempt)

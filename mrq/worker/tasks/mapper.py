@@ -124,7 +124,7 @@ def combiner(attempt: Attempt) -> Combine | None:
     if isinstance(reduce, BuiltIn):
         if not isinstance(reduce, Grouping) or not reduce.combines:
             return None
-        if attempt.spec.sort_values and reduce.counts_on_order:
+        if attempt.stage.sort_values and reduce.counts_on_order:
             return None
         return _built_in_combine(attempt, reduce)
     if not defined(type(job), "combine"):

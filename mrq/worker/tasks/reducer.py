@@ -214,16 +214,16 @@ def _fold(attempt: Attempt, fold: Folding, regions: list[Source], out: Output) -
 
 def _reduce(attempt: Attempt, reduce: Any, regions: list[Source], out: Output) -> int:
     """Groups of a reduce that reads values."""
-    spec, order = attempt.spec, attempt.order
-    memory = spec.memory_bytes // 2 if spec.sort_values else spec.memory_bytes
+    spec, stage, order = attempt.spec, attempt.stage, attempt.order
+    memory = spec.memory_bytes // 2 if stage.sort_values else spec.memory_bytes
     tick = attempt.beat if isinstance(reduce, BuiltIn) else attempt.tick  # only user code makes cycles
     merged = merge(regions, memory=memory, scratch=order.scratch, tick=tick, quota=attempt.quota)
-    if isinstance(reduce, Grouping) and reduce.passes and not spec.sort_values and not order.careful:
+    if isinstance(reduce, Grouping) and reduce.passes and not stage.sort_values and not order.careful:
         return _pass(merged, out)
     stream: Iterator[tuple[Any, Iterable[Any]]] = groups(merged)
     function = reduce.reduce if isinstance(reduce, BuiltIn) else attempt.job.reduce  # type: ignore[attr-defined]
     attempt.at = None
-    sorter = ValueSorter(attempt, memory, regions) if spec.sort_values else None
+    sorter = ValueSorter(attempt, memory, regions) if stage.sort_values else None
     if order.careful:
         return _reduce_careful(attempt, returning(function, "reduce"), stream, out, sorter)
     if sorter is not None:

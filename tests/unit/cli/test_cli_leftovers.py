@@ -37,7 +37,7 @@ def leave(root, out, job, *, age_days=0.0, alive=False):
     spec = JobSpec(
         job=job, name="J", code="0" * 64, entry="j:J", parameters={}, inputs=("a",),
         stages=(StageSpec(splits=(), reducers=1),),
-        input_format="text", output_format="text", output=str(out), output_open=str(out),
+        output=str(out), output_open=str(out),
         staging=staging.folder,
     )  # fmt: skip
     folder = JobFolder.create(root, Kept(spec=spec), b"code")

@@ -41,7 +41,7 @@ PIECE = Piece(path="a", open="/a", start=0, length=10, size=10, mtime_ns=1)
 SPEC = JobSpec(
     job="j-1", name="J", code="c", entry="m:J", parameters={}, inputs=("a",),
     stages=(StageSpec(splits=tuple(Split(index=index, pieces=(PIECE,)) for index in range(2)), reducers=1),),
-    input_format="text", output_format="text", output="out", priority=3, created_at=WALL + 1,
+    output="out", priority=3, created_at=WALL + 1,
 )  # fmt: skip
 CLASSES = [
     each

@@ -29,8 +29,6 @@ def job() -> Job:
         parameters={},
         inputs=(),
         stages=(StageSpec(splits=(Split(index=0, pieces=()),), reducers=1),),
-        input_format="text",
-        output_format="text",
     )
     return Job(spec, 0.0, transitions.History(), {kind: [0, 0, 0, 0] for kind in Kind})
 

@@ -266,7 +266,7 @@ def test_an_encoding_that_is_named_rules_byte_order_marks_out(
     assert len(read(data, str(path), marks=False)) > 1
     named = type("Named", (Lines,), {"__module__": __name__}, encoding=encoding)
     for found in (planned(str(path), encoding=encoding), planned(str(path), job=_importable(named))):
-        assert not found.spec.refuses_marks
+        assert not found.spec.first.refuses_marks
         assert len(found.spec.splits) > 1
     with pytest.raises(InputError, match="iconv"):
         planned(str(path))

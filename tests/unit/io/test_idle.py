@@ -31,10 +31,10 @@ def piece(path: Path, start: int = 0, length: int | None = None) -> Piece:
 
 
 def spec(*splits: tuple[Piece, ...], **more: Any) -> JobSpec:
+    cut = tuple(Split(index=i, pieces=p) for i, p in enumerate(splits))
     return JobSpec(
         job="j", name="J", code="c", entry="m:J", parameters={}, inputs=("in",),
-        stages=(StageSpec(splits=tuple(Split(index=i, pieces=p) for i, p in enumerate(splits)), reducers=1),),
-        **{"input_format": "text", "output_format": "text", **more},
+        stages=(StageSpec(splits=cut, reducers=1, **more),),
     )  # fmt: skip
 
 

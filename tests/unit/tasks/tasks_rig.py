@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from mrq.worker.order import AttemptOrder, MapSource
 from mrq.worker.tasks import run_attempt
 
 LARGE = 64 << 20
+OF_STAGE = {each.name for each in fields(StageSpec)}
 #: Settings of a stage that samples keys.
 SAMPLE = {"purpose": Purpose.SAMPLE, "reducers": 0}
 #: How the paths of the engine's own code begin in frames. The folder of a clone may be called mrq too.
@@ -46,12 +47,14 @@ class Rig:
     folder: Path
     reducers: int = 1
     memory: int = LARGE
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)  #: of the job or of its only stage
     stage: dict[str, Any] = field(default_factory=dict)  #: settings of its only stage
     count: int = 0
 
     def spec(self) -> JobSpec:
         reducers = self.reducers if defined(type(self.job), "reduce") else 0
+        stage = StageSpec(splits=(), reducers=reducers, output_format="records")
+        of_stage = {name: self.settings[name] for name in self.settings.keys() & OF_STAGE}
         return replace(
             JobSpec(
                 job="rig",
@@ -60,14 +63,12 @@ class Rig:
                 entry="rig:Job",
                 parameters={},
                 inputs=(),
-                stages=(replace(StageSpec(splits=(), reducers=reducers), **self.stage),),
-                input_format="text",
-                output_format="records",
+                stages=(replace(stage, **of_stage, **self.stage),),
                 memory_bytes=self.memory,
                 staging=str(self.folder),
                 skip_bad_records=0,
             ),
-            **self.settings,
+            **{name: value for name, value in self.settings.items() if name not in of_stage},
         )
 
     def piece(self, data: bytes, name: str | None = None) -> Piece:
@@ -128,7 +129,7 @@ class Rig:
         return Ran([self.part(result) for result in reduces or maps], maps, reduces, self.folder)
 
     def part(self, result: TaskResult) -> list[tuple[Any, Any]]:
-        form = output_format(self.spec().output_format)
+        form = output_format(self.spec().last.output_format)
         files = [file for file in result.files if file.final.startswith("part-")]
         return [pair for file in files for pair in form.read(os.path.join(self.folder, file.name))]
 

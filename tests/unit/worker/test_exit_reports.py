@@ -20,8 +20,7 @@ from mrq.worker.order import AttemptOrder
 def order(path: Path, kind: Kind = Kind.MAP, *, input_format: str = "text") -> AttemptOrder:
     spec = JobSpec(
         job="j", name="T", code="c", entry="m:T", parameters={}, inputs=(),
-        stages=(StageSpec(splits=(), reducers=1),),
-        input_format=input_format, output_format="text",
+        stages=(StageSpec(splits=(), reducers=1, input_format=input_format),),
     )  # fmt: skip
     piece = Piece(path="in.txt", open=str(path), start=0, length=9, size=9, mtime_ns=0)
     split = Split(index=0, pieces=(piece,)) if kind is Kind.MAP else None

@@ -22,7 +22,6 @@ def order(tmp_path: Path) -> AttemptOrder:
     spec = JobSpec(
         job="j", name="J", code="c", entry="m:J", parameters={}, inputs=(),
         stages=(StageSpec(splits=(), reducers=1),),
-        input_format="text", output_format="text",
     )  # fmt: skip
     return AttemptOrder(
         attempt=AttemptRef(TaskRef(spec.job, 0, Kind.MAP, 0), 1, 1, "t"),

@@ -36,8 +36,6 @@ def files(root: Path, *, makes: bool, **more: Any) -> JobFiles:
         parameters={},
         inputs=(),
         stages=(StageSpec(splits=(), reducers=1),),
-        input_format="text",
-        output_format="text",
     )
     store = MemoryStore()
     store.begin(replace(spec, **more), code, FENCE)
