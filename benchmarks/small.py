@@ -1,7 +1,7 @@
-"""Small things that people wait for, again and again: `python benchmarks/small.py [--base PYTHON] [--rounds 5]`.
+"""What people wait for, again and again: `python benchmarks/small.py [--base PYTHON] [--rounds 5]`.
 
-- testing: one call of `mrq.testing.run` over three lines, in one process, for a word count, a map-only job and
-  a total order over two parts; the median of 40 calls after 5.
+- testing: one call of `mrq.testing.run` over three lines, in one process, for a word count, a map-only job
+  and a total order over two parts; the median of 40 calls after 5.
 - retry: `mrq retry` of an embedded job of 400 maps that was killed with -9, engine and executors, when half
   of them were done; from the command's start to its end.
 - tiny: `mrq submit` of a word count over three lines, from the command's start to its end.
