@@ -5,12 +5,18 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 PROTOS := $(wildcard proto/mrq/proto/*.proto)
 WORKERS ?= 2
+NATIVE := $(VENV)/.native
+RUST   := $(wildcard mrq/native/Cargo.toml mrq/native/*/Cargo.toml mrq/native/*/src/*.rs) crates.txt infra/native/build.py
+# Where cargo is the suite doesn't run without the native data path, unless told to.
+export MRQ_NATIVE ?= $(if $(shell command -v cargo),require,auto)
+# What runs a second time in Python alone.
+PURE_TESTS := tests/unit/shuffle tests/unit/codec tests/unit/tasks tests/integration/test_cli_submit.py
 
 # Where this is set, each of the thousands of processes that the suite starts would compile mrq anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint images up down proto check-generated bench bench-cluster simulate docs clean
+.PHONY: help demo test test-pure test-rust lint images up down proto check-generated bench bench-cluster simulate docs clean
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -21,11 +27,24 @@ $(READY): pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(READY)
 
-demo: $(READY) ## count the words of Python's standard library, on this machine, and show the top
+$(NATIVE): $(RUST) | $(READY)
+	@echo "building the native data path, mrq/_native.abi3.so, where cargo is"
+	@$(PY) infra/native/build.py
+	@touch $(NATIVE)
+
+demo: export MRQ_NATIVE = auto
+demo: $(NATIVE) ## count the words of Python's standard library, on this machine, and show the top
 	@$(PY) workers/jobs/demo.py
 
-test: $(READY) ## run the whole suite
+test: $(NATIVE) test-rust ## run the whole suite, then half of it in Python alone
 	$(PY) -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory test-pure
+
+test-pure: $(NATIVE) ## the quick half of the suite, without the native data path
+	MRQ_NATIVE=off $(PY) -m pytest -n 2 --dist worksteal $(PURE_TESTS)
+
+test-rust: $(NATIVE) ## the tests of the crates, where cargo is
+	@$(PY) infra/native/build.py --test
 
 lint: $(READY) ## style, types and import contracts
 	$(PY) -m ruff check .
@@ -52,14 +71,14 @@ check-generated: proto docs ## is what is generated committed?
 	@git diff --exit-code --stat -- mrq/proto docs || \
 	  { echo "error: generated files differ from what is committed: run 'make proto docs', and commit them"; exit 1; }
 
-simulate: $(READY) ## 10,000 seeds of simulated chaos
+simulate: $(NATIVE) ## 10,000 seeds of simulated chaos
 	$(PY) tests/simulation/run.py --seeds 10000
 
-bench: $(READY) ## time mrq against its peers in one run (installs the peers)
+bench: $(NATIVE) ## time mrq against its peers in one run (installs the peers)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(PY) benchmarks/run.py
 
-bench-cluster: $(READY) ## time the cluster beside the embedded engine and Celery (needs Docker)
+bench-cluster: $(NATIVE) ## time the cluster beside the embedded engine and Celery (needs Docker)
 	@infra/airgap/images rabbitmq:4.0 redis:8.0
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(PY) benchmarks/cluster.py

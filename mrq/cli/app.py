@@ -45,8 +45,9 @@ def _dispatch(argv: Sequence[str], job: type[Job] | None, session: Session) -> i
         name = "help"
     if name in ("-V", "--version", "version"):
         import mrq
+        from mrq import native
 
-        write_out(f"mrq {mrq.__version__}\n".encode())
+        write_out(f"mrq {mrq.__version__} ({native.told()})\n".encode())
         return errors.DONE
     if name == "submit":
         return _submit(rest, None, session)

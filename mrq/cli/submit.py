@@ -43,6 +43,8 @@ def _submit_here(session: Session, request: Request) -> int:
         )
     if session.has("dry_run"):
         return _dry_run(session, request)
+    from mrq import native
+
     keep = keep_s()
     with session.on_this_machine() as engine:
         leftovers.tell_and_sweep(engine.root, keep=keep)
@@ -53,6 +55,7 @@ def _submit_here(session: Session, request: Request) -> int:
         if session.has("verbose"):
             plan, slots = engine.plan_draft(draft)
             _say_plan(plan, slots)
+            _LOG.info("data path   %s", native.told())
         result = attend.attend_here(session, engine, lambda: engine.start_draft(draft))
         attend.report(session, result, request.output)
     return errors.DONE

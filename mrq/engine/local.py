@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from mrq import native
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
 from mrq.core.model import JobState, Limits, Slots
@@ -44,6 +45,7 @@ def local_engine(*, executors: int | None = None, root: str | None = None) -> En
     """An engine whose executors stay warm between runs. Raises UsageError, and OperatorError where temporary
     data can't be kept."""
     count, root = executors_of(executors), root or temp_root()
+    native.check()
     try:
         make_root(root)
     except OSError as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import os
 import re
@@ -12,6 +13,7 @@ from mrq.errors import UsageError
 
 _KEEP: Final = "MRQ_KEEP_DAYS"
 _KEEP_DAYS: Final = 7.0
+NATIVE: Final = "MRQ_NATIVE"
 
 #: What each is for; "" of what we tell our own processes.
 VARIABLES: Final[Mapping[str, str]] = {
@@ -19,6 +21,8 @@ VARIABLES: Final[Mapping[str, str]] = {
     "MRQ_TMP": "where temporary data goes; default: the system's temporary folder. It should be a local disk "
     "with room for the shuffle",
     _KEEP: "leftovers of failed and killed runs older than this are swept; default 7",
+    NATIVE: "`auto`: the native data path where it is built, which gives the same answers as the one in "
+    "Python, sooner; `off`: never; `require`: nothing runs without it. Default `auto`",
     "MRQ_DEBUG": "`fail_after=N[:crash\\|hang\\|error]` makes attempts fail after N tasks of a worker, to "
     "see what mrq does; shown at start",
     "MRQ_HEALTH_FILE": "",
@@ -30,6 +34,23 @@ VARIABLES: Final[Mapping[str, str]] = {
 COMPOSE: Final = re.compile(
     r"MRQ_(DATA|PROJECT|VERSION|WORKERS|STOP_GRACE|AMQP_PORT|REDIS_PORT|(RABBITMQ|REDIS|MASTER|WORKER)_(MEMORY|CPUS))"
 )
+
+
+class Native(enum.Enum):
+    """What `MRQ_NATIVE` may say."""
+
+    AUTO = "auto"
+    OFF = "off"
+    REQUIRE = "require"
+
+
+def native() -> Native:
+    """Whether the native data path may be used. Raises UsageError for another word."""
+    text = os.environ.get(NATIVE, "").strip() or Native.AUTO.value
+    try:
+        return Native(text)
+    except ValueError:
+        raise UsageError(f"{NATIVE}={text}: give auto, off or require, or unset it") from None
 
 
 def temp_root() -> str:

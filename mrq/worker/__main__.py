@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from mrq import native
 from mrq.cli.console import Console
 from mrq.cli.roles import RoleLine, run_role
 from mrq.cli.signals import Signals
@@ -42,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(profile: Profile, console: Console) -> int:
     """Lock the worker's folder, clean it up, connect, work."""
+    data_path = native.told()
     if profile.map_slots == 0 and profile.reduce_slots == 0:
         raise UsageError("--map-slots 0 --reduce-slots 0: a worker without slots runs nothing; give it one")
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:63].lstrip(
@@ -53,6 +55,7 @@ def _run(profile: Profile, console: Console) -> int:
     with contextlib.closing(home):
         for note in profile.notes:
             _LOG.info(note)
+        _LOG.info("data path: %s", data_path)
         ended = home.end_children()
         if ended:
             _LOG.info("ended %d processes that an older boot of this worker had left", ended)
