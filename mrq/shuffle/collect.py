@@ -105,6 +105,10 @@ class Collector(Sink):
         """Write one partition's share of all spills."""
         raise NotImplementedError
 
+    def go_on_from(self, other: Collector) -> None:
+        """Begin behind what another collector of the same plan has spilled."""
+        self.spills, self._spilled = other.spills, other._spilled
+
     def finish(self, path: str) -> MapFileInfo:
         """Write the map-output file, if there is anything to write. Raises OSError, DataError."""
         if not self._spilled and not self._holds_any():
@@ -396,8 +400,13 @@ class FoldCollector(Collector):
             region += frames(mine, its)
 
     def _merge(self, sources: Sequence[Source], writer: MapFileWriter) -> None:
-        # The reduce folds by hash, so a key may be there once a spill.
-        for source in sources:
-            for keys, states in source.blocks():
-                writer.write(keys, states)
-                self.plan.tick()
+        put_together(sources, writer, self.plan.tick)
+
+
+def put_together(sources: Sequence[Source], writer: MapFileWriter, tick: Tick) -> None:
+    """One partition's share of all spills of a fold, one behind the other: the reduce folds by hash, so a key
+    may be there once a spill. Raises CorruptFileError, DataError, OSError."""
+    for source in sources:
+        for keys, states in source.blocks():
+            writer.write(keys, states)
+            tick()

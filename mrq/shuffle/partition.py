@@ -20,9 +20,15 @@ from mrq.shuffle.fold import Columns
 Partition = Callable[[Sequence[Any]], Sequence[int]]
 
 
-def by_hash(partitions: int) -> Partition:
-    """The stable hash: the same in every process and version."""
-    return lambda keys: partition_column(keys, partitions)
+class ByHash:
+    """The stable hash: the same in every process and version, and on either data path."""
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+
+    def __call__(self, keys: Sequence[Any]) -> Sequence[int]:
+        """The partition of each key. Raises DataError for keys that can't be carried."""
+        return partition_column(keys, self._partitions)
 
 
 def by_function(

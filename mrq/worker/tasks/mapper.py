@@ -14,16 +14,17 @@ from mrq.job.builtins import BuiltIn, Folding, Grouping, WrongValue
 from mrq.shuffle.block import BLOCK_RECORDS
 from mrq.shuffle.budget import column_cost
 from mrq.shuffle.chunks import columns
-from mrq.shuffle.collect import STEP_MAX, Collector, FoldCollector, MapPlan, Sink
+from mrq.shuffle.collect import STEP_MAX, Collector, MapPlan, Sink
 from mrq.shuffle.collect_groups import GroupCollector
 from mrq.shuffle.fold import Combine
 from mrq.shuffle.mapfile import MapHeader
-from mrq.shuffle.partition import Partition, Ranges, by_hash
+from mrq.shuffle.partition import ByHash, Partition, Ranges
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.careful import users_partition
+from mrq.worker.tasks.data_path import fold_collector, panics_named
 from mrq.worker.tasks.failure import shortened, too_deep
 from mrq.worker.tasks.feed import Feed, Pairs, locate
-from mrq.worker.tasks.values import Groups, fold_of, returning
+from mrq.worker.tasks.values import Groups, returning
 
 #: Bytes, by cost, that a map-only task gathers before it writes.
 _BATCH_COST = 1 << 20
@@ -32,7 +33,8 @@ _BATCH_COST = 1 << 20
 def run_map(attempt: Attempt) -> TaskResult:
     """The whole map. Raises what user code raises, and MrqErrors of the data and the disk."""
     try:
-        return _map_only(attempt) if attempt.stage.reducers == 0 else _map(attempt)
+        with panics_named():
+            return _map_only(attempt) if attempt.stage.reducers == 0 else _map(attempt)
     except Exception as exc:
         error = too_deep(exc) or exc if isinstance(exc, RecursionError) else exc
         if attempt.order.careful or not _is_of_another_record(attempt, error):
@@ -103,7 +105,7 @@ def _collector(attempt: Attempt) -> Collector:
     )
     reduce = getattr(job, "reduce", None)
     if isinstance(reduce, Folding):
-        return FoldCollector(plan, fold_of(reduce))
+        return fold_collector(attempt, plan, reduce)
     # A careful attempt does without: what it raises is of no record, and the reduce can leave the group out.
     combine = None if order.careful else combiner(attempt)
     passes = isinstance(reduce, Grouping) and reduce.passes and combine is None
@@ -114,7 +116,7 @@ def _partition(attempt: Attempt) -> Partition:
     stage = attempt.stage
     if stage.boundaries is not None:
         return Ranges(stage.boundaries)
-    return users_partition(attempt) or by_hash(stage.reducers)
+    return users_partition(attempt) or ByHash(stage.reducers)
 
 
 def combiner(attempt: Attempt) -> Combine | None:
