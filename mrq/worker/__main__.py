@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mrq.adapters.rabbitmq import RabbitBroker
     from mrq.core.model import Slots
     from mrq.settings.cluster import Profile
+    from mrq.worker.fetch.messages import Hello
 
 _LOG: Final = logging.getLogger("mrq.worker")
 
@@ -71,7 +72,6 @@ def _serve(profile: Profile, worker: str, home: Home) -> int:
     from mrq.worker import debug, hints
     from mrq.worker.agent_loop import Links
     from mrq.worker.fetch.data_plane import DataPlane
-    from mrq.worker.fetch.messages import Hello
     from mrq.worker.service import Service, Settings, wait_for_silence
 
     switch = debug.parse(os.environ)
@@ -85,19 +85,7 @@ def _serve(profile: Profile, worker: str, home: Home) -> int:
         stack.callback(store.close)
         wait_for_silence(store, home, worker, wait_s=profile.timeout_s, clock=Clock())
         page = _quota_page(profile, home, slots)
-        hello = Hello(
-            root=home.path,
-            worker=worker,
-            boot=home.boot,
-            redis_url=profile.fetch_url().full(),
-            prefix=profile.prefix,
-            bind=profile.listen,
-            key=profile.secret_key(),
-            insecure=profile.insecure,
-            quota=page,
-            log_format=profile.log_format,
-        )
-        data_plane = DataPlane(hello, started=home.note_child)
+        data_plane = DataPlane(_hello(profile, worker, home, page), started=home.note_child)
         stack.callback(data_plane.close)
         address = advertised(profile.advertise, data_plane.start())
         notify: list[Callable[[str | None], None]] = [lambda line: _LOG.warning(line) if line else None]
@@ -132,6 +120,24 @@ def _serve(profile: Profile, worker: str, home: Home) -> int:
         code = service.run()
         _LOG.info("ended")
         return code
+
+
+def _hello(profile: Profile, worker: str, home: Home, page: str) -> Hello:
+    """All that the data plane's process is told at its start."""
+    from mrq.worker.fetch.messages import Hello
+
+    return Hello(
+        root=home.path,
+        worker=worker,
+        boot=home.boot,
+        redis_url=profile.fetch_url().full(),
+        prefix=profile.prefix,
+        bind=profile.listen,
+        key=profile.secret_key(),
+        insecure=profile.insecure,
+        quota=page,
+        log_format=profile.log_format,
+    )
 
 
 def _quota_page(profile: Profile, home: Home, slots: Slots) -> str:

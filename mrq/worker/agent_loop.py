@@ -109,9 +109,12 @@ class AgentLoop:
         self._pool = pool if pool is not None else Pool()
         self._codes = CodeCache(storage.code_root or f"{storage.root}/code", dropped=self._pool.drop)
         self._put_aside = storage.put_aside
-        remove, makes = None if storage.put_aside is None else self._remove, storage.makes_folders
         self._files = JobFiles(
-            root=storage.root, store=links.store, codes=self._codes, remove=remove, makes=makes
+            root=storage.root,
+            store=links.store,
+            codes=self._codes,
+            remove=None if storage.put_aside is None else self._remove,
+            makes=storage.makes_folders,
         )
         self._pool.limit = config.slots.total
         self._outputs: set[str] = set()  #: jobs whose map outputs may be here, for others to fetch
@@ -140,17 +143,21 @@ class AgentLoop:
             debug=debug,
             loop=self,
         )
-        # Answers that are given on the loop's own thread needn't wake it.
-        self._calls.attach(self.sink if links.threaded else self._inbox.append)
-        if links.data_plane is not None:
-            notify = watcher.serves if watcher is not None else lambda trouble: None
-            links.data_plane.attach(self._selector, self.sink, notify)
+        self._attach()
         self._watch_at = 0.0
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
         self._lock = threading.Lock()  #: of the wake-up's descriptor, and of the first and last moment
         #: Set when the loop died of a bug.
         self.crash: BaseException | None = None
+
+    def _attach(self) -> None:
+        """Have what the store answers and the data plane says come to the loop."""
+        # Answers that are given on the loop's own thread needn't wake it.
+        self._calls.attach(self.sink if self._links.threaded else self._inbox.append)
+        if self._links.data_plane is not None:
+            notify = self._watcher.serves if self._watcher is not None else lambda trouble: None
+            self._links.data_plane.attach(self._selector, self.sink, notify)
 
     def sink(self, event: object) -> None:
         """Take an event of `core.agent`, from any thread; never blocks."""
