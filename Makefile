@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 $(NATIVE): $(RUST) | $(READY)
 	@echo "building the native data path, mrq/_native.abi3.so, where cargo is"
 	@$(PY) infra/native/build.py
-	@touch $(NATIVE)
+	@test ! -e mrq/_native.abi3.so || touch $(NATIVE) # else it is tried again: cargo may be there next time
 
 demo: export MRQ_NATIVE = auto
 demo: $(NATIVE) ## count the words of Python's standard library, on this machine, and show the top
