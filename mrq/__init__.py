@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mrq.errors import MrqError
     from mrq.job.builtins import BuiltIn, bottom, top
     from mrq.job.main import main
+    from mrq.job.stages import Stage
 
     # One type for all, so that a subclass may exchange one reduce for another.
     collect: BuiltIn
@@ -43,6 +44,7 @@ __all__ = [
     "JobFailed",
     "MrqError",
     "Pair",
+    "Stage",
     "bottom",
     "collect",
     "connect",
@@ -61,6 +63,7 @@ _HOMES = {
     "mrq.errors": ("MrqError",),
     "mrq.job.builtins": ("bottom", "collect", "count", "identity", "max", "mean", "min", "sum", "top"),
     "mrq.job.main": ("main",),
+    "mrq.job.stages": ("Stage",),
 }
 
 

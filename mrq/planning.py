@@ -14,11 +14,11 @@ import secrets
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from mrq.codec.types import carried, carried_key, utf8
-from mrq.core.model import JobSpec, StageSpec
+from mrq.core.model import FOLLOWS, JobSpec, StagePlan, StageSpec
 from mrq.core.pathmap import PathMap, split_pattern
 from mrq.core.paths import is_url
 from mrq.core.splits import SETUP_BYTES_MIN, SPLIT_BYTES_MIN, InputFile
@@ -26,12 +26,13 @@ from mrq.errors import JobDefinitionError, UsageTypeError, UsageValueError
 from mrq.io.disk import working_folder
 from mrq.io.formats import InputFormat, input_format
 from mrq.io.output import output_format
-from mrq.io.plan import Draft, DraftInput, Plan, complete
+from mrq.io.plan import Draft, DraftInput, Plan, complete, numbered, sample_of
 from mrq.job import arguments, bundle, check, load, parameters, source
-from mrq.job.base import Job, defined, parameter_values
+from mrq.job.base import Job, called, defined, parameter_values, title
+from mrq.job.stages import overrides_of, said_of
 from mrq.result import Result
 from mrq.settings.checks import MEMORY_BYTES
-from mrq.settings.job import JobSettings
+from mrq.settings.job import JobSettings, resolve
 
 __all__ = ["Draft", "Path", "Plan", "Request", "complete", "draft", "job_id", "keyed", "plan", "request_of"]
 
@@ -79,36 +80,45 @@ def _draft(request: Request, paths: PathMap | None, defaults: Mapping[str, Any])
     chosen = check.check(cls, request.overrides, defaults)
     typed = parameters.convert(cls, request.typed)
     values = parameters.values(cls, {**given, **request.parameters, **typed})
-    arguments.check_values(cls, values)
-    in_format = check_formats(cls, chosen, request.overrides)
+    stages = draft_stages(cls, values, request.overrides, defaults)
+    in_format = input_format(stages[0].input_format)
     if chosen.as_of_now:
         _refuse_as_of_now(request, in_format)
-    check_reducers(cls, chosen, request.overrides)
     # A class names what lies beside its file, a flag or an argument what lies in the current folder.
     beside = working_folder() if "ship" in request.overrides else os.path.dirname(loaded.file)
     built = bundle.build(loaded, [os.path.abspath(os.path.join(beside, path)) for path in chosen.ship])
-    name = cls.__name__
-    spec = JobSpec(
+    spec = _spec_of(request, chosen, paths, cls.__name__, parameters=values, stages=stages, code=built)
+    return Draft(
+        spec=replace(spec, source_root=loaded.root),
+        inputs=tuple(_input(spelled, request.stdin, paths) for spelled in request.inputs),
+        cwd=working_folder(),
+        splittable=in_format.splittable,
+        all_files=chosen.all_files,
+        allow_empty=chosen.allow_empty,
+        as_of_now=chosen.as_of_now,
+        code=built.data,
+    )
+
+
+def _spec_of(
+    request: Request,
+    chosen: JobSettings,
+    paths: PathMap | None,
+    name: str,
+    *,
+    parameters: Mapping[str, Any],
+    stages: tuple[StageSpec, ...],
+    code: bundle.Bundle,
+) -> JobSpec:
+    """The job of that name, as settings and the request say."""
+    return JobSpec(
         job=job_id(name),
         name=name,
-        code=built.digest,
-        entry=built.entry,
-        source_root=loaded.root,
-        parameters=values,
+        code=code.digest,
+        entry=code.entry,
+        parameters=parameters,
         inputs=tuple(request.inputs),
-        stages=(
-            StageSpec(
-                splits=(),
-                reducers=chosen.reducers or 0,
-                input_format=in_format.name,
-                output_format=chosen.output_format or "text",
-                compression=chosen.compression,
-                encoding=chosen.encoding,
-                refuses_marks="encoding" not in {**cls.__mrq_settings__, **request.overrides},
-                sort_values=chosen.sort_values,
-                can_skip=not defined(cls, "map_split"),
-            ),
-        ),
+        stages=stages,
         output=request.output,
         output_open=_opened(request.output, paths) if request.output is not None else None,
         overwrite=request.overwrite,
@@ -122,27 +132,56 @@ def _draft(request: Request, paths: PathMap | None, defaults: Mapping[str, Any])
         priority=chosen.priority,
         max_running=chosen.max_running,
         # Of task.rng: the same for the same code and parameters, so that a job run again is the same.
-        seed=zlib.crc32(repr((built.digest, sorted(values.items(), key=lambda item: item[0]))).encode()),
+        seed=zlib.crc32(repr((code.digest, sorted(parameters.items(), key=lambda item: item[0]))).encode()),
         created_at=time.time(),
         claim=secrets.token_hex(8),
     )
-    return Draft(
-        spec=spec,
-        inputs=tuple(_input(spelled, request.stdin, paths) for spelled in request.inputs),
-        cwd=working_folder(),
-        map_only=not defined(cls, "reduce"),
-        total_order=chosen.order == "total",
-        splittable=in_format.splittable,
-        split_bytes=chosen.split_bytes,
-        split_bytes_min=SETUP_BYTES_MIN if defined(cls, "setup") else SPLIT_BYTES_MIN,
-        all_files=chosen.all_files,
-        allow_empty=chosen.allow_empty,
-        as_of_now=chosen.as_of_now,
-        code=built.data,
-    )
 
 
-def check_formats(cls: type[Job], settings: JobSettings, overrides: Mapping[str, Any]) -> InputFormat:
+def draft_stages(
+    cls: type[Job],
+    values: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+) -> tuple[StageSpec, ...]:
+    """The stages of a job that was checked, with those parameters: those of work, of which each that wants a
+    total order has a sampling before it. Raises UsageError and its kind."""
+    checked = check.check_stages(lambda: cls(**values), overrides, defaults)
+    if not any(defined(each, "reduce") for each, _ in checked):
+        _check_reducers(cls, resolve(cls, overrides, defaults), overrides)
+    work = []
+    for place, (each, settings) in enumerate(checked):
+        arguments.check_values(each, values)
+        own = overrides_of(each, overrides)
+        work.append(
+            StageSpec(
+                splits=(),
+                reducers=(settings.reducers or FOLLOWS) if defined(each, "reduce") else 0,
+                number=place + 1 if len(checked) > 1 else 0,
+                plan=StagePlan() if place == 0 else None,
+                place=place,
+                input_format=_checked_format(each, settings, own).name,
+                output_format=settings.output_format or "text",
+                compression=settings.compression,
+                encoding=settings.encoding,
+                refuses_marks="encoding" not in {**each.__mrq_settings__, **own},
+                sort_values=settings.sort_values,
+                can_skip=not defined(each, "map_split"),
+                split_bytes=settings.split_bytes,
+                split_bytes_min=SETUP_BYTES_MIN if defined(each, "setup") else SPLIT_BYTES_MIN,
+                said=said_of(each),
+            )
+        )
+    stages: list[StageSpec] = []
+    for stage, (_, settings) in zip(work, checked, strict=True):
+        if settings.order == "total" and stage.reducers != 1:
+            stages.append(sample_of(stage))
+            stage = replace(stage, plan=None)
+        stages.append(stage)
+    return numbered(stages)
+
+
+def _checked_format(cls: type[Job], settings: JobSettings, overrides: Mapping[str, Any]) -> InputFormat:
     """The input format, if there are both, map_block gets lines of it, and an encoding is of text.
 
     Raises UsageError.
@@ -150,16 +189,15 @@ def check_formats(cls: type[Job], settings: JobSettings, overrides: Mapping[str,
     found = input_format(settings.input_format or "text")
     output_format(settings.output_format or "text", settings.compression)  # refuses an unknown one here
     if defined(cls, "map_block") and not found.lines:
-        raise UsageValueError(
-            f"{cls.__name__}.map_block takes lines of bytes; input format {found.name} has none"
-        )
+        name = f"{cls.__name__}.{called(cls, 'map_block')}"
+        raise UsageValueError(f"{name} takes lines of bytes; input format {found.name} has none")
     if found.name != "text" and settings.encoding != _UTF_8:
         named = overrides["encoding"] if "encoding" in overrides else cls.__mrq_settings__["encoding"]
         out = _left_out(cls, "encoding", overrides)
         if "encoding" not in overrides and "input_format" in overrides:
             out = f'give `encoding="{_UTF_8}"` too, for this run'
         raise UsageValueError(
-            f"{cls.__name__} has the encoding {named!r}, which only text is read in, and its input format is "
+            f"{title(cls)} has the encoding {named!r}, which only text is read in, and its input format is "
             f"{found.name}: {_NO_ENCODING[found.name]}; {out}"
         )
     return found
@@ -174,7 +212,7 @@ _NO_ENCODING: Final[Mapping[str, str]] = {
 }
 
 
-def check_reducers(cls: type[Job], settings: JobSettings, overrides: Mapping[str, Any]) -> None:
+def _check_reducers(cls: type[Job], settings: JobSettings, overrides: Mapping[str, Any]) -> None:
     """Raise UsageError for a number of reducers where nothing is reduced."""
     if settings.reducers and not defined(cls, "reduce"):
         out = _left_out(cls, "reducers", overrides)
@@ -184,7 +222,8 @@ def check_reducers(cls: type[Job], settings: JobSettings, overrides: Mapping[str
 def _left_out(cls: type[Job], name: str, overrides: Mapping[str, Any]) -> str:
     """What to do about a setting that means nothing here, where it was given."""
     if name not in overrides:
-        return f"leave {name} out of its class"
+        of = cls.__mrq_stage__
+        return f"leave {name} out of its {'Stage' if of is not None and name in of.settings else 'class'}"
     value = overrides[name]
     return f"leave out `{name}={value if isinstance(value, str) else repr(value)}`"
 

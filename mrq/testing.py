@@ -11,13 +11,13 @@ import copy
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from mrq.codec.types import carried, shown
 from mrq.core.ending import JobEnd
-from mrq.core.model import JobSpec, StageSpec
+from mrq.core.model import FOLLOWS, JobSpec, StageSpec
 from mrq.engine.engine import Engine
 from mrq.engine.local import LocalLeader
 from mrq.errors import MrqError, UsageTypeError, UsageValueError
@@ -25,11 +25,11 @@ from mrq.io.output import output_format
 from mrq.io.plan import Draft, DraftInput
 from mrq.io.temporary import PrivateFolder
 from mrq.job import bundle, parameters
-from mrq.job.arguments import check_values
-from mrq.job.base import Job, defined
+from mrq.job.base import Job, called, defined, has_stages
 from mrq.job.check import check
-from mrq.planning import check_formats, check_reducers, iterable, keyed
-from mrq.settings.job import JobSettings
+from mrq.job.stages import classes_of
+from mrq.planning import draft_stages, iterable, keyed
+from mrq.settings.job import resolve
 from mrq.worker.callers import CallersPool
 from mrq.worker.order import AttemptOrder
 
@@ -62,23 +62,21 @@ def run(
     tried here.
     """
     job = _instance(job)
-    if reducers is not None or defined(type(job), "reduce"):
-        overrides["reducers"] = 1 if reducers is None else reducers
+    if reducers is not None:
+        overrides["reducers"] = reducers
     settings = check(type(job), overrides)
     for name in overrides.keys() - _TRIED:
         raise UsageTypeError(
             f"mrq.testing.run can't try {name}: it takes records instead of files, and runs each task once; "
             "give it to mrq.run"
         )
-    check_formats(type(job), settings, overrides)
-    check_reducers(type(job), settings, overrides)
     values = parameters.validate(job)
-    check_values(type(job), values)
+    classes = classes_of(job)
+    stages = _tried(draft_stages(type(job), values, overrides), lines=defined(classes[0], "map_block"))
     # Each as it was when it came: a generator may refill what it has yielded.
     given = list(map(carried, iterable(records, "records", "[line, line]")))
-    _check_records(type(job), settings, given)
+    _check_records(classes[0], given)
     with tempfile.TemporaryDirectory(prefix="mrq-testing-", dir=_fast_folder()) as folder:
-        reducers = (settings.reducers or 1) if defined(type(job), "reduce") else 0
         spec = JobSpec(
             job="testing",
             name=type(job).__name__,
@@ -86,24 +84,31 @@ def run(
             entry=f"{type(job).__module__}:{type(job).__qualname__}",
             parameters=values,
             inputs=("records",),
-            stages=(
-                StageSpec(
-                    splits=(),
-                    reducers=reducers,
-                    input_format="text" if defined(type(job), "map_block") else "records",
-                    output_format="records",
-                    encoding=settings.encoding,
-                    sort_values=settings.sort_values,
-                ),
-            ),
+            stages=stages,
             memory_bytes=settings.memory_bytes or _MEMORY,
             skip_bad_records=settings.skip_bad_records,
         )
-        found = _run(job, spec, given, folder, total=settings.order == "total")
-        if settings.output_format is not None:
-            form = output_format(settings.output_format)
+        found = _run(job, classes, spec, given, folder)
+        last = resolve(classes[-1], overrides)
+        if last.output_format is not None:
+            form = output_format(last.output_format)
             form.check([key for key, _ in found], [value for _, value in found])
         return found
+
+
+def _tried(stages: Sequence[StageSpec], *, lines: bool) -> tuple[StageSpec, ...]:
+    """The stages of a job over records, or lines, instead of files, with one reducer where nothing says how
+    many."""
+    last, tried = stages[-1].place, []
+    for stage in stages:
+        reducers = 1 if stage.reducers == FOLLOWS else stage.reducers
+        stage = replace(stage, reducers=reducers)
+        if stage.place == 0:  # each file is a map
+            stage = replace(stage, input_format="text" if lines else "records", split_bytes=1)
+        if stage.place == last:
+            stage = replace(stage, output_format="records", compression=None)
+        tried.append(stage)
+    return tuple(tried)
 
 
 def _fast_folder() -> str | None:
@@ -128,14 +133,15 @@ def _instance(given: Any) -> Job:
     return job
 
 
-def _check_records(job: type[Job], settings: JobSettings, records: list[Any]) -> None:
-    """Raise UsageError for records that the job's own input format never gives."""
+def _check_records(job: type[Job], records: list[Any]) -> None:
+    """Raise UsageError for records that the input format of a job, or of its first stage, never gives."""
+    settings = resolve(job)
     if defined(job, "map_block"):
         for record in records:
             if not isinstance(record, str | bytes):
                 raise UsageTypeError(
-                    f"{job.__name__}.map_block gets whole lines: records must be lines, as str or bytes, not "
-                    f"{shown(record)}"
+                    f"{job.__name__}.{called(job, 'map_block')} gets whole lines: records must be lines, as "
+                    f"str or bytes, not {shown(record)}"
                 )
             if (b"\n" if isinstance(record, bytes) else "\n") in record:  # type: ignore[operator]
                 raise UsageValueError(f"a record for map_block is one line, without its end: {shown(record)}")
@@ -157,7 +163,7 @@ def _check_records(job: type[Job], settings: JobSettings, records: list[Any]) ->
 _TEXT: Final = (None, "text")
 
 
-def _run(job: Job, spec: JobSpec, records: list[Any], folder: str, *, total: bool) -> list[Any]:
+def _run(job: Job, classes: Sequence[type[Job]], spec: JobSpec, records: list[Any], folder: str) -> list[Any]:
     """The records of a job's output, run by an engine whose only worker is the calling thread."""
     code = bundle.pack({})  # it is here already
     spec = replace(spec, code=hashlib.sha256(code).hexdigest())
@@ -170,10 +176,7 @@ def _run(job: Job, spec: JobSpec, records: list[Any], folder: str, *, total: boo
         spec=spec,
         inputs=tuple(DraftInput(spelled="records", open=path) for path in paths),
         cwd=folder,
-        map_only=spec.reducers == 0,
-        total_order=total,
         splittable=False,
-        split_bytes=1,  # each file is a map
         code=code,
         allow_empty=True,
     )
@@ -182,6 +185,9 @@ def _run(job: Job, spec: JobSpec, records: list[Any], folder: str, *, total: boo
     def fresh(order: AttemptOrder) -> Job:
         """The job as it was given: what one attempt keeps in self the next one doesn't see."""
         made = copy.copy(job)
+        if has_stages(type(job)):
+            made = object.__new__(classes[order.spec.stage(order.task.stage).place])
+            vars(made).update(vars(job))
         vars(made).update(copy.deepcopy(dict(spec.parameters)))
         return made
 

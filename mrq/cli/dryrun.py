@@ -8,7 +8,7 @@ from mrq.cli import units
 from mrq.cli.session import Session
 from mrq.cli.wording import in_flags
 from mrq.client import Plan
-from mrq.core.model import Piece, Split
+from mrq.core.model import FOLLOWS, JobSpec, Piece, Purpose, Split, StageSpec
 
 #: Splits that are listed one by one, unless all are asked for.
 _LISTED: Final = 20
@@ -26,18 +26,16 @@ def plan_lines(plan: Plan, *, executors: int, every: bool = False, listed_by: st
         f"input       {files}, {units.size(total)}, as {spec.first.input_format}",
         f"splits      {len(spec.splits):,}" + (f", the largest {units.size(largest)}" if spec.splits else ""),
     ]
-    partitions = f"{spec.reducers:,}, by a hash of the key"
-    if not spec.reducers:
-        partitions = "none: no reduce, so parts are the maps' outputs"
-    elif len(spec.stages) > 1:
-        splits = len(spec.stages[0].splits)
-        partitions = f"{spec.reducers:,}, by ranges of keys, sampled first from {splits} splits"
     listed = spec.splits if every else spec.splits[:_LISTED]
     lines += [_split_line(split) for split in listed]
     if len(listed) < len(spec.splits):
         lines.append(f"            … and {len(spec.splits) - len(listed):,} more ({listed_by} lists all)")
+    work = [stage for stage in spec.stages if stage.purpose is Purpose.WORK]
+    if len(work) == 1:
+        lines.append(f"partitions  {_partitions(spec, spec.last)}")
+    else:
+        lines += [f"stage {at:<5} {stage.said}: {_parts(spec, stage)}" for at, stage in enumerate(work, 1)]
     lines += [
-        f"partitions  {partitions}",
         f"output      {spec.output or 'printed'}, written as {spec.last.output_format}"
         + (f", compressed with {spec.last.compression}" if spec.last.compression else ""),
         f"executors   {executors}, each with a budget of {units.size(spec.memory_bytes)}",
@@ -45,6 +43,33 @@ def plan_lines(plan: Plan, *, executors: int, every: bool = False, listed_by: st
     lines += [f"parameter   {name} = {value!r}" for name, value in spec.parameters.items()]
     lines += [f"note        {in_flags(note)}" for note in plan.notes]
     return lines
+
+
+def sample_before(spec: JobSpec, stage: StageSpec) -> StageSpec | None:
+    """What samples the keys of a stage; None where they are hashed."""
+    at = spec.stages.index(stage)
+    before = spec.stages[at - 1] if at else None
+    return before if before is not None and before.purpose is Purpose.SAMPLE else None
+
+
+def _parts(spec: JobSpec, stage: StageSpec) -> str:
+    """The partitions of one of several stages, as a phrase."""
+    if not stage.reducers:
+        return "no reduce"
+    return f"partitions {_partitions(spec, stage)}" if stage.reducers == FOLLOWS else _partitions(spec, stage)
+
+
+def _partitions(spec: JobSpec, stage: StageSpec) -> str:
+    if not stage.reducers:
+        return "none: no reduce, so parts are the maps' outputs"
+    many = f"{stage.reducers:,}"
+    if stage.reducers == FOLLOWS:
+        many = f"as many as stage {stage.place}'s output asks for"
+    sample = sample_before(spec, stage)
+    if sample is None:
+        return f"{many}, by a hash of the key"
+    splits = f" from {len(sample.splits)} splits" if stage.place == 0 else ""
+    return f"{many}, by ranges of keys, sampled first{splits}"
 
 
 def _split_line(split: Split) -> str:
@@ -62,9 +87,19 @@ def _piece(piece: Piece) -> str:
 
 def print_plan(session: Session, plan: Plan, *, executors: int) -> None:
     """The plan for programs."""
-    from mrq.cli.objects import Planned, PlannedFile, PlannedPiece, PlannedSplit
+    from mrq.cli.objects import Planned, PlannedFile, PlannedPiece, PlannedSplit, PlannedStage
 
     spec = plan.spec
+    stages = tuple(
+        PlannedStage(
+            methods=stage.said,
+            partitions=None if stage.reducers == FOLLOWS else stage.reducers,
+            partitioned_by="range" if sample_before(spec, stage) else "hash" if stage.reducers else None,
+        )
+        for stage in spec.stages
+        if stage.purpose is Purpose.WORK
+    )
+    last = stages[-1]
     session.answer(
         Planned,
         "planned",
@@ -81,8 +116,9 @@ def print_plan(session: Session, plan: Plan, *, executors: int) -> None:
             )
             for split in spec.splits
         ),
-        partitions=spec.reducers,
-        partitioned_by=None if not spec.reducers else "hash" if len(spec.stages) == 1 else "range",
+        partitions=last.partitions,
+        partitioned_by=last.partitioned_by,
+        stages=stages,
         input_format=spec.first.input_format,
         output_format=spec.last.output_format,
         compression=spec.last.compression,

@@ -85,6 +85,15 @@ class PlannedSplit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStage:
+    """One stage of the job."""
+
+    methods: str  #: as `stages` names them: `map=words, reduce=mrq.sum`; empty in a job without `stages`
+    partitions: int | None  #: reduces; 0: none; null: as many as what the stage before writes asks for
+    partitioned_by: str | None  #: `hash` or `range`; null without partitions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Planned(Answer):
     """`mrq submit --dry-run`."""
 
@@ -92,8 +101,10 @@ class Planned(Answer):
     parameters: Mapping[str, Any]  #: of the job; what JSON can't say, as Python writes it
     files: tuple[PlannedFile, ...]  #: of the input
     splits: tuple[PlannedSplit, ...]  #: one a map
-    partitions: int  #: reduces; 0: none, parts are what maps write
+    #: Reduces of the last stage; 0: none, parts are what maps write; null: it follows from the stage before.
+    partitions: int | None
     partitioned_by: str | None  #: `hash` or `range`; null without partitions
+    stages: tuple[PlannedStage, ...]  #: one, or as many as the job's `stages` gives
     input_format: str  #: `text`, `whole`, `jsonl` or `records`
     output_format: str  #: `text`, `lines`, `jsonl` or `records`
     compression: str | None  #: of the output

@@ -133,6 +133,10 @@ class Needs:
     packages: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
+#: R of a stage as long as it follows from what the one before writes.
+FOLLOWS: Final = -1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagePlan:
     """What of a stage is known once the one before it is complete: a function of that one's results alone."""
@@ -150,7 +154,7 @@ class StageSpec:
     """One stage of a job as submitted: maps, each over one split, and reduces of what they give."""
 
     splits: tuple[Split, ...]
-    reducers: int  #: R; 0 is map-only
+    reducers: int  #: R; 0 is map-only, `FOLLOWS` what its input makes it
     purpose: Purpose = Purpose.WORK
     #: It stands in its tasks' names, unless it is 0. The user's stages are numbered from 0, samplings after
     #: them: tasks of a job of one stage are called the same whether or not its keys are sampled.
@@ -167,6 +171,10 @@ class StageSpec:
     refuses_marks: bool = True
     sort_values: bool = False
     can_skip: bool = True  #: single records can be left out; map_split reads them by itself
+    #: How what a stage before wrote is cut into splits, where its plan depends on that.
+    split_bytes: int | None = None
+    split_bytes_min: int = 64 << 10
+    said: str = ""  #: its methods as the user's `stages` has them: "map=words, reduce=mrq.sum"
 
     @property
     def boundaries(self) -> tuple[Any, ...] | None:

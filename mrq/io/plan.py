@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Final
 
 from mrq.commit.manifest import is_result
 from mrq.core import splits as cutting
-from mrq.core.model import JobSpec, Piece, Purpose, Split, StageSpec
+from mrq.core.model import FOLLOWS, JobSpec, Piece, Purpose, Split, StagePlan, StageSpec
 from mrq.core.paths import is_url
 from mrq.core.splits import InputFile
 from mrq.errors import InputError, NoInputFiles
@@ -52,16 +53,12 @@ class DraftInput:
 class Draft:
     """All of a submit but what must be looked for in the data; wire data."""
 
-    spec: JobSpec  #: without splits, and with 0 reducers where their number follows from the input
+    spec: JobSpec  #: without splits
     inputs: tuple[DraftInput, ...]
     cwd: str  #: where relative paths start, for messages
-    map_only: bool
-    total_order: bool
     splittable: bool  #: the input format's word
-    split_bytes: int | None
     code: bytes = b""  #: the bundle; to a cluster it travels as a blob
     version: str = ""  #: of the mrq that drafted it
-    split_bytes_min: int = cutting.SPLIT_BYTES_MIN  #: where the input decides
     all_files: bool = False  #: hidden names count too
     as_of_now: bool = False  #: files that are still written are read to their last whole line of now
     allow_empty: bool = False  #: inputs without any file make an empty result
@@ -115,17 +112,14 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
             + "; `allow_empty=True` makes an empty result of that"
         )
     total = sum(file.size for file in files)
-    splits = cutting.plan(files, draft.split_bytes, least=draft.split_bytes_min)
+    splits = cutting.plan(files, first.split_bytes, least=first.split_bytes_min)
     if found_here and input_format(first.input_format).lines:
         files = tuple(vetting.of_text(files, splits, reading, unseen))
         finding = replace(finding, files=files)
-        splits = cutting.plan(files, draft.split_bytes, least=draft.split_bytes_min)
-    reducers = 0 if draft.map_only else spec.reducers or cutting.default_reducers(total)
-    stages: tuple[StageSpec, ...] = (replace(first, splits=splits, reducers=reducers),)
-    if draft.total_order and reducers > 1 and splits:
-        stages = (_sample(stages[0], files), replace(stages[0], plan=None))
+        splits = cutting.plan(files, first.split_bytes, least=first.split_bytes_min)
+    reducers = cutting.default_reducers(total) if first.reducers == FOLLOWS else first.reducers
     return Plan(
-        spec=replace(spec, stages=stages),
+        spec=replace(spec, stages=_begun(spec, replace(first, splits=splits, reducers=reducers), files)),
         code=draft.code,
         finding=finding,
         notes=(*finding.notes, *([hidden] if hidden else []), *_whole_notes(draft, finding)),
@@ -194,7 +188,34 @@ def _known(draft: Draft) -> dict[int, InputFile]:
     return known
 
 
-def _sample(stage: StageSpec, files: Sequence[InputFile]) -> StageSpec:
+def sample_of(stage: StageSpec) -> StageSpec:
+    """What samples the keys of a stage: maps that are the same, over some of its splits."""
+    return replace(stage, reducers=0, purpose=Purpose.SAMPLE)
+
+
+def numbered(stages: Sequence[StageSpec]) -> tuple[StageSpec, ...]:
+    """The stages of a job with their numbers: of work 0 where there is one, else from 1 on; samplings behind
+    them."""
+    many = sum(stage.purpose is Purpose.WORK for stage in stages)
+    work, samples = count(1 if many > 1 else 0), count(many + 1 if many > 1 else 1)
+    return tuple(
+        replace(stage, number=next(work if stage.purpose is Purpose.WORK else samples)) for stage in stages
+    )
+
+
+def _begun(spec: JobSpec, first: StageSpec, files: Sequence[InputFile]) -> tuple[StageSpec, ...]:
+    """The stages of a job whose first has its splits. It is sampled if there is anything to sample, and to
+    cut."""
+    at = spec.stages.index(spec.first)
+    before, behind = spec.stages[:at], spec.stages[at + 1 :]
+    if not before:
+        return (first, *behind)
+    if not first.splits or first.reducers < 2:
+        return numbered((replace(first, plan=StagePlan()), *behind))
+    return (_sample(first, before[0].number, files), replace(first, plan=None), *behind)
+
+
+def _sample(stage: StageSpec, number: int, files: Sequence[InputFile]) -> StageSpec:
     """What samples the keys of a stage: the same maps over the beginnings of a fixed choice of splits."""
     wanted = min(max(_SAMPLED_SPLITS_MIN, stage.reducers), _SAMPLED_SPLITS_MAX)
     step = max(1, -(-len(stage.splits) // wanted))
@@ -203,7 +224,7 @@ def _sample(stage: StageSpec, files: Sequence[InputFile]) -> StageSpec:
         replace(split, index=i, pieces=_beginning(split, whole))
         for i, split in enumerate(stage.splits[::step])
     )
-    return replace(stage, splits=chosen, reducers=0, purpose=Purpose.SAMPLE, number=1)
+    return replace(sample_of(stage), splits=chosen, number=number, plan=StagePlan())
 
 
 def _beginning(split: Split, whole: Container[str]) -> tuple[Piece, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mrq.errors import JobDefinitionError, UsageValueError
 from mrq.job import source
-from mrq.job.base import HOOKS, METHODS, Job
+from mrq.job.base import HOOKS, METHODS, Job, called, def_of, title
 from mrq.job.builtins import BuiltIn, bottom, top
 from mrq.job.class_body import (
     Bodies,
@@ -37,7 +37,7 @@ def check(job: type[Job]) -> None:
         named, declared = reduce.parameter, job.__mrq_parameters__
         if named is not None and named not in declared:
             raise JobDefinitionError(
-                f"{source.at_class(job)}reduce = {reduce!r}: {job.__name__} has no parameter {named!r}"
+                f"{source.at_class(job)}reduce = {reduce!r}: {title(job)} has no parameter {named!r}"
                 f"{nearest(named, declared)}"
             )
     if job.__mrq_parameters__:
@@ -53,7 +53,7 @@ def check_values(job: type[Job], values: Mapping[str, Any]) -> None:
     value = values[name]
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageValueError(
-            f"parameter {name} of {job.__name__} is {value!r} (a {type(value).__name__}), and "
+            f"parameter {name} of {title(job)} is {value!r} (a {type(value).__name__}), and "
             f"reduce = {reduce!r} takes a whole number of at least 1 from it"
         )
 
@@ -64,6 +64,8 @@ class _Check:
     def __init__(self, job: type[Job]) -> None:
         self._job = job
         self._bodies: Bodies = bodies(job)
+        #: How each method of mrq's begins, by what the job calls it.
+        self._lines = {called(job, hook): def_of(job, hook) for hook in METHODS}
 
     def run(self) -> None:
         for body in self._bodies.values():
@@ -74,11 +76,11 @@ class _Check:
                     use = next((use for use in made.uses if use.node is node), None)
                     if use is not None:
                         self._refuse(body, made.names[0], made, use)
-        for hook in METHODS:
-            provider = self._bodies.get(provider_of(self._job, hook) or Job)
+        for name in self._lines:
+            provider = self._bodies.get(provider_of(self._job, name) or Job)
             if provider is not None:
-                for made in provider.bound.get(hook, ()):
-                    self._check_made(provider, hook, made)
+                for made in provider.bound.get(name, ()):
+                    self._check_made(provider, name, made)
         self._check_read()
 
     def _check_made(self, body: Body, name: str, made: Made) -> None:
@@ -89,7 +91,7 @@ class _Check:
             raise JobDefinitionError(
                 f"{source.place(body.file, made.statement.lineno)}: {name} is chosen by the default of the "
                 f"parameter {choice.parameter}{_through(choice)}, whatever {choice.parameter} is given: the "
-                f"body of a class runs once; write `{METHODS.get(name, 'def …(self):')}`, which asks for "
+                f"body of a class runs once; write `{self._lines.get(name, 'def …(self):')}`, which asks for "
                 f"self.{choice.parameter}"
             )
 
@@ -108,7 +110,7 @@ class _Check:
                         kept.add(node.attr)  # setup makes its own
         for name, where in read.items():
             provider = self._bodies.get(provider_of(self._job, name) or Job)
-            if provider is None or name in kept or name in METHODS or name not in provider.origin:
+            if provider is None or name in kept or name in self._lines or name not in provider.origin:
                 continue
             for made in provider.bound[name]:
                 if isinstance(made.statement, Function):
@@ -148,18 +150,18 @@ class _Check:
 
     def _instead(self, body: Body, name: str, made: Made, use: Use) -> str:
         """What to write for what the body of the class makes."""
-        if name not in METHODS:
+        if name not in self._lines:
             return f"`mrq.top(self.{use.parameter})(key, values)`, or bottom, in reduce where it is used"
         call = made.in_method
         if call is None or not isinstance(inspect.getattr_static(self._job, name), BuiltIn):
-            return f"`{METHODS[name]}`, which computes it from self.{use.parameter}"
+            return f"`{self._lines[name]}`, which computes it from self.{use.parameter}"
         if not isinstance(call, ast.Call):
-            return f"`{METHODS[name]} return ({ast.unparse(call)})(key, values)`"
+            return f"`{self._lines[name]} return ({ast.unparse(call)})(key, values)`"
         alone = len(call.args) == len(made.uses) == 1 and ast.unparse(call.args[0]) == f"self.{use.parameter}"
         if alone and meant(call.func, body.owner) in (top, bottom):
             rest = "".join(f", {k.arg}={ast.unparse(k.value)}" for k in call.keywords)
             return f'`reduce = {ast.unparse(call.func)}("{use.parameter}"{rest})`'
-        return f"`{METHODS[name]} return {ast.unparse(call)}(key, values)`"
+        return f"`{self._lines[name]} return {ast.unparse(call)}(key, values)`"
 
 
 def _arguments(made: Made, owner: type) -> Iterator[ast.AST]:

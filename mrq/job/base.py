@@ -17,6 +17,7 @@ from mrq.job.context import Task
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from mrq.job.stages import StageOf
     from mrq.settings.job import Keywords
 
 #: Methods that the engine looks for -> the line that each should begin with.
@@ -87,7 +88,9 @@ class Job:
     """The base of every job.
 
     Subclasses define `map` (or `map_split`, or `map_block`), and may define `reduce` (a method or a built-in
-    such as `mrq.sum`), `combine`, `partition`, `setup` and `teardown`. Instances are made with keywords only.
+    such as `mrq.sum`), `combine` and `partition`; or they define `stages`, which says what each of several
+    stages maps and reduces with. `setup` and `teardown` are of each attempt. Instances are made with
+    keywords only.
     """
 
     #: The attempt at hand; the engine sets it before `setup`.
@@ -99,6 +102,8 @@ class Job:
     __mrq_settings__: ClassVar[Mapping[str, Any]] = {}
     #: Parameters by name, inherited ones first.
     __mrq_parameters__: ClassVar[Mapping[str, Parameter]] = {}
+    #: Of a class that one of the job's stages runs as (`job.stages`): which one it is.
+    __mrq_stage__: ClassVar[StageOf | None] = None
 
     def __init_subclass__(cls, **settings: Unpack[Keywords]) -> None:
         super().__init_subclass__()
@@ -139,6 +144,28 @@ def is_job(value: object) -> TypeGuard[type[Job]]:
 def defined(cls: type[Job], hook: str) -> bool:
     """Whether the job has this method or built-in; `combine = None` in a subclass takes it away."""
     return getattr(cls, hook, None) is not None
+
+
+def has_stages(cls: type[Job]) -> bool:
+    """Whether the job says in `stages` what it maps and reduces with."""
+    return cls.__mrq_stage__ is None and defined(cls, "stages")
+
+
+def title(cls: type[Job]) -> str:
+    """The job as messages name it: `Sessions`, or `stage 2 of Sessions`."""
+    of = cls.__mrq_stage__
+    return cls.__name__ if of is None else f"stage {of.place + 1} of {cls.__name__}"
+
+
+def called(cls: type[Job], hook: str) -> str:
+    """What the user calls the method that is this hook: in a stage, `words` for its map."""
+    of = cls.__mrq_stage__
+    return hook if of is None else of.names.get(hook, hook)
+
+
+def def_of(cls: type[Job], hook: str) -> str:
+    """The line that a hook should begin with, as the user calls it."""
+    return METHODS[hook].replace(f"def {hook}(", f"def {called(cls, hook)}(")
 
 
 def parameter_values(job: Job) -> dict[str, Any]:

@@ -6,13 +6,13 @@ import ast
 import builtins
 import inspect
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from mrq.core.model import cannot_skip
 from mrq.errors import JobDefinitionError
-from mrq.job import arguments, dropped, source
-from mrq.job.base import MAPS, METHODS, Job, defined, is_job
+from mrq.job import arguments, dropped, source, stages
+from mrq.job.base import MAPS, METHODS, Job, called, def_of, defined, has_stages, is_job, title
 from mrq.job.builtins import BuiltIn
 from mrq.settings.job import JobSettings, resolve
 
@@ -48,17 +48,51 @@ def check(
             f"{source.at_class(job)}{job.__name__} is abstract ({missing} isn't defined); "
             "name a class that derives from it"
         )
-    if defined(job, "stages"):
-        raise JobDefinitionError(
-            f"{source.at_class(job)}{job.__name__} defines stages, which come in a later version of mrq; "
-            "until then run one job after the other"
-        )
+    if has_stages(job):
+        stages.check_method(job)
+        _check_settings(job, overrides or {})
+    else:
+        _check_stage(job, settings)
+    _check_code(job)
+    return settings
+
+
+def check_stages(
+    make: Callable[[], Job], overrides: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> list[tuple[type[Job], JobSettings]]:
+    """What each stage of a job runs as, with the settings that count in it; of a job without `stages`, which
+    was checked, its class alone. `make` makes the job. Raises JobDefinitionError, UsageError."""
+    found = stages.settled(make)
+    if found[0].__mrq_stage__ is None:
+        return [(found[0], resolve(found[0], overrides, defaults))]
+    checked: list[tuple[type[Job], JobSettings]] = []
+    for cls in found:
+        settings = resolve(cls, stages.overrides_of(cls, overrides), defaults)
+        _check_stage(cls, settings)
+        _check_methods(cls)
+        checked.append((cls, settings))
+    return checked
+
+
+def _check_stage(job: type[Job], settings: JobSettings) -> None:
+    """Refuse methods and settings that don't go together in one stage, or in a job that has no more."""
     _check_map(job)
     _check_reduce(job, settings)
-    _check_code(job)
     if settings.skip_bad_records and defined(job, "map_split"):
-        raise JobDefinitionError(source.at(getattr(job, "map_split", None)) + cannot_skip(job.__name__))
-    return settings
+        raise JobDefinitionError(source.at(getattr(job, "map_split", None)) + cannot_skip(title(job)))
+
+
+def _check_settings(job: type[Job], overrides: Mapping[str, Any]) -> None:
+    """Refuse settings of a job with stages that it has to give to one of them."""
+    for name in ("order", "sort_values", "total_order"):
+        value = {**job.__mrq_settings__, **overrides}.get(name)
+        if value and value != "hashed":
+            said = f"{name}={value!r}".replace("'", '"')
+            out = f"leave out `{said}`" if name in overrides else "leave it out of the class"
+            raise JobDefinitionError(
+                f"{source.at_class(job)}{job.__name__} has stages, and {said} doesn't say of which; {out}, "
+                f"and give it to a stage: `mrq.Stage(…, {said})`"
+            )
 
 
 #: By class, what the bodies of it and its bases held when they were found good: a test runs a job often.
@@ -73,17 +107,27 @@ def _check_code(job: type[Job]) -> None:
     before = _GOOD.get(job, [])
     if len(held) == len(before) and all(map(operator.is_, held, before)):
         return
-    for hook, line in METHODS.items():
+    _check_methods(job)
+    dropped.check_never_called(job)
+    if len(_GOOD) >= _GOOD_MAX:
+        _GOOD.clear()
+    _GOOD[job] = held
+
+
+def _check_methods(job: type[Job]) -> None:
+    for hook in METHODS:
         if defined(job, hook) and not isinstance(getattr(job, hook), BuiltIn):
-            _check_method(job, hook, line)
+            _check_method(job, hook)
     for hook in ("combine", "reduce"):
         if defined(job, hook):
             _check_no_key(job, hook)
     dropped.check(job)
     arguments.check(job)
-    if len(_GOOD) >= _GOOD_MAX:
-        _GOOD.clear()
-    _GOOD[job] = held
+
+
+def _at(job: type[Job]) -> str:
+    """Where a job, or one of its stages, is defined."""
+    return job.__mrq_stage__.where if job.__mrq_stage__ is not None else source.at_class(job)
 
 
 def _own_names(job: type[Job]) -> set[str]:
@@ -95,27 +139,25 @@ def _own_names(job: type[Job]) -> set[str]:
 
 
 def _check_map(job: type[Job]) -> None:
-    maps = [hook for hook in MAPS if defined(job, hook)]
+    maps, name, where = [hook for hook in MAPS if defined(job, hook)], title(job), _at(job)
     if len(maps) > 1:
-        raise JobDefinitionError(
-            f"{source.at_class(job)}{job.__name__} defines {' and '.join(maps)}; keep one of them"
-        )
+        has = "has" if job.__mrq_stage__ is not None else "defines"
+        raise JobDefinitionError(f"{where}{name} {has} {' and '.join(maps)}; keep one of them")
     if not maps:
         advice = "define `def map(self, key, line):` that yields (key, value) pairs"
-        for name in _ELSEWHERE:
-            if callable(getattr(job, name, None)):
-                advice = f"rename {name} to map"
-        raise JobDefinitionError(f"{source.at_class(job)}{job.__name__} has no map; {advice}")
+        for other in _ELSEWHERE:
+            if callable(getattr(job, other, None)):
+                advice = f"rename {other} to map"
+        if job.__mrq_stage__ is not None:
+            advice = "name a method in it: `mrq.Stage(map=self.NAME, …)`"
+        raise JobDefinitionError(f"{where}{name} has no map; {advice}")
     hook = getattr(job, maps[0])
     if isinstance(hook, BuiltIn):
-        raise JobDefinitionError(
-            f"{source.at_class(job)}{job.__name__}.{maps[0]} is a built-in reducer; {maps[0]} must be "
-            "a method"
-        )
+        raise JobDefinitionError(f"{where}{name}.{maps[0]} is a built-in reducer; {maps[0]} must be a method")
 
 
 def _check_reduce(job: type[Job], settings: JobSettings) -> None:
-    name, where = job.__name__, source.at_class(job)
+    name, where = title(job), _at(job)
     combine = getattr(job, "combine", None)
     if not defined(job, "reduce"):
         for hook in ("combine", "partition"):
@@ -124,11 +166,11 @@ def _check_reduce(job: type[Job], settings: JobSettings) -> None:
                     f"{source.at(getattr(job, hook))}{name} has {hook} and no reduce, so nothing would "
                     f"call it; add a reduce or remove {hook}"
                 )
+        add = "reduce=mrq.identity" if job.__mrq_stage__ is not None else "reduce = mrq.identity"
         for setting, given in (('order="total"', settings.order), ("sort_values", settings.sort_values)):
             if given:
                 raise JobDefinitionError(
-                    f"{where}{name} has {setting} and no reduce: without one nothing is sorted; "
-                    "add `reduce = mrq.identity`"
+                    f"{where}{name} has {setting} and no reduce: without one nothing is sorted; add `{add}`"
                 )
         return
     _check_built_in(job)
@@ -170,17 +212,18 @@ def _check_built_in(job: type[Job]) -> None:
 # ---- each method ----
 
 
-def _check_method(job: type[Job], hook: str, line: str) -> None:
-    static, wanted = inspect.getattr_static(job, hook), line.count(",")  # parameters after self
-    where, called = source.at(static), f"{job.__name__}.{hook}"
+def _check_method(job: type[Job], hook: str) -> None:
+    static, line = inspect.getattr_static(job, hook), def_of(job, hook)
+    wanted = line.count(",")  # parameters after self
+    where, name = source.at(static), f"{job.__name__}.{called(job, hook)}"
     if not callable(getattr(job, hook)) or isinstance(static, property):
-        raise JobDefinitionError(f"{where or source.at_class(job)}{called} must be a method: `{line}`")
+        raise JobDefinitionError(f"{where or source.at_class(job)}{name} must be a method: `{line}`")
     function = source.function_of(static)
     if function is not None and (
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     ):
         raise JobDefinitionError(
-            f"{where}{called} is async, which mrq doesn't await; write `{line}` "
+            f"{where}{name} is async, which mrq doesn't await; write `{line}` "
             "(with asyncio.run inside, if need be)"
         )
     if function is None:
@@ -191,7 +234,7 @@ def _check_method(job: type[Job], hook: str, line: str) -> None:
     except TypeError:
         takes = "(" + ", ".join(map(str, inspect.signature(function).parameters.values())) + ")"
         count = f"{wanted} parameter{'s' if wanted != 1 else ''} after self" if wanted else "self alone"
-        raise JobDefinitionError(f"{where}{called}{takes} must take {count}: write `{line}`") from None
+        raise JobDefinitionError(f"{where}{name}{takes} must take {count}: write `{line}`") from None
 
 
 def _check_no_key(job: type[Job], hook: str) -> None:
@@ -220,8 +263,8 @@ def _check_no_key(job: type[Job], hook: str) -> None:
             right, both = rest if len(made.elts) == 2 else f"({rest})", f"[{key}, {rest}]"
             wrong = f"({wrong})"
         raise JobDefinitionError(
-            f"{where}: `{wrong}`: {hook} yields values, and each goes under the group's key by itself; "
-            f"write `{right}` (or `{both}` if the key belongs into the value)"
+            f"{where}: `{wrong}`: {called(job, hook)} yields values, and each goes under the group's key by "
+            f"itself; write `{right}` (or `{both}` if the key belongs into the value)"
         )
 
 

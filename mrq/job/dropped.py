@@ -15,7 +15,7 @@ from typing import Final
 
 from mrq.errors import JobDefinitionError
 from mrq.job import source
-from mrq.job.base import MAPS, Job, defined
+from mrq.job.base import MAPS, Job, called, defined
 
 #: Names of other systems for our methods, which nothing would call -> what to write.
 _ELSEWHERE: Final[Mapping[str, str]] = {
@@ -41,14 +41,14 @@ _INSTEAD: Final[Mapping[str, str]] = {
 
 
 def check(job: type[Job]) -> None:
-    """Raise JobDefinitionError for what would be dropped, or never called, with its line."""
+    """Raise JobDefinitionError for what would be dropped, with its line."""
     for hook in (*MAPS, "combine", "reduce"):  # whose results count, as a generator's or as a list
-        function = _function(job, hook)
+        function, name = _function(job, hook), called(job, hook)
         if function is not None and defined(job, hook):
-            for each in filter(inspect.isgeneratorfunction, (function, *_decorated(hook, function))):
+            for each in filter(inspect.isgeneratorfunction, (function, *_decorated(name, function))):
                 for value, text, where in _returned(each):
                     raise JobDefinitionError(
-                        f"{where}: `return {text}`: {hook} yields, so Python drops what it returns; "
+                        f"{where}: `return {text}`: {name} yields, so Python drops what it returns; "
                         f"write {_yielded(hook, value, text)} and a bare `return` after it"
                     )
     for hook in ("setup", "teardown"):  # which are called for what they do
@@ -58,9 +58,9 @@ def check(job: type[Job]) -> None:
     partition = _function(job, "partition")
     if partition is not None and inspect.isgeneratorfunction(partition):
         raise JobDefinitionError(
-            f"{source.at(partition)}partition yields; it must return an int from 0 to n-1: write `return …`"
+            f"{source.at(partition)}{called(job, 'partition')} yields; it must return an int from 0 to n-1: "
+            "write `return …`"
         )
-    _check_never_called(job)
 
 
 def _function(job: type[Job], name: str) -> FunctionType | None:
@@ -129,7 +129,7 @@ _DISPLAYS: Final = (
 )
 
 
-def _check_never_called(job: type[Job]) -> None:
+def check_never_called(job: type[Job]) -> None:
     """Refuse methods under the names of other systems, unless the job's own code names them."""
     if "__post_init__" in {name for base in job.__mro__ for name in vars(base)}:
         raise JobDefinitionError(

@@ -251,7 +251,9 @@ def _choose(module: ModuleType, file: str, name: str) -> type[Job]:
     # and those that others of the file derive from.
     bases = {base for cls in own.values() for base in cls.__mro__[1:]}
     able = {name: cls for name, cls in own.items() if not inspect.isabstract(cls)} or own
-    able = {name: cls for name, cls in able.items() if any(defined(cls, hook) for hook in MAPS)} or able
+    able = {
+        name: cls for name, cls in able.items() if any(defined(cls, hook) for hook in (*MAPS, "stages"))
+    } or able
     able = {name: cls for name, cls in able.items() if cls not in bases} or able
     if len(able) > 1:
         names = sorted(able)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import mrq
 from mrq.commit import claim, owner
 from mrq.core import wire
-from mrq.core.model import JobSpec, Needs, StageSpec
+from mrq.core.model import FOLLOWS, JobSpec, Needs, StageSpec
 from mrq.core.needs import distributions, lacking
 from mrq.core.paths import check_job_id
 from mrq.core.refs import Kind
@@ -174,7 +174,9 @@ def _refuse(draft: Draft) -> None:
     parts: tuple[JobSpec | Draft | StageSpec, ...] = (spec, draft, *spec.stages)
     for of in parts:
         found = {each.name: getattr(of, each.name) for each in dataclasses.fields(of)}
-        settings.recheck(spec.name, {**found, "reducers": found.get("reducers") or None})
+        if found.get("reducers") in (0, FOLLOWS):
+            del found["reducers"]
+        settings.recheck(spec.name, found)
 
 
 def _spelled(exc: MrqError, output: str | None) -> MrqError:

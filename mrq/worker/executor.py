@@ -98,6 +98,7 @@ class Executor:
         self._pid = os.getpid()
         self._classes: dict[str, type[Job]] = {}  #: by entry: a bundle may hold several jobs
         self._spec: tuple[bytes, JobSpec] | None = None  #: the last one, packed and as it is
+        self._stages: dict[int, type[Job]] = {}  #: of that: by place, what its stages run as
         self._reader = protocol.FrameReader()
         self._poll = select.poll()
         self._poll.register(permits, select.POLLIN)
@@ -168,6 +169,7 @@ class Executor:
 
         if self._spec is None or self._spec[0] != message["spec"]:
             self._spec = message["spec"], protocol.unpack_spec(message["spec"])
+            self._stages.clear()
         order = wire.from_wire(AttemptOrder, message["order"], {"spec": self._spec[1]})
         token = order.attempt.token
         self._say({"op": protocol.STARTED, "token": token})
@@ -210,10 +212,23 @@ class Executor:
                 gc.collect()
                 gc.freeze()  # modules live as long as we do: no collection needs to look at them
             _act_up(message.get("fault"))
-            job = found(**order.spec.parameters)
+            job = self._class_of(found, order)(**order.spec.parameters)
             return tasks.run_attempt(order, job, view, self._share(order, message.get("quota")))
         except BaseException as exc:  # noqa: BLE001 - whatever user code raises, sys.exit too
             return _failed(exc, order, message["code"])
+
+    def _class_of(self, cls: type[Job], order: AttemptOrder) -> type[Job]:
+        """What the job runs as in the attempt's stage. Raises JobDefinitionError."""
+        from mrq.job.base import has_stages
+
+        if not has_stages(cls):
+            return cls
+        stage = order.spec.stage(order.task.stage)
+        if stage.place not in self._stages:
+            from mrq.job.stages import stage_class
+
+            self._stages[stage.place] = stage_class(cls(**order.spec.parameters), stage)
+        return self._stages[stage.place]
 
     def _page(self, path: str) -> memoryview[int]:
         """The progress page there. Raises OSError."""

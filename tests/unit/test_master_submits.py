@@ -26,9 +26,7 @@ SPEC = JobSpec(
 
 
 def draft(*given: DraftInput) -> Draft:
-    return Draft(
-        spec=SPEC, inputs=given, cwd="/", map_only=False, total_order=False, splittable=True, split_bytes=None
-    )
+    return Draft(spec=SPEC, inputs=given, cwd="/", splittable=True)
 
 
 def worker(

@@ -12,7 +12,7 @@ import pytest
 import mrq
 from mrq import planning
 from mrq.core import wire
-from mrq.core.model import Purpose
+from mrq.core.model import FOLLOWS, Purpose
 from mrq.core.pathmap import PathMap
 from mrq.errors import InputError, NoInputFiles, UsageError
 from mrq.io.inputs import Finding
@@ -86,7 +86,7 @@ def test_a_draft_carries_parameters_and_says_what_is_settled_later(tree: Path) -
     draft = over_the_wire(planning.draft(Request(ref=Count, inputs=["nowhere"])))
     assert draft.spec.parameters == {"big": 1 << 70}
     assert draft.spec.splits == ()
-    assert draft.spec.reducers == 0
+    assert draft.spec.reducers == FOLLOWS
     with pytest.raises(InputError, match="nowhere: no such file or directory"):
         planning.complete(draft)
 

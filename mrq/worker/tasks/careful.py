@@ -17,7 +17,7 @@ from mrq.codec.order import sort_key
 from mrq.codec.types import carried, carried_key
 from mrq.core.model import Purpose
 from mrq.errors import DataError
-from mrq.job.base import defined
+from mrq.job.base import called, defined
 from mrq.job.builtins import BuiltIn, Folding, WrongValue
 from mrq.shuffle.collect import Sink
 from mrq.shuffle.partition import Partition, by_function
@@ -94,9 +94,9 @@ def users_partition(attempt: Attempt) -> Partition | None:
         return None
 
     def failed(key: Any) -> None:
-        attempt.doing = f"partition of the key {shortened(key, 200)}"
+        attempt.doing = f"{called(type(job), 'partition')} of the key {shortened(key, 200)}"
 
-    name = f"{type(job).__name__}.partition"
+    name = f"{type(job).__name__}.{called(type(job), 'partition')}"
     return by_function(job.partition, reducers, name, failed)  # type: ignore[attr-defined]
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from mrq.core.model import ErrorReport, FetchFailure
 from mrq.core.refs import Kind
 from mrq.errors import DataError, DiskFullError, MrqError
+from mrq.job.base import METHODS, Job, called
 from mrq.worker.folders import causes
 
 _MESSAGE_MAX: Final = 4_000
@@ -20,9 +21,7 @@ _FRAMES_MAX: Final = 30
 _CAUSES_MAX: Final = 5
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 #: The method that a message of ours begins with: "map yielded …", "Sessions.partition('a', 3) returned …".
-_METHOD: Final = re.compile(
-    r"(?:\w+\.)?(map_block|map_split|map|combine|reduce|partition|setup|teardown)\b(?=[ (])"
-)
+_METHOD: Final = re.compile(r"(?:\w+\.)?(\w+)\b(?=[ (])")
 #: Functions of the engine's that call the user's callables, or pull from iterators that these gave: what
 #: is raised right there comes out of a callable without frames, such as `map(int, values)`.
 _PULLS: Final = frozenset(
@@ -146,22 +145,23 @@ def too_deep(exc: RecursionError) -> DataError | None:
     )
 
 
-def method_at_fault(job: type, kind: Kind, message: str) -> str:
+def method_at_fault(job: type[Job], kind: Kind, message: str) -> str:
     """Where the method stands whose answer was refused, like a frame: it had returned or yielded by then.
 
     The message begins with its name; what can't be carried came out of the task's own method. "" if unknown.
     """
     from mrq.job import source
 
+    hooks = {called(job, hook): hook for hook in METHODS}  # by what the user calls them
     found = _METHOD.match(message)
-    names: Sequence[str] = [found[1]] if found is not None else ()
+    names: Sequence[str] = [hooks[found[1]]] if found is not None and found[1] in hooks else ()
     if not names and ("can't be" in message or message.startswith(("mrq.", "sort_values", "NaN among"))):
         names = _ANSWERS[kind]
     for name in names:
         function = source.function_of(getattr(job, name, None))
         if function is not None and source.is_users(function.__code__.co_filename):
             file, line = function.__code__.co_filename, source.def_line(function)
-            return f'  File "{file}", line {line}, in {name}\n    {source.line_text(file, line)}'
+            return f'  File "{file}", line {line}, in {called(job, name)}\n    {source.line_text(file, line)}'
     return ""
 
 

@@ -6,7 +6,7 @@ the record is handed to the user's map, and passes it on: the position is always
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain, compress, filterfalse
 from operator import not_, setitem
@@ -16,6 +16,7 @@ from mrq.errors import DataError, JobDefinitionError
 from mrq.io.blocks import RecordBlock
 from mrq.io.formats import input_format
 from mrq.io.streams import Reading
+from mrq.job.base import called as named
 from mrq.job.base import defined
 from mrq.shuffle.collect import Sink
 from mrq.worker import page as pages
@@ -117,8 +118,13 @@ class Feed:
             return filterfalse(store, left), values
         return compress(keys, map(not_, map(store, left))), values
 
+    def _map(self) -> Callable[[Any, Any], Iterable[Any]]:
+        """The job's map, checked."""
+        job = self._attempt.job
+        return returning(job.map, named(type(job), "map"), paired=True)  # type: ignore[attr-defined]
+
     def _run_records(self) -> None:
-        function = returning(self._attempt.job.map, "map")  # type: ignore[attr-defined]
+        function = self._map()
         consume = self._sink.consume
         for block in self._blocks():
             keys, values = self._columns(block)
@@ -127,7 +133,7 @@ class Feed:
     def _run_careful(self) -> None:
         """Record by record: output is held until the record is through; a bad one leaves none."""
         attempt, look = self._attempt, look_of(self._attempt)
-        function = returning(attempt.job.map, "map")  # type: ignore[attr-defined]
+        function = self._map()
         for block in self._blocks():
             keys, values = self._columns(block)
             for key, value in zip(keys, values, strict=True):
@@ -149,8 +155,9 @@ class Feed:
         """map_split reads all records as one iterator of (key, value). In a careful attempt each pair is
         looked at while the record that was read last is at hand."""
         attempt = self._attempt
-        found = called(attempt.job.map_split, "map_split", self._stream())  # type: ignore[attr-defined]
-        pairs = iter(given(found, "map_split"))
+        name = named(type(attempt.job), "map_split")
+        found = called(attempt.job.map_split, name, self._stream())  # type: ignore[attr-defined]
+        pairs = iter(given(found, name, paired=True))
         if attempt.order.careful:
             look = look_of(attempt)
             pairs = chain.from_iterable(look((pair,)) for pair in pairs)
@@ -165,9 +172,10 @@ class Feed:
         """map_block gets whole lines as bytes; it returns a dict, or yields pairs."""
         attempt, sink = self._attempt, self._sink
         function = attempt.job.map_block  # type: ignore[attr-defined]
+        name = named(type(attempt.job), "map_block")
         if not input_format(attempt.stage.input_format).lines:
             raise JobDefinitionError(
-                f"{type(attempt.job).__name__}.map_block reads whole lines, and the input format "
+                f"{type(attempt.job).__name__}.{name} reads whole lines, and the input format "
                 f"{attempt.stage.input_format} has none; define map, or use text or jsonl"
             )
         self._whole = True
@@ -177,15 +185,17 @@ class Feed:
             attempt.page[pages.OFFSET] = block.start
             self.records += data.count(b"\n") + (data[-1:] not in (b"\n", b""))
             if attempt.order.careful:
-                self._careful_block(function, look, block)
+                self._careful_block(function, name, look, block)
                 continue
-            found = called(function, "map_block", data)
+            found = called(function, name, data)
             if isinstance(found, dict):
                 sink.consume_mapping(found)
             else:
-                sink.consume(iter(given(found, "map_block")))
+                sink.consume(iter(given(found, name, paired=True)))
 
-    def _careful_block(self, function: Callable[[bytes], Any], look: Look, block: RecordBlock) -> None:
+    def _careful_block(
+        self, function: Callable[[bytes], Any], name: str, look: Look, block: RecordBlock
+    ) -> None:
         """Halve what raises, at line ends, until each bad line is alone."""
         attempt = self._attempt
         left = [(block.data_start, block.data)]
@@ -193,8 +203,8 @@ class Feed:
             start, data = left.pop()
             before = Counts(attempt)
             try:
-                found = called(function, "map_block", data)
-                held = look(found.items() if isinstance(found, dict) else given(found, "map_block"))
+                found = called(function, name, data)
+                held = look(found.items() if isinstance(found, dict) else given(found, name, paired=True))
             except Exception as exc:  # noqa: BLE001 whatever the user's code raises
                 before.restore()
                 if cut := first_half(data):

@@ -9,7 +9,7 @@ from mrq.codec.types import ATOMS, carried_other
 from mrq.core.model import TaskResult
 from mrq.errors import DataError
 from mrq.io.output import PartWriter
-from mrq.job.base import Pair, defined
+from mrq.job.base import Pair, called, defined
 from mrq.job.builtins import BuiltIn, Folding, Grouping, WrongValue
 from mrq.shuffle.block import BLOCK_RECORDS
 from mrq.shuffle.budget import column_cost
@@ -54,7 +54,8 @@ def _is_of_another_record(attempt: Attempt, error: Exception) -> bool:
     if attempt.doing is None:
         return isinstance(error, DataError)
     own = isinstance(getattr(attempt.job, "reduce", None), BuiltIn)  # its combine looks at single values
-    return attempt.doing.startswith("partition of") or (own and attempt.doing.startswith("combine of"))
+    partition = called(type(attempt.job), "partition")
+    return attempt.doing.startswith(f"{partition} of") or (own and attempt.doing.startswith("combine of"))
 
 
 def _map(attempt: Attempt) -> TaskResult:
@@ -131,7 +132,8 @@ def combiner(attempt: Attempt) -> Combine | None:
         return _built_in_combine(attempt, reduce)
     if not defined(type(job), "combine"):
         return None
-    call = returning(job.combine, "combine")  # type: ignore[attr-defined]
+    name = called(type(job), "combine")
+    call = returning(job.combine, name)  # type: ignore[attr-defined]
     groups = Groups()
 
     def combine(key: Any, group: Iterator[Any] | list[Any]) -> Iterator[Any]:
@@ -143,12 +145,12 @@ def combiner(attempt: Attempt) -> Combine | None:
                     continue
                 if isinstance(value, Pair):
                     raise DataError(
-                        "combine yielded an mrq.Pair; it must yield values of the group's own key: "
+                        f"{name} yielded an mrq.Pair; it must yield values of the group's own key: "
                         "`yield value`"
                     )
                 yield carried_other(value)
         except Exception:
-            attempt.doing = f"combine of the key {shortened(key, 200)}"
+            attempt.doing = f"{name} of the key {shortened(key, 200)}"
             raise
 
     return combine

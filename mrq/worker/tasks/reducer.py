@@ -14,7 +14,7 @@ from mrq.core.model import FetchFailure, TaskResult
 from mrq.core.refs import AttemptRef
 from mrq.errors import CorruptFileError, DataError
 from mrq.io.output import PartWriter
-from mrq.job.base import Pair
+from mrq.job.base import Pair, called
 from mrq.job.builtins import BuiltIn, Folding, Grouping, identity
 from mrq.shuffle import runs
 from mrq.shuffle.aggregate import Aggregator
@@ -222,15 +222,16 @@ def _reduce(attempt: Attempt, reduce: Any, regions: list[Source], out: Output) -
         return _pass(merged, out)
     stream: Iterator[tuple[Any, Iterable[Any]]] = groups(merged)
     function = reduce.reduce if isinstance(reduce, BuiltIn) else attempt.job.reduce  # type: ignore[attr-defined]
+    name = called(type(attempt.job), "reduce")
     attempt.at = None
     sorter = ValueSorter(attempt, memory, regions) if stage.sort_values else None
     if order.careful:
-        return _reduce_careful(attempt, returning(function, "reduce"), stream, out, sorter)
+        return _reduce_careful(attempt, returning(function, name), stream, out, sorter)
     if sorter is not None:
         stream = sorter.arranged(groups(merged))
     if isinstance(reduce, Grouping):
         return _built_in_groups(attempt, function, stream, out)
-    return _reduce_groups(attempt, returning(function, "reduce"), stream, out)
+    return _reduce_groups(attempt, returning(function, name), stream, out)
 
 
 def _pass(merged: Iterator[Block], out: Output) -> int:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from mrq.core.model import Outcome, Purpose, Status, TaskResult
 from mrq.core.refs import Kind
 from mrq.errors import InputError, JobError, MrqError
-from mrq.job.base import HOOKS, Job, defined
+from mrq.job.base import HOOKS, Job, defined, title
 from mrq.shuffle.bounded import Quota
 from mrq.worker import folders
 from mrq.worker.order import AttemptOrder
@@ -89,6 +89,13 @@ def _refuse_hooks(job: Job) -> None:
             raise JobError(
                 f"setup assigned self.{name}, and nothing calls that: methods are those of the class; define "
                 f"{name} in {type(job).__name__}, or choose another name"
+            )
+    of = type(job).__mrq_stage__
+    for hook, name in of.names.items() if of is not None else ():
+        if name in vars(job):
+            raise JobError(
+                f"setup assigned self.{name}, which {title(type(job))} has as its {hook}: stages are made of "
+                "the class's methods at submit; choose another name"
             )
 
 

@@ -114,16 +114,18 @@ def fold_of(reducer: Folding) -> Fold:
     return Fold(adds=adds, counts=counts, start=reducer.start, merge=reducer.merge, finish=reducer.finish)
 
 
-def returning(function: Callable[..., Any], name: str) -> Callable[..., Iterable[Any]]:
+def returning(
+    function: Callable[..., Any], name: str, *, paired: bool = False
+) -> Callable[..., Iterable[Any]]:
     """The function, with what it returns and yields checked; as it is where its code shows that there is
-    nothing to check: a generator function whose every return gives None and, of a map, every yield a pair."""
+    nothing to check: a generator function whose every return gives None and, where it is `paired`, as a map,
+    every yield a pair. `name`: what the user calls it."""
     shapes = _Shapes()
-    paired = name.startswith("map")
     if isgeneratorfunction(function):
         shape = shapes[_code_of(function)]
         if shape.settled(paired):
             return function
-        return lambda key, value: _watched(function(key, value), name, shape)
+        return lambda key, value: _watched(function(key, value), name, shape, paired=paired)
 
     def checked(key: Any, value: Any) -> Iterable[Any]:
         try:
@@ -145,8 +147,8 @@ def returning(function: Callable[..., Any], name: str) -> Callable[..., Iterable
             return ()
         if kind is GeneratorType:
             shape = shapes[found.gi_code]
-            return found if shape.settled(paired) else _watched(found, name, shape)
-        return given(found, name)
+            return found if shape.settled(paired) else _watched(found, name, shape, paired=paired)
+        return given(found, name, paired=paired)
 
     return checked
 
@@ -165,16 +167,15 @@ def stopped(name: str) -> RuntimeError:
     return RuntimeError(f"{name} raised StopIteration; was next() called on an empty iterator?")
 
 
-def given(found: Any, name: str) -> Iterable[Any]:
+def given(found: Any, name: str, *, paired: bool = False) -> Iterable[Any]:
     """What a method returned, to be iterated over once: None, an iterator or a list, else DataError with
-    what it was and what is wanted. What map, map_split and map_block give is checked to be pairs."""
+    what it was and what is wanted. Where it is `paired`, as of a map, each is checked to be a pair."""
     if found is None:
         return ()
     kind = type(found)
-    paired = name.startswith("map")
     if kind is GeneratorType:
         shape = shape_of(found.gi_code)
-        return found if shape.settled(paired) else _watched(found, name, shape)
+        return found if shape.settled(paired) else _watched(found, name, shape, paired=paired)
     if kind is Values:
         found = iter(found)  # `values` itself may be iterated over once, and loops take it in steps
     if isinstance(found, list | Iterator) and not isinstance(found, _REFUSED):
@@ -207,7 +208,7 @@ def check_nothing(found: Any, name: str) -> None:
     raise DataError(f"{name} returned {_described(found)}, which nothing takes; {instead}")
 
 
-def check_pair(pair: Any, name: str = "map") -> tuple[Any, Any]:
+def check_pair(pair: Any, name: str) -> tuple[Any, Any]:
     """The pair, if it is a tuple of exactly two. Raises DataError, which names the method that gave it."""
     if isinstance(pair, tuple) and len(pair) == 2:
         return pair
@@ -281,10 +282,10 @@ def _code_of(function: Any) -> CodeType:
     return code
 
 
-def _watched(found: Generator[Any, Any, Any], name: str, shape: Shape) -> Iterator[Any]:
+def _watched(found: Generator[Any, Any, Any], name: str, shape: Shape, *, paired: bool) -> Iterator[Any]:
     """All that a generator yields, with what its code doesn't settle looked at."""
     drawn = found if shape.returns_none else _ended(found, name)
-    return _pairs(drawn, name) if name.startswith("map") and not shape.yields_pairs else drawn
+    return _pairs(drawn, name) if paired and not shape.yields_pairs else drawn
 
 
 def _ended(found: Generator[Any, Any, Any], name: str) -> Iterator[Any]:

@@ -91,7 +91,7 @@ def submit(folder: Path, body: str, keywords: str = "") -> None:
         ),
         (GOOD + "def setup(self, x): pass", "", 6, "must take self alone: write `def setup(self):`"),
         (GOOD + "def __init__(self): pass", "", 3, "defines __init__, but executors make the instances"),
-        (GOOD + "def stages(self): return []", "", 3, "come in a later version"),
+        (GOOD + "def stages(self): return []", "", 6, "Wrong defines stages and map, so it isn't clear"),
     ],
 )
 def test_refused(tmp_path: Path, body: str, keywords: str, line: int, said: str) -> None:

@@ -116,7 +116,7 @@ def bare(self: Any, key: int, line: str) -> Iterator[Any]:
 @pytest.mark.parametrize("function", [bare, words])
 def test_a_generator_function_whose_code_settles_what_it_gives_runs_unwrapped(function: Any) -> None:
     assert shape_of(function.__code__) == (True, True)
-    assert returning(function, "map") is function
+    assert returning(function, "map", paired=True) is function
 
 
 def test_a_generator_that_delegates_runs_unwrapped_where_no_pairs_are_wanted() -> None:
@@ -180,7 +180,7 @@ def test_pairs_are_told_from_the_code(function: Any) -> None:
 @pytest.mark.parametrize("function", [variable, one_of_two, other_first, triple, listed, delegating])
 def test_what_else_is_yielded_is_looked_at(function: Any) -> None:
     assert not shape_of(function.__code__).yields_pairs
-    assert returning(function, "map") is not function
+    assert returning(function, "map", paired=True) is not function
     assert returning(function, "reduce") is function or function is delegating
 
 
