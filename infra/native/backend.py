@@ -10,6 +10,7 @@ import shutil
 import sys
 from typing import Any
 
+import build
 from setuptools import build_meta
 from setuptools.build_meta import (  # noqa: F401 the rest of the interface
     build_editable,
@@ -19,8 +20,6 @@ from setuptools.build_meta import (  # noqa: F401 the rest of the interface
     prepare_metadata_for_build_editable,
     prepare_metadata_for_build_wheel,
 )
-
-import build
 
 #: What builds an extension from a Cargo.toml; pyproject.toml says which.
 _RUST = ["setuptools-rust==1.13.0"]

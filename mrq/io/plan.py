@@ -17,7 +17,7 @@ from mrq.core import splits as cutting
 from mrq.core.model import FOLLOWS, JobSpec, Piece, Purpose, Split, StagePlan, StageSpec
 from mrq.core.paths import is_url
 from mrq.core.splits import InputFile
-from mrq.errors import InputError, NoInputFiles
+from mrq.errors import InputError, NoInputFiles, UsageError
 from mrq.io import vetting
 from mrq.io.compression import compression_of
 from mrq.io.formats import input_format
@@ -88,6 +88,11 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
     Raises InputError, UsageError; NoInputFiles where there is nothing to do.
     """
     spec, first = draft.spec, draft.spec.first
+    if spec.last.place:
+        raise UsageError(
+            f"{spec.name} has {spec.last.place + 1} stages, and several come in a later version of mrq; "
+            "until then run one job after the other"
+        )
     found_here = finding is None
     reading = Reading(lines=True, marks=first.refuses_marks, encodings=first.input_format == "text")
     unseen = {given.open for given in draft.inputs if given.size is not None}
