@@ -163,7 +163,8 @@ def report(session: Session, result: Result, output: str | None) -> None:
         idle = tuple(in_flags(text) for text in result.summary.idle)
         summary = replace(result.summary, idle=idle)
         session.answer(Finished, "done", output=result.output, parts=tuple(parts), summary=summary)
-    print_summary(result.summary, output=output, parts=len(parts))
+    stages = session.info.stages if session.info is not None else ()
+    print_summary(result.summary, output=output, parts=len(parts), stages=stages)
     if result.counters and session.has("verbose"):
         _LOG.info("\n".join(["counters", *counter_lines(result.counters)]))
 

@@ -53,7 +53,7 @@ def jobs_table(page: Page, rows: list[JobInfo], now: float) -> None:
         [
             (
                 row.job,
-                row.state.value,
+                _state(row),
                 _of(row.maps),
                 _of(row.reduces) if row.reduces.total else "",
                 _some(sum(stage.running for stage in row.stages)),
@@ -141,7 +141,7 @@ def status_page(page: Page, row: JobInfo, now: float) -> None:
         ("STAGE", "TASKS", "DONE", "RUNNING", "QUEUED", "IDLE", "RECORDS", "IN", "SLOWEST"),
         [
             (
-                stage.name,
+                stage.label,
                 f"{stage.total:,}",
                 f"{stage.completed:,}",
                 f"{stage.running:,}",
@@ -233,6 +233,12 @@ def _errors(page: Page, rows: Sequence[ErrorInfo], now: float) -> None:
         if error is not None and error.path is not None:
             at = f" at byte {error.offset:,}" if error.offset is not None else ""
             page.line(f"    {named(error.path)}{at}" + (f": {error.record}" if error.record else ""))
+
+
+def _state(row: JobInfo) -> str:
+    """A job's state; of several stages also at which it is."""
+    at = row.stages[-1].stage if row.stages and not row.state.is_over else 0
+    return f"{row.state.value}, stage {at}" if at else row.state.value
 
 
 def _of(stage: StageInfo) -> str:

@@ -31,6 +31,8 @@ PLAIN_S: Final = 3.0
 _WINDOW_S: Final = 5.0
 _BAR: Final = 28
 _BAR_MIN: Final = 8
+#: Columns of a stage's name, at least.
+_NAMES: Final = 7
 
 
 def stages_of(info: JobInfo | None) -> list[StageInfo]:
@@ -101,12 +103,15 @@ class Meter:
         return (self._last[0] if self._ended is None else self._ended) - self._began[0]
 
 
-def stage_line(stage: StageInfo, meter: Meter, width: int, *, unicode: bool = True) -> Text:
-    """One stage as one line of at most `width` columns; what matters least is left out first."""
+def stage_line(
+    stage: StageInfo, meter: Meter, width: int, *, unicode: bool = True, names: int = _NAMES
+) -> Text:
+    """One stage as one line of at most `width` columns; what matters least is left out first. `names`: the
+    columns of its name."""
     from rich.text import Text
 
-    name, counts = Text(stage.name, "bold"), f" {stage.completed:,}/{stage.total:,}"
-    name.pad_right(max(0, 7 - name.cell_len))
+    name, counts = Text(stage.label, "bold"), f" {stage.completed:,}/{stage.total:,}"
+    name.pad_right(max(0, names - name.cell_len))
     room = width - name.cell_len - len(counts)
     chosen: list[tuple[int, tuple[str, str]]] = []
     for order, text, style in _extras(stage, meter):
@@ -155,8 +160,8 @@ def _extras(stage: StageInfo, meter: Meter) -> list[tuple[int, str, str]]:
 def plain_line(stages: Sequence[StageInfo], meters: dict[str, Meter]) -> str:
     """The stage that is under way, for a log: `map 12/40 tasks, 2 running, 85.0 MiB/s, 0:12 left`."""
     stage = current(stages)
-    parts = [f"{stage.name} {stage.completed:,}/{stage.total:,} tasks"]
-    extras = sorted(_extras(stage, meters[stage.name]), key=lambda extra: extra[0])
+    parts = [f"{stage.label} {stage.completed:,}/{stage.total:,} tasks"]
+    extras = sorted(_extras(stage, meters[stage.label]), key=lambda extra: extra[0])
     return ", ".join(parts + [text for _, text, _ in extras])
 
 
@@ -186,7 +191,7 @@ class Progress:
         now = self._clock()
         self._stages = stages
         for stage in stages:
-            self._meters.setdefault(stage.name, Meter()).add(stage, now)
+            self._meters.setdefault(stage.label, Meter()).add(stage, now)
         if now >= self._next:
             self._next = now + self._interval
             with self._console.held():
@@ -213,8 +218,10 @@ class Progress:
         columns, rows = terminal.size()
         width = max(1, columns - 1)  # a full line would wrap on some terminals
         shown = self._stages if rows > len(self._stages) + 1 else [current(self._stages)]
+        names = max(_NAMES, *(len(stage.label) + 1 for stage in shown))
         lines = [
-            stage_line(stage, self._meters[stage.name], width, unicode=terminal.unicode) for stage in shown
+            stage_line(stage, self._meters[stage.label], width, unicode=terminal.unicode, names=names)
+            for stage in shown
         ]
         frame = "".join(f"{line}\x1b[K\n" for line in terminal.draw(*lines, width=width))
         self._console.write(f"{self._up()}{frame}\x1b[J")

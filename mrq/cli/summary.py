@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Final
 
 from mrq.cli import units
 from mrq.cli.console import shown
 from mrq.cli.wording import in_flags
+from mrq.core.info import StageInfo
 from mrq.core.summary import Summary
 
 _LOG: Final = logging.getLogger(__name__)
 
 
-def summary_lines(summary: Summary, *, output: str | None, parts: int) -> list[str]:
-    """The summary, a line each; the first one says it all in short. `output` is None for a printed result."""
+def summary_lines(
+    summary: Summary, *, output: str | None, parts: int, stages: Sequence[StageInfo] = ()
+) -> list[str]:
+    """The summary, a line each; the first one says it all in short. `output` is None for a printed result;
+    of several `stages` each has a line."""
     head = (
         f"done in {units.duration(summary.seconds)}: "
         f"{units.plural(summary.records_in, 'record')} ({units.size(summary.bytes_in)}) in, "
@@ -24,7 +30,8 @@ def summary_lines(summary: Summary, *, output: str | None, parts: int) -> list[s
     tasks += f", {units.plural(summary.reduces, 'reduce')}" if summary.reduces else ", no reduce"
     if summary.slowest_task:
         tasks += f"; the slowest was {summary.slowest_task} with {units.duration(summary.slowest_seconds)}"
-    rows = [("tasks", tasks), *(("idle", shown(in_flags(text))) for text in summary.idle)]
+    rows = [*_stage_rows(stages), ("tasks", tasks)]
+    rows += [("idle", shown(in_flags(text))) for text in summary.idle]
     if summary.reduces > 1 and summary.skew > 0:
         rows.append(("skew", f"the largest partition is {summary.skew:.2f} times the mean"))
     spills = f"{units.plural(summary.spills, 'sorted run')} written to disk" if summary.spills else "none"
@@ -39,9 +46,23 @@ def summary_lines(summary: Summary, *, output: str | None, parts: int) -> list[s
     return [head, *(f"  {name:<7} {text}" for name, text in rows)]
 
 
-def print_summary(summary: Summary, *, output: str | None, parts: int) -> None:
+def _stage_rows(stages: Sequence[StageInfo]) -> Iterator[tuple[str, str]]:
+    """What each of several stages read and wrote, and by how many tasks."""
+    for number, found in groupby(stages, key=lambda stage: stage.stage):
+        maps, *reduces = found
+        if number:
+            tasks = units.plural(maps.total, "map")
+            tasks += f", {units.plural(reduces[0].total, 'reduce')}" if reduces else ""
+            out = reduces[0] if reduces else maps
+            records = f"{units.plural(maps.records_in, 'record')} in, {out.records_out:,} out"
+            yield f"stage {number}", f"{tasks}; {records}"
+
+
+def print_summary(
+    summary: Summary, *, output: str | None, parts: int, stages: Sequence[StageInfo] = ()
+) -> None:
     """Print it, the head line standing out."""
-    head, *rest = summary_lines(summary, output=output, parts=parts)
+    head, *rest = summary_lines(summary, output=output, parts=parts, stages=stages)
     _LOG.info(head, extra={"style": "green"})
     _LOG.info("\n".join(rest))
 

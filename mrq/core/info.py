@@ -137,6 +137,12 @@ class StageInfo(Info):
     slowest: str | None = None  #: the task whose attempt took longest, of the results that are taken
     slowest_s: float = 0.0  #: how long that was
     median_s: float = 0.0  #: of completed attempts, from their claim to their report
+    stage: int = 0  #: which of the job's stages, of several; 0 of a job's only one
+
+    @property
+    def label(self) -> str:
+        """What people know it by: `map`, of several stages `map 2`."""
+        return f"{self.name} {self.stage}" if self.stage else self.name
 
     @property
     def complete(self) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from mrq.core.info import MAP, REDUCE, StageInfo
 from mrq.core.model import JobSpec, TaskResult
 from mrq.core.refs import Kind, TaskRef
 
@@ -38,10 +39,32 @@ def map_results(results: Mapping[TaskRef, TaskResult]) -> list[tuple[int, TaskRe
     return [(task.index, result) for task, result in results.items() if task.kind is Kind.MAP]
 
 
+def of_stages(last: Summary, stages: Sequence[StageInfo]) -> Summary:
+    """The numbers of a job of several stages: of its last one, with what the others did."""
+    if not stages or not stages[0].stage:
+        return last
+    maps = [stage for stage in stages if stage.name == MAP]
+    reduces = [stage for stage in stages if stage.name == REDUCE]
+    slowest = max(stages, key=lambda stage: stage.slowest_s)
+    return replace(
+        last,
+        records_in=maps[0].records_in,
+        bytes_in=maps[0].bytes_in,
+        shuffled_records=sum(stage.records_in for stage in reduces),
+        shuffled_bytes=sum(stage.bytes_in for stage in reduces),
+        maps=sum(stage.total for stage in maps),
+        reduces=sum(stage.total for stage in reduces),
+        spills=sum(stage.spills for stage in stages),
+        bad_records=sum(stage.bad_records for stage in stages),
+        slowest_task=slowest.slowest,
+        slowest_seconds=slowest.slowest_s,
+    )
+
+
 def summarize(
     spec: JobSpec, results: Mapping[TaskRef, TaskResult], seconds: float, attempts_failed: int
 ) -> Summary:
-    """The numbers of a finished job, from its winners' results."""
+    """The numbers of a finished job of one stage, from its winners' results."""
     maps = [result for _, result in map_results(results)]
     reduces = {task.index: result for task, result in results.items() if task.kind is Kind.REDUCE}
     last = list(reduces.values()) if spec.reducers else maps

@@ -36,7 +36,8 @@ def summarize(
     found = summary.summarize(spec, results, seconds, attempts_failed)
     maps = {task.index: result for task, result in results.items() if task.kind is Kind.MAP}
     reduces = {task.index: result for task, result in results.items() if task.kind is Kind.REDUCE}
-    idle = list(_of_maps(spec, maps, slots[Kind.MAP]))
+    # Of several stages these results are the last one's, whose splits are nobody's files.
+    idle = [] if spec.last.place else list(_of_maps(spec, maps, slots[Kind.MAP]))
     cores = slots[Kind.REDUCE]
     longest = _waited_for(reduces, cores)
     # With one group a partition there is nothing to deal out.

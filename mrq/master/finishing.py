@@ -18,6 +18,7 @@ from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, JobState, Limits, StagePlan, TaskResult
 from mrq.core.refs import Kind, TaskRef
+from mrq.core.summary import of_stages
 from mrq.errors import InternalError, MrqError
 from mrq.io.idle import summarize
 from mrq.master.background import Background
@@ -111,7 +112,7 @@ class JobFinisher:
         if state is JobState.DONE and info is not None:
             slots = {kind: self.submits.slots_of(kind, spec.max_running) for kind in Kind}
             failed, took = info.failures + info.losses, time.time() - self._since(spec)
-            summary = summarize(spec, results, took, failed, slots)
+            summary = of_stages(summarize(spec, results, took, failed, slots), info.stages)
             end = replace(end, summary=summary, spec=spec.without_splits())
         if not keep or not self.keeps_failed:
             self._forget(spec.job, drop_files=not keep and state is not JobState.DONE)

@@ -12,7 +12,9 @@ from mrq.cli.console import Console, printable, shown
 from mrq.cli.signals import Stopped
 from mrq.cli.summary import counter_lines, summary_lines
 from mrq.client import JobFailed, Summary
+from mrq.core.info import StageInfo
 from mrq.core.model import ErrorReport
+from mrq.core.summary import of_stages
 from mrq.errors import (
     CorruptFileError,
     DiskFullError,
@@ -176,6 +178,34 @@ def test_the_summary_says_what_the_issue_asks_for():
         "out (2 parts)",
     ):
         assert words in text
+
+
+def test_each_of_several_stages_is_told():
+    stages = (
+        StageInfo(name="map", stage=1, total=4, records_in=1200, records_out=90),
+        StageInfo(name="reduce", stage=1, total=2, records_in=90, records_out=30),
+        StageInfo(name="map", stage=2, total=1, records_in=30, records_out=1),
+    )
+    lines = summary_lines(summary(), output="out", parts=2, stages=stages)
+    assert "  stage 1 4 maps, 2 reduces; 1,200 records in, 30 out" in lines
+    assert "  stage 2 1 map; 30 records in, 1 out" in lines
+    assert not any("stage" in line for line in summary_lines(summary(), output="out", parts=2))
+
+
+def test_the_numbers_of_several_stages_are_those_of_all():
+    stages = (
+        StageInfo(name="map", stage=1, total=4, records_in=1200, bytes_in=7, bad_records=2, spills=1),
+        StageInfo(
+            name="reduce", stage=1, total=2, records_in=90, bytes_in=3, slowest="r1-00001", slowest_s=9.0
+        ),
+        StageInfo(name="map", stage=2, total=1, records_in=30, spills=2, slowest="m2-00000", slowest_s=1.0),
+    )
+    found = of_stages(summary(records_in=30, maps=1, reduces=0, records_out=8), stages)
+    assert (found.records_in, found.bytes_in, found.records_out) == (1200, 7, 8)
+    assert (found.maps, found.reduces, found.spills, found.bad_records) == (5, 2, 3, 2)
+    assert (found.shuffled_records, found.shuffled_bytes) == (90, 3)
+    assert (found.slowest_task, found.slowest_seconds) == ("r1-00001", 9.0)
+    assert of_stages(summary(), (StageInfo(name="map", total=4),)) == summary()
 
 
 def test_bad_records_are_told_with_their_place():

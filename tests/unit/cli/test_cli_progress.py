@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mrq.cli import progress
 from mrq.cli.console import Console
-from mrq.cli.progress import Meter, Progress, stage_line, stages_of
+from mrq.cli.progress import Meter, Progress, plain_line, stage_line, stages_of
 from mrq.core.info import JobInfo, StageInfo
 from mrq.core.model import JobState
 
@@ -350,3 +350,14 @@ def test_a_jobs_stages_are_shown_and_its_commit_when_it_has_come_to_that():
     commit = stages_of(info(JobState.COMMITTING, "map"))[-1]
     assert (commit.completed, commit.attempts, commit.complete) == (0, 1, False)
     assert stages_of(info(JobState.DONE, "map"))[-1].complete
+
+
+def test_each_of_several_stages_has_its_own_line_and_pace() -> None:
+    first = StageInfo(name="map", total=2, completed=2, stage=1)
+    second = StageInfo(name="map", total=4, stage=2)
+    assert (first.label, second.label, StageInfo(name="map").label) == ("map 1", "map 2", "map")
+    meters = {"map 1": Meter(), "map 2": Meter()}
+    assert plain_line([first, second], meters) == "map 2 0/4 tasks"
+    lines = [stage_line(each, Meter(), 60, names=9).plain for each in (first, second)]
+    assert [line[:9] for line in lines] == ["map 1    ", "map 2    "]
+    assert [line.split()[-1] for line in lines] == ["2/2", "0/4"]
