@@ -1,6 +1,6 @@
 """The native data path's extension; its sources are under mrq/native."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 #: As `mrq.native.INTERFACE`, or this extension isn't used.
@@ -12,10 +12,7 @@ class Panic(BaseException):
 def panic_now(text: str) -> None:
     """Panic, as a mistake in the extension does: so that a test can see what becomes of it."""
 
-class FoldTable:
-    """Ints by key, folded as they come."""
-
-    def __init__(self, how: str, memory: int) -> None: ...
+class _Table:
     @property
     def emitted(self) -> int:
         """Pairs that were taken."""
@@ -26,14 +23,23 @@ class FoldTable:
         the iterator raises, MemoryError."""
 
     def __len__(self) -> int: ...
-    def keys(self, begin: int, end: int) -> list[Any]:
-        """The keys of some positions, as they came first."""
-
-    def deal(self, partitions: int, numbers: list[int] | None = None) -> None:
-        """Deal the keys out, by hash or, where they are given, to these partitions."""
+    def deal(self) -> None:
+        """Deal what is held out to the partitions."""
 
     def frames(self, partition: int) -> list[tuple[bytes, int, int]]:
-        """A partition's frames, once keys are dealt out: payload, records and cost of each."""
+        """A partition's frames, once all is dealt out: payload, records and cost of each."""
 
     def clear(self) -> None:
         """Hold nothing."""
+
+class FoldTable(_Table):
+    """Ints by key, folded as they come: count, sum, min or max."""
+
+    def __init__(
+        self, how: str, memory: int, partitions: int, boundaries: Sequence[Any] | None = None
+    ) -> None: ...
+
+class PairTable(_Table):
+    """Pairs; a partition's frames are sorted by key."""
+
+    def __init__(self, memory: int, partitions: int, boundaries: Sequence[Any] | None = None) -> None: ...

@@ -1,37 +1,34 @@
-"""The collector of maps whose reduce folds, on the native data path: the table lies in the extension.
+"""Collectors on the native data path: what is held lies in a table of the extension's.
 
-It takes pairs as they are yielded, each before the next one is asked for, whose keys are of types that are
-carried exactly and whose values are ints. The first pair that it can't take ends it: what is held is
-written, and the collector in Python goes on with that pair. So whatever is refused, is refused there.
+A table takes pairs as they are yielded, each before the next one is asked for, as far as keys and values are
+of types that are carried exactly. The first pair that it can't take ends it: what is held is written, and the
+collector in Python goes on with that pair. So whatever is refused, is refused there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mrq.shuffle.block import Frame
-from mrq.shuffle.collect import Collector, FoldCollector, MapPlan, Pair, put_together
-from mrq.shuffle.fold import Fold
-from mrq.shuffle.mapfile import MapFileInfo, MapFileWriter
-from mrq.shuffle.partition import ByHash
+from mrq.shuffle.collect import Collector, MapPlan, Pair, put_together
+from mrq.shuffle.merge import merge
 from mrq.shuffle.runs import Source
 
 if TYPE_CHECKING:
-    from mrq._native import FoldTable
-
-#: Keys whose partitions are asked for at once, where no hash tells them.
-_ASKED_AT_ONCE: Final = 1 << 14
+    from mrq._native import FoldTable, PairTable
+    from mrq.shuffle.mapfile import MapFileInfo, MapFileWriter
 
 
-class NativeFoldCollector(Collector):
-    """Folds ints by key in the extension, as far as its pairs go."""
+class NativeCollector(Collector):
+    """The common part."""
 
-    def __init__(self, plan: MapPlan, fold: Fold, table: FoldTable) -> None:
-        self._fold = fold
+    def __init__(self, plan: MapPlan, table: FoldTable | PairTable, rest: Callable[[], Collector]) -> None:
+        """`rest` makes the collector in Python."""
         self._table = table
-        self._rest: FoldCollector | None = None  # once there was a pair that the table doesn't take
+        self._make_rest = rest
+        self._rest: Collector | None = None  # once there was a pair that the table doesn't take
         super().__init__(plan)
 
     @property
@@ -65,7 +62,7 @@ class NativeFoldCollector(Collector):
         """Go on in Python, behind what is held so far."""
         if self._holds_any():
             self._spill()
-        self._rest = FoldCollector(self.plan, self._fold)
+        self._rest = self._make_rest()
         self._rest.go_on_from(self)
 
     def finish(self, path: str) -> MapFileInfo:
@@ -79,24 +76,30 @@ class NativeFoldCollector(Collector):
         return len(self._table) > 0
 
     def _write(self, writer: MapFileWriter) -> None:
-        table, partitions = self._table, self.plan.partitions
-        table.deal(partitions, self._partitions_of_keys())
-        for partition in range(partitions):
-            writer.begin(partition, sorted=False)
+        table = self._table
+        table.deal()
+        for partition in range(self.plan.partitions):
+            writer.begin(partition, sorted=self._is_sorted)
             writer.put(Frame(*frame) for frame in table.frames(partition))
             writer.end()
             self.plan.tick()
         table.clear()
 
-    def _partitions_of_keys(self) -> list[int] | None:
-        """Of each key that is held, in order; None where the hash tells it."""
-        plan, table = self.plan, self._table
-        if plan.partitions == 1 or isinstance(plan.partition, ByHash):
-            return None
-        numbers: list[int] = []
-        for at in range(0, len(table), _ASKED_AT_ONCE):
-            numbers += plan.partition(table.keys(at, at + _ASKED_AT_ONCE))
-        return numbers
+
+class NativeFoldCollector(NativeCollector):
+    """Folds ints by key."""
 
     def _merge(self, sources: Sequence[Source], writer: MapFileWriter) -> None:
         put_together(sources, writer, self.plan.tick)
+
+
+class NativeGroupCollector(NativeCollector):
+    """Keeps pairs, and writes them sorted by key."""
+
+    _is_sorted = True
+
+    def _merge(self, sources: Sequence[Source], writer: MapFileWriter) -> None:
+        plan = self.plan
+        merged = merge(sources, memory=plan.memory, scratch=plan.scratch, tick=plan.tick, quota=plan.quota)
+        for block in merged:
+            writer.write(*block)

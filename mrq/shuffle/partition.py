@@ -86,6 +86,11 @@ class Ranges:
         self._ordered = [sort_key(key) for key in boundaries]
         self._family = family(self._boundaries)
 
+    @property
+    def boundaries(self) -> Sequence[Any]:
+        """The first key of each partition but the first."""
+        return self._boundaries
+
     def _plain(self, keys: Sequence[Any]) -> bool:
         """Whether Python's own order of these keys and the boundaries is ours."""
         return self._family not in (None, NONE) and family(keys) == self._family

@@ -15,13 +15,12 @@ from mrq.shuffle.block import BLOCK_RECORDS
 from mrq.shuffle.budget import column_cost
 from mrq.shuffle.chunks import columns
 from mrq.shuffle.collect import STEP_MAX, Collector, MapPlan, Sink
-from mrq.shuffle.collect_groups import GroupCollector
 from mrq.shuffle.fold import Combine
 from mrq.shuffle.mapfile import MapHeader
 from mrq.shuffle.partition import ByHash, Partition, Ranges
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.careful import users_partition
-from mrq.worker.tasks.data_path import fold_collector, panics_named
+from mrq.worker.tasks.data_path import fold_collector, group_collector, panics_named
 from mrq.worker.tasks.failure import shortened, too_deep
 from mrq.worker.tasks.feed import Feed, Pairs, locate
 from mrq.worker.tasks.values import Groups, returning
@@ -110,7 +109,7 @@ def _collector(attempt: Attempt) -> Collector:
     # A careful attempt does without: what it raises is of no record, and the reduce can leave the group out.
     combine = None if order.careful else combiner(attempt)
     passes = isinstance(reduce, Grouping) and reduce.passes and combine is None
-    return GroupCollector(plan, combine, paired=passes)
+    return group_collector(attempt, plan, combine, paired=passes)
 
 
 def _partition(attempt: Attempt) -> Partition:

@@ -20,9 +20,10 @@ from tasks_rig import LARGE, Rig, done
 
 import mrq
 from mrq import native
-from mrq.core.model import Outcome, Status
+from mrq.codec.order import sort_columns
+from mrq.core.model import Outcome, StagePlan, Status
 from mrq.core.refs import Kind
-from mrq.shuffle.collect_native import NativeFoldCollector
+from mrq.shuffle.collect_native import NativeCollector
 from mrq.worker.order import MapSource
 
 SMALL = 3_000  #: a budget that a few dozen keys fill
@@ -48,7 +49,20 @@ class Emits(mrq.Job):
         yield from self.pairs[split][begin:end]
 
 
+class Lists(Emits):
+    """Shows all values of a group, in the order in which they come."""
+
+    def reduce(self, key: Any, values: Iterator[Any]) -> Iterator[Any]:
+        yield [key, *values]
+
+
 JOBS = {name: type(name.title(), (Emits,), {"reduce": getattr(mrq, name)}) for name in FOLDS}
+GROUPS = {
+    "lists": Lists,
+    "identity": type("Identity", (Emits,), {"reduce": mrq.identity}),
+    "collect": type("Collect", (Emits,), {"reduce": mrq.collect}),
+    "top": type("Top", (Emits,), {"reduce": mrq.top(2)}),
+}
 
 
 @dataclass(frozen=True)
@@ -67,11 +81,11 @@ def text_of(split: int, pairs: Sequence[Any]) -> bytes:
     )
 
 
-def ran(job: mrq.Job, choices: Sequence[str], *, reducers: int, memory: int) -> Left:
+def ran(job: mrq.Job, choices: Sequence[str], *, reducers: int, memory: int, stage: dict[str, Any]) -> Left:
     """A run of the job whose map i takes the path of choices[i], and whose reduces take the last one."""
     assert isinstance(job, Emits)
     with TemporaryDirectory() as folder:
-        rig = Rig(job, Path(folder), reducers=reducers, memory=memory)
+        rig = Rig(job, Path(folder), reducers=reducers, memory=memory, stage=stage)
         sources, counts, errors = [], [], []
         for index, (choice, pairs) in enumerate(zip(choices, job.pairs, strict=True)):
             order = rig.map_order(index, text_of(index, pairs))
@@ -105,11 +119,12 @@ def told(outcome: Outcome) -> tuple[Any, ...]:
     return error.type, error.message, error.record, error.offset
 
 
-def agree(job: mrq.Job, *, reducers: int, memory: int) -> Left:
+def agree(job: mrq.Job, *, reducers: int, memory: int, stage: dict[str, Any] | None = None) -> Left:
     """What both paths leave, and a cluster that mixes them. Fails where they differ."""
-    left = ran(job, ("off", "off"), reducers=reducers, memory=memory)
-    for choices in (("require", "require"), ("require", "off"), ("off", "require")):
-        assert ran(job, choices, reducers=reducers, memory=memory) == left, choices
+    how = {"reducers": reducers, "memory": memory, "stage": stage or {}}
+    left = ran(job, ("off", "off"), **how)
+    for choices in (("require", "require"), ("require", "off")):
+        assert ran(job, choices, **how) == left, choices
     return left
 
 
@@ -130,11 +145,11 @@ odd = st.sampled_from([1.5, True, None, "x", 1 << 70, math.nan, b"", (1, 2)])
 
 
 def some(pair: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.tuples(st.lists(pair, max_size=60), st.lists(pair, max_size=20))
+    return st.tuples(st.lists(pair, max_size=50), st.lists(pair, max_size=10))
 
 
 @pytest.mark.parametrize("fold", FOLDS)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     pairs=some(st.tuples(words, ints)) | some(st.tuples(keys, ints)) | some(st.tuples(keys, st.just(1))),
     reducers=st.integers(1, 3),
@@ -146,7 +161,7 @@ def test_folds_of_ints_by_keys_of_all_types(fold: str, pairs: Any, reducers: int
 
 
 @pytest.mark.parametrize("fold", FOLDS)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     pairs=some(st.tuples(keys | bad, ints | odd))
     | some(st.tuples(words, ints | odd) | st.sampled_from([7, (1,)])),
@@ -155,6 +170,62 @@ def test_folds_of_ints_by_keys_of_all_types(fold: str, pairs: Any, reducers: int
 )
 def test_what_the_table_does_not_take(fold: str, pairs: Any, reducers: int, memory: int) -> None:
     agree(JOBS[fold](pairs=pairs), reducers=reducers, memory=memory)
+
+
+values = st.recursive(
+    atoms | st.floats(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(texts | st.integers(0, 3), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize("name", GROUPS)
+@settings(max_examples=20)
+@given(
+    pairs=some(st.tuples(words, ints)) | some(st.tuples(keys, values)) | some(st.tuples(texts, texts)),
+    reducers=st.integers(1, 3),
+    memory=st.sampled_from([SMALL, LARGE]),
+    ranged=st.booleans(),
+)
+def test_groups_of_values_of_all_types(
+    name: str, pairs: Any, reducers: int, memory: int, ranged: bool
+) -> None:
+    job, stage = GROUPS[name](pairs=pairs), {}
+    if ranged:
+        stage["plan"] = StagePlan(boundaries=("d", "q")[: reducers - 1])
+    agree(job, reducers=reducers, memory=memory, stage=stage)
+
+
+@settings(max_examples=20)
+@given(pairs=some(st.tuples(keys | bad, values | bad) | st.sampled_from([7, (1,), [1, 2]])))
+def test_what_pairs_are_not_held(pairs: Any) -> None:
+    agree(Lists(pairs=pairs), reducers=2, memory=SMALL)
+
+
+@settings(max_examples=20)
+@given(pairs=some(st.tuples(keys, ints)), bounds=st.lists(keys, min_size=2, max_size=2))
+def test_ranges_of_keys_of_all_types(pairs: Any, bounds: list[Any]) -> None:
+    ordered, _ = sort_columns(bounds, None)
+    for job in (JOBS["sum"], Lists):
+        agree(
+            job(pairs=pairs), reducers=3, memory=LARGE, stage={"plan": StagePlan(boundaries=tuple(ordered))}
+        )
+
+
+def test_a_value_that_is_changed_later_is_as_it_was_yielded() -> None:
+    class Reuses(Lists):
+        def map(self, key: int, line: str) -> Iterator[Any]:
+            row: list[int] = []
+            for pair in super().map(key, line):
+                row.append(pair[1])
+                yield pair[0], row
+
+    left = agree(Reuses(pairs=([("a", at) for at in range(9)], [("b", 1)])), reducers=1, memory=LARGE)
+    assert not left.errors
 
 
 def test_spills_and_a_change_of_path_keep_first_forms_in_order(tmp_path: Path) -> None:
@@ -209,22 +280,24 @@ def test_an_error_is_of_the_record_at_hand(kind: str) -> None:
 def test_which_collector_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A word count is native: what is compared above isn't Python twice."""
     taken: list[int] = []
-    consume = NativeFoldCollector.consume
+    consume = NativeCollector.consume
     monkeypatch.setattr(
-        NativeFoldCollector, "consume", lambda self, pairs: (taken.append(1), consume(self, pairs))[1]
+        NativeCollector, "consume", lambda self, pairs: (taken.append(1), consume(self, pairs))[1]
     )
     for choice, wanted in (("off", 0), ("require", 1)):
         taken.clear()
-        with path(choice):
-            (tmp_path / choice).mkdir()
-            done(Rig(JOBS["sum"](pairs=([("a", 1)],)), tmp_path / choice).map(0, b"0 0 1\n"))
-        assert len(taken) == wanted
+        for job in (JOBS["sum"], Lists):
+            folder = tmp_path / f"{choice} {job.__name__}"
+            folder.mkdir()
+            with path(choice):
+                done(Rig(job(pairs=([("a", 1)],)), folder).map(0, b"0 0 1\n"))
+        assert len(taken) == 2 * wanted
 
 
 def test_a_panic_is_a_failure_of_its_attempt_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     extension = native.loaded()
     assert extension is not None
-    monkeypatch.setattr(NativeFoldCollector, "consume", lambda self, pairs: extension.panic_now("on purpose"))
+    monkeypatch.setattr(NativeCollector, "consume", lambda self, pairs: extension.panic_now("on purpose"))
     with path("require"):
         outcome = Rig(JOBS["sum"](pairs=([("a", 1)],)), tmp_path).map(0, b"0 0 1\n")
     assert outcome.status is Status.FAILED

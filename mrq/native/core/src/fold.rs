@@ -1,10 +1,11 @@
 //! Folding by key: one int a key, in the order in which keys came first.
 
 use crate::column::Cell;
+use crate::deal::Deal;
 use crate::frame::{Frame, Frames};
 use crate::item::{put_int, Item};
 use crate::slots::{hash, Slots};
-use crate::{append, hash as partition, key, NoMemory};
+use crate::{append, key, NoMemory};
 
 /// How two ints of one key become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,19 +126,14 @@ impl Table {
         Cell { item: key::shown(&self.arena[entry.at..middle], packed), packed }
     }
 
-    /// Deal the keys out to so many partitions, by hash.
-    pub fn deal(&mut self, partitions: usize) {
-        let numbers: Vec<usize> =
-            (0..self.len()).map(|at| partition::partition(self.key(at), partitions)).collect();
-        self.deal_by(partitions, numbers.into_iter());
-    }
-
-    /// Deal the keys out, given the partition of each in order.
-    pub fn deal_by(&mut self, partitions: usize, numbers: impl Iterator<Item = usize>) {
-        self.dealt = vec![Vec::new(); partitions];
-        for (position, number) in numbers.enumerate() {
-            self.dealt[number].push(position as u32);
+    /// Deal the keys out to so many partitions.
+    pub fn deal(&mut self, partitions: usize, deal: &Deal) {
+        let mut dealt = vec![Vec::new(); partitions];
+        for (position, entry) in self.entries.iter().enumerate() {
+            let canonical = &self.arena[entry.at..entry.at + entry.canonical as usize];
+            dealt[deal.partition(canonical, self.key(position))].push(position as u32);
         }
+        self.dealt = dealt;
     }
 
     /// The frames of a partition, once keys are dealt out. Where most of its states are 1, and are sums, those are in
@@ -203,7 +199,7 @@ mod tests {
         put(&mut table, Item::Float(1.0), 2);
         put(&mut table, Item::Int(1), 3);
         put(&mut table, Item::Text(b"w"), 1);
-        table.deal(1);
+        table.deal(1, &Deal::Hash(1));
         assert_eq!((table.len(), table.key(0), table.key(1)), (2, Item::Float(1.0), Item::Text(b"w")));
         let frames = table.frames(0);
         assert_eq!(frames.len(), 1);
@@ -225,7 +221,7 @@ mod tests {
             for value in [2, -3, 5] {
                 put(&mut table, Item::Bytes(b"k"), value);
             }
-            table.deal(1);
+            table.deal(1, &Deal::Hash(1));
             assert_eq!(table.frames(0)[0].payload[8..], [b"m\x91\xc4\x01km\x91".as_slice(), &[wanted]].concat());
         }
     }
@@ -236,7 +232,7 @@ mod tests {
         for (word, count) in [(b"a", 1), (b"b", 2), (b"c", 1)] {
             put(&mut table, Item::Text(word), count);
         }
-        table.deal(1);
+        table.deal(1, &Deal::Hash(1));
         let payloads: Vec<Vec<u8>> = table.frames(0).into_iter().map(|frame| frame.payload).collect();
         assert_eq!(payloads[0][8..], *b"sa\0cc\x02\0\0\0\x01");
         assert_eq!(payloads[1][8..], *b"sbm\x91\x02");

@@ -3,15 +3,17 @@
 //! A key or value comes as an *item*, its msgpack as `mrq/codec/columns.py` has it. Keys are told apart, ordered and
 //! found by their *canonical* bytes, which are equal where Python takes two keys for one (`key`). What leaves is what
 //! the path in Python writes and reads: columns of items (`column`) in frames (`frame`), dealt out by the same hash
-//! (`hash`).
+//! or ranges (`deal`). `fold` and `pairs` are what a map's pairs are held in until then.
 
 pub mod column;
 pub mod cost;
+pub mod deal;
 pub mod fold;
 pub mod frame;
 pub mod hash;
 pub mod item;
 pub mod key;
+pub mod pairs;
 pub mod slots;
 
 /// There is no memory for what was to be held.

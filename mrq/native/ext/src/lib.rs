@@ -1,13 +1,12 @@
 //! The extension module `mrq._native`: what `core` does, with the objects of Python on one side.
 
-mod decode;
 mod encode;
-mod fold;
+mod tables;
 
 use pyo3::prelude::*;
 
 /// One more whenever Python and this module would misunderstand each other; `mrq/native/__init__.py` has the same.
-const INTERFACE: u32 = 1;
+const INTERFACE: u32 = 2;
 
 /// Panic, as a mistake in this module does: so that a test can see what becomes of it.
 #[pyfunction]
@@ -19,6 +18,7 @@ fn panic_now(text: &str) {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("INTERFACE", INTERFACE)?;
     module.add("Panic", module.py().get_type::<pyo3::panic::PanicException>())?;
-    module.add_class::<fold::FoldTable>()?;
+    module.add_class::<tables::FoldTable>()?;
+    module.add_class::<tables::PairTable>()?;
     module.add_function(wrap_pyfunction!(panic_now, module)?)
 }
