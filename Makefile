@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 PROTOS := $(wildcard proto/mrq/proto/*.proto)
 WORKERS ?= 2
 NATIVE := $(VENV)/.native
-RUST   := $(wildcard mrq/native/Cargo.toml mrq/native/*/Cargo.toml mrq/native/*/src/*.rs) crates.txt infra/native/build.py
+RUST   := $(wildcard mrq/native/Cargo.toml mrq/native/*/Cargo.toml mrq/native/*/src/*.rs) crates.txt infra/native/crates.py
 # Where cargo is the suite doesn't run without the native data path, unless told to.
 export MRQ_NATIVE ?= $(if $(shell command -v cargo),require,auto)
 # What runs a second time in Python alone.
@@ -29,7 +29,7 @@ $(READY): pyproject.toml constraints.txt
 
 $(NATIVE): $(RUST) | $(READY)
 	@echo "building the native data path, mrq/_native.abi3.so, where cargo is"
-	@$(PY) infra/native/build.py
+	@$(PY) infra/native/crates.py
 	@test ! -e mrq/_native.abi3.so || touch $(NATIVE) # else it is tried again: cargo may be there next time
 
 demo: export MRQ_NATIVE = auto
@@ -44,7 +44,7 @@ test-pure: $(NATIVE) ## the quick half of the suite, without the native data pat
 	MRQ_NATIVE=off $(PY) -m pytest -n 2 --dist worksteal $(PURE_TESTS)
 
 test-rust: $(NATIVE) ## the tests of the crates, where cargo is
-	@$(PY) infra/native/build.py --test
+	@$(PY) infra/native/crates.py --test
 
 lint: $(READY) ## style, types and import contracts
 	$(PY) -m ruff check .

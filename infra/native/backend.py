@@ -10,7 +10,7 @@ import shutil
 import sys
 from typing import Any
 
-import build
+import crates
 from setuptools import build_meta
 from setuptools.build_meta import (  # noqa: F401 the rest of the interface
     build_editable,
@@ -36,7 +36,7 @@ def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_dire
     cargo = shutil.which("cargo")
     try:
         if cargo is not None:
-            build.settle(cargo)
-    except build.Pure as why:
+            crates.settle(cargo)
+    except crates.Pure as why:
         print(f"a wheel of pure Python: the native data path isn't built, since {why}", file=sys.stderr)
     return build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)

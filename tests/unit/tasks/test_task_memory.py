@@ -39,13 +39,13 @@ FEW_KEYS = "for n in range(int(line)): yield f'key {n * 7919 % 1000003}', n"
 SUM = "lambda self, key, values: [sum(values)]"
 #: Name -> the body of map, the reduce, how many pairs a map.
 CASES = {
-    "one key with many values": ("for n in range(int(line)): yield 'k', n", "mrq.identity", 400_000),
+    "one key with many values": ("for n in range(int(line)): yield 'k', n", "mrq.identity", 700_000),
     "one key, a user's reduce": ("for n in range(int(line)): yield 'k', n", SUM, 700_000),
     "distinct keys, folded": (FEW_KEYS.replace(", n", ", 1"), "mrq.sum", 400_000),
     "distinct keys, folded floats": (FEW_KEYS.replace(", n", ", n / 3"), "mrq.sum", 400_000),
     "distinct keys, extremes": ("for n in range(int(line)): yield n, str(n)", "mrq.max", 300_000),
     "distinct keys, lists": (FEW_KEYS, SUM, 400_000),
-    "mixed keys": ("for n in range(int(line)): yield (n if n % 2 else str(n)), n", "mrq.identity", 200_000),
+    "mixed keys": ("for n in range(int(line)): yield (n if n % 2 else str(n)), n", "mrq.identity", 500_000),
     "values of 100 kB": ("for n in range(int(line)): yield n, str(n % 10) * 100_000", "mrq.identity", 800),
     "keys of 100 kB": ("for n in range(int(line)): yield f'{n:05d}' * 20_000, 1", "mrq.sum", 500),
     "small values, then large ones": (

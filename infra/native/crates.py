@@ -4,9 +4,9 @@ It needs cargo, and the crates of crates.txt: those that are here already, else 
 within 15 seconds. Without either mrq runs in pure Python, which is said, and is no error. No file of cargo's
 with the address of a registry is committed: the lock file is made here, and held to crates.txt.
 
-    python infra/native/build.py            build, where the sources changed
-    python infra/native/build.py --test     run the tests of the crates
-    python infra/native/build.py --list     write crates.txt anew, after a change of a Cargo.toml
+    python infra/native/crates.py            build, where the sources changed
+    python infra/native/crates.py --test     run the tests of the crates
+    python infra/native/crates.py --list     write crates.txt anew, after a change of a Cargo.toml
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def settle(cargo: str) -> None:
     if _locked() != _listed():
         LOCK.unlink(missing_ok=True)
         raise SystemExit(
-            "error: crates.txt doesn't fit the crates under mrq/native: run python infra/native/build.py "
+            "error: crates.txt doesn't fit the crates under mrq/native: run python infra/native/crates.py "
             "--list, and commit it"
         )
     if not _asks(cargo, until, "fetch", "--locked"):
