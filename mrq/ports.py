@@ -266,9 +266,9 @@ class LocationStore(Protocol):
 class WorkerStore(LocationStore, Protocol):
     """A worker's side of the state."""
 
-    def job(self, job: str) -> JobSpec | None:
-        """The job's spec, with the plans of its stages that are known so far; None when it isn't known (any
-        more)."""
+    def job(self, job: str, stage: int | None = None) -> JobSpec | None:
+        """The job's spec, with the plan of the run of a stage that has that number, if it is known; None when
+        the job isn't known (any more)."""
         ...
 
     def code(self, digest: str) -> bytes | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mrq.commit.filesystem import LOCAL
+from mrq.core.info import StageInfo
 from mrq.core.model import JobSpec, StagedFile
 from mrq.errors import CorruptFileError, OutputError
 
@@ -39,6 +40,8 @@ class Manifest:
     started_at: float = 0.0  #: seconds since the epoch
     finished_at: float = 0.0
     version: str = ""  #: of mrq
+    #: Of a job of several stages what the maps and the reduces of each did, `_SUMS` of them.
+    stages: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def files(self) -> tuple[StagedFile, ...]:
@@ -78,6 +81,18 @@ _HEAD: Final[Mapping[str, Callable[[Any], Any] | None]] = {
 }
 
 
+#: What is said of each stage.
+_SUMS: Final = (
+    "stage",
+    "name",
+    "total",
+    "records_in",
+    "bytes_in",
+    "records_out",
+    "bytes_out",
+    "groups",
+    "bad_records",
+)
 #: What a file's line has -> the field of `StagedFile`.
 _COLUMNS: Final = {
     "name": "final", "records": "records", "bytes": "bytes", "crc32": "crc32", "staged": "name",
@@ -88,6 +103,9 @@ def dump_manifest(manifest: Manifest) -> bytes:
     """The manifest as the bytes of `_SUCCESS`: JSON in ASCII, one line a part."""
     head = {"mrq_manifest": MANIFEST_VERSION} | {name: getattr(manifest, name) for name in _HEAD}
     lines = [f"{json.dumps(k)}: {json.dumps(_plain(v))}" for k, v in head.items()]
+    if manifest.stages:
+        rows = ",\n  ".join(map(json.dumps, manifest.stages))
+        lines.append(f'"stages": [\n  {rows}\n ]')
     for name, files in (("parts", manifest.parts), ("bad", manifest.bad)):
         rows = ",\n  ".join(
             json.dumps({column: getattr(file, field) for column, field in _COLUMNS.items()}) for file in files
@@ -105,7 +123,7 @@ def parse_manifest(data: bytes) -> Manifest:
             raise CorruptFileError(f"a manifest of version {found}; this mrq reads {MANIFEST_VERSION}")
         head = {name: read(raw[name]) for name, read in _HEAD.items() if read is not None}
         parts, bad = tuple(map(_file_of, raw["parts"])), tuple(map(_file_of, raw["bad"]))
-        return Manifest(**head, parts=parts, bad=bad)
+        return Manifest(**head, parts=parts, bad=bad, stages=tuple(raw.get("stages", ())))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise CorruptFileError(f"not a manifest of mrq ({type(exc).__name__}: {exc})") from exc
 
@@ -138,8 +156,11 @@ def manifest_of(
     started_at: float,
     finished_at: float,
     inputs: Sequence[str] | None = None,
+    reducers: int | None = None,
+    stages: Sequence[StageInfo] = (),
 ) -> Manifest:
-    """The manifest of a job's winners; times in seconds since the epoch."""
+    """The manifest of a job's winners; times in seconds since the epoch. `reducers` is R of the last stage,
+    where it isn't the spec's to say."""
     opened = {piece.open: piece.size for split in spec.splits for piece in split.pieces}
     return Manifest(
         job=spec.job,
@@ -151,10 +172,11 @@ def manifest_of(
         input_bytes=sum(opened.values()),
         format=spec.last.output_format,
         compression=spec.last.compression,
-        reducers=spec.reducers,
+        reducers=spec.reducers if reducers is None else reducers,
         counters=counters,
-        parts=tuple(file for file in files if not file.final.startswith("_bad/")),
-        bad=tuple(file for file in files if file.final.startswith("_bad/")),
+        parts=tuple(file for file in files if not file.is_bad),
+        bad=tuple(file for file in files if file.is_bad),
+        stages=tuple({name: getattr(stage, name) for name in _SUMS} for stage in stages),
         started_at=started_at,
         finished_at=finished_at,
         version=str(getattr(sys.modules.get("mrq"), "__version__", "")),

@@ -79,7 +79,7 @@ def commit(staging: Staging, manifest: Manifest, *, fs: FileSystem = LOCAL) -> M
             raise
         decided = _publish(fs, staging, ours)  # another master of this job came first: that is found done
     try:
-        with _naming(staging):
+        with naming(staging):
             clean(fs, staging, decided)
     except MrqError as exc:
         staging.notes.append(str(exc))
@@ -88,12 +88,12 @@ def commit(staging: Staging, manifest: Manifest, *, fs: FileSystem = LOCAL) -> M
 
 def _publish(fs: FileSystem, staging: Staging, ours: Manifest) -> Decided:
     """All steps but the last, as far as they aren't done."""
-    with _naming(staging):
+    with naming(staging):
         done = published(fs, staging)
         if done is not None:
             return done
         decided = decide(fs, staging, ours)
-        move(fs, staging, decided.manifest.files)
+        move(fs, staging.folder, decided.manifest.files, staging.staged)
         mark(fs, staging)
         swap(fs, staging, decided)
         return decided
@@ -156,24 +156,25 @@ def _link_manifest(fs: FileSystem, staging: Staging, data: bytes) -> bytes:
     return found
 
 
-def move(fs: FileSystem, staging: Staging, files: Sequence[StagedFile]) -> None:
-    """Give the winners' files their final names. Raises CorruptFileError for one that is at neither place."""
-    folders = {staging.staged} | {os.path.dirname(f"{staging.staged}/{file.final}") for file in files}
-    for folder in sorted(folders):
+def move(fs: FileSystem, folder: str, files: Sequence[StagedFile], into: str) -> None:
+    """Give the winners' files, of a staging folder, their final names below another one. Raises
+    CorruptFileError for one that is at neither place."""
+    folders = {into} | {os.path.dirname(f"{into}/{file.final}") for file in files}
+    for made in sorted(folders):
         with suppress(FileExistsError):
-            fs.mkdir(folder)
+            fs.mkdir(made)
     for file in files:
-        source, target = f"{staging.folder}/{file.name}", f"{staging.staged}/{file.final}"
+        source, target = f"{folder}/{file.name}", f"{into}/{file.final}"
         try:
             fs.rename(source, target)
         except FileNotFoundError:
             if not intact(target, file):
                 raise CorruptFileError(
-                    f"{source} is gone, and {target} isn't what the manifest says; "
+                    f"{source} is gone, and {target} isn't what its attempt wrote; "
                     "run the job again with another output"
                 ) from None
-    for folder in sorted(folders, reverse=True):
-        fs.fsync_folder(folder)
+    for made in sorted(folders, reverse=True):
+        fs.fsync_folder(made)
 
 
 def mark(fs: FileSystem, staging: Staging) -> None:
@@ -280,7 +281,7 @@ def _was_overtaken(fs: FileSystem, staging: Staging, error: MrqError) -> bool:
 
 
 @contextmanager
-def _naming(staging: Staging) -> Iterator[None]:
+def naming(staging: Staging) -> Iterator[None]:
     """Raise any OSError of a step as `disk.named` says, by the path that it came from."""
     try:
         yield

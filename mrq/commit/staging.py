@@ -3,6 +3,7 @@
 dirname(OUT)/.NAME.mrq/
   job               the owner (see `commit.owner`)
   attempts/…        what attempts write, each in a folder of its own
+  stages/…          what lies between the stages of a job (see `commit.between`)
   manifest          the link that decides the commit
   out/              what becomes OUT: the winners' files, _bad/, _SUCCESS
   old               the earlier output, between being displaced and being removed

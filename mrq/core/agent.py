@@ -58,7 +58,7 @@ from mrq.core.events import AttemptReported
 from mrq.core.exchange import Answer, ClaimRequest, ReportAnswer
 from mrq.core.model import Beat, Outcome, Status, TaskMessage, WorkerHealth
 from mrq.core.needs import distributions, fits
-from mrq.core.orders import Drain, DropJob, Kill, Notify, Offer, Order, Release, UploadLog
+from mrq.core.orders import Drain, DropJob, DropMaps, Kill, Notify, Offer, Order, Release, UploadLog
 from mrq.core.refs import Kind
 
 
@@ -271,7 +271,7 @@ class Agent(Items):
                 self._released = True
             case Notify():
                 pass  # `worker.service` hears the reply, too, and says it
-            case UploadLog():
+            case DropMaps() | UploadLog():
                 self._out.append(order)
 
     def _beat_unanswered(self, event: BeatUnanswered) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from mrq.core.events import AttemptReported
 from mrq.core.exchange import BeatReply, ClaimAnswer, ClaimRequest, ReportAnswer
 from mrq.core.model import Beat, Outcome, Slots, TaskMessage
-from mrq.core.orders import DropJob, Kill, UploadLog
+from mrq.core.orders import DropJob, DropMaps, Kill, UploadLog
 from mrq.core.refs import AttemptRef, Kind
 
 
@@ -203,7 +203,8 @@ AgentEvent = (
 
 
 # Commands; orders that need hands are among them as they are: `Kill`, after which the attempt's AttemptEnded
-# still comes, and which keeps one that hasn't begun from beginning; `DropJob`, after those, and `UploadLog`.
+# still comes, and which keeps one that hasn't begun from beginning; `DropJob`, after those, `DropMaps` and
+# `UploadLog`.
 # Consecutive Claims and Reports may go to the store in one call.
 
 
@@ -259,5 +260,16 @@ class Leave:
 
 
 AgentCommand = (
-    Claim | Start | Kill | Report | Ack | GiveBack | SetCredit | SendBeat | DropJob | UploadLog | Leave
+    Claim
+    | Start
+    | Kill
+    | Report
+    | Ack
+    | GiveBack
+    | SetCredit
+    | SendBeat
+    | DropJob
+    | DropMaps
+    | UploadLog
+    | Leave
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from mrq.core import events as e
 from mrq.core.alone import is_by_itself, is_wanted, note_beside, note_death, note_lost
 from mrq.core.charging import CHARGES, avoid, charge, settle_blame
+from mrq.core.fitting import others_take
 from mrq.core.jobs import Job
-from mrq.core.lifecycle import arm_stragglers, complete, lose_boot, settle
+from mrq.core.lifecycle import arm_stragglers, begin_again, complete, lose_boot, settle
 from mrq.core.machine_state import BEAT, REPUBLISH, State
 from mrq.core.model import AttemptState, Outcome, Role, Status, WorkerHealth
 from mrq.core.moves import attach, detach, end_role, fail_job, kill, take_back
@@ -231,6 +232,10 @@ def end_attempt(
     if error is not None:
         fail_job(state, job, error)
         return
+    if status is Status.PART_LOST and _is_lost(state, job, table, index, attempt):
+        said = f": {outcome.error.message}" if outcome.error is not None else ""
+        begin_again(state, job, f"{table.task(index)} can't read what the stage before wrote{said}")
+        return
     trouble = table.troubled(index)
     turned_careful = trouble.careful and not was_careful
     if flight.attempts() and not turned_careful:
@@ -243,6 +248,20 @@ def end_attempt(
         trouble.retries += 1
         delay = state.backoff(job, table.name(index), trouble.retries)
     take_back(state, table, index, f"attempt {attempt.ref.token} ended: {status.value}", delay)
+
+
+def _is_lost(state: State, job: Job, table: TaskTable, index: int, attempt: Attempt) -> bool:
+    """Is what the stage before wrote to be given up, as a task can't read it? Where there is another worker,
+    that one is asked, too: a disk that isn't seen on one of them is no loss."""
+    if not job.stage.reads_parts:
+        return False
+    trouble, worker = table.troubled(index), attempt.worker
+    first = trouble.misses_part is None
+    if not first or not others_take(state, job, table.kind, [worker]):
+        return True
+    trouble.misses_part = worker
+    avoid(table, index, worker)
+    return False
 
 
 def on_message_died(state: State, event: e.MessageDied) -> None:

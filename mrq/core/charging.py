@@ -88,6 +88,13 @@ CHARGES: Final[Mapping[Status, Charge]] = {
         backs_off=True,
         note="the map's output is to blame: at most 4 re-runs of one map, then the job fails by name",
     ),
+    Status.PART_LOST: Charge(
+        account=Account.NOTHING,
+        blames_worker=False,
+        backs_off=False,
+        note="tried once more by another worker, where there is one; then the job begins again at its first "
+        "stage, at most 4 times",
+    ),
     Status.DISK_FULL: Charge(
         account=Account.NOTHING,
         blames_worker=True,

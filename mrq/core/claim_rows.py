@@ -33,8 +33,13 @@ def parse_task(job: str, key: str) -> TaskRef:
 
 
 def plan_key(stage: int) -> str:
-    """`plan1`: the key of the plan of a stage, among the leader's records of a job."""
+    """`plan1`: the key of the plan of a stage's run, among the leader's records of a job."""
     return f"plan{stage}"
+
+
+def is_plan(key: str) -> bool:
+    """Is it the key of a plan, and of no task?"""
+    return key.startswith("plan")
 
 
 def role_with(row: list[Any] | None, ticket: int) -> Role | None:
@@ -89,9 +94,9 @@ def granted(request: ClaimRequest, number: int, floor: int) -> list[Any]:
 
 def location(job: str, entry: list[Any]) -> MapLocation:
     """An entry of the stream of map outputs."""
-    map_index, ticket, number, token, worker, boot, digest, size, _ = entry
+    stage, map_index, ticket, number, token, worker, boot, digest, size, _ = entry
     return MapLocation(
-        attempt=AttemptRef(TaskRef(job, 0, Kind.MAP, map_index), ticket, number, token),
+        attempt=AttemptRef(TaskRef(job, stage, Kind.MAP, map_index), ticket, number, token),
         worker=worker,
         boot=boot,
         digest=digest,

@@ -225,7 +225,7 @@ class Claims:
                 job["tasks"][task_key(write.task)] = [write.primary, write.backup]
             case WriteLocation():
                 at = write.location
-                entry = [at.attempt.task.index, *at.attempt[1:]]
+                entry = [at.attempt.task.stage, at.attempt.task.index, *at.attempt[1:]]
                 job["locations"].append([*entry, at.worker, at.boot, at.digest, at.bytes, write.withdrawn])
             case WriteJob():
                 job["state"], job["error"] = write.state.value, write.error

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mrq.core.info import StageInfo
 from mrq.core.model import (
     JobState,
     MapLocation,
@@ -114,12 +115,15 @@ class GiveAll:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanStage:
-    """A stage is complete: find out what the next one needs to know of it: StagePlanned. Replayable."""
+    """A stage is complete: keep its parts, and find out what the next one needs to know of it: StagePlanned,
+    or PartsLost where a part is gone. Replayable."""
 
     job: str
+    complete: int  #: the number of the one that is complete
     stage: int  #: the number of the next one
-    samples: tuple[bytes, ...]  #: of the winners' keys, in their order
-    reducers: int  #: of the next one
+    known: StagePlan  #: what is known of the next one already
+    samples: tuple[bytes, ...] = ()  #: of a sampling's winners: of their keys, in their order
+    parts: tuple[StagedFile, ...] = ()  #: of any other's winners: what they wrote, in part order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +131,10 @@ class StartCommit:
     """Winners are frozen: write the manifest and publish OUT. Replayable."""
 
     job: str
-    files: tuple[StagedFile, ...]  #: of the winners, in part order
+    files: tuple[StagedFile, ...]  #: of the winners, in part order, and all stages' files of bad records
     counters: Mapping[str, int]
+    reducers: int  #: R of the last stage
+    stages: tuple[StageInfo, ...] = ()  #: what each did, of a job of several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

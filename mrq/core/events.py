@@ -105,6 +105,15 @@ class StagePlanned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartsLost:
+    """What a stage wrote for those after it can't be found any more, or isn't what was written."""
+
+    job: str
+    stage: int  #: the number of the run that the job is at, which wrote it or reads it
+    why: str  #: in a sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputMissing:
     """A completed task's output isn't on the disk of the engine that took its job up, or is damaged."""
 
@@ -209,6 +218,7 @@ Event = (
     | AttemptClaimed
     | AttemptReported
     | StagePlanned
+    | PartsLost
     | OutputMissing
     | MessageDied
     | CommitFinished

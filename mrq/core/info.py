@@ -79,7 +79,7 @@ class ErrorInfo(Info):
     token: str = ""  #: as of an attempt
     worker: str = ""  #: its worker's id
     #: `failed`, `timed_out`, `lost` (its executor), `worker_lost`, `unlisted` (its worker doesn't know it),
-    #: `fetch_failed`, `disk_full`.
+    #: `fetch_failed`, `part_lost` (what an earlier stage wrote is gone), `disk_full`.
     status: Status = Status.FAILED
     at: float = 0.0  #: the leader heard of it
     error: ErrorReport | None = None  #: what the attempt said of it; null where nobody was left to say
@@ -166,7 +166,9 @@ class JobInfo(Info):
     started_at: float = 0.0
     updated_at: float = 0.0  #: anything of it changed last
     finished_at: float = 0.0  #: it ended
-    stages: tuple[StageInfo, ...] = ()  #: in their order; as long as keys are sampled `sample` alone
+    #: In their order: of the job's stages that are complete, and of the one that it is at, of which as long
+    #: as keys are sampled `sample` alone.
+    stages: tuple[StageInfo, ...] = ()
     attempts: tuple[AttemptInfo, ...] = ()  #: that live; none in a list of jobs
     tasks: tuple[TaskInfo, ...] = ()  #: all of them where that was asked for (`--tasks`), else none
     errors: tuple[ErrorInfo, ...] = ()  #: the latest 20, the last of them last; none in a list of jobs
@@ -181,13 +183,13 @@ class JobInfo(Info):
 
     @property
     def maps(self) -> StageInfo:
-        """The first stage: the maps, of the sampling as long as that runs."""
-        return self.stages[0] if self.stages else StageInfo(name=MAP)
+        """The maps of the stage that the job is at, of the sampling as long as that runs."""
+        return next((each for each in reversed(self.stages) if each.name != REDUCE), StageInfo(name=MAP))
 
     @property
     def reduces(self) -> StageInfo:
-        """The reduces; a stage without tasks where there are none."""
-        return next((each for each in self.stages if each.name == REDUCE), StageInfo(name=REDUCE))
+        """The reduces of the stage that the job is at; a stage without tasks where there are none."""
+        return self.stages[-1] if self.stages and self.stages[-1].name == REDUCE else StageInfo(name=REDUCE)
 
     def brief(self) -> JobInfo:
         """As a list has it: without what grows with what runs and went wrong."""

@@ -34,12 +34,9 @@ def job_info(state: State, job: Job, now: float) -> JobInfo:
     """A job, without its tasks one by one."""
     shift, spec = state.shift + state.wall, job.spec
     attempts: list[AttemptInfo] = []
-    stages: list[StageInfo] = []
-    for table in job.tables:
-        if table.kind is Kind.REDUCE and not job.shuffled:
-            continue
-        stage = stage_name(job, table.kind)
-        live = [(index, a) for index in sorted(table.running) for a in table.flights[index].attempts()]
+    stages = [stage for each in job.passed for stage in each.stages]
+    for table in _tables(job):
+        stage, live = stage_name(job, table.kind), _live(table)
         attempts += [attempt_info(state, stage, a, now) for _, a in live]
         stages.append(_stage(job, table, stage, live))
     return JobInfo(
@@ -57,13 +54,27 @@ def job_info(state: State, job: Job, now: float) -> JobInfo:
         stages=tuple(stages),
         attempts=tuple(attempts),
         errors=tuple(job.errors),
-        counters=dict(job.counters),
+        counters=job.all_counters(),
         failures=job.failures,
         losses=job.losses,
         worker_losses=job.worker_losses,
         reruns=job.reruns,
         backups=job.backups,
     )
+
+
+def stage_infos(state: State, job: Job) -> tuple[StageInfo, ...]:
+    """Of the stage that a job is at: of its maps, and of its reduces if it has any."""
+    return tuple(_stage(job, table, stage_name(job, table.kind), _live(table)) for table in _tables(job))
+
+
+def _tables(job: Job) -> tuple[TaskTable, ...]:
+    return job.tables if job.shuffled else (job.maps,)
+
+
+def _live(table: TaskTable) -> list[tuple[int, Attempt]]:
+    """The attempts that live, each with its task's index."""
+    return [(index, a) for index in sorted(table.running) for a in table.flights[index].attempts()]
 
 
 def stage_name(job: Job, kind: Kind) -> str:
@@ -107,6 +118,7 @@ def _stage(job: Job, table: TaskTable, name: str, live: list[tuple[int, Attempt]
                 ahead[index] = a
     idle, queued, running, completed = table.counts
     slowest_s, slowest = job.slowest[table.kind]
+    own = f"{table.task(0).letter}-"
     sums, made, total = job.sums[table.kind], float(completed), len(table)
     records, size = sums["records_in"], sums["bytes_in"]
     for a in ahead.values():
@@ -121,11 +133,12 @@ def _stage(job: Job, table: TaskTable, name: str, live: list[tuple[int, Attempt]
         running=running,
         completed=completed,
         attempts=begun,
-        failed=sum(error.stage == name for error in job.errors) if job.errors else 0,
+        failed=sum(error.task.startswith(own) for error in job.errors) if job.errors else 0,
         fraction=min(1.0, made / total) if total else 1.0,
         slowest=None if slowest < 0 else str(table.task(slowest)),
         slowest_s=slowest_s,
         median_s=job.durations[table.kind].median,
+        stage=job.stage.place + 1 if job.spec.several else 0,
         **{**sums, "records_in": records, "bytes_in": size},
     )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from mrq.core import transitions
+from mrq.core import transitions, wire
 from mrq.core.digest import mix
-from mrq.core.info import ErrorInfo
+from mrq.core.info import ErrorInfo, StageInfo
 from mrq.core.model import (
     NO_LIMITS,
     JobSpec,
@@ -43,6 +44,15 @@ SUMMED: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """A stage of work that is complete, and all that still counts of it."""
+
+    stages: tuple[StageInfo, ...]  #: of its maps, and of its reduces if it has any
+    counters: Mapping[str, int]
+    bad: tuple[StagedFile, ...]  #: its files of bad records, which are still where attempts wrote them
+
+
 class Durations:
     """A bounded, deterministic sample of how long a stage's attempts took; its median."""
 
@@ -74,11 +84,12 @@ class Durations:
 
 class Job:
     """All that the leader holds of one job. It is at one of its stages, whose tasks and results these are: of
-    one that is complete nothing counts any more but the plan of the next."""
+    one that is complete nothing counts any more but the plan of the next, and what `passed` has of it."""
 
     __slots__ = (
         "accepted",
         "adopted",
+        "again",
         "at",
         "backups",
         "boot_number",
@@ -98,6 +109,10 @@ class Job:
         "losses",
         "maps",
         "needs",
+        "number",
+        "parts_lost",
+        "passed",
+        "passed_record",
         "plan",
         "plan_sum",
         "reduces",
@@ -141,22 +156,27 @@ class Job:
         self.adopted = False  #: from a store, which may have fallen back while nobody led
         self.completions = 0
         self.failures = self.losses = self.worker_losses = self.reruns = self.rollbacks = self.backups = 0
+        self.again = 0  #: how often it began again at its first stage
+        self.parts_lost = 0  #: likewise, since the last retry
         self.errors: list[ErrorInfo] = []  #: the latest
         self.needs = spec.needs
-        self.strict_order = False  #: see `model.TaskMessage`
         self.limits = NO_LIMITS  #: what a retry has set anew; `spec` has it
         #: Who may claim its tasks, at so many changes of the workers: kept by `core.fitting`.
         self.takers: dict[Kind, tuple[Worker, ...] | None] = {}
         self.takers_at = -1
         self.timers: set[str] = set()  #: periodic timers that are armed
         self.tables: tuple[TaskTable, ...] = ()  #: the maps and the reduces
+        self.forget_passed()
         self.begin(0)
 
     def begin(self, at: int, plan: StagePlan | None = None) -> None:
         """Come to a stage, by its place among the job's."""
         self.drop()
-        self.at, self.stage = at, self.spec.stages[at]
+        self.at, stage = at, self.spec.stages[at]
+        self.stage = stage if plan is None else stage.planned(plan)
+        self.number = self.spec.number_of(at, self.again)  #: of this run of the stage
         self.plan, self.plan_sum = plan or StagePlan(), plan.checksum if plan is not None else 0
+        self.strict_order = False  #: see `model.TaskMessage`
         self.tables = self.maps, self.reduces = (
             self._table(Kind.MAP, len(self.stage.splits)),
             self._table(Kind.REDUCE, self.stage.reducers),
@@ -179,7 +199,7 @@ class Job:
         self.excused: set[int] = set()
 
     def _table(self, kind: Kind, size: int) -> TaskTable:
-        return TaskTable(self.spec.job, self.stage.number, kind, size, self.history, self.totals[kind])
+        return TaskTable(self.spec.job, self.number, kind, size, self.history, self.totals[kind])
 
     def drop(self) -> None:
         """Count none of its tasks any more."""
@@ -190,6 +210,41 @@ class Job:
     def following(self) -> StageSpec | None:
         """The stage that comes after the one that the job is at."""
         return self.spec.stages[self.at + 1] if self.at + 1 < len(self.spec.stages) else None
+
+    @property
+    def following_number(self) -> int:
+        """Of the run of that stage. Raises IndexError where none follows."""
+        return self.spec.number_of(self.at + 1, self.again)
+
+    @property
+    def samples(self) -> bool:
+        """Is it at a sampling, of which nothing counts?"""
+        return self.stage.purpose is Purpose.SAMPLE
+
+    def take_passed(self, passed: tuple[Passed, ...]) -> None:
+        """These stages are complete."""
+        self.passed = passed
+        self.passed_record = wire.pack([wire.to_wire(each) for each in passed]) if passed else b""
+
+    def forget_passed(self) -> None:
+        """None is."""
+        self.take_passed(())
+
+    def all_counters(self) -> dict[str, int]:
+        """Those of the stages that are complete, and of the one that it is at."""
+        found = dict(self.counters)
+        for each in self.passed:
+            for name, n in each.counters.items():
+                found[name] = found.get(name, 0) + n
+        return found
+
+    @property
+    def bad_records(self) -> int:
+        """Likewise; a sampling's are its own."""
+        here = sum(self.sums[kind]["bad_records"] for kind in Kind)
+        if self.samples:
+            return here
+        return here + sum(stage.bad_records for each in self.passed for stage in each.stages)
 
     def limit(self, limits: Limits) -> None:
         """Go on under what a retry has set anew."""
@@ -212,7 +267,7 @@ class Job:
 
     def table_of(self, task: TaskRef) -> TaskTable | None:
         """The table that has a task; None where that isn't of the stage that the job is at."""
-        if task.stage != self.stage.number or not 0 <= task.index < len(self.table(task.kind)):
+        if task.stage != self.number or not 0 <= task.index < len(self.table(task.kind)):
             return None
         return self.table(task.kind)
 
@@ -263,6 +318,15 @@ class Job:
                 self.counters.pop(name, None)
 
     def files(self) -> tuple[StagedFile, ...]:
+        """What belongs to OUT: the files of bad records of the stages that are complete, then those of this
+        one's winners."""
+        return (*(file for each in self.passed for file in each.bad), *self.winners_files())
+
+    def parts(self) -> tuple[StagedFile, ...]:
+        """Of the winners, in part order."""
+        return tuple(file for file in self.winners_files() if not file.is_bad)
+
+    def winners_files(self) -> tuple[StagedFile, ...]:
         """Of all winners, in part order; maps' bad-record files come before the reduces' files."""
         found: list[StagedFile] = []
         # With a shuffle, maps stage nothing but their bad records: mostly there is nothing to unpack.

@@ -10,10 +10,11 @@ from mrq.core import events as e
 from mrq.core.alone import keep_again
 from mrq.core.digest import MASK
 from mrq.core.fitting import takers
-from mrq.core.jobs import Job
+from mrq.core.inform import stage_infos
+from mrq.core.jobs import Job, Passed
 from mrq.core.joining import other_version, tell_refused
 from mrq.core.machine_state import STALL, STRAGGLERS, State
-from mrq.core.model import NO_LIMITS, JobState, Role, TaskResult, WorkerHealth
+from mrq.core.model import NO_LIMITS, JobState, Role, StagePlan, TaskResult, WorkerHealth
 from mrq.core.moves import (
     arm,
     arm_offer,
@@ -25,7 +26,7 @@ from mrq.core.moves import (
     stop_tasks,
     write_location,
 )
-from mrq.core.orders import DropJob
+from mrq.core.orders import DropJob, DropMaps
 from mrq.core.records import adopt
 from mrq.core.refs import AttemptRef, Kind
 from mrq.core.shuffle_rules import (
@@ -83,7 +84,7 @@ def complete(
 
 
 def _too_many_bad(job: Job) -> str | None:
-    bad = job.sums[Kind.MAP]["bad_records"] + job.sums[Kind.REDUCE]["bad_records"]
+    bad = job.bad_records
     if bad <= job.spec.skip_bad_records:
         return None
     return (
@@ -113,18 +114,14 @@ def check_finished(state: State, job: Job) -> None:
             "committed. This is a damaged disk or a bug in mrq: please report it",
         )
         return
-    if job.following is not None:
-        results, stage = map(job.maps.result, range(len(job.maps))), job.following
-        samples = tuple(result.sample for result in results if result and result.sample is not None)
-        state.out.append(
-            c.PlanStage(job=job.spec.job, stage=stage.number, samples=samples, reducers=stage.reducers)
-        )
-        return
     wrong = _wrong_parts(job)
     if wrong:
         if all(job.maps.state[index] == COMPLETED for part in wrong for index in part.maps):
-            fail_job(state, job, _as_damaged(wrong))
+            _misread(state, job, wrong)
         return  # or else they are being read again
+    if job.following is not None:
+        _plan_following(state, job)
+        return
     stop_tasks(state, job, "no longer needed: every winner is there")
     job.move(JobState.COMMITTING, "every winner is there")
     state.active.pop(job.spec.job, None)
@@ -132,16 +129,78 @@ def check_finished(state: State, job: Job) -> None:
     start_commit(state, job)
 
 
+def _plan_following(state: State, job: Job) -> None:
+    """Ask for the plan of the next stage; replayable."""
+    following = job.following
+    assert following is not None
+    samples: tuple[bytes, ...] = ()
+    if job.samples:
+        results = map(job.maps.result, range(len(job.maps)))
+        samples = tuple(result.sample for result in results if result and result.sample is not None)
+    state.out.append(
+        c.PlanStage(
+            job=job.spec.job,
+            complete=job.number,
+            stage=job.following_number,
+            known=job.plan.then or StagePlan(reducers=following.reducers),
+            samples=samples,
+            parts=() if job.samples else job.parts(),
+        )
+    )
+
+
 def on_planned(state: State, event: e.StagePlanned) -> None:
     """A job goes on to its next stage, unless it has done so already, or is over."""
     job = state.jobs.get(event.job)
     if job is None or not job.active or not job.winners.done:
         return
-    if job.following is None or job.following.number != event.stage:
+    if job.following is None or job.following_number != event.stage:
         return
-    stop_tasks(state, job, "its stage is complete")
+    _leave_stage(state, job, "its stage is complete")
+    if not job.samples:
+        bad = tuple(file for file in job.winners_files() if file.is_bad)
+        passed = Passed(stages=stage_infos(state, job), counters=dict(job.counters), bad=bad)
+        job.take_passed((*job.passed, passed))
     job.begin(job.at + 1, event.plan)
     state.write_plan(job)
+    state.write_job(job)
+    check_finished(state, job)
+
+
+def _leave_stage(state: State, job: Job, why: str) -> None:
+    """Nothing runs of the stage any more, and nobody reads the outputs of its maps."""
+    stop_tasks(state, job, why)
+    if job.shuffled:
+        state.out.append(c.GiveAll(order=DropMaps(job=job.spec.job, stage=job.number)))
+
+
+def on_parts_lost(state: State, event: e.PartsLost) -> None:
+    """What a stage wrote for those after it isn't there any more."""
+    job = state.jobs.get(event.job)
+    if job is not None and job.active and job.number == event.stage and job.spec.several:
+        begin_again(state, job, event.why)
+
+
+def begin_again(state: State, job: Job, why: str) -> None:
+    """What the stage that the job is at reads is gone, or isn't what was written: a durable file was lost.
+
+    The stage before has to write it again, and what that one read was removed when it was complete: so the
+    job begins again at its first stage, which reads what the user gave, and nothing that was made of the old
+    bytes counts any more. Each stage has another number from then on.
+    """
+    job.parts_lost += 1
+    if job.parts_lost > state.config.parts_lost_max:
+        fail_job(
+            state,
+            job,
+            f"{why}; the job began again at its first stage {state.config.parts_lost_max} times for such "
+            "parts: look at the disk of the output, and at what else writes there",
+        )
+        return
+    _leave_stage(state, job, why)
+    job.again += 1
+    job.forget_passed()
+    job.begin(0)
     state.write_job(job)
     check_finished(state, job)
 
@@ -149,6 +208,14 @@ def on_planned(state: State, event: e.StagePlanned) -> None:
 def _wrong_parts(job: Job) -> list[WrongPart]:
     """Inputs of which the accepted maps read other bytes than their manifests say."""
     return job.checked.wrong(job.maps.result) if job.checked is not None else []
+
+
+def _misread(state: State, job: Job, wrong: list[WrongPart]) -> None:
+    """Maps that are all complete read other bytes than they should."""
+    if job.stage.reads_parts:
+        begin_again(state, job, f"{wrong[0].path} isn't what was written, by its checksum")
+    else:
+        fail_job(state, job, _as_damaged(wrong))
 
 
 def _as_damaged(wrong: list[WrongPart]) -> str:
@@ -162,7 +229,16 @@ def _as_damaged(wrong: list[WrongPart]) -> str:
 
 def start_commit(state: State, job: Job) -> None:
     """Ask for the commit; replayable."""
-    state.out.append(c.StartCommit(job=job.spec.job, files=job.files(), counters=dict(job.counters)))
+    stages = tuple(stage for each in job.passed for stage in each.stages)
+    state.out.append(
+        c.StartCommit(
+            job=job.spec.job,
+            files=job.files(),
+            counters=job.all_counters(),
+            reducers=job.stage.reducers,
+            stages=(*stages, *stage_infos(state, job)) if stages else (),
+        )
+    )
 
 
 def on_commit_finished(state: State, event: e.CommitFinished) -> None:
@@ -204,7 +280,7 @@ def on_retry(state: State, event: e.RetryRequested) -> None:
         return
     job.move(JobState.RUNNING, "retry requested")
     job.error, job.finished_at = None, 0.0
-    job.failures = job.losses = job.worker_losses = job.rollbacks = 0
+    job.failures = job.losses = job.worker_losses = job.rollbacks = job.parts_lost = 0
     job.errors.clear()
     for table in job.tables:
         charged = {*table.trouble, *table.charged()}
@@ -226,8 +302,8 @@ def on_retry(state: State, event: e.RetryRequested) -> None:
 
 def _read_again(state: State, job: Job) -> None:
     """After a failed check of the inputs: the maps that read other bytes than they should run again."""
-    if job.accepted < len(job.maps):
-        return
+    if job.accepted < len(job.maps) or job.stage.reads_parts:
+        return  # a part between two stages that is damaged stays so
     for index in sorted({index for part in _wrong_parts(job) for index in part.maps}):
         if job.maps.state[index] == COMPLETED:
             uncomplete_map(state, job, index, "it read a damaged input")

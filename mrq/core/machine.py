@@ -20,8 +20,9 @@ from mrq.core import machine_state as ms
 from mrq.core.claim_rows import plan_key, task_key
 from mrq.core.exchange import StoredJob, StoredWorker
 from mrq.core.info import JobInfo, TaskInfo
+from mrq.core.jobs import Passed
 from mrq.core.machine_config import MachineConfig, ReduceStart
-from mrq.core.model import JobState, TaskResult
+from mrq.core.model import JobState, StageSpec, TaskResult
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.core.tasks import COMPLETED
 
@@ -40,6 +41,7 @@ _RULES: Final[dict[type, Callable[[ms.State, Any], None]]] = {
     e.AttemptClaimed: attempts.on_claimed,
     e.AttemptReported: attempts.on_reported,
     e.StagePlanned: lifecycle.on_planned,
+    e.PartsLost: lifecycle.on_parts_lost,
     e.OutputMissing: lifecycle.on_missing,
     e.MessageDied: attempts.on_message_died,
     e.CommitFinished: lifecycle.on_commit_finished,
@@ -168,6 +170,21 @@ class Machine:
     def results(self, job: str) -> dict[TaskRef, TaskResult]:
         """What the completed tasks of the stage that a job is at made."""
         return {winner.task: result for winner, result in self.completed(job)}
+
+    def stage(self, job: str) -> StageSpec | None:
+        """The stage that a job is at, with its plan; None for an unknown job."""
+        found = self._state.jobs.get(job)
+        return None if found is None else found.stage
+
+    def number(self, job: str) -> int | None:
+        """Of the run of that stage."""
+        found = self._state.jobs.get(job)
+        return None if found is None else found.number
+
+    def passed(self, job: str) -> tuple[Passed, ...]:
+        """A job's stages of work that are complete."""
+        found = self._state.jobs.get(job)
+        return () if found is None else found.passed
 
     def workers(
         self, now: float | None = None, *, whole: bool = False, everybody: bool = True

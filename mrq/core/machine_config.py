@@ -63,6 +63,7 @@ class MachineConfig:
     unreachable_reducers: int = 3  #: distinct ones (or half of them) before a map is run again
     map_reruns_max: int = 4  #: of one map, for failed fetches
     rollbacks_max: int = 4  #: of a job's reduces, for maps that came out differently
+    parts_lost_max: int = 4  #: so often a job begins again for parts between its stages that were lost
     # Backup attempts.
     backup_stage_done: float = 0.75  #: of the stage's tasks
     backup_slowness: float = 2.0  #: times the median

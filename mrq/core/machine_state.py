@@ -124,7 +124,7 @@ class State:
 
     def write_plan(self, job: Job) -> None:
         """Persist what the stage that it is at needs to know of the one before."""
-        self.out.append(c.WritePlan(job=job.spec.job, stage=job.stage.number, plan=job.plan))
+        self.out.append(c.WritePlan(job=job.spec.job, stage=job.number, plan=job.plan))
 
     def write_task(self, table: TaskTable, index: int) -> None:
         """Persist the leader's side of a task."""

@@ -86,6 +86,7 @@ class Status(enum.Enum):
     WORKER_LOST = "worker_lost"  # the whole agent died
     UNLISTED = "unlisted"  # by beats, with no report known, or what it read by the store, which fell back
     FETCH_FAILED = "fetch_failed"  # a map output couldn't be read; never the reducer's fault
+    PART_LOST = "part_lost"  # what a stage before wrote for this one is gone, or isn't what was written
     DISK_FULL = "disk_full"  # ENOSPC on the worker
     HANDED_BACK = "handed_back"  # drain, shutdown, a dead data plane
     SUPERSEDED = "superseded"  # killed on order: another attempt won, or the job is over
@@ -142,6 +143,9 @@ class StagePlan:
     """What of a stage is known once the one before it is complete: a function of that one's results alone."""
 
     boundaries: tuple[Any, ...] | None = None  #: of a total order
+    splits: tuple[Split, ...] | None = None  #: over the parts of the stage before; None: as in the spec
+    reducers: int | None = None  #: None: as in the spec
+    then: StagePlan | None = None  #: of a sampling: what is known already of the stage that it is for
 
     @property
     def checksum(self) -> int:
@@ -180,6 +184,22 @@ class StageSpec:
     def boundaries(self) -> tuple[Any, ...] | None:
         """R-1 keys of a total order, once they are known; None: hashed."""
         return self.plan.boundaries if self.plan is not None else None
+
+    @property
+    def reads_parts(self) -> bool:
+        """Are its splits over what a stage before wrote? Asked once its plan is known."""
+        return self.plan is not None and self.plan.splits is not None
+
+    def planned(self, plan: StagePlan) -> StageSpec:
+        """The stage with its plan."""
+        splits = self.splits if plan.splits is None else plan.splits
+        reducers = self.reducers if plan.reducers is None else plan.reducers
+        return replace(self, plan=plan, splits=splits, reducers=reducers)
+
+    def without_splits(self) -> StageSpec:
+        """The stage without what grows with its inputs."""
+        plan = self.plan and replace(self.plan, splits=self.plan.splits and (), then=None)
+        return replace(self, splits=(), plan=plan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +256,8 @@ class JobSpec:
 
     @property
     def reducers(self) -> int:
-        """R of the stage that writes the output; 0 where that is map-only."""
+        """R of the stage that writes the output; 0 where that is map-only, `FOLLOWS` where it isn't known
+        before the stage before is complete."""
         return self.last.reducers
 
     @property
@@ -244,13 +265,44 @@ class JobSpec:
         """Single records can be left out, in each of its stages."""
         return all(stage.can_skip for stage in self.stages)
 
+    @property
+    def several(self) -> bool:
+        """Has the job more than one stage of work?"""
+        return sum(stage.purpose is Purpose.WORK for stage in self.stages) > 1
+
+    def number_of(self, at: int, again: int) -> int:
+        """Of the run of a stage, by its index among the job's, once the job began `again` so many times.
+
+        No two runs have the same, so nothing of one that was given up is taken for another's. They only grow
+        from one stage of work to the next, and from one beginning to the next.
+        """
+        return self.stages[at].number + again * len(self.stages)
+
+    def index_of(self, number: int) -> int:
+        """Which stage a run of that number is of, by its index. Raises KeyError."""
+        indices = {stage.number: at for at, stage in enumerate(self.stages)}
+        if number not in indices and self.several:
+            number = (number - 1) % len(self.stages) + 1
+        return indices[number]
+
     def stage(self, number: int) -> StageSpec:
-        """The stage of that number. Raises KeyError."""
-        return {stage.number: stage for stage in self.stages}[number]
+        """The stage that a run of that number is of. Raises KeyError."""
+        return self.stages[self.index_of(number)]
+
+    def named(self, task: TaskRef) -> TaskRef:
+        """The task as it is called in files and by user code, however often the job began again."""
+        return task._replace(stage=self.stage(task.stage).number)
+
+    def planned(self, number: int, plan: StagePlan) -> JobSpec:
+        """The job with the plan of that run of a stage."""
+        at = self.index_of(number)
+        return replace(
+            self, stages=(*self.stages[:at], self.stages[at].planned(plan), *self.stages[at + 1 :])
+        )
 
     def without_splits(self) -> JobSpec:
         """The job without what grows with its inputs."""
-        return replace(self, stages=tuple(replace(stage, splits=()) for stage in self.stages))
+        return replace(self, stages=tuple(stage.without_splits() for stage in self.stages))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,6 +404,11 @@ class StagedFile:
     records: int
     bytes: int
     crc32: int  #: of the file's bytes
+
+    @property
+    def is_bad(self) -> bool:
+        """Does it hold bad records, and isn't a part?"""
+        return self.final.startswith("_bad/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 The machine gives an order (`core.commands.GiveOrder`), the leader's batch carries it to the store, the store
 numbers it for its worker and repeats it with every beat's reply until a beat acknowledges the number, and the
-agent carries it out; what needs hands (`Kill`, `DropJob`, `UploadLog`) it passes on as it is.
+agent carries it out; what needs hands (`Kill`, `DropJob`, `DropMaps`, `UploadLog`) it passes on as it is.
 """
 
 from __future__ import annotations
@@ -34,6 +34,14 @@ class DropJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DropMaps:
+    """Delete the map outputs of a job's stages up to this one: nobody reads them any more."""
+
+    job: str
+    stage: int  #: the number of its run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
     """Take nothing more, finish what runs, then leave."""
 
@@ -60,7 +68,7 @@ class UploadLog:
     log: str  #: the attempt's name, as `core.paths.attempt_name` has it
 
 
-Order = Kill | Offer | DropJob | Drain | Release | Notify | UploadLog
+Order = Kill | Offer | DropJob | DropMaps | Drain | Release | Notify | UploadLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,28 +15,27 @@ Times are seconds since the epoch (the machine's own plus `State.wall`): a succe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, Final
 
 import msgpack
 
 from mrq.core import wire
-from mrq.core.claim_rows import parse_task, plan_key
+from mrq.core.claim_rows import is_plan, parse_task, plan_key
 from mrq.core.digest import MASK, consumed
 from mrq.core.events import AttemptClaimed
 from mrq.core.exchange import StoredJob, StoredWorker
 from mrq.core.info import ErrorInfo
-from mrq.core.jobs import SUMMED, Job
+from mrq.core.jobs import SUMMED, Job, Passed
 from mrq.core.joining import other_version
 from mrq.core.machine_state import BEAT, DIAL, FORGET, READY, State
-from mrq.core.model import JobSpec, Limits, Quarantine, Role, StagePlan, StageSpec, WorkerHealth
+from mrq.core.model import JobSpec, Limits, Quarantine, Role, StagePlan, WorkerHealth
 from mrq.core.moves import arm_offer, attach
 from mrq.core.refs import Kind
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RESULT_FIELDS, RUNNING, Flight, TaskTable, Trouble
 from mrq.core.workers import Worker
 from mrq.errors import CorruptFileError
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 _DAMAGED: Final = (CorruptFileError, msgpack.UnpackException)
 
@@ -56,6 +55,8 @@ _PLAIN: Final = (
     "reruns",
     "rollbacks",
     "backups",
+    "again",
+    "parts_lost",
 )
 _TIMES: Final = 4
 
@@ -111,7 +112,8 @@ def job_record(state: State, job: Job) -> bytes:
     plain[:_TIMES] = [at and at + shift for at in plain[:_TIMES]]
     errors = [wire.to_wire(error) for error in job.errors]
     limits = wire.to_wire(job.limits)
-    return wire.pack([VERSION, wire.VERSION, plain, errors, limits, job.strict_order, job.at])
+    row = [plain, errors, limits, job.strict_order, job.at, job.passed_record]
+    return wire.pack([VERSION, wire.VERSION, *row])
 
 
 def plan_record(plan: StagePlan) -> bytes:
@@ -119,15 +121,13 @@ def plan_record(plan: StagePlan) -> bytes:
     return wire.pack(wire.to_wire(plan))
 
 
-def planned(spec: JobSpec, record: Callable[[str], bytes | None]) -> JobSpec:
-    """A job's spec with the plans that are among its records, which are asked for by key. Raises
-    CorruptFileError."""
-
-    def known(stage: StageSpec) -> StageSpec:
-        data = record(plan_key(stage.number)) if stage.plan is None else None
-        return stage if data is None else replace(stage, plan=_unpack_plan(data))
-
-    return replace(spec, stages=tuple(map(known, spec.stages)))
+def planned(spec: JobSpec, number: int | None, record: Callable[[str], bytes | None]) -> JobSpec:
+    """A job's spec with the plan of that run of a stage, if it depends on one before and is known: it is
+    among the job's records, which are asked for by key. Raises CorruptFileError."""
+    if number is None:
+        return spec
+    data = record(plan_key(number)) if spec.stage(number).plan is None else None
+    return spec if data is None else spec.planned(number, _unpack_plan(data))
 
 
 def _unpack_plan(data: bytes) -> StagePlan:
@@ -157,13 +157,12 @@ def adopt(state: State, stored: StoredJob) -> bool:
         _take_job(state, job, stored)
         shift = state.shift + state.wall
         untouched = dict.fromkeys(Kind, 0)
-        plans = {plan_key(stage.number) for stage in spec.stages}
         for key, data in stored.records.items():
-            if key in plans:
+            if is_plan(key):
                 continue
             task = parse_task(spec.job, key)
-            if task.stage != job.stage.number:
-                continue  # that one is complete
+            if task.stage != job.number:
+                continue  # that one is complete, or was given up
             untouched[task.kind] = max(untouched[task.kind], task.index + 1)
             _take_task(job, job.table(task.kind), task.index, wire.unpack(data), shift)
         _derive(job)
@@ -188,16 +187,16 @@ def _take_job(state: State, job: Job, stored: StoredJob) -> None:
     version, wire_version, *rest = wire.unpack(stored.job_record or b"")
     if (version, wire_version) != (VERSION, wire.VERSION):
         raise ValueError(f"they are of version {version}.{wire_version}, not {VERSION}.{wire.VERSION}")
-    plain, errors, limits, strict_order, at = rest
-    if at:
-        plan = stored.records[plan_key(job.spec.stages[at].number)]
-        job.begin(at, _unpack_plan(plan))
-    job.limit(wire.from_wire(Limits, limits))
-    job.strict_order = strict_order
+    plain, errors, limits, strict_order, place, passed = rest
     shift = state.shift + state.wall
     job.state, job.error = stored.state, stored.error
     for at, (name, value) in enumerate(zip(_PLAIN, plain, strict=True)):
         setattr(job, name, value - shift if at < _TIMES and value else value)
+    plan = _unpack_plan(stored.records[plan_key(job.spec.number_of(place, job.again))]) if place else None
+    job.begin(place, plan)
+    job.take_passed(tuple(wire.from_wire(Passed, each) for each in (wire.unpack(passed) if passed else ())))
+    job.limit(wire.from_wire(Limits, limits))
+    job.strict_order = strict_order
     job.errors = [wire.from_wire(ErrorInfo, each) for each in errors]
 
 

@@ -116,6 +116,7 @@ class Trouble:
     deaths: int = 0  #: of messages
     lost_alone: int = 0  #: boots that it was lost with while nothing else ran there
     beside: list[str] | None = None  #: WORKER/BOOT where it was ended as it ran beside others
+    misses_part: str | None = None  #: the worker that couldn't read what a stage before wrote
 
 
 def pack_result(result: TaskResult) -> bytes:

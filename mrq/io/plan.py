@@ -17,7 +17,7 @@ from mrq.core import splits as cutting
 from mrq.core.model import FOLLOWS, JobSpec, Piece, Purpose, Split, StagePlan, StageSpec
 from mrq.core.paths import is_url
 from mrq.core.splits import InputFile
-from mrq.errors import InputError, NoInputFiles, UsageError
+from mrq.errors import InputError, NoInputFiles
 from mrq.io import vetting
 from mrq.io.compression import compression_of
 from mrq.io.formats import input_format
@@ -88,11 +88,6 @@ def complete(draft: Draft, finding: Finding | None = None) -> Plan:
     Raises InputError, UsageError; NoInputFiles where there is nothing to do.
     """
     spec, first = draft.spec, draft.spec.first
-    if spec.last.place:
-        raise UsageError(
-            f"{spec.name} has {spec.last.place + 1} stages, and several come in a later version of mrq; "
-            "until then run one job after the other"
-        )
     found_here = finding is None
     reading = Reading(lines=True, marks=first.refuses_marks, encodings=first.input_format == "text")
     unseen = {given.open for given in draft.inputs if given.size is not None}
@@ -222,14 +217,34 @@ def _begun(spec: JobSpec, first: StageSpec, files: Sequence[InputFile]) -> tuple
 
 def _sample(stage: StageSpec, number: int, files: Sequence[InputFile]) -> StageSpec:
     """What samples the keys of a stage: the same maps over the beginnings of a fixed choice of splits."""
-    wanted = min(max(_SAMPLED_SPLITS_MIN, stage.reducers), _SAMPLED_SPLITS_MAX)
-    step = max(1, -(-len(stage.splits) // wanted))
-    whole = {file.open for file in files if not file.splittable}
-    chosen = tuple(
-        replace(split, index=i, pieces=_beginning(split, whole))
-        for i, split in enumerate(stage.splits[::step])
-    )
+    chosen = _beginnings(stage.splits, stage.reducers, files)
     return replace(sample_of(stage), splits=chosen, number=number, plan=StagePlan())
+
+
+def following(spec: JobSpec, place: int, parts: Sequence[InputFile]) -> StagePlan:
+    """The plan of a stage that reads the parts of the one before: a function of their names and sizes. Of a
+    sampling also that of the stage that it is for. Raises UsageError."""
+    stage = spec.stages[place]
+    if stage.purpose is Purpose.SAMPLE:
+        then = following(spec, place + 1, parts)
+        assert then.splits is not None
+        assert then.reducers is not None
+        chosen = _beginnings(then.splits, then.reducers, parts) if then.reducers > 1 else ()
+        return StagePlan(splits=chosen, then=then)
+    splits = cutting.plan(parts, stage.split_bytes, least=stage.split_bytes_min)
+    reducers = stage.reducers
+    if reducers == FOLLOWS:
+        reducers = cutting.default_reducers(sum(part.size for part in parts))
+    return StagePlan(splits=splits, reducers=reducers)
+
+
+def _beginnings(splits: Sequence[Split], reducers: int, files: Sequence[InputFile]) -> tuple[Split, ...]:
+    wanted = min(max(_SAMPLED_SPLITS_MIN, reducers), _SAMPLED_SPLITS_MAX)
+    step = max(1, -(-len(splits) // wanted))
+    whole = {file.open for file in files if not file.splittable}
+    return tuple(
+        replace(split, index=i, pieces=_beginning(split, whole)) for i, split in enumerate(splits[::step])
+    )
 
 
 def _beginning(split: Split, whole: Container[str]) -> tuple[Piece, ...]:

@@ -10,17 +10,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from mrq.commit import claim, manifest, owner, publish
+from mrq.commit import between, claim, manifest, owner, publish
 from mrq.commit.staging import Staging
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
-from mrq.core.model import JobSpec, JobState, Limits, StagePlan, TaskResult
+from mrq.core.model import JobSpec, JobState, Limits, Purpose, TaskResult
 from mrq.core.refs import Kind, TaskRef
 from mrq.core.summary import of_stages
-from mrq.errors import InternalError, MrqError
+from mrq.errors import CorruptFileError, InternalError, MrqError
 from mrq.io.idle import summarize
+from mrq.io.plan import following
 from mrq.master.background import Background
 from mrq.master.job_events import JobEvents
 from mrq.master.known_jobs import KnownJobs
@@ -49,20 +50,38 @@ class JobFinisher:
     _claiming: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def plan(self, command: c.PlanStage) -> None:
-        """Find out what a stage needs to know of the one before; done again by a successor where this leader
-        died on the way."""
+        """Keep what a stage has written, and find out what the next one needs to know of it; done again by a
+        successor where this leader died on the way."""
+        spec = self.master.spec(command.job)
+        if spec is None:
+            return
 
         def work() -> None:
-            from mrq.shuffle.partition import boundaries  # few jobs need it
-
             try:
-                found = StagePlan(boundaries=tuple(boundaries(command.samples, command.reducers)))
+                told: e.Event = self._planned(spec, command)
             except MrqError as exc:
-                self.master.sink(e.JobBroken(job=command.job, error=str(exc)))
-            else:
-                self.master.sink(e.StagePlanned(job=command.job, stage=command.stage, plan=found))
+                told = e.JobBroken(job=command.job, error=str(exc))
+            self.master.sink(told)
 
         self.background.do(work)
+
+    def _planned(self, spec: JobSpec, command: c.PlanStage) -> e.StagePlanned | e.PartsLost:
+        """The plan of the next stage. Raises MrqError."""
+        at = spec.index_of(command.stage)
+        if spec.stage(command.complete).purpose is Purpose.SAMPLE:
+            from mrq.shuffle.partition import boundaries  # few jobs need it
+
+            found = boundaries(command.samples, command.known.reducers or spec.stages[at].reducers)
+            plan = replace(command.known, boundaries=tuple(found))
+        else:
+            staging = _staging_of(spec)  # never made anew: the job may be over by now
+            shown = f"stage {spec.stage(command.complete).number}"
+            try:
+                parts = between.keep(staging, command.complete, command.parts, shown=shown)
+            except CorruptFileError as exc:
+                return e.PartsLost(job=spec.job, stage=command.complete, why=str(exc))
+            plan = following(spec, at, parts)
+        return e.StagePlanned(job=spec.job, stage=command.stage, plan=plan)
 
     def commit(self, spec: JobSpec, command: c.StartCommit) -> None:
         """Publish OUT; done again by a successor where this one died on the way."""
@@ -74,6 +93,8 @@ class JobFinisher:
             started_at=self._since(spec),
             finished_at=time.time(),
             inputs=list(spec.inputs),
+            reducers=command.reducers,
+            stages=command.stages,
         )
         publish.commit(staging, made)
         self.published.add(spec.job)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mrq/proto/files.proto\x12\x06mrq.v1\"Z\n\x06Output\x12\x11\n\tmap_index\x18\x01 \x01(\r\x12\x0e\n\x06ticket\x18\x02 \x01(\r\x12\x0e\n\x06number\x18\x03 \x01(\r\x12\r\n\x05token\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x06\"O\n\x0cSizesRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x1f\n\x07outputs\x18\x03 \x03(\x0b\x32\x0e.mrq.v1.Output\"-\n\nSizesReply\x12\x1f\n\x07regions\x18\x01 \x03(\x0b\x32\x0e.mrq.v1.Region\"y\n\x06Region\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\x0e\n\x06length\x18\x02 \x01(\x04\x12\x0f\n\x07records\x18\x03 \x01(\x04\x12\r\n\x05\x63rc32\x18\x04 \x01(\x07\x12\x0c\n\x04\x63ost\x18\x05 \x01(\x04\x12\x12\n\nblock_cost\x18\x06 \x01(\x04\x12\x0e\n\x06sorted\x18\x07 \x01(\x08\"_\n\x0c\x46\x65tchRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x1f\n\x07outputs\x18\x03 \x03(\x0b\x32\x0e.mrq.v1.Output\x12\x0e\n\x06offset\x18\x04 \x01(\x04\"\x15\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x1c\n\x0b\x44ialRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"j\n\tDialReply\x12\r\n\x05proof\x18\x01 \x01(\x0c\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0c\n\x04\x62oot\x18\x03 \x01(\t\x12\x0c\n\x04root\x18\x04 \x01(\x0c\x12\x10\n\x08sentinel\x18\x05 \x01(\t\x12\x10\n\x08protocol\x18\x06 \x01(\r\"J\n\x0bSeesRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0c\n\x04\x62oot\x18\x02 \x01(\t\x12\x0e\n\x06\x66older\x18\x03 \x01(\x0c\x12\r\n\x05nonce\x18\x04 \x01(\x0c\"\x19\n\tSeesReply\x12\x0c\n\x04seen\x18\x01 \x01(\x08\x32\xca\x01\n\x05\x46iles\x12\x31\n\x05Sizes\x12\x14.mrq.v1.SizesRequest\x1a\x12.mrq.v1.SizesReply\x12.\n\x05\x46\x65tch\x12\x14.mrq.v1.FetchRequest\x1a\r.mrq.v1.Chunk0\x01\x12.\n\x04\x44ial\x12\x13.mrq.v1.DialRequest\x1a\x11.mrq.v1.DialReply\x12.\n\x04Sees\x12\x13.mrq.v1.SeesRequest\x1a\x11.mrq.v1.SeesReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mrq/proto/files.proto\x12\x06mrq.v1\"i\n\x06Output\x12\x11\n\tmap_index\x18\x01 \x01(\r\x12\x0e\n\x06ticket\x18\x02 \x01(\r\x12\x0e\n\x06number\x18\x03 \x01(\r\x12\r\n\x05token\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x06\x12\r\n\x05stage\x18\x06 \x01(\r\"O\n\x0cSizesRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x1f\n\x07outputs\x18\x03 \x03(\x0b\x32\x0e.mrq.v1.Output\"-\n\nSizesReply\x12\x1f\n\x07regions\x18\x01 \x03(\x0b\x32\x0e.mrq.v1.Region\"y\n\x06Region\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\x0e\n\x06length\x18\x02 \x01(\x04\x12\x0f\n\x07records\x18\x03 \x01(\x04\x12\r\n\x05\x63rc32\x18\x04 \x01(\x07\x12\x0c\n\x04\x63ost\x18\x05 \x01(\x04\x12\x12\n\nblock_cost\x18\x06 \x01(\x04\x12\x0e\n\x06sorted\x18\x07 \x01(\x08\"_\n\x0c\x46\x65tchRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x1f\n\x07outputs\x18\x03 \x03(\x0b\x32\x0e.mrq.v1.Output\x12\x0e\n\x06offset\x18\x04 \x01(\x04\"\x15\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x1c\n\x0b\x44ialRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"j\n\tDialReply\x12\r\n\x05proof\x18\x01 \x01(\x0c\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0c\n\x04\x62oot\x18\x03 \x01(\t\x12\x0c\n\x04root\x18\x04 \x01(\x0c\x12\x10\n\x08sentinel\x18\x05 \x01(\t\x12\x10\n\x08protocol\x18\x06 \x01(\r\"J\n\x0bSeesRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0c\n\x04\x62oot\x18\x02 \x01(\t\x12\x0e\n\x06\x66older\x18\x03 \x01(\x0c\x12\r\n\x05nonce\x18\x04 \x01(\x0c\"\x19\n\tSeesReply\x12\x0c\n\x04seen\x18\x01 \x01(\x08\x32\xca\x01\n\x05\x46iles\x12\x31\n\x05Sizes\x12\x14.mrq.v1.SizesRequest\x1a\x12.mrq.v1.SizesReply\x12.\n\x05\x46\x65tch\x12\x14.mrq.v1.FetchRequest\x1a\r.mrq.v1.Chunk0\x01\x12.\n\x04\x44ial\x12\x13.mrq.v1.DialRequest\x1a\x11.mrq.v1.DialReply\x12.\n\x04Sees\x12\x13.mrq.v1.SeesRequest\x1a\x11.mrq.v1.SeesReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,25 +32,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mrq.proto.files_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OUTPUT']._serialized_start=33
-  _globals['_OUTPUT']._serialized_end=123
-  _globals['_SIZESREQUEST']._serialized_start=125
-  _globals['_SIZESREQUEST']._serialized_end=204
-  _globals['_SIZESREPLY']._serialized_start=206
-  _globals['_SIZESREPLY']._serialized_end=251
-  _globals['_REGION']._serialized_start=253
-  _globals['_REGION']._serialized_end=374
-  _globals['_FETCHREQUEST']._serialized_start=376
-  _globals['_FETCHREQUEST']._serialized_end=471
-  _globals['_CHUNK']._serialized_start=473
-  _globals['_CHUNK']._serialized_end=494
-  _globals['_DIALREQUEST']._serialized_start=496
-  _globals['_DIALREQUEST']._serialized_end=524
-  _globals['_DIALREPLY']._serialized_start=526
-  _globals['_DIALREPLY']._serialized_end=632
-  _globals['_SEESREQUEST']._serialized_start=634
-  _globals['_SEESREQUEST']._serialized_end=708
-  _globals['_SEESREPLY']._serialized_start=710
-  _globals['_SEESREPLY']._serialized_end=735
-  _globals['_FILES']._serialized_start=738
-  _globals['_FILES']._serialized_end=940
+  _globals['_OUTPUT']._serialized_end=138
+  _globals['_SIZESREQUEST']._serialized_start=140
+  _globals['_SIZESREQUEST']._serialized_end=219
+  _globals['_SIZESREPLY']._serialized_start=221
+  _globals['_SIZESREPLY']._serialized_end=266
+  _globals['_REGION']._serialized_start=268
+  _globals['_REGION']._serialized_end=389
+  _globals['_FETCHREQUEST']._serialized_start=391
+  _globals['_FETCHREQUEST']._serialized_end=486
+  _globals['_CHUNK']._serialized_start=488
+  _globals['_CHUNK']._serialized_end=509
+  _globals['_DIALREQUEST']._serialized_start=511
+  _globals['_DIALREQUEST']._serialized_end=539
+  _globals['_DIALREPLY']._serialized_start=541
+  _globals['_DIALREPLY']._serialized_end=647
+  _globals['_SEESREQUEST']._serialized_start=649
+  _globals['_SEESREQUEST']._serialized_end=723
+  _globals['_SEESREPLY']._serialized_start=725
+  _globals['_SEESREPLY']._serialized_end=750
+  _globals['_FILES']._serialized_start=753
+  _globals['_FILES']._serialized_end=955
 # @@protoc_insertion_point(module_scope)

@@ -7,18 +7,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Output(_message.Message):
-    __slots__ = ("map_index", "ticket", "number", "token", "digest")
+    __slots__ = ("map_index", "ticket", "number", "token", "digest", "stage")
     MAP_INDEX_FIELD_NUMBER: _ClassVar[int]
     TICKET_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
     map_index: int
     ticket: int
     number: int
     token: str
     digest: int
-    def __init__(self, map_index: _Optional[int] = ..., ticket: _Optional[int] = ..., number: _Optional[int] = ..., token: _Optional[str] = ..., digest: _Optional[int] = ...) -> None: ...
+    stage: int
+    def __init__(self, map_index: _Optional[int] = ..., ticket: _Optional[int] = ..., number: _Optional[int] = ..., token: _Optional[str] = ..., digest: _Optional[int] = ..., stage: _Optional[int] = ...) -> None: ...
 
 class SizesRequest(_message.Message):
     __slots__ = ("job", "partition", "outputs")

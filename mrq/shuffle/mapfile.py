@@ -41,8 +41,8 @@ from mrq.shuffle.bounded import Quota, create
 from mrq.shuffle.runs import Source, discard
 
 MAGIC: Final = b"MRQMAPS\n"
-#: Also of gathered files. In 1 the header had a task's generation where the ticket is.
-VERSION: Final = 2
+#: Also of gathered files. In 1 the header had a task's generation where the ticket is; in 2 no stage.
+VERSION: Final = 3
 
 _ENTRY: Final = struct.Struct(
     "<QQQQQIIII"
@@ -106,7 +106,7 @@ def pack_ending(index: bytes, header: MapHeader, offset: int) -> tuple[bytes, in
     """All that follows the regions, which end at `offset`, and the digest of the index."""
     digest = int.from_bytes(hashlib.blake2b(index, digest_size=8).digest(), "little")
     task, *own = header.attempt
-    fields = [task.job, task.index, *own, header.code]
+    fields = [task.job, task.stage, task.index, *own, header.code]
     head = msgpack.packb([*fields, header.sources] if header.sources else fields)
     count = len(index) // _ENTRY.size
     footer = (VERSION, len(head), offset, count, crc32(index), digest, crc32(head), 0)
@@ -252,12 +252,12 @@ class MapFile:
                 f"{self.path}: wrong checksum in the header at offset {at - header_length}"
             )
         try:
-            job, index_of_map, ticket, number, token, code, *rest = msgpack.unpackb(header)
+            job, stage, index_of_map, ticket, number, token, code, *rest = msgpack.unpackb(header)
         except (ValueError, TypeError) as exc:
             raise CorruptFileError(f"{self.path}: the header isn't of a map-output file: {exc}") from exc
         #: Who wrote it.
         self.header = MapHeader(
-            attempt=AttemptRef(TaskRef(job, 0, Kind.MAP, index_of_map), ticket, number, token),
+            attempt=AttemptRef(TaskRef(job, stage, Kind.MAP, index_of_map), ticket, number, token),
             code=code,
             sources=rest[0] if rest else b"",
         )

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from mrq.core import agent_words as a
 from mrq.core.agent import Agent
 from mrq.core.model import Outcome
-from mrq.core.orders import DropJob, Kill, UploadLog
+from mrq.core.orders import DropJob, DropMaps, Kill, UploadLog
 from mrq.core.refs import Kind
 from mrq.errors import InternalError, MrqError
 from mrq.ports import Blobs, Broker, Clock, WorkerStore
@@ -339,6 +339,8 @@ class AgentLoop:
                     self._calls.beat(beat)
                 case DropJob(job=job):
                     self._let_go(job, self._files.drop)
+                case DropMaps(job=job, stage=stage):
+                    self._files.drop_maps(job, stage)
                 case UploadLog(job=job, log=log):
                     self._upload(job, log)
                 case a.Leave():

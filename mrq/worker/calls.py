@@ -41,6 +41,7 @@ class JobFound:
     prevented it."""
 
     job: str
+    stage: int = 0  #: the number of the run of a stage whose plan was wanted
     found: object | None = None
     error: MrqError | None = None
 
@@ -80,9 +81,9 @@ class Calls:
         """BeatAnswered or BeatUnanswered follows."""
         self._hand_over("beats", [lambda: self._beat(beat)])
 
-    def find_job(self, job: str, find: Callable[[], object | None]) -> None:
+    def find_job(self, job: str, find: Callable[[], object | None], stage: int = 0) -> None:
         """Run `find`, which reads the store and the disk; JobFound follows."""
-        self._hand_over("jobs", [lambda: self._sink(self._find_job(job, find))])
+        self._hand_over("jobs", [lambda: self._sink(self._find_job(job, find, stage))])
 
     def in_background(self, work: Callable[[], None]) -> None:
         """Run something slow of which nothing follows."""
@@ -145,15 +146,15 @@ class Calls:
         else:
             self._sink(a.BeatAnswered(seq=beat.seq, reply=reply))
 
-    def _find_job(self, job: str, find: Callable[[], object | None]) -> JobFound:
+    def _find_job(self, job: str, find: Callable[[], object | None], stage: int) -> JobFound:
         retry = Retry(_FIND_AGAIN)
         while True:
             try:
-                return JobFound(job=job, found=find())
+                return JobFound(job=job, stage=stage, found=find())
             except MrqError as exc:
                 again = self._patient and isinstance(exc, OperatorError) and retry.failures < _FINDS_MAX - 1
                 if not again or self._closing.wait(retry.failed()):
-                    return JobFound(job=job, error=exc)
+                    return JobFound(job=job, stage=stage, error=exc)
 
 
 class ThreadedCalls(Calls):

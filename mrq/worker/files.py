@@ -12,8 +12,8 @@ from functools import partial
 from typing import Final
 
 from mrq.core import paths
-from mrq.core.model import FetchFailure, JobSpec, MapLocation, TaskMessage
-from mrq.core.refs import AttemptRef, Kind
+from mrq.core.model import FetchFailure, JobSpec, MapLocation, StageSpec, TaskMessage
+from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import DiskFullError, MrqError, OperatorError, WorkerFolderError
 from mrq.io import disk
 from mrq.ports import WorkerStore
@@ -50,21 +50,27 @@ class Found:
 
     spec: JobSpec
     code: str  #: the folder
+    stage: int  #: the run of a stage whose plan is in the spec, if it is known: its number
 
 
 @dataclass(slots=True)
-class _Job:
-    spec: JobSpec  #: without splits: those are below
-    whole: JobSpec
-    code: str  #: the folder
-    plans: dict[int, int]  #: checksums of the plans of its stages that are known, by number
+class _Run:
+    """A run of a stage."""
+
+    stage: StageSpec
+    spec: JobSpec  #: without splits
+    plan: int  #: the plan's checksum
     locations: dict[int, MapLocation] = field(default_factory=dict)  #: by map index
     withdrawn: dict[int, int] = field(default_factory=dict)  #: map index -> the ticket of the one that was
     position: int = 0  #: in the stream of locations
 
-    def has_plan(self, message: TaskMessage) -> bool:
-        """Is the plan that a task needs known? A store that fell back may have had another one."""
-        return not message.plan or self.plans.get(message.task.stage) == message.plan
+    @classmethod
+    def of(cls, spec: JobSpec, number: int) -> _Run | None:
+        """That of a number, if its plan is in the spec."""
+        stage = spec.stage(number)
+        if stage.plan is None:
+            return None
+        return cls(stage=stage, spec=spec.without_splits(), plan=stage.plan.checksum)
 
     def limited(self, message: TaskMessage) -> JobSpec:
         """The spec under the limits that a retry may have set since it was read: the message has them."""
@@ -74,6 +80,22 @@ class _Job:
         if (skip, memory) != (spec.skip_bad_records, spec.memory_bytes):
             self.spec = replace(spec, skip_bad_records=skip, memory_bytes=memory)
         return self.spec
+
+
+@dataclass(slots=True)
+class _Job:
+    spec: JobSpec  #: as submitted
+    code: str  #: the folder
+    runs: dict[int, _Run] = field(default_factory=dict)  #: by number
+
+    def run(self, message: TaskMessage) -> _Run | None:
+        """The run of the stage that a task is of, by the plan that its message is of; None where that isn't
+        known. A store that fell back may have had another plan."""
+        number = message.task.stage
+        found = self.runs.get(number)
+        if found is None and (made := _Run.of(self.spec, number)) is not None:
+            found = self.runs[number] = made
+        return found if found is not None and message.plan in (0, found.plan) else None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -102,12 +124,13 @@ class JobFiles:
         """Those that aren't forgotten."""
         return list(self._jobs)
 
-    def find(self, job: str) -> Found | None:
-        """Ask the store for a job and unpack its code, from any thread; None when the job is over.
+    def find(self, job: str, stage: int) -> Found | None:
+        """Ask the store for a job, with the plan of a run of a stage, and unpack its code, from any thread;
+        None when the job is over.
 
         Raises DiskFullError, and MrqError for code that is damaged or a store that's away.
         """
-        spec = self.store.job(job)
+        spec = self.store.job(job, stage)
         if spec is None:
             return None
         folder = paths.job_folder(self.root, job)
@@ -121,7 +144,7 @@ class JobFiles:
             if data is None:
                 raise CodeMissing(f"job {job}'s code {spec.code} isn't in the store; submit the job again")
             code_cache.unpack(data, code, job)
-        return Found(spec=spec, code=code)
+        return Found(spec=spec, code=code, stage=stage)
 
     def add(self, found: Found) -> bool:
         """Make the job known; False where its code was removed meanwhile: find it again. Raises MrqError."""
@@ -142,15 +165,18 @@ class JobFiles:
                 if why is not None:
                     raise WorkerFolderError(why) from exc
         self._logs.pop(folder, None)  # it goes on
-        plans = {stage.number: stage.plan.checksum for stage in spec.stages if stage.plan is not None}
-        self._jobs[spec.job] = _Job(spec=spec.without_splits(), whole=spec, code=found.code, plans=plans)
+        before = self._jobs.get(spec.job)
+        runs = dict(before.runs) if before is not None else {}
+        if (run := _Run.of(spec, found.stage)) is not None:
+            runs[found.stage] = run
+        self._jobs[spec.job] = _Job(spec=spec, code=found.code, runs=runs)
         return True
 
     def ready(self, message: TaskMessage) -> bool:
         """Is a task's job known, with the plan that its message is of, and its code still unpacked? Else the
         job is to be looked up."""
         known = self._jobs.get(message.task.job)
-        return known is not None and known.has_plan(message) and os.path.isdir(known.code)
+        return known is not None and known.run(message) is not None and os.path.isdir(known.code)
 
     def mend(self, job: str) -> str | None:
         """Make a job's folders again that have vanished, or can't be written; why that can't be."""
@@ -166,9 +192,10 @@ class JobFiles:
             return f"{exc.filename or folder} can't be made again: {exc.strerror}"
         return None
 
-    def maps(self, job: str) -> int:
-        """How many map tasks a known job has."""
-        return len(self._jobs[job].whole.splits)
+    def maps(self, message: TaskMessage) -> int:
+        """How many map tasks the stage has that a known job's task is of."""
+        run = self._jobs[message.task.job].run(message)
+        return len(run.stage.splits) if run is not None else 0
 
     def order(
         self, message: TaskMessage, attempt: AttemptRef, sources: tuple[MapSource, ...] | None = None
@@ -176,11 +203,12 @@ class JobFiles:
         """The order of a known job's attempt and the folder of its code. A reduce without `sources` reads the
         map outputs where the store's locations say that they lie. Raises MissingMaps, OperatorError."""
         task, job = attempt.task, self._jobs[attempt.task.job]
-        spec, stage = job.limited(message), job.whole.stage(task.stage)
-        if not job.has_plan(message):  # it was persisted before the message was sent
+        run = job.run(message)
+        if run is None:  # it was persisted before the message was sent
             raise OperatorError(f"what {task} of job {task.job} needs to know isn't in the store any more")
+        spec, stage = run.limited(message), run.stage
         if sources is None:
-            sources = self._sources(job) if task.kind is Kind.REDUCE else ()
+            sources = self._sources(task, run) if task.kind is Kind.REDUCE else ()
         scratch = paths.scratch_path(self.root, attempt)
         writes_map = task.kind is Kind.MAP and stage.reducers > 0
         order = AttemptOrder(
@@ -223,20 +251,32 @@ class JobFiles:
                 remove(self._logs.popitem(last=False)[0])
         return unused
 
-    def _sources(self, job: _Job) -> tuple[MapSource, ...]:
+    def drop_maps(self, job: str, stage: int) -> None:
+        """Delete the map outputs of a job's stages up to the run of that number. Never raises."""
+        folder, known = f"{paths.job_folder(self.root, job)}/maps", self._jobs.get(job)
+        if known is not None:
+            known.runs = {number: run for number, run in known.runs.items() if number > stage}
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):
+                attempt = AttemptRef.named(job, name)
+                if attempt is not None and attempt.task.stage <= stage:
+                    with contextlib.suppress(OSError):
+                        os.unlink(f"{folder}/{name}")
+
+    def _sources(self, task: TaskRef, run: _Run) -> tuple[MapSource, ...]:
         """Every map's output, in map order. Raises MissingMaps."""
-        missing = self._follow(job)
+        missing = self._follow(task, run)
         if missing:  # the stream may be another one, of a store that was written anew
-            job.position, job.locations = 0, {}
-            missing = self._follow(job)
+            run.position, run.locations = 0, {}
+            missing = self._follow(task, run)
         if missing:
             raise MissingMaps(
                 tuple(
-                    FetchFailure(map_index=i, ticket=job.withdrawn.get(i, 0), reason="not_found")
+                    FetchFailure(map_index=i, ticket=run.withdrawn.get(i, 0), reason="not_found")
                     for i in missing
                 )
             )
-        found = [job.locations[index] for index in range(len(job.whole.splits))]
+        found = [run.locations[index] for index in range(len(run.stage.splits))]
         return tuple(
             MapSource(  # there is no file of an output of 0 bytes
                 map_index=index,
@@ -246,18 +286,20 @@ class JobFiles:
             for index, each in enumerate(found)
         )
 
-    def _follow(self, job: _Job) -> list[int]:
-        """Read on in the stream of locations; the maps that have none."""
-        job.position, entries = self.store.locations(job.spec.job, job.position)
+    def _follow(self, task: TaskRef, run: _Run) -> list[int]:
+        """Read on in the stream of locations; the maps of a reduce's stage that have none."""
+        run.position, entries = self.store.locations(task.job, run.position)
         for location, withdrawn in entries:
-            index = location.attempt.task.index
+            if location.attempt.task.stage != task.stage:
+                continue
+            index = location.map_index
             if not withdrawn:
-                job.locations[index] = location
+                run.locations[index] = location
             else:
-                job.withdrawn[index] = location.attempt.ticket
-                if index in job.locations and job.locations[index].attempt == location.attempt:
-                    del job.locations[index]
-        return [index for index in range(len(job.whole.splits)) if index not in job.locations]
+                run.withdrawn[index] = location.attempt.ticket
+                if index in run.locations and run.locations[index].attempt == location.attempt:
+                    del run.locations[index]
+        return [index for index in range(len(run.stage.splits)) if index not in run.locations]
 
     def log_path(self, job: str, name: str) -> str | None:
         """Where the log of an attempt of that name is, or would be; None for what is no such name."""

@@ -49,7 +49,8 @@ class LaunchQueue:
         self._debug = debug
         self._loop = loop
         self._tasks = 0  #: that reached an executor, for MRQ_DEBUG
-        self._lookups: dict[str, dict[str, a.Start]] = {}  #: by job, then token
+        #: By job and the number of its stage's run, then token.
+        self._lookups: dict[tuple[str, int], dict[str, a.Start]] = {}
         self._fetching: dict[str, a.Start] = {}  #: by token
         self._fetched: dict[str, AttemptRef] = {}  #: by token: they run on what was fetched
 
@@ -62,11 +63,11 @@ class LaunchQueue:
         if self._files.ready(command.message):
             self._prepare(command)
             return
-        job = command.message.task.job
-        waiting = self._lookups.setdefault(job, {})
+        task = command.message.task
+        waiting = self._lookups.setdefault((task.job, task.stage), {})
         waiting[command.attempt.token] = command
         if len(waiting) == 1:
-            self._calls.find_job(job, lambda: self._files.find(job))
+            self._look_up(task.job, task.stage)
 
     def kill(self, token: str) -> None:
         """End one, wherever it is; its outcome still comes."""
@@ -83,7 +84,8 @@ class LaunchQueue:
 
     def forget(self, job: str) -> None:
         """The job is over."""
-        late = list(self._lookups.pop(job, ()))
+        of_it = [key for key in self._lookups if key[0] == job]
+        late = [token for key in of_it for token in self._lookups.pop(key)]
         late += [token for token, command in self._fetching.items() if command.message.task.job == job]
         for token in late:
             self._take(token)
@@ -100,15 +102,15 @@ class LaunchQueue:
 
     def found(self, event: JobFound) -> None:
         """A job was found, or not."""
-        waiting = self._lookups.pop(event.job, None)
+        waiting = self._lookups.pop((event.job, event.stage), None)
         if not waiting:
             return  # all were killed: nobody wants to know
         error = event.error
         if isinstance(event.found, Found):
             try:
                 if not self._files.add(event.found):
-                    self._lookups[event.job] = waiting
-                    self._calls.find_job(event.job, lambda: self._files.find(event.job))
+                    self._lookups[event.job, event.stage] = waiting
+                    self._look_up(event.job, event.stage)
                     return
             except MrqError as exc:
                 error = exc
@@ -119,6 +121,9 @@ class LaunchQueue:
                 self._end(token, Outcome(status=Status.SUPERSEDED, started=False))
             else:
                 self._prepare(command)
+
+    def _look_up(self, job: str, stage: int) -> None:
+        self._calls.find_job(job, lambda: self._files.find(job, stage), stage)
 
     def heard(self, event: FetchProgressed | Fetched | FetchFailed) -> None:
         """What the data plane says of one that waits; of others it is too late."""
@@ -142,7 +147,7 @@ class LaunchQueue:
             return
         self._fetching[token] = command
         self._show(token, 0.0, 0)
-        self._data_plane.fetch(command.attempt, self._files.maps(message.task.job))
+        self._data_plane.fetch(command.attempt, self._files.maps(message))
 
     def _run(self, command: a.Start, sources: tuple[MapSource, ...] | None) -> None:
         token = command.attempt.token

@@ -16,18 +16,21 @@ from mrq.core.digest import MASK, consumed
 from mrq.core.info import JobInfo, TaskInfo
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import (
+    FOLLOWS,
     Beat,
     ErrorReport,
     FetchFailure,
     JobSpec,
     JobState,
     Outcome,
+    Piece,
     Purpose,
     Role,
     RunningAttempt,
     Slots,
     Split,
     StagedFile,
+    StagePlan,
     StageSpec,
     Status,
     TaskMessage,
@@ -38,8 +41,17 @@ from mrq.core.orders import DropJob, Kill, Offer
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 
-def spec(job: str = "j", *, maps: int = 2, reducers: int = 1, sampled: int = 0, **more: Any) -> JobSpec:
-    """A job of so many maps and reduces, and of so many maps before that sample its keys."""
+def spec(
+    job: str = "j",
+    *,
+    maps: int = 2,
+    reducers: int = 1,
+    sampled: int = 0,
+    then: tuple[int, ...] = (),
+    **more: Any,
+) -> JobSpec:
+    """A job of so many maps and reduces, and of so many maps before that sample its keys; or of several
+    stages, where `then` says R of those that follow."""
     base: dict[str, Any] = {
         "name": "J",
         "code": "c",
@@ -52,7 +64,24 @@ def spec(job: str = "j", *, maps: int = 2, reducers: int = 1, sampled: int = 0, 
     if sampled:
         sample = StageSpec(splits=splits(sampled), reducers=0, purpose=Purpose.SAMPLE, number=1)
         stages = (sample, replace(stages[0], plan=None))
+    if then:
+        later = enumerate(then, 2)
+        stages = tuple(replace(stage, number=1) for stage in stages)
+        stages += tuple(StageSpec(splits=(), reducers=r, number=n, plan=None, place=n - 1) for n, r in later)
     return JobSpec(job=job, stages=stages, **{**base, **more})
+
+
+def parts_read(spec: JobSpec, asked: c.PlanStage) -> StagePlan:
+    """What whoever keeps parts says of the stage that follows: a map for each."""
+    reducers = spec.stage(asked.stage).reducers
+    found = []
+    for index, part in enumerate(asked.parts):
+        path = f"stages/{asked.complete}/{part.final}"
+        piece = Piece(
+            path=path, open=path, start=0, length=part.bytes, size=part.bytes, mtime_ns=0, crc32=part.crc32
+        )
+        found.append(Split(index=index, pieces=(piece,)))
+    return StagePlan(splits=tuple(found), reducers=len(found) if reducers == FOLLOWS else reducers)
 
 
 def splits(n: int) -> tuple[Split, ...]:
@@ -142,7 +171,7 @@ class Script:
         self.out: list[c.Command] = []  #: of the latest step
         self.log: list[c.Command] = []
         self.messages: dict[tuple[TaskRef, Role], TaskMessage] = {}
-        self.digests: dict[tuple[str, int], int] = {}
+        self.digests: dict[tuple[str, int, int], int] = {}
         self.numbers = 0
 
     # Events.
@@ -262,11 +291,10 @@ class Script:
         row: dict[str, Any] = {"records_in": 10, "bytes_in": 100, "records_out": 6, "bytes_out": 60}
         if m.task.kind is Kind.MAP:
             row["digest"] = 1000 + m.task.index
-            self.digests[m.task.job, m.task.index] = result.get("digest", row["digest"])
+            self.digests[m.task.job, m.task.stage, m.task.index] = result.get("digest", row["digest"])
         else:
-            row["digest"] = (
-                sum(consumed(i, d) for (j, i), d in self.digests.items() if j == m.task.job) & MASK
-            )
+            own = [m.task.job, m.task.stage]
+            row["digest"] = sum(consumed(i, d) for (*of, i), d in self.digests.items() if of == own) & MASK
             maps = self.machine.job(m.task.job).maps  # type: ignore[union-attr]
             reducers = self.machine.job(m.task.job).reduces.total  # type: ignore[union-attr]
             share, rest = divmod(maps.records_out, reducers)
@@ -277,6 +305,9 @@ class Script:
                 name=f"attempts/{claim.attempt.token}/{name}", final=name, records=6, bytes=60, crc32=1
             )
             row["files"] = (staged,)
+        stage = self.machine.stage(m.task.job)
+        if m.task.kind is Kind.MAP and stage is not None and stage.reads_parts:
+            row["crcs"] = tuple(piece.crc32 for piece in stage.splits[m.task.index].pieces)
         return TaskResult(**{**row, **result})
 
     def fail(self, claim: Claim, status: Status = Status.FAILED, message: str = "", **more: Any) -> None:

@@ -312,7 +312,7 @@ def test_a_destination_with_other_bytes_is_not_taken_for_done(tmp_path: Path) ->
     moved = Path(staging.folder, "out", files[0].final)
     assert moved.exists()
     moved.write_bytes(b"wrong\n")
-    with pytest.raises(CorruptFileError, match="isn't what the manifest says"):
+    with pytest.raises(CorruptFileError, match="isn't what its attempt wrote"):
         publish.commit(staging, manifest("new", files))
     assert not (tmp_path / "out").exists()
 

@@ -188,7 +188,7 @@ def test_a_sampling_goes_on_and_so_does_what_it_is_for():
     s.beat("w1")
     s.done(s.claim("m1.1", "w1"), files=(), sample=b"y")
     asked = s.of(c.PlanStage)
-    assert [(x.stage, x.samples, x.reducers) for x in asked] == [(0, (b"x", b"y"), 1)]
+    assert [(x.stage, x.samples, x.known.reducers) for x in asked] == [(0, (b"x", b"y"), 1)]
     made = again(s)
     assert s.of(c.PlanStage, made) == asked, "nobody had answered"
     s.do(e.StagePlanned(job="j", stage=0, plan=StagePlan(boundaries=())))

@@ -43,7 +43,7 @@ def test_what_samples_say_is_asked_for_and_written_before_the_next_stage_begins(
     assert not s.of(c.PlanStage, sample(s, 1, counters={"seen": 5}))
     made = sample(s, 0, counters={"seen": 7})
     (asked,) = s.of(c.PlanStage, made)
-    assert (asked.job, asked.stage, asked.reducers) == ("j", 0, 1)
+    assert (asked.job, asked.complete, asked.stage, asked.known.reducers) == ("j", 1, 0, 1)
     assert asked.samples == (b"keys of 0", b"keys of 1"), "in the order of the tasks"
     assert not s.published(made)
     made = s.do(PLANNED)

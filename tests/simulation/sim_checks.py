@@ -12,7 +12,7 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.exchange import Answer, Batch, ClaimAnswer, ClaimRequest, StoredJob, Write
 from mrq.core.machine import Machine
-from mrq.core.model import JobSpec, JobState, StagePlan, Status, TaskMessage
+from mrq.core.model import FOLLOWS, JobSpec, JobState, Purpose, StagedFile, Status, TaskMessage
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 #: More attempts of one task than any plan can justify.
@@ -26,17 +26,13 @@ class Broken(AssertionError):
     """An invariant doesn't hold."""
 
 
-def planned(command: c.PlanStage) -> e.StagePlanned:
-    """What whoever plans a stage answers: boundaries that say which samples they were cut from."""
-    return e.StagePlanned(job=command.job, stage=command.stage, plan=StagePlan(boundaries=command.samples))
-
-
 @dataclass
 class Staged:
-    """A part as an attempt wrote it: which output of each map went in."""
+    """A part as an attempt wrote it: which output of each map went in, or what a map read of parts before."""
 
     attempt: AttemptRef
     consumed: dict[int, int]
+    read: tuple[int, ...]
 
 
 @dataclass
@@ -57,15 +53,21 @@ class Oracle:
     attempts: Counter[TaskRef] = field(default_factory=Counter)
     finished: dict[str, TaskRef] = field(default_factory=dict)  #: tokens that came to DONE
     ended: Counter[tuple[TaskRef, Status]] = field(default_factory=Counter)
-    fetches: Counter[tuple[str, int]] = field(default_factory=Counter)  #: failed ones, by map
+    fetches: Counter[tuple[str, int, int]] = field(default_factory=Counter)  #: failed ones, by stage and map
     deaths: Counter[TaskRef] = field(default_factory=Counter)  #: of messages that named it
     messages: dict[str, tuple[str, TaskMessage]] = field(default_factory=dict)  #: by whom claimed, by token
     #: What a boot may let go of: the store has heard of it from there, or wants nothing.
     settled: set[tuple[str, TaskMessage]] = field(default_factory=set)
     staged: dict[str, Staged] = field(default_factory=dict)
     samples: dict[str, bytes] = field(default_factory=dict)  #: of each attempt of a sampling, by its token
-    #: By which plan a map's output of that digest was made: its checksum.
-    made_by: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    #: By which plan a map's output of that digest was made (its checksum), and what that map read of parts.
+    made_by: dict[tuple[str, int, int, int], tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+    #: What the plan of a stage's run was made of: the parts that it reads, as they were written.
+    parts: dict[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
+    #: Of each job, how many maps the run of each stage of work had by whose parts the next one was planned.
+    handed_on: dict[str, dict[int, int]] = field(default_factory=dict)
+    lost: Counter[str] = field(default_factory=Counter)  #: parts that were lost, or may be, by job
+    beginnings_max: int = 4  #: so often a job may begin again at its first stage; a retry forgives
     committed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     over: dict[str, tuple[JobState, str | None]] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)  #: of each epoch, whose writes were accepted
@@ -184,6 +186,12 @@ class Oracle:
 
     def _write(self, row: c.WriteTask, dead: TaskRef | None) -> None:
         task = row.task
+        spec = self.specs[task.job]
+        again = (task.stage - 1) // len(spec.stages) if spec.several else 0
+        if again > self.lost[task.job]:
+            raise Broken(f"{task} is run again, and no part was lost: {self.lost}")
+        if again > self.beginnings_max:
+            raise Broken(f"{task}: the job began again {again} times")
         old = self.rows.get(task)
         had = (old.primary, old.backup) if old is not None else (0, 0)
         has, issued = (row.primary, row.backup), self.issued.get(task, 0)
@@ -216,49 +224,96 @@ class Oracle:
 
     def asked(self, command: c.PlanStage) -> None:
         """The next stage is planned: of the samples of the winners, and of all of them."""
-        if self.damaged:
-            return
-        sampling = self.specs[command.job].stages[0]
-        tasks = [TaskRef(command.job, sampling.number, Kind.MAP, i) for i in range(len(sampling.splits))]
-        won = [self.rows[task].winner if task in self.rows else None for task in tasks]
-        if [self.samples[each.token] if each else None for each in won] != list(command.samples):
-            raise Broken(f"{command} is asked for, and the winners are {won}")
+        job, complete = command.job, command.complete
+        stage = self.specs[job].stage(complete)
+        if stage.purpose is Purpose.SAMPLE:
+            if self.damaged:
+                return
+            size = len(stage.splits) if stage.plan is not None else len(command.samples)
+            tasks = [TaskRef(job, complete, Kind.MAP, i) for i in range(size)]
+            won = [self.rows[task].winner if task in self.rows else None for task in tasks]
+            if [self.samples[each.token] if each else None for each in won] != list(command.samples):
+                raise Broken(f"{command} is asked for, and the winners are {won}")
+            before = self.parts.get((job, complete))
+        else:
+            self.handed_on.setdefault(job, {})[complete] = self._made_of(job, complete, command.parts)
+            before = tuple(part.crc32 for part in command.parts)
+        if before is not None:
+            self.parts[job, command.stage] = before
 
     def _commit(self, command: c.StartCommit) -> None:
-        """Exactly one part a partition, the winners', all made of the same output of each map."""
-        spec = self.specs[command.job]
+        """The winners' parts, and no others; everything counted once, of the runs that led there."""
+        job = command.job
+        spec = self.specs[job]
         if "sampled" in command.counters:
-            raise Broken(f"{command.job}: what a sampling counted counts: {command.counters}")
-        kind, n = (Kind.REDUCE, spec.reducers) if spec.reducers else (Kind.MAP, len(spec.splits))
+            raise Broken(f"{job}: what a sampling counted counts: {command.counters}")
         names = tuple(file.name for file in command.files)
-        frozen = self.committed.setdefault(command.job, names)
+        frozen = self.committed.setdefault(job, names)
         if frozen != names:
-            raise Broken(f"{command.job}: commits {names} after {frozen}")
+            raise Broken(f"{job}: commits {names} after {frozen}")
+        numbers = {self.staged[name].attempt.task.stage for name in names if name in self.staged}
+        last = max(numbers, default=None)
+        if last is None:
+            return  # nothing to read, and no reduce
+        maps = self._made_of(job, last, command.files, command.reducers)
+        if not spec.several:
+            return
+        again = (last - 1) // len(spec.stages)
+        ran = {n: count for n, count in self.handed_on[job].items() if (n - 1) // len(spec.stages) == again}
+        counted = {f"stage {spec.stage(n).number}": count for n, count in {**ran, last: maps}.items()}
+        if command.counters != {name: n for name, n in counted.items() if n}:
+            raise Broken(f"{job}: {command.counters} are counted, and there were {counted}")
+
+    def _made_of(
+        self, job: str, number: int, files: tuple[StagedFile, ...], reducers: int | None = None
+    ) -> int:
+        """Exactly one part a partition of a run of a stage, the winners', all made of the same output of each
+        map, each of which read the parts that were handed on to it. How many maps it has."""
+        stage = self.specs[job].stage(number)
+        names = tuple(file.name for file in files)
+        r = stage.reducers if reducers is None else reducers
+        if r == FOLLOWS:
+            r = len(self.parts[job, number])
+        maps = len(self.parts[job, number]) if (job, number) in self.parts else len(stage.splits)
+        kind, n = (Kind.REDUCE, r) if r else (Kind.MAP, maps)
         parts = [self.staged.get(name) for name in names]
         if [part.attempt.task.index for part in parts if part is not None] != list(range(n)):
-            raise Broken(f"{command.job}: {n} parts are expected, committed are {names}")
+            raise Broken(f"{job}: {n} parts are expected of stage {number}, there are {names}")
         used: dict[int, int] = {}
         for part in parts:
             assert part is not None
             index = part.attempt.task.index
-            task = TaskRef(command.job, 0, kind, index)
-            winner = self.rows[task].winner
+            task = TaskRef(job, number, kind, index)
+            winner = self.rows[task].winner if task in self.rows else None
             if self.damaged and winner is None:
                 # The store answered, then lost the row, and the leader, which paused between its batch and
                 # the commit, hasn't looked yet (seed 10712). It will write its view back; whoever leads after
                 # it meets the manifest.
                 if self.finished.get(part.attempt.token) != task:
-                    raise Broken(f"{command.job}: part {index} is {part.attempt}'s, which never came to DONE")
+                    raise Broken(f"{job}: part {index} is {part.attempt}'s, which never came to DONE")
             elif winner is None or winner.token != part.attempt.token:
-                raise Broken(f"{command.job}: part {index} is {part.attempt}'s, the winner {winner}")
-            if kind is Kind.REDUCE and sorted(part.consumed) != list(range(len(spec.splits))):
-                raise Broken(f"{command.job}: part {index} consumed maps {sorted(part.consumed)}")
+                raise Broken(f"{job}: part {index} is {part.attempt}'s, the winner {winner}")
+            if kind is Kind.REDUCE and sorted(part.consumed) != list(range(maps)):
+                raise Broken(f"{job}: part {index} consumed maps {sorted(part.consumed)}")
+            if kind is Kind.MAP:
+                self._read_right(job, number, index, part.read)
             for index, digest in part.consumed.items():
                 if used.setdefault(index, digest) != digest:
-                    raise Broken(f"{command.job}: parts consumed different outputs of map {index}")
-        plans = {self.made_by[command.job, *each] for each in used.items()}
+                    raise Broken(f"{job}: parts consumed different outputs of map {index}")
+        plans = set()
+        for index, digest in used.items():
+            plan, read = self.made_by[job, number, index, digest]
+            plans.add(plan)
+            self._read_right(job, number, index, read)
         if len(plans) > 1:
-            raise Broken(f"{command.job}: parts consumed outputs of maps by {len(plans)} plans of one stage")
+            raise Broken(f"{job}: parts consumed outputs of maps by {len(plans)} plans of one stage")
+        return maps
+
+    def _read_right(self, job: str, number: int, index: int, read: tuple[int, ...]) -> None:
+        """Did a map that counts read the part that was handed on to it, as it was written?"""
+        handed = self.parts.get((job, number))
+        if handed is not None and read != (handed[index],):
+            raise Broken(f"{job}: map {index} of stage {number} read {read} of the parts {handed}")
 
     def _end(self, command: c.EndJob) -> None:
         if command.job in self.over:
@@ -289,8 +344,10 @@ class Oracle:
             good = failures >= spec.max_failures
         elif "killed its executor" in error or "couldn't be begun" in error:
             good = count(Status.LOST) >= spec.max_losses
+        elif "began again at its first stage" in error:
+            good = self.lost[job] > 4
         elif "couldn't be fetched" in error or "can't order" in error:
-            good = self.fetches[job, task.index] >= 5
+            good = self.fetches[job, task.stage, task.index] >= 5
         elif "found the disk full" in error:
             good = count(Status.DISK_FULL) >= 3
         elif "for want of disk" in error:
@@ -328,7 +385,7 @@ class Oracle:
                 raise Broken(f"{job} is done, though a task of it never ends well")
             needed = [TaskRef(job, 0, Kind.REDUCE, i) for i in range(spec.reducers)]
             needed += [] if spec.reducers else [TaskRef(job, 0, Kind.MAP, i) for i in range(len(spec.splits))]
-            for task in needed:
+            for task in needed if not spec.several else ():
                 row = self.rows.get(task)
                 if row is None or row.winner is None:
                     raise Broken(f"{job}: done, and {task} is {row}")

@@ -18,12 +18,14 @@ from mrq.core.model import (
     FetchFailure,
     MapLocation,
     Outcome,
+    Purpose,
     StagedFile,
+    StageSpec,
     Status,
     TaskMessage,
     TaskResult,
 )
-from mrq.core.orders import DropJob, Kill
+from mrq.core.orders import DropJob, DropMaps, Kill
 from mrq.core.paths import staged_folder
 from mrq.core.records import planned
 from mrq.core.refs import AttemptRef, Kind
@@ -59,6 +61,7 @@ class Running:
     known: dict[int, MapLocation] = field(default_factory=dict)
     consumed: dict[int, int] = field(default_factory=dict)
     plan: int = 0  #: the checksum of the stage's plan, by which it works
+    stage: StageSpec | None = None  #: with that plan
 
 
 class Host:
@@ -87,8 +90,8 @@ class Host:
         self.frozen = False  #: its executors are paused, too
         self.backlog: list[a.AgentEvent] = []
         self.running: dict[str, Running] = {}
-        self.plans: dict[tuple[str, int], int] = {}  #: (job, stage) -> checksum
-        self.outputs: dict[tuple[str, int, str], int] = {}  #: (job, map, token) -> digest
+        self.plans: dict[tuple[str, int], StageSpec] = {}  #: (job, number of a stage's run)
+        self.outputs: dict[tuple[str, int, int, str], int] = {}  #: (job, stage, map, token) -> digest
         self.serving = False
         self.room = Room(used=0, quota=0, free=DISK_BYTES)
         self.full_at = float("-inf")  #: when it was full last, if it isn't
@@ -196,6 +199,11 @@ class Host:
         self.outputs = {key: d for key, d in self.outputs.items() if key[0] != command.job}
         self._serving()
 
+    def _drop_maps(self, command: DropMaps) -> None:
+        job, stage = command.job, command.stage
+        self.outputs = {key: d for key, d in self.outputs.items() if key[0] != job or key[1] > stage}
+        self._serving()
+
     def look(self) -> None:
         """At the disk, as `worker.service` does."""
         world, before = self.world, self.room.full
@@ -236,11 +244,12 @@ class Host:
             raise Broken(f"{self.worker} runs {message} beside {beside}, and one of them is to run alone")
         fate = world.fate(job, message)
         seconds = job.seconds * self.slowness * world.rng.uniform(0.5, 1.5)
-        if (0, Kind.MAP, job.long) == message.task[1:]:
+        if (Kind.MAP, job.long) == message.task[2:] and job.is_first(message.task):
             seconds = LONG_S
         if fate is not Status.DONE:
             seconds *= world.rng.random()
-        made = Running(message, command.attempt, seconds, fate, plan=self._plan(message))
+        made = Running(message, command.attempt, seconds, fate)
+        made.stage, made.plan = self._plan(message)
         self.running[command.attempt.token] = made
         if made.plan != message.plan:
             world.faults_seen["no plan"] += 1
@@ -250,14 +259,18 @@ class Host:
             return
         world.at(world.rng.uniform(0, 0.05), self._begin, made)
 
-    def _plan(self, message: TaskMessage) -> int:
-        """As a worker's `JobFiles`: the store is asked once more where another plan is known."""
-        task = message.task
-        if self.plans.get((task.job, task.stage), 0) != message.plan and task.job in self.world.claims.jobs:
-            records = self.world.claims.jobs[task.job]["records"]
-            stage = planned(self.world.jobs[task.job].spec, records.get).stage(task.stage)
-            self.plans[task.job, task.stage] = stage.plan.checksum if stage.plan is not None else 0
-        return self.plans.get((task.job, task.stage), 0)
+    def _plan(self, message: TaskMessage) -> tuple[StageSpec | None, int]:
+        """As a worker's `JobFiles`: the store is asked once more where another plan is known. The stage with
+        its plan, and that one's checksum; None and 0 where it isn't known."""
+        task, jobs = message.task, self.world.claims.jobs
+        spec = self.world.jobs[task.job].spec
+        if spec.stage(task.stage).plan is not None:
+            return spec.stage(task.stage), 0
+        known = self.plans.get((task.job, task.stage))
+        if (known is None or known.plan is None or known.plan.checksum != message.plan) and task.job in jobs:
+            known = planned(spec, task.stage, jobs[task.job]["records"].get).stage(task.stage)
+            self.plans[task.job, task.stage] = known
+        return (None, 0) if known is None or known.plan is None else (known, known.plan.checksum)
 
     def _kill(self, command: Kill) -> None:
         made = self.running.get(command.token)
@@ -308,7 +321,10 @@ class Host:
             made.incarnation, made.position = world.claims.incarnation, 0
             made.known.clear()
         made.position, entries = world.claims.locations(job, made.position)
+        task = made.message.task
         for location, withdrawn in entries:
+            if location.attempt.task.stage != task.stage:
+                continue
             if withdrawn:
                 made.known.pop(location.map_index, None)
             else:
@@ -320,12 +336,13 @@ class Host:
             if isinstance(found, str):
                 ticket = made.known[index].attempt.ticket
                 failure = FetchFailure(map_index=index, ticket=ticket, reason=found)
-                world.oracle.fetches[job, index] += 1
+                world.oracle.fetches[job, task.stage, index] += 1
                 outcome = Outcome(status=Status.FETCH_FAILED, fetch_failures=(failure,))
                 world.at(0.05, self._end, made, outcome)
                 return
             made.consumed[index] = found
-        if len(made.consumed) == len(world.jobs[job].spec.splits):
+        assert made.stage is not None
+        if len(made.consumed) == len(made.stage.splits):
             failures = self._cannot_sort(made)
             if failures:
                 outcome = Outcome(status=Status.FETCH_FAILED, fetch_failures=failures)
@@ -338,11 +355,14 @@ class Host:
     def _cannot_sort(self, made: Running) -> tuple[FetchFailure, ...]:
         """Of maps that weren't careful. Once one is found, values that are alone with their key count too."""
         task, world = made.attempt.task, self.world
-        found = [i for i in world.jobs[task.job].unordered if made.consumed[i] == mix(i + 1 + made.plan)]
+        job = world.jobs[task.job]
+        if not job.is_first(task):
+            return ()
+        found = [i for i in job.unordered if made.consumed[i] == mix(i + 1 + made.plan)]
         if not found or (task.index and not made.message.strict_order):
             return ()
         for index in found:
-            world.oracle.fetches[task.job, index] += 1
+            world.oracle.fetches[task.job, task.stage, index] += 1
         world.faults_seen["unordered"] += 1
         return tuple(
             FetchFailure(
@@ -357,22 +377,40 @@ class Host:
         if made.over or self._later(self._finish, made):
             return
         task = made.attempt.task
-        if self.world.jobs[task.job].deadly == (task.kind, task.index) and not task.stage:
+        job = self.world.jobs[task.job]
+        if job.deadly == (task.kind, task.index) and job.is_first(task):
             self.world.taken_down(self, made.message)
             return
         if made.fate is Status.DONE:
-            self._end(made, Outcome(status=Status.DONE, result=self._result(made)))
+            read = self._read(made)
+            if read is None:
+                self.world.faults_seen["part lost"] += 1
+                self._end(made, Outcome(status=Status.PART_LOST))
+                return
+            self._end(made, Outcome(status=Status.DONE, result=self._result(made, read)))
             return
         offset = self.world.rng.randrange(3)
         error = ErrorReport(type="ValueError", message="simulated", path="in", offset=offset)
         self._end(made, Outcome(status=made.fate, error=error))
 
-    def _result(self, made: Running) -> TaskResult:
-        world, attempt, task = self.world, made.attempt, made.attempt.task
-        spec = world.jobs[task.job].spec
+    def _read(self, made: Running) -> tuple[int, ...] | None:
+        """Of the parts of the stage before that a map reads: what is in them. None where one is gone, or can
+        be seen to be damaged; what is another's in its place can't."""
+        task, stage = made.attempt.task, made.stage
+        if task.kind is not Kind.MAP or stage is None or not stage.reads_parts:
+            return ()
+        pieces = stage.splits[task.index].pieces
+        found = [self.world.disk.files.get(piece.open, -1) for piece in pieces]
+        return None if -1 in found else tuple(found)
+
+    def _result(self, made: Running, read: tuple[int, ...]) -> TaskResult:
+        world, attempt, task, stage = self.world, made.attempt, made.attempt.task, made.stage
+        assert stage is not None
+        several = world.jobs[task.job].spec.several
+        counters = {f"stage {stage.number}": 1} if several and task.kind is Kind.MAP else {}
         world.oracle.done(attempt)
-        shares = [1 + i % 3 for i in range(len(spec.splits))]  # records of each map for each reduce
-        if task.stage:  # it samples keys
+        shares = [1 + i % 3 for i in range(len(stage.splits))]  # records of each map for each reduce
+        if stage.purpose is Purpose.SAMPLE:
             sample = b"%d" % task.index
             if world.rng.random() < world.jobs[task.job].nondeterministic:
                 sample += b" %d" % len(world.oracle.finished)
@@ -386,16 +424,17 @@ class Host:
                 sample=sample,
                 seconds=made.seconds,
             )
-        if task.kind is Kind.MAP and spec.reducers:
-            digest = mix(task.index + 1 + made.plan)
-            if made.message.careful and task.index in world.jobs[task.job].unordered:
+        unordered = world.jobs[task.job].unordered if world.jobs[task.job].is_first(task) else ()
+        if task.kind is Kind.MAP and stage.reducers:
+            digest = mix(task.index + 1 + made.plan + sum(read))
+            if made.message.careful and task.index in unordered:
                 digest = mix(-task.index - 1 & MASK)
             if world.rng.random() < world.jobs[task.job].nondeterministic:
                 digest = mix(digest + len(world.oracle.finished))
-            self.outputs[task.job, task.index, attempt.token] = digest
-            world.oracle.made_by[task.job, task.index, digest] = made.plan
+            self.outputs[task.job, task.stage, task.index, attempt.token] = digest
+            world.oracle.made_by[task.job, task.stage, task.index, digest] = made.plan, read
             self._serving()
-            emitted = shares[task.index] * spec.reducers
+            emitted = shares[task.index] * stage.reducers
             return TaskResult(
                 records_in=5,
                 bytes_in=10,
@@ -403,11 +442,16 @@ class Host:
                 bytes_out=100,
                 digest=digest,
                 seconds=made.seconds,
+                counters=counters,
+                crcs=read,
             )
         name = f"{task.job}/{staged_folder(attempt)}"
-        world.oracle.staged[name] = Staged(attempt, dict(made.consumed))
-        final = f"part-{task}"
-        file = StagedFile(name=name, final=final, records=1, bytes=1, crc32=0)
+        world.oracle.staged[name] = Staged(attempt, dict(made.consumed), read)
+        content = mix(task.index + 1 + sum(made.consumed.values()) + sum(read)) >> 32
+        if world.rng.random() < world.jobs[task.job].nondeterministic and several:
+            content = mix(content + len(world.oracle.finished)) >> 32
+        world.disk.files[name] = content
+        file = StagedFile(name=name, final=f"part-{task.index}", records=1, bytes=1, crc32=content)
         total = sum(consumed_by(index, digest) for index, digest in made.consumed.items())
         return TaskResult(
             records_in=sum(shares) if task.kind is Kind.REDUCE else 5,
@@ -417,6 +461,8 @@ class Host:
             digest=total & (1 << 64) - 1,
             files=(file,),
             seconds=made.seconds,
+            counters=counters,
+            crcs=read,
         )
 
     def _end(self, made: Running, outcome: Outcome) -> None:
@@ -436,6 +482,7 @@ _DO: dict[type, Callable[[Host, Any], None]] = {
     a.GiveBack: Host._settle,
     a.SetCredit: Host._set_credit,
     DropJob: Host._drop,
+    DropMaps: Host._drop_maps,
     a.Leave: Host._leave,
     a.Start: Host._start,
     Kill: Host._kill,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sim_checks import Broken, planned
+from sim_checks import Broken
 
 from mrq.core import commands as c
 from mrq.core import events as e
@@ -12,13 +12,20 @@ from mrq.core.claims import Claims
 from mrq.core.exchange import Batch, Fence, StoredJob, Write, WriteAnswer
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, JobState, TaskMessage, TaskResult
-from mrq.core.orders import DropJob
+from mrq.core.orders import DropJob, DropMaps
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.servers.memory.log import frame, replay
 
 if TYPE_CHECKING:
     from sim_host import Host
     from sim_world import World
+
+
+def run_of(spec: JobSpec, number: int) -> tuple[int, int]:
+    """How often a job had begun again when a run of that number began, and which stage it is of, by place."""
+    place = spec.index_of(number)
+    return (number - spec.stages[place].number) // len(spec.stages), place
+
 
 #: How often a leader looks for claims and reports whose wake-up was lost.
 SWEEP_S = 5.0
@@ -106,6 +113,7 @@ class Leader:
         elif lost < 0.75:
             for job, log in self._logs.items():
                 del log[rng.randint(kept.get(job, 0), len(log)) :]
+            world.disk.lost.update(list(self._logs))  # the disk may be ahead of what the log says
         rows = world.oracle.rows.items() if not 0.25 <= lost < 0.75 else ()
         self._sure = {task for task, row in rows if row.winner is not None}
         world.oracle.committed.clear()  # CommitFinished wasn't heard: no manifest was written
@@ -126,7 +134,7 @@ class Leader:
         self.up = True
         self.epoch += 1
         world.note("master is back", self.epoch)
-        outputs: dict[tuple[str, int, str], int] = {}
+        outputs: dict[tuple[str, int, int, str], int] = {}
         for host in world.hosts:
             outputs.update(host.outputs)
             host.die()
@@ -134,6 +142,7 @@ class Leader:
             queue.clear()
         world.claims = Claims(store_id=f"sim-{self.epoch}")
         world.oracle.begin_again()
+        world.oracle.beginnings_max += 4
         world.hosts = []
         world.boot(0)
         host = world.hosts[0]
@@ -153,8 +162,11 @@ class Leader:
         done = {won.task for won, _ in self._completed(stored)}
         machine = Machine(self.world.plan.config)
         machine.adopt(stored, self.world.now)
-        passed = {stage.number for stage in spec.stages[: machine._state.jobs[job].at]}
-        if forgotten := {task for task in self._sure if task.job == job and task.stage not in passed} - done:
+        at = machine._state.jobs[job]
+        ahead = {
+            task for task in self._sure if task.job == job and run_of(spec, task.stage) >= (at.again, at.at)
+        }
+        if forgotten := ahead - done:
             raise Broken(f"{forgotten} were complete, and the log doesn't know")
         self.receive(e.JobReopened(stored=stored, worker=host.worker, boot=host.boot))
         if lost := done - {won.task for won, _ in self.machine.completed(job)}:
@@ -166,10 +178,16 @@ class Leader:
     def _missing(self, stored: StoredJob, host: Host) -> list[e.OutputMissing]:
         """What is complete by the log, and not on the disk; now and then a file is damaged."""
         found = []
-        for won, _ in self._completed(stored):
+        machine = Machine(self.world.plan.config)
+        machine.adopt(stored, self.world.now)
+        stage = machine.stage(stored.spec.job)
+        assert stage is not None
+        for won, result in self._completed(stored):
             task = won.task
-            shuffled = task.kind is Kind.MAP and stored.spec.stage(task.stage).reducers
-            there = not shuffled or (task.job, task.index, won.token) in host.outputs
+            if task.kind is Kind.MAP and stage.reducers:
+                there = (task.job, task.stage, task.index, won.token) in host.outputs
+            else:
+                there = all(self.world.disk.has(task.job, task.stage, file) for file in result.files)
             if not there or self.world.rng.random() <= self.world.faults.fetch:
                 found.append(e.OutputMissing(attempt=won))
         return found
@@ -199,12 +217,17 @@ class Leader:
                 messages.setdefault(number, []).append(command.message)
             elif isinstance(command, c.PlanStage):
                 seconds = self.world.rng.choice((0.0, 0.01, 1.0))
-                self.world.at(seconds, self.receive, planned(command))
+                self.world.at(seconds, self._plan, command, self.machine)
             elif isinstance(command, c.StartCommit):
                 seconds = self.world.rng.uniform(0.01, 1.0)
                 self.world.at(seconds, self.receive, e.CommitFinished(job=command.job))
         for tasks in messages.values():
             self.world.publish(tasks)
+
+    def _plan(self, command: c.PlanStage, machine: Machine) -> None:
+        if self.up and machine is self.machine:  # else it died with its leader
+            spec = self.world.jobs[command.job].spec
+            self.receive(self.world.disk.planned(spec, command))
 
     def _persist(self, made: list[c.Command]) -> None:
         """One batch a job, logged and then applied; an answer that was lost is asked for again, with the same
@@ -220,7 +243,7 @@ class Leader:
             elif isinstance(x, c.GiveOrder) and x.job:
                 orders.setdefault(x.job, []).append(x)
             elif isinstance(x, c.GiveAll):
-                assert isinstance(x.order, DropJob)
+                assert isinstance(x.order, (DropJob, DropMaps))
                 drops = [
                     c.GiveOrder(worker=worker, boot=boot, order=x.order)
                     for worker, boot in self.machine.boots()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sim_checks import Broken, planned
+from sim_checks import Broken
 from twins import MemoryLease
 
 from mrq.core import commands as c
@@ -501,7 +501,7 @@ class SimMaster:
             case c.PlanStage():
                 world.oracle.asked(said)
                 seconds = world.rng.choice((0.0, 0.01, 1.0))
-                world.at(seconds, lambda: self.receive(planned(said), world.now))
+                world.at(seconds, self._plan, said)
             case c.StartCommit():
                 world.oracle._commit(said)
                 seconds = world.rng.uniform(0.01, 1.0)
@@ -511,6 +511,12 @@ class SimMaster:
                 world.at(world.rng.uniform(0.01, 0.5), self._dialled, said)
             case _:
                 pass
+
+    def _plan(self, said: c.PlanStage) -> None:
+        """On a thread of the process's own: a master that stood still does it late."""
+        if self._when_awake(self._plan, said):
+            spec = self.world.jobs[said.job].spec
+            self.receive(self.world.disk.planned(spec, said), self.world.now)
 
     def _dialled(self, said: c.DialWorker) -> None:
         world = self.world

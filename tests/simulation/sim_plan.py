@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from mrq.core.machine_config import MachineConfig
-from mrq.core.model import JobSpec, Piece, Purpose, Slots, Split, StageSpec
-from mrq.core.refs import Kind
+from mrq.core.model import FOLLOWS, JobSpec, Piece, Purpose, Slots, Split, StageSpec
+from mrq.core.refs import Kind, TaskRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ class Faults:
     store_every_s: float  #: mean time between outages of the store; 0: never
     lost_every_s: float  #: mean time between losses of what the store holds; 0: never
     full_every_s: float = 0.0  #: mean time between others' filling some disks for a while; 0: never
+    parts_every_s: float = 0.0  #: mean time between losses of a part between two stages; 0: never
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,11 @@ class JobPlan:
     long: int | None = None  #: a map that takes a minute, among short ones
     #: Maps whose output no reduce can sort, unless they are careful; the first reduce finds that at once.
     unordered: frozenset[int] = frozenset()
+
+    def is_first(self, task: TaskRef) -> bool:
+        """Is a task of the first stage of work? What is said of single tasks here is of that one's."""
+        works = [stage for stage in self.spec.stages if stage.purpose is Purpose.WORK]
+        return self.spec.stage(task.stage) is works[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,23 +112,28 @@ def draw(seed: int) -> Plan:
         quota=quota,
         beat_s=0.5 if embedded else 1.0,
         mortal=0 if workers > 1 and rng.random() < 0.5 else None,
-        jobs=_sampled(
+        jobs=_several(
             seed,
-            _unordered(
+            _sampled(
                 seed,
-                _short(
+                _unordered(
                     seed,
-                    _deadly(
+                    _short(
                         seed,
-                        tuple(_sized(seed, _job(rng, n, embedded)) for n in range(1 if embedded else count)),
+                        _deadly(
+                            seed,
+                            tuple(
+                                _sized(seed, _job(rng, n, embedded)) for n in range(1 if embedded else count)
+                            ),
+                            embedded,
+                        ),
                         embedded,
                     ),
-                    embedded,
                 ),
             ),
         ),
         masters=rng.randint(1, 3),
-        faults=replace(_faults(rng), full_every_s=full_every_s),
+        faults=replace(_faults(rng), full_every_s=full_every_s, parts_every_s=_parts(seed)),
         chaos_s=rng.choice((0.0, 10.0, 20.0, 30.0, 30.0)),
         deliveries=Random(f"deliveries {seed}").choice((1, 3, 20, 20)),
     )
@@ -139,6 +150,28 @@ def storm(seed: int) -> Plan:
     kills = [first + (n * 20 / 15 if rolling else rng.uniform(0.0, 20.0)) for n in range(15)]
     return replace(
         _calm(seed, jobs, workers=10, slots=slots), masters=2, kills=tuple(sorted(kills)), rolling=rolling
+    )
+
+
+def chain(seed: int) -> Plan:
+    """A job of two to four stages whose parts are lost now and then, while masters come and go."""
+    rng = Random(f"chain {seed}")
+    embedded = rng.random() < 0.4
+    job = replace(_good(rng, 0, maps=rng.choice((2, 4)), reduces=rng.choice((0, 1, 2))), seconds=0.5)
+    stages = _chained(rng, job.spec.stages, rng.choice((2, 3, 4)))
+    job = replace(job, spec=replace(job.spec, stages=stages, backups=rng.random() < 0.5, max_failures=4))
+    workers = 1 if embedded else rng.choice((1, 2, 3))
+    plan = _calm(seed, (job,), workers=workers, slots=_slots(rng, embedded))
+    faults = replace(
+        plan.faults,
+        parts_every_s=rng.choice((0.4, 1.5, 4.0)),
+        master_every_s=rng.choice((0.0, 2.0, 6.0)),
+        host_every_s=rng.choice((0.0, 0.0, 6.0)),
+        lost_every_s=rng.choice((0.0, 0.0, 8.0)),
+    )
+    config = MachineConfig.for_one_worker() if embedded else MachineConfig()
+    return replace(
+        plan, config=config, beat_s=0.5 if embedded else 1.0, faults=faults, chaos_s=30.0, masters=2
     )
 
 
@@ -311,6 +344,35 @@ def _sampled(seed: int, jobs: tuple[JobPlan, ...]) -> tuple[JobPlan, ...]:
     stages = replace(sample, purpose=Purpose.SAMPLE, number=1), replace(work, plan=None)
     made = replace(jobs[at], spec=replace(jobs[at].spec, stages=stages))
     return (*jobs[:at], made, *jobs[at + 1 :])
+
+
+def _several(seed: int, jobs: tuple[JobPlan, ...]) -> tuple[JobPlan, ...]:
+    """In every third plan a job has two to four stages, some with a sampling before. Of a generator of its
+    own, too."""
+    rng = Random(f"several {seed}")
+    at = rng.randrange(len(jobs))
+    if rng.random() >= 0.35:
+        return jobs
+    stages = _chained(rng, jobs[at].spec.stages, rng.choice((2, 2, 3, 4)))
+    made = replace(jobs[at], spec=replace(jobs[at].spec, stages=stages))
+    return (*jobs[:at], made, *jobs[at + 1 :])
+
+
+def _chained(rng: Random, first: tuple[StageSpec, ...], count: int) -> tuple[StageSpec, ...]:
+    """So many stages of work, the first of them as it is."""
+    stages = [replace(s, number=1 if s.purpose is Purpose.WORK else 0) for s in first]
+    for number in range(2, count + 1):
+        reducers = rng.choice((0, 1, 1, 2, 3, FOLLOWS))
+        if reducers and rng.random() < 0.2:
+            stages.append(StageSpec(splits=(), reducers=0, purpose=Purpose.SAMPLE, plan=None))
+        stages.append(StageSpec(splits=(), reducers=reducers, number=number, plan=None))
+    free = iter(range(count + 1, 2 * count + 1))
+    return tuple(s if s.number else replace(s, number=next(free)) for s in stages)
+
+
+def _parts(seed: int) -> float:
+    """In every other plan parts between stages are lost. Of a generator of its own, too."""
+    return Random(f"parts {seed}").choice((0.0, 0.0, 0.2, 1.0))
 
 
 def _split(index: int) -> Split:

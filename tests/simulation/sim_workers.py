@@ -1,4 +1,5 @@
-"""Workers that die: of a task that takes them down, and one after another for reasons of their own."""
+"""Workers that die: of a task that takes them down, and one after another for reasons of their own; and jobs
+of several stages, between which parts are lost."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from sim_checks import Broken
-from sim_plan import Plan, deadly, draw, storm
+from sim_plan import Plan, chain, deadly, draw, storm
 from sim_world import World
 
 from mrq.core.model import JobState
@@ -44,11 +45,20 @@ def no_good_job_fails(world: World) -> None:
             raise Broken(f"{job} is {state}: {error}, for a storm of kills")
 
 
+def a_chain_ends(world: World) -> None:
+    """A job of several stages is done, or so many parts were lost that it fails by that name. Raises
+    Broken."""
+    for job, (state, error) in world.oracle.over.items():
+        if state is not JobState.DONE and "began again at its first stage" not in (error or ""):
+            raise Broken(f"{job} is {state}: {error}, for parts that were lost")
+
+
 #: What there is to be simulated: a plan, and what must have become of it.
 KINDS: Final[Mapping[str, tuple[Callable[[int], Plan], Callable[[World], None]]]] = {
     "all": (draw, any_end),
     "deadly": (deadly, only_the_deadly_job_fails),
     "storm": (storm, no_good_job_fails),
+    "chain": (chain, a_chain_ends),
 }
 
 

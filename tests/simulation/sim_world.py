@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from sim_checks import Broken, Oracle
+from sim_disk import Disk
 from sim_host import Host
 from sim_leader import Leader
 from sim_masters import Masters, SimMaster
@@ -63,6 +64,8 @@ class World:
         self.publisher = MemoryBroker(self.queues)
         self.publisher.attach(leader=self.to_leader)
         self.hosts: list[Host] = []
+        self.disk = Disk()
+        self.oracle.lost = self.disk.lost
         self.dead: set[int] = set()  #: workers that never come back
         self.filled: set[int] = set()  #: workers whose disks others have filled
         self.oracle.no_room = self._no_room
@@ -98,6 +101,8 @@ class World:
             self.at(self.rng.expovariate(1 / self.faults.lost_every_s), self._strike_data)
         if self.faults.full_every_s:
             self.at(self.rng.expovariate(1 / self.faults.full_every_s), self._strike_disks)
+        if self.faults.parts_every_s and any(job.spec.several for job in self.plan.jobs):
+            self.at(self.rng.expovariate(1 / self.faults.parts_every_s), self._strike_parts)
         for at in self.plan.kills:
             self.at(at, self._kill)
         if self.plan.chaos_s:
@@ -245,7 +250,7 @@ class World:
     def fate(self, job: JobPlan, message: TaskMessage) -> Status:
         """What is going to become of an attempt."""
         faults, dice = self.faults, self.rng.random()
-        if (0, Kind.MAP, job.poison) == message.task[1:]:
+        if (Kind.MAP, job.poison) == message.task[2:] and job.is_first(message.task):
             return Status.FAILED
         for status, chance in (
             (Status.FAILED, faults.user_failure),
@@ -270,7 +275,8 @@ class World:
                 if host.boot == location.boot:
                     if host.frozen:
                         return "unreachable"
-                    return host.outputs.get((job, location.map_index, location.attempt.token), "not_found")
+                    key = job, location.attempt.task.stage, location.map_index, location.attempt.token
+                    return host.outputs.get(key, "not_found")
                 newer = True
         return "not_found" if newer else "unreachable"
 
@@ -431,6 +437,16 @@ class World:
         self._look()
         self.at(self.rng.choice((3.0, 15.0, 40.0, 90.0)), self._make_room, struck)
 
+    def _strike_parts(self) -> None:
+        """A part between two stages is lost."""
+        if self.faults.parts_every_s == 0:
+            return
+        self.at(self.rng.expovariate(1 / self.faults.parts_every_s), self._strike_parts)
+        going = {name: None for name in self.jobs if name not in self.oracle.over}
+        if what := self.disk.lose_a_part(self.rng, going):
+            self.faults_seen["lost a part"] += 1
+            self.note("lost a part", what)
+
     def _make_room(self, struck: Iterable[int]) -> None:
         self.filled.difference_update(struck)
         self._look()
@@ -467,6 +483,7 @@ class World:
     def _wipe(self, leader: SimMaster) -> None:
         self.faults_seen["store wiped"] += 1
         self.oracle.damaged = True
+        self.disk.lost.update(list(self.jobs))  # whoever goes on may be behind what is on the disk
         self.note("store wiped")
         self.claims = Claims(store_id="", incarnation=0, ready=False)
         self.oracle.begin_again()
@@ -482,6 +499,7 @@ class World:
             return  # led by another since, or restored
         self.faults_seen["store rolled back"] += 1
         self.oracle.damaged = True
+        self.disk.lost.update(list(self.jobs))
         self.note("store rolled back")
         self.claims = claims
         self.oracle.roll_back(seen)

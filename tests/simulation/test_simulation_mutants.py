@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sim_disk
 import sim_leader
 from sim_checks import Broken
 from sim_workers import check, world_of
@@ -35,7 +36,7 @@ from mrq.core import (
     stragglers,
     wire,
 )
-from mrq.core.model import Outcome, Role, Status
+from mrq.core.model import JobSpec, Outcome, Role, Status
 from mrq.core.refs import Kind
 from mrq.core.tasks import Flight
 from mrq.errors import MrqError, OperatorError
@@ -420,8 +421,7 @@ def a_stage_is_planned_before_the_one_before_is_complete(patch: Patch) -> None:
     def settle(state: Any, job: Any, error: Any) -> None:
         real(state, job, error)
         if job.active and job.following is not None and job.maps.in_progress:
-            asked = commands.PlanStage(job=job.spec.job, stage=0, samples=(), reducers=job.following.reducers)
-            state.out.append(asked)
+            lifecycle._plan_following(state, job)
 
     patch.setattr(attempts, "settle", settle)
 
@@ -449,10 +449,89 @@ def a_takeover_forgets_how_far_a_job_is(patch: Patch) -> None:
     real = records.job_record
 
     def record(state: Any, job: Any) -> bytes:
-        *row, _ = wire.unpack(real(state, job))
-        return wire.pack([*row, 0])
+        *row, _, passed = wire.unpack(real(state, job))
+        return wire.pack([*row, 0, passed])
 
     patch.setattr(records, "job_record", record)
+
+
+def a_takeover_forgets_what_is_passed(patch: Patch) -> None:
+    real = records.job_record
+
+    def record(state: Any, job: Any) -> bytes:
+        *row, _ = wire.unpack(real(state, job))
+        return wire.pack([*row, b""])
+
+    patch.setattr(records, "job_record", record)
+
+
+def a_takeover_forgets_how_often_a_job_began_again(patch: Patch) -> None:
+    names = tuple(name for name in records._PLAIN if name != "again")
+    patch.setattr(records, "_PLAIN", names)
+
+
+def what_begins_again_keeps_its_numbers(patch: Patch) -> None:
+    patch.setattr(JobSpec, "number_of", lambda self, at, again: self.stages[at].number)
+
+
+def what_was_given_up_counts(patch: Patch) -> None:
+    patch.setattr(jobs.Job, "forget_passed", lambda self: None if self.tables else self.take_passed(()))
+
+
+def a_job_begins_again_for_ever(patch: Patch) -> None:
+    real = lifecycle.begin_again
+
+    def again(state: Any, job: Any, why: str) -> None:
+        job.parts_lost = 0
+        real(state, job, why)
+
+    patch.setattr(lifecycle, "begin_again", again)
+    patch.setattr(attempts, "begin_again", again)
+
+
+def a_job_never_begins_again(patch: Patch) -> None:
+    real = lifecycle.begin_again
+
+    def again(state: Any, job: Any, why: str) -> None:
+        job.parts_lost = state.config.parts_lost_max
+        real(state, job, why)
+
+    patch.setattr(lifecycle, "begin_again", again)
+    patch.setattr(attempts, "begin_again", again)
+
+
+def what_is_misread_counts(patch: Patch) -> None:
+    patch.setattr(lifecycle, "_wrong_parts", lambda job: [])
+
+
+def what_is_lost_is_tried_for_ever(patch: Patch) -> None:
+    patch.setattr(attempts, "_is_lost", lambda *args: False)
+
+
+def parts_go_before_their_readers_are_complete(patch: Patch) -> None:
+    def before(self: sim_disk.Disk, job: str, number: int) -> None:
+        begin = f"{job}/stages/"
+        for path in [p for p in self.files if p.startswith(begin)]:
+            if int(path[len(begin) :].split("/")[0]) <= number and path.endswith("part-0"):
+                del self.files[path]
+
+    patch.setattr(sim_disk.Disk, "_remove_before", before)
+
+
+def a_stage_is_planned_before_its_parts_are_kept(patch: Patch) -> None:
+    real = sim_disk.Disk.planned
+
+    def planned(self: sim_disk.Disk, spec: Any, command: Any) -> Any:
+        files = dict(self.files)
+        told = real(self, spec, command)
+        self.files = files
+        return told
+
+    patch.setattr(sim_disk.Disk, "planned", planned)
+
+
+def a_stage_is_planned_by_other_parts_than_the_winners(patch: Patch) -> None:
+    patch.setattr(jobs.Job, "parts", lambda self: tuple(reversed(self.winners_files())))
 
 
 MUTANTS: list[Callable[[Patch], None]] = [
@@ -500,13 +579,24 @@ MUTANTS: list[Callable[[Patch], None]] = [
     a_takeover_forgets_how_far_a_job_is,
 ]
 
-#: Those that only workers' deaths show, by the kind of world.
-OF_WORKERS: list[tuple[str, Callable[[Patch], None]]] = [
+#: Those that only workers' deaths show, or parts that are lost between stages, by the kind of world.
+OF_KINDS: list[tuple[str, Callable[[Patch], None]]] = [
     ("deadly", nobody_runs_alone),
     ("deadly", others_run_beside_what_runs_alone),
     ("deadly", a_worker_goes_on_taking_what_is_delivered),
     ("deadly", workers_count_once),
     ("deadly", a_loss_beside_others_is_poison),
+    ("chain", a_stage_is_planned_by_other_parts_than_the_winners),
+    ("chain", a_stage_is_planned_before_its_parts_are_kept),
+    ("chain", parts_go_before_their_readers_are_complete),
+    ("chain", what_is_lost_is_tried_for_ever),
+    ("chain", what_is_misread_counts),
+    ("chain", a_job_never_begins_again),
+    ("chain", a_job_begins_again_for_ever),
+    ("chain", what_was_given_up_counts),
+    ("chain", what_begins_again_keeps_its_numbers),
+    ("chain", a_takeover_forgets_how_often_a_job_began_again),
+    ("chain", a_takeover_forgets_what_is_passed),
 ]
 
 #: Where to begin with those that few seeds notice: none of the first 400 does.
@@ -554,8 +644,8 @@ def test_a_broken_rule_is_caught(mutant: Callable[[Patch], None], monkeypatch: P
 
 
 @pytest.mark.timeout(400)  # how many seeds it takes isn't a matter of time
-@pytest.mark.parametrize(("kind", "mutant"), OF_WORKERS, ids=lambda each: getattr(each, "__name__", each))
-def test_a_broken_rule_of_workers_deaths_is_caught(
+@pytest.mark.parametrize(("kind", "mutant"), OF_KINDS, ids=lambda each: getattr(each, "__name__", each))
+def test_a_broken_rule_of_a_kind_of_world_is_caught(
     kind: str, mutant: Callable[[Patch], None], monkeypatch: Patch
 ) -> None:
     mutant(monkeypatch)

@@ -1,4 +1,5 @@
-"""Workers that are taken down by a task, and storms of kills. `run.py --kind deadly` and `storm` run more."""
+"""Workers that are taken down by a task, storms of kills, and parts between stages that are lost.
+`run.py --kind deadly`, `storm` and `chain` run more."""
 
 from __future__ import annotations
 
@@ -33,3 +34,10 @@ def test_a_worker_that_dies_of_an_attempt_that_was_ended_beside_others_is_no_sto
 @pytest.mark.parametrize("first", range(0, 20, 5))
 def test_fifteen_kills_in_twenty_seconds_on_ten_workers_fail_no_good_job(first: int) -> None:
     assert seen_in("storm", first, first + 5)["killed"] >= 40
+
+
+@pytest.mark.parametrize("first", range(0, 200, 50))
+def test_jobs_of_several_stages_get_done_though_parts_between_them_are_lost(first: int) -> None:
+    seen = seen_in("chain", first, first + 50)
+    assert seen["lost a part"] >= 200
+    assert seen["part lost"] >= 50

@@ -30,7 +30,7 @@ from typing import Final
 from mrq.ports import Dialled
 
 #: What workers say to each other, and masters to them. Grows when a call of the one before would be misread.
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 
 PROTOCOL_KEY: Final = "mrq-protocol"
 TO_KEY: Final = "mrq-to-bin"

@@ -362,7 +362,14 @@ def _dialled(key: bytes | None, nonce: bytes, reply: Any) -> Dialled | None:
 
 def _output(location: MapLocation) -> Any:
     task, ticket, number, token = location.attempt
-    return pb.Output(map_index=task.index, ticket=ticket, number=number, token=token, digest=location.digest)
+    return pb.Output(
+        map_index=task.index,
+        ticket=ticket,
+        number=number,
+        token=token,
+        digest=location.digest,
+        stage=task.stage,
+    )
 
 
 def _info(region: Any) -> Region | None:

@@ -147,6 +147,6 @@ def _name(attempt: AttemptRef) -> str:
     task, ticket, number, token = attempt
     if not _TOKEN.fullmatch(token):
         raise UsageError(f"{token!r:.100} isn't a token")
-    if not all(0 <= each <= _NUMBER_MAX for each in (task.index, ticket, number)):
-        raise UsageError(f"{attempt} has a number out of range for a map, ticket or attempt")
+    if not all(0 <= each <= _NUMBER_MAX for each in (task.stage, task.index, ticket, number)):
+        raise UsageError(f"{attempt} has a number out of range for a stage, map, ticket or attempt")
     return str(attempt)

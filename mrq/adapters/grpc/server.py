@@ -262,6 +262,6 @@ def _wanted(request: Any, context: Any) -> list[Asked]:
         )
     job = request.job
     return [
-        Asked(AttemptRef(TaskRef(job, 0, Kind.MAP, o.map_index), o.ticket, o.number, o.token), o.digest)
+        Asked(AttemptRef(TaskRef(job, o.stage, Kind.MAP, o.map_index), o.ticket, o.number, o.token), o.digest)
         for o in request.outputs
     ]

@@ -31,11 +31,11 @@ class RedisWorkerStore(RedisLocations):
         super().__init__(connection)
         self._blobs = RedisBlobs(connection)
 
-    def job(self, job: str) -> JobSpec | None:
-        """The job's spec; another round trip for each stage that depends on the one before."""
-        found = self._connection.call("GET", self._keys.spec(job))
-        records = self._keys.records(job)
-        return found and planned(unpack_spec(found), lambda key: self._connection.call("HGET", records, key))
+    def job(self, job: str, stage: int | None = None) -> JobSpec | None:
+        """The job's spec; another round trip for a stage that depends on the one before."""
+        found, records = self._connection.call("GET", self._keys.spec(job)), self._keys.records(job)
+        spec = found and unpack_spec(found)
+        return spec and planned(spec, stage, lambda key: self._connection.call("HGET", records, key))
 
     def code(self, digest: str) -> bytes | None:
         """A bundle by its sha256."""

@@ -16,13 +16,22 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from mrq.commit import claim, manifest
+from mrq.commit import between, claim, manifest
 from mrq.core import events as e
 from mrq.core.checked import Checked
 from mrq.core.exchange import Fence, StoredJob
 from mrq.core.machine import Machine
 from mrq.core.machine_config import MachineConfig
-from mrq.core.model import NO_LIMITS, JobSpec, JobState, Limits, StagedFile, TaskResult
+from mrq.core.model import (
+    NO_LIMITS,
+    JobSpec,
+    JobState,
+    Limits,
+    Purpose,
+    StagedFile,
+    StageSpec,
+    TaskResult,
+)
 from mrq.core.refs import AttemptRef, Kind
 from mrq.errors import CorruptFileError, MrqError
 from mrq.io import inputs
@@ -108,8 +117,11 @@ def _recovered(
     now = time.monotonic()
     machine = Machine(MachineConfig.for_one_worker(), wall=time.time() - now)
     machine.adopt(stored, now)
-    completed = dict(machine.completed(spec.job))
-    missing = [e.OutputMissing(attempt=won) for won in _missing(folder, spec, completed)]
+    stage, completed = machine.stage(spec.job) or spec.stages[0], dict(machine.completed(spec.job))
+    missing: list[e.Event] = [
+        e.OutputMissing(attempt=won) for won in _missing(folder, spec, stage, completed)
+    ]
+    missing += _lost(spec, machine)
     if limits != NO_LIMITS:
         folder.keep(kept)
     return Recovered(
@@ -126,24 +138,39 @@ def _recovered(
     )
 
 
-def _missing(folder: JobFolder, spec: JobSpec, done: dict[AttemptRef, TaskResult]) -> Iterator[AttemptRef]:
-    """What is complete by the log, and isn't on the disk; and maps that are to read their input again. With
-    all reduces there nobody reads map outputs any more."""
+def _lost(spec: JobSpec, machine: Machine) -> Iterator[e.PartsLost]:
+    """Files of bad records of stages that are complete, which nobody but these stages can write again. What
+    lies between two stages is found by whoever reads it."""
+    for each in machine.passed(spec.job):
+        gone = [file for file in each.bad if not _staged(spec, file)]
+        number = machine.number(spec.job)
+        if gone and number is not None:
+            why = f"{gone[0].final}, of a stage that was complete, isn't on the disk any more"
+            yield e.PartsLost(job=spec.job, stage=number, why=why)
+            return
+
+
+def _missing(
+    folder: JobFolder, spec: JobSpec, stage: StageSpec, done: dict[AttemptRef, TaskResult]
+) -> Iterator[AttemptRef]:
+    """What is complete by the log, of the stage that the job is at, and isn't on the disk; and maps that are
+    to read their input again. With all reduces there nobody reads map outputs any more."""
     maps = {won: result for won, result in done.items() if won.task.kind is Kind.MAP}
     reduces = {won: result for won, result in done.items() if won.task.kind is Kind.REDUCE}
-    gone = {won for won, result in reduces.items() if not _intact(folder, spec, won, result)}
-    if not spec.reducers or len(reduces) - len(gone) < spec.reducers:
-        gone |= {won for won, result in maps.items() if not _intact(folder, spec, won, result)}
+    gone = {won for won, result in reduces.items() if not _intact(folder, spec, stage, won, result)}
+    if not stage.reducers or len(reduces) - len(gone) < stage.reducers:
+        gone |= {won for won, result in maps.items() if not _intact(folder, spec, stage, won, result)}
     yield from gone
-    yield from _misread(spec, {won: result for won, result in maps.items() if won not in gone})
+    if stage.purpose is Purpose.WORK and not stage.reads_parts:
+        yield from _misread(stage, {won: result for won, result in maps.items() if won not in gone})
 
 
-def _misread(spec: JobSpec, maps: dict[AttemptRef, TaskResult]) -> Iterator[AttemptRef]:
+def _misread(stage: StageSpec, maps: dict[AttemptRef, TaskResult]) -> Iterator[AttemptRef]:
     """Maps that read an input that didn't have the bytes of its manifest: it may have been mended since."""
-    checked = Checked.of(spec.splits)
+    checked = Checked.of(stage.splits)
     if checked is None:
         return
-    by_index = {won.task.index: won for won in maps if won.task.stage == spec.stages[-1].number}
+    by_index = {won.task.index: won for won in maps}
 
     def result(index: int) -> TaskResult | None:
         return maps[by_index[index]] if index in by_index else None
@@ -152,24 +179,27 @@ def _misread(spec: JobSpec, maps: dict[AttemptRef, TaskResult]) -> Iterator[Atte
     yield from {by_index[index] for indices in found for index in indices}
 
 
-def _intact(folder: JobFolder, spec: JobSpec, won: AttemptRef, result: TaskResult) -> bool:
+def _intact(folder: JobFolder, spec: JobSpec, stage: StageSpec, won: AttemptRef, result: TaskResult) -> bool:
     try:
-        if won.task.kind is Kind.MAP and spec.stage(won.task.stage).reducers:
+        if won.task.kind is Kind.MAP and stage.reducers:
             if not result.bytes_out:  # nothing was written
                 return True
             with MapFile(f"{folder.path}/maps/{won}") as file:
                 file.verify()
                 found = (file.header.attempt, file.header.code, file.digest)
                 return found == (won, spec.code, result.digest)
-        return all(_staged(spec, file) for file in result.files)
+        return all(_staged(spec, file, won.task.stage) for file in result.files)
     except (OSError, MrqError):
         return False
 
 
-def _staged(spec: JobSpec, file: StagedFile) -> bool:
-    """Whether a staged file has the bytes it should, wherever the commit may have moved it by now."""
+def _staged(spec: JobSpec, file: StagedFile, number: int | None = None) -> bool:
+    """Whether a staged file has the bytes it should, wherever the commit may have moved it by now, or whoever
+    kept the parts of the run of a stage that wrote it."""
     assert spec.staging is not None
     places = [os.path.join(spec.staging, file.name), os.path.join(spec.staging, "out", file.final)]
+    if number is not None:
+        places.append(between.path_of(spec.staging, number, file))
     with suppress(
         OSError, MrqError
     ):  # OUT may be this very job's: killed between the last rename and the end

@@ -157,10 +157,10 @@ class MemoryStore:
 
     # WorkerStore.
 
-    def job(self, job: str) -> JobSpec | None:
+    def job(self, job: str, stage: int | None = None) -> JobSpec | None:
         with self._lock:
             spec = self._specs.get(job)
-            return spec and planned(spec, self._claims.jobs[job]["records"].get)
+            return spec and planned(spec, stage, self._claims.jobs[job]["records"].get)
 
     def code(self, digest: str) -> bytes | None:
         with self._lock:

@@ -21,18 +21,20 @@ _AFTER_NEWS_S: Final = 0.02
 _READ_AGAIN_S: Final = 15.0
 
 
-class JobLocations:
-    """Follows one job's map outputs in the store, on a thread of its own, for the fetches that go on."""
+class StageLocations:
+    """Follows the map outputs of one stage of a job in the store, on a thread of its own, for the fetches
+    that go on."""
 
-    def __init__(self, job: str, store: LocationStore) -> None:
+    def __init__(self, job: str, stage: int, store: LocationStore) -> None:
         self._job = job
+        self._stage = stage  #: the number of its run
         self._store = store
         self._changed = threading.Condition()
         self._fetches: list[ReduceFetch] = []
         self._known: dict[int, MapLocation] = {}
         self._stopped = False
         self._position = 0
-        threading.Thread(target=self._run, name=f"mrq-locations-{job}", daemon=True).start()
+        threading.Thread(target=self._run, name=f"mrq-locations-{job}-{stage}", daemon=True).start()
 
     def add(self, fetch: ReduceFetch) -> None:
         """Tell a fetch what is known, and what comes, until it is over."""
@@ -79,7 +81,8 @@ class JobLocations:
 
     def _read_on(self) -> bool:
         """Read what is new in the stream; whether there was something."""
-        self._position, entries = self._store.locations(self._job, self._position, _WAIT_S)
+        self._position, found = self._store.locations(self._job, self._position, _WAIT_S)
+        entries = self._own(found)
         known = {location.map_index: self._known.get(location.map_index) for location, _ in entries}
         _apply(entries, known)
         return self._tell(known)
@@ -92,9 +95,13 @@ class JobLocations:
             position, entries = self._store.locations(self._job, position)
             if not entries:
                 break
-            _apply(entries, known)
+            _apply(self._own(entries), known)
         self._position = position
         return self._tell(known)
+
+    def _own(self, entries: list[tuple[MapLocation, bool]]) -> list[tuple[MapLocation, bool]]:
+        """Those of this stage: a job's stages have one stream."""
+        return [each for each in entries if each[0].attempt.task.stage == self._stage]
 
     def _tell(self, known: dict[int, MapLocation | None]) -> bool:
         """Take over what is known now of some maps, and tell the fetches what that changes."""

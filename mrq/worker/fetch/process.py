@@ -17,7 +17,7 @@ from mrq.shuffle.fetched import remove
 from mrq.worker import protocol
 from mrq.worker.fetch import messages
 from mrq.worker.fetch.local_outputs import LocalOutputs
-from mrq.worker.fetch.locations import JobLocations
+from mrq.worker.fetch.locations import StageLocations
 from mrq.worker.fetch.reduce_fetch import Budget, ReduceFetch
 
 #: Between two looks at how the server is.
@@ -73,7 +73,7 @@ class Process:
         self._outputs = LocalOutputs(root=root, worker=worker, peers=peers)
         self._budget = Budget()
         self._fetches: dict[str, ReduceFetch] = {}  #: by token
-        self._jobs: dict[str, JobLocations] = {}
+        self._stages: dict[tuple[str, int], StageLocations] = {}  #: by job, and number of the stage's run
 
     def serve(self) -> None:
         """Until the pipe ends. Raises MrqError, OSError when the agent is gone or isn't one."""
@@ -88,9 +88,7 @@ class Process:
                         fetch.cancel()
                     remove(self._path(attempt))  # also what an earlier life of this process has fetched
                 case messages.Forget(job=job):
-                    locations = self._jobs.pop(job, None)
-                    if locations is not None:
-                        locations.stop()
+                    self._stop([key for key in self._stages if key[0] == job])
                 case other:
                     raise protocol.ProtocolError(f"a data plane doesn't know {other!r}")
 
@@ -111,10 +109,16 @@ class Process:
             tell=self._pipe.tell,
             quota=self._quota,
         )
-        job = attempt.task.job
-        if job not in self._jobs:
-            self._jobs[job] = JobLocations(job, self._store)
-        self._jobs[job].add(fetch)
+        job, stage = attempt.task.job, attempt.task.stage
+        if (job, stage) not in self._stages:
+            # Those before are complete, or were given up; their numbers are lower.
+            self._stop([key for key in self._stages if key[0] == job and key[1] < stage])
+            self._stages[job, stage] = StageLocations(job, stage, self._store)
+        self._stages[job, stage].add(fetch)
+
+    def _stop(self, stages: list[tuple[str, int]]) -> None:
+        for key in stages:
+            self._stages.pop(key).stop()
 
     def _path(self, attempt: AttemptRef) -> str:
         return paths.fetched_path(self._root, attempt.task.job, attempt.token)

@@ -50,7 +50,7 @@ class Attempt:
         self.bad_records = 0
         self._blocks = 0
         seed, number = self.spec.seed, order.attempt.number
-        self.name = str(order.task)
+        self.name = str(self.spec.named(order.task))  #: for user code and files, however often it began again
         self._task = Task(id=self.name, attempt=number, seed=seed, page=page)
         bind(job, self._task)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from mrq.core.model import Outcome, Purpose, Status, TaskResult
 from mrq.core.refs import Kind
-from mrq.errors import InputError, JobError, MrqError
+from mrq.errors import CorruptFileError, InputError, JobError, MrqError
 from mrq.job.base import HOOKS, Job, defined, title
 from mrq.shuffle.bounded import Quota
 from mrq.worker import folders
@@ -123,11 +123,24 @@ def _run_task(attempt: Attempt) -> TaskResult:
     return run_map(attempt)
 
 
+def _part_lost(attempt: Attempt, exc: BaseException) -> bool:
+    """Is it that what an earlier stage wrote for this one can't be read? Where its folder isn't seen at all,
+    that is this machine's affair."""
+    split = attempt.order.split
+    if not attempt.stage.reads_parts or split is None or not isinstance(exc, (InputError, CorruptFileError)):
+        return False
+    if not any(piece.path in str(exc) for piece in split.pieces):
+        return False
+    return attempt.spec.staging is None or os.path.isdir(attempt.spec.staging)
+
+
 def _failed(attempt: Attempt, exc: BaseException) -> Outcome:
     if not failure.disk_full(exc):
         why = folders.lost(attempt.order, exc, _code_of(attempt.job))
         if why is not None:
             return folders.outcome(why)
+    if _part_lost(attempt, exc):
+        return Outcome(status=Status.PART_LOST, error=failure.report(exc))
     try:
         at = attempt.record()
     except Exception:  # noqa: BLE001 without a record the error is still an error

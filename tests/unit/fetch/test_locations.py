@@ -14,7 +14,7 @@ from mrq.core.model import MapLocation
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError, StoreRefusedError
 from mrq.worker.fetch import locations
-from mrq.worker.fetch.locations import Addresses, JobLocations
+from mrq.worker.fetch.locations import Addresses, StageLocations
 from mrq.worker.fetch.reduce_fetch import ReduceFetch
 
 JOB = "job-1"
@@ -90,7 +90,7 @@ class Fetch:
 class Rig:
     def __init__(self) -> None:
         self.store = Store()
-        self.locations = JobLocations(JOB, self.store)
+        self.locations = StageLocations(JOB, 0, self.store)
         self.fetch = self.add()
 
     def add(self) -> Fetch:

@@ -199,7 +199,7 @@ def test_a_file_of_the_version_before_is_refused_by_name(tmp_path: Path) -> None
             assert packed is not None
             path = tmp_path / Path(name).name
             path.write_bytes(packed.read())
-            with pytest.raises(CorruptFileError, match="of version 1; this mrq reads version 2") as refused:
+            with pytest.raises(CorruptFileError, match="of version 1; this mrq reads version 3") as refused:
                 MapFile(str(path))
             assert str(path) in str(refused.value)
             assert "run again" in str(refused.value)

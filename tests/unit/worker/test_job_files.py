@@ -46,7 +46,7 @@ def files(root: Path, *, makes: bool, **more: Any) -> JobFiles:
 
 def test_a_worker_makes_its_own(tmp_path: Path) -> None:
     mine = files(tmp_path, makes=True)
-    found = mine.find("j")
+    found = mine.find("j", 0)
     assert isinstance(found, Found)
     assert mine.add(found)
     assert Path(paths.job_folder(str(tmp_path), "j"), "scratch").is_dir()
@@ -54,10 +54,10 @@ def test_a_worker_makes_its_own(tmp_path: Path) -> None:
 
 def test_an_engines_agent_makes_none_and_takes_a_job_without_one_for_over(tmp_path: Path) -> None:
     engines = files(tmp_path, makes=False)
-    assert engines.find("j") is None
+    assert engines.find("j", 0) is None
     folder = Path(paths.job_folder(str(tmp_path), "j"))
     folder.mkdir(parents=True)
-    found = engines.find("j")
+    found = engines.find("j", 0)
     assert found is not None
     folder.rmdir()  # between the look and what follows from it
     assert engines.add(found)
@@ -90,14 +90,14 @@ def test_a_job_is_looked_up_again_where_another_plan_of_a_stage_is_known(tmp_pat
 
 
 def look_up(files: JobFiles) -> None:
-    found = files.find("j")
+    found = files.find("j", 0)
     assert found is not None
     assert files.add(found)
 
 
 def test_limits_of_a_retry_come_with_its_messages(tmp_path: Path) -> None:
     mine = files(tmp_path, makes=True)
-    found = mine.find("j")
+    found = mine.find("j", 0)
     assert found is not None
     mine.add(found)
     message = TaskMessage(task=TaskRef("j", 0, Kind.REDUCE, 0), ticket=1)
