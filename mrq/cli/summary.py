@@ -32,7 +32,7 @@ def summary_lines(
         tasks += f"; the slowest was {summary.slowest_task} with {units.duration(summary.slowest_seconds)}"
     rows = [*_stage_rows(stages), ("tasks", tasks)]
     rows += [("idle", shown(in_flags(text))) for text in summary.idle]
-    if summary.reduces > 1 and summary.skew > 0:
+    if summary.reduces > 1 and summary.largest_partition is not None:
         rows.append(("skew", f"the largest partition is {summary.skew:.2f} times the mean"))
     spills = f"{units.plural(summary.spills, 'sorted run')} written to disk" if summary.spills else "none"
     rows.append(("spills", spills))

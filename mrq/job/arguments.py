@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from mrq.errors import JobDefinitionError, UsageValueError
@@ -58,17 +59,25 @@ def check_values(job: type[Job], values: Mapping[str, Any]) -> None:
         )
 
 
+@lru_cache(maxsize=1)
+def _bodies_of(job: type[Job]) -> Bodies:
+    """The bodies of a job's class and its bases: read once for all its stages."""
+    return bodies(job)
+
+
 class _Check:
     """Refuses what one job would have of a parameter's default, whatever the parameter is given."""
 
     def __init__(self, job: type[Job]) -> None:
         self._job = job
-        self._bodies: Bodies = bodies(job)
+        of = job.__mrq_stage__
+        self._whole = of is None  #: else the class's own bodies were looked at already
+        self._bodies: Bodies = _bodies_of(job if of is None else job.__mro__[1])
         #: How each method of mrq's begins, by what the job calls it.
         self._lines = {called(job, hook): def_of(job, hook) for hook in METHODS}
 
     def run(self) -> None:
-        for body in self._bodies.values():
+        for body in self._bodies.values() if self._whole else ():
             for made in body.made:  # `kept = mrq.top(n)`, whatever becomes of it
                 if not made.names or set(made.names) & set(HOOKS):
                     continue  # of a method's name only what is there at the end counts
@@ -81,7 +90,8 @@ class _Check:
             if provider is not None:
                 for made in provider.bound.get(name, ()):
                     self._check_made(provider, name, made)
-        self._check_read()
+        if self._whole:
+            self._check_read()
 
     def _check_made(self, body: Body, name: str, made: Made) -> None:
         for use in made.uses:

@@ -69,7 +69,7 @@ def check_stages(
     for cls in found:
         settings = resolve(cls, stages.overrides_of(cls, overrides), defaults)
         _check_stage(cls, settings)
-        _check_methods(cls)
+        _check_code(cls)
         checked.append((cls, settings))
     return checked
 
@@ -95,23 +95,30 @@ def _check_settings(job: type[Job], overrides: Mapping[str, Any]) -> None:
             )
 
 
-#: By class, what the bodies of it and its bases held when they were found good: a test runs a job often.
-_GOOD: Final[dict[type[Job], list[object]]] = {}
+#: By class, and of one that a stage runs as by the stage's methods, what the bodies of it and its bases held
+#: when they were found good: a test runs a job often.
+_GOOD: Final[dict[tuple[type, str], list[object]]] = {}
 #: Classes in that; it begins anew beyond.
 _GOOD_MAX: Final = 64
 
 
 def _check_code(job: type[Job]) -> None:
     """Read the methods' and the bodies' source for what can't work."""
-    held = [value for base in job.__mro__ for value in vars(base).values()]
-    before = _GOOD.get(job, [])
+    of = job.__mrq_stage__
+    classes = job.__mro__ if of is None else job.__mro__[1:]
+    key, held = (
+        (classes[0], stages.said_of(job)),
+        [value for base in classes for value in vars(base).values()],
+    )
+    before = _GOOD.get(key, [])
     if len(held) == len(before) and all(map(operator.is_, held, before)):
         return
     _check_methods(job)
-    dropped.check_never_called(job)
+    if of is None:
+        dropped.check_never_called(job)
     if len(_GOOD) >= _GOOD_MAX:
         _GOOD.clear()
-    _GOOD[job] = held
+    _GOOD[key] = held
 
 
 def _check_methods(job: type[Job]) -> None:

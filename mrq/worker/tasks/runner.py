@@ -151,8 +151,11 @@ def _failed(attempt: Attempt, exc: BaseException) -> Outcome:
     else:
         status, message = Status.FAILED, None
     doing = attempt.doing
-    if doing is None and at is not None and at.path is None:
-        doing = failure.group_named(at.key)
+    if doing is None and at is not None:
+        if at.path is None:
+            doing = failure.group_named(at.key)
+        elif attempt.stage.place:  # its key isn't where it lies in a file, but what the stage before gave
+            doing = failure.shortened((at.key, at.value))
     error = replace(
         failure.report(exc, record=doing, at=at),
         peak_rss_bytes=peak_rss_bytes(),

@@ -446,6 +446,23 @@ def test_jobs_are_whole_in_a_pipe_and_take_what_is_missing_as_zero(engine, capfd
     assert "no jobs" in mrq(capfd, "jobs", "--cluster", "prod")[0]
 
 
+def test_of_several_stages_it_is_said_which(engine, capfd):
+    stages = (
+        StageInfo(name="map", total=3, completed=3, stage=1),
+        StageInfo(name="reduce", total=2, completed=2, stage=1),
+        StageInfo(name="map", total=7, completed=1, stage=2),
+    )
+    job = replace(JOB, stages=stages)
+    engine.answers["jobs"] = {"jobs": [job, replace(job, job="b", state=JobState.FAILED)], "now": 1010.0}
+    _, first, second = mrq(capfd, "jobs", "--cluster", "prod")[0].splitlines()
+    assert "running, stage 2" in first
+    assert "failed  " in second
+    engine.answers["status"] = status(job)
+    table = [line.split() for line in mrq(capfd, "status", JOB.job, "--cluster", "prod")[0].splitlines()]
+    shown = [line[:4] for line in table if line[:1] in (["map"], ["reduce"])]
+    assert shown == [["map", "1", "3", "3"], ["reduce", "1", "2", "2"], ["map", "2", "7", "1"]]
+
+
 def test_a_status_shows_stages_attempts_errors_and_counters(engine, capfd):
     engine.answers["status"] = status()
     out, _ = mrq(capfd, "status", JOB.job, "--cluster", "prod")

@@ -190,6 +190,8 @@ def test_each_of_several_stages_is_told():
     assert "  stage 1 4 maps, 2 reduces; 1,200 records in, 30 out" in lines
     assert "  stage 2 1 map; 30 records in, 1 out" in lines
     assert not any("stage" in line for line in summary_lines(summary(), output="out", parts=2))
+    even = summary(largest_partition=None)  # the last stage has no reduce
+    assert not any("skew" in line for line in summary_lines(even, output="out", parts=2, stages=stages))
 
 
 def test_the_numbers_of_several_stages_are_those_of_all():
