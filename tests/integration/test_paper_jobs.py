@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import glob
 import json
+import math
 import os
 import re
 import shlex
@@ -21,7 +22,10 @@ from posixpath import dirname, join, normpath
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-JOBS = ["grep", "inverted_index", "reverse_links", "sort", "term_vectors", "url_counts", "wordcount"]
+JOBS = [
+    *("grep", "inverted_index", "key_terms", "reverse_links", "sort", "term_vectors", "url_counts"),
+    "wordcount",
+]
 
 Run = Callable[..., Path]
 
@@ -187,6 +191,23 @@ def test_term_vectors_against_counters(here: Path, run: Run) -> None:
     got = table(run("term_vectors", 0, "--split-size", "4k"))
     assert {host: json.loads(vector) for host, vector in got.items()} == expected
     assert len(expected) > 5
+
+
+def test_key_terms_against_counters(here: Path, run: Run) -> None:
+    found: dict[str, Counter[str]] = {}
+    for line in (here / "data/documents.tsv").read_text().splitlines():
+        url, text = line.split("\t")
+        letters = "".join(c if c.isalpha() else " " for c in text.lower())
+        found[url] = Counter(word for word in letters.split() if len(word) > 1)
+    having = Counter(term for terms in found.values() for term in terms)
+    expected = {}
+    for url, terms in found.items():
+        weighed = [(n * math.log(1000 / having[term]), term) for term, n in terms.items()]
+        best = sorted(weighed, key=lambda pair: (-pair[0], pair[1]))[:5]
+        expected[url] = [[term, round(weight, 3)] for weight, term in best]
+    got = table(run("key_terms", 0, "--split-size", "8k", "-R", "3"))
+    assert {url: json.loads(terms) for url, terms in got.items()} == expected
+    assert len(expected) == 1000
 
 
 def test_inverted_index_of_files_against_sets(here: Path, run: Run) -> None:
