@@ -176,6 +176,71 @@ def test_a_value_that_cannot_be_sorted_sends_its_map_back(cluster: ClusterRun) -
     assert sorted(found.splitlines()) == [b"a\t[null,1,2]", b"b\t[0,1]"]
 
 
+STAGES = """
+import glob, os, time
+import mrq
+
+class Stages(mrq.Job):
+    folder: str = ""
+
+    def stages(self):
+        return [
+            mrq.Stage(map=self.words, reduce=mrq.sum, reducers=3),
+            mrq.Stage(map=self.waits, reduce=mrq.sum, reducers=3),
+            mrq.Stage(map=self.swap, reduce=mrq.collect, order="total", sort_values=True, reducers=2),
+        ]
+
+    def words(self, key, line):
+        for word in line.split():
+            yield word, 1
+
+    def waits(self, word, count):
+        while self.folder and not glob.glob(f"{self.folder}/go"):
+            time.sleep(0.05)
+        yield word, count
+
+    def swap(self, word, count):
+        yield count, word
+"""
+
+
+def staged(cluster: ClusterRun) -> tuple[list[str], bytes]:
+    """Inputs of a job of three stages, and what comes out."""
+    (cluster.folder / "stages.py").write_text(STAGES)
+    paths = [cluster.shell.write(f"stages-in/{n}.txt", "a b c d\n" * n + "b d\nd\n") for n in range(1, 7)]
+    return paths, b'21\t["a","c"]\n27\t["b"]\n33\t["d"]\n'
+
+
+def written(cluster: ClusterRun, out: str) -> bytes:
+    return b"".join(data for name, data in sorted(cluster.shell.result(out).items()) if "part" in name)
+
+
+def test_a_job_of_three_stages_hands_its_parts_on_over_the_shared_disk(cluster: ClusterRun) -> None:
+    """Reduces of each stage fetch what maps of theirs left on other workers."""
+    paths, expected = staged(cluster)
+    ran = cluster.mrq("submit", "stages.py", *paths, "-o", "stages-out", "--split-size", "10")
+    assert written(cluster, "stages-out") == expected, ran.err
+    assert not (cluster.folder / ".stages-out.mrq").exists()
+
+
+def test_a_part_between_two_stages_that_is_gone_has_the_job_begin_again(cluster: ClusterRun) -> None:
+    paths, expected = staged(cluster)
+    gate = cluster.folder / "gate"
+    gate.mkdir()
+    flags = ("--split-size", "10", "--set", f"folder={gate}")
+    job = cluster.detached("stages.py", *paths, "-o", "stages-lost", *flags)
+    kept = cluster.folder / ".stages-lost.mrq/stages/1"
+    cluster.until(lambda: any(row["task"].startswith("m2-") for row in cluster.status(job)["attempts"]))
+    for part in kept.iterdir():
+        part.write_bytes(part.read_bytes()[:-1])
+    (gate / "go").touch()
+    cluster.mrq("wait", job)
+    assert written(cluster, "stages-lost") == expected
+    status = cluster.status(job)
+    assert status["failures"] == status["losses"] == 0
+    assert {each["status"] for each in status["errors"]} == {"part_lost"}
+
+
 SHORT = """
 import glob, os, time
 import mrq

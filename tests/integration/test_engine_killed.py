@@ -29,7 +29,7 @@ LINES = 120
 EXPECTED = {f"w{n}": str(LINES // 4) for n in range(4)}
 
 
-class Marked(mrq.Job):
+class Marks(mrq.Job):
     """Says which attempts of maps and reduces have run."""
 
     marks: str
@@ -38,6 +38,8 @@ class Marked(mrq.Job):
         with open(os.path.join(self.marks, f"{self.task.id}.{os.getpid()}.{time.time_ns()}"), "w"):
             pass
 
+
+class Marked(Marks):
     def map(self, key, line):  # type: ignore[no-untyped-def]
         yield line.strip(), 1
 
@@ -60,12 +62,30 @@ class Picky(Marked):
         yield from super().map(key, line)
 
 
-JOBS: dict[str, type[Marked]] = {"plain": Marked, "ordered": MarkedInOrder}
+class Chained(Marks):
+    """Counts, and twice hands on what it has counted, the second time in the order of the words."""
+
+    def stages(self):  # type: ignore[no-untyped-def]
+        return [
+            mrq.Stage(map=self.words, reduce=mrq.sum, reducers=2, split_size="100"),
+            mrq.Stage(map=self.same, reduce=mrq.sum, reducers=2),
+            mrq.Stage(map=self.same, reduce=mrq.sum, reducers=2, order="total"),
+        ]
+
+    def words(self, key, line):  # type: ignore[no-untyped-def]
+        yield line.strip(), 1
+
+    def same(self, word, count):  # type: ignore[no-untyped-def]
+        yield word, count
+
+
+JOBS: dict[str, type[Marks]] = {"plain": Marked, "ordered": MarkedInOrder, "chained": Chained}
 
 
 def start(engine: Engine, folder: Path, job: str, out: str = "out") -> Any:
     made = JOBS[job](marks=str(folder / "marks"))
-    return engine.start(made, [str(folder / "in.txt")], str(folder / out), reducers=2, split_size="100")
+    settings: dict[str, Any] = {} if job == "chained" else {"reducers": 2, "split_size": "100"}
+    return engine.start(made, [str(folder / "in.txt")], str(folder / out), **settings)
 
 
 def die() -> None:
@@ -94,6 +114,10 @@ def child(folder: str, job: str, where: str, number: int) -> None:
             die()
         if where == "mapped" and any(
             isinstance(write, WriteTask) and write.task.kind is Kind.REDUCE for write in batch.writes
+        ):
+            die()
+        if where == "planned" and any(
+            isinstance(write, WriteTask) and write.task.stage == 2 for write in batch.writes
         ):
             die()
 
@@ -182,14 +206,15 @@ def again(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "job"), [("before", "plain"), ("torn", "plain"), ("after", "plain"), ("after", "ordered")]
+    ("where", "job"),
+    [("before", "plain"), ("torn", "plain"), ("after", "plain"), ("after", "ordered"), ("after", "chained")],
 )
 def test_at_one_batch_after_the_other(engine: Engine, folder: Path, where: str, job: str) -> None:
     number = 1
     while killed(folder, job, where, number):
         gone_on_with(engine, folder)
         again(folder)
-        number += 1 if number < 3 else 2
+        number += 1 if number < 3 else 3 if job == "chained" else 2
     assert number > 4
 
 
@@ -199,6 +224,27 @@ def test_at_the_commit(engine: Engine, folder: Path, where: str, job: str) -> No
     assert killed(folder, job, where)
     gone_on_with(engine, folder)
     assert not [name for name in ran(folder) if name.startswith("r")]
+
+
+@pytest.mark.parametrize("lost", ["removed", "damaged", "cut"])
+def test_a_part_between_two_stages_that_is_lost_meanwhile_costs_the_stages_before(
+    engine: Engine, folder: Path, lost: str
+) -> None:
+    assert killed(folder, "chained", "planned")
+    (left,) = leftovers(engine.root)
+    parts = sorted((folder / ".out.mrq/stages/1").iterdir())
+    assert len(parts) == 2
+    data = bytearray(parts[1].read_bytes())
+    data[len(data) // 2] ^= 1
+    if lost == "removed":
+        parts[1].unlink()
+    else:
+        parts[1].write_bytes(data if lost == "damaged" else data[:-1])
+    clear(folder)
+    result = engine.retry(left.job).result(WAIT_S)
+    assert dict(result) == EXPECTED
+    assert {"m1-00000", "r1-00001", "m2-00000", "r3-00000"} <= set(ran(folder))
+    assert not (folder / ".out.mrq").exists()
 
 
 def test_killed_again_and_again(engine: Engine, folder: Path) -> None:

@@ -609,14 +609,15 @@ FIRST = {
 #: One of its seeds that notices, of those mutants that few seeds notice. It is tried first, and the others
 #: only where it doesn't notice any more: which one does changes with the simulator.
 NOTICES = {
-    the_leader_believes_dead_attempts: 74,
+    superseded_holders_may_report: 309,
+    the_leader_believes_dead_attempts: 11,
     what_no_beat_lists_killed_its_executor: 213,
     full_disks_are_not_looked_at: 307,
-    nobody_dies: 71,
-    an_older_leader_may_write: 76,
+    nobody_dies: 75,
+    an_older_leader_may_write: 127,
     a_takeover_forgets_tickets: 34,
-    anybody_may_run_anything: 162,
-    what_only_some_may_run_stays_on_the_queue: 881,
+    anybody_may_run_anything: 151,
+    what_only_some_may_run_stays_on_the_queue: 1024,
     nobody_runs_alone: 16,
     a_takeover_forgets_what_is_complete: 415,
     tasks_are_found_whatever_their_stage: 229,
