@@ -620,6 +620,7 @@ NOTICES = {
     what_only_some_may_run_stays_on_the_queue: 1024,
     nobody_runs_alone: 16,
     a_takeover_forgets_what_is_complete: 415,
+    short_tasks_of_two_jobs_share_a_message: 102,
     tasks_are_found_whatever_their_stage: 229,
     a_takeover_forgets_how_far_a_job_is: 137,
 }
