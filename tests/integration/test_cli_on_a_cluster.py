@@ -39,6 +39,30 @@ class Words(mrq.Job):
         for word in line.split():
             yield word, 1
 """
+CHAIN = """
+import os, time
+import mrq
+
+class Chain(mrq.Job):
+    gate: str
+    bad: str = ""
+
+    def stages(self):
+        return [mrq.Stage(map=self.words, reduce=mrq.sum), mrq.Stage(map=self.swap, reduce=mrq.collect)]
+
+    def words(self, key, line):
+        for word in line.split():
+            yield word, 1
+
+    def swap(self, word, n):
+        self.counters["words"] += 1
+        if word == self.bad:
+            raise ValueError("no " + word)
+        while not os.path.exists(self.gate):
+            self.task.progress()
+            time.sleep(0.01)
+        yield n, word
+"""
 URLS = {"MRQ_AMQP_URL": "amqp://u:hidden@rabbit/", "MRQ_REDIS_URL": "redis://:hidden@redis/0"}
 
 
@@ -85,6 +109,41 @@ class Shell:
 @pytest.fixture
 def shell(capfd: pytest.CaptureFixture[str]) -> Shell:
     return Shell(capfd)
+
+
+def test_each_of_several_stages_is_shown_and_waited_for(one: Cluster, shell: Shell, folder: Path) -> None:
+    (folder / "chain.py").write_text(CHAIN)
+    gate = folder / "gate"
+    job = shell("submit", "chain.py", "in.txt", "-o", "out", "--set", f"gate={gate}", "--detach")[0].strip()
+    until(lambda: "running, stage 2" in shell("jobs")[0])
+    rows = [line.split() for line in shell("status", job)[0].splitlines()]
+    shown = [row[:5] for row in rows if row[:1] in (["map"], ["reduce"])]
+    assert shown[:2] == [["map", "1", "1", "1", "0"], ["reduce", "1", "1", "1", "0"]]
+    assert shown[2][:3] == ["map", "2", "1"]
+    told = checked(shell("status", job, "--json", "--tasks")[0], objects.Status)
+    assert [(each["name"], each["stage"]) for each in told["info"]["stages"]][:3] == [
+        ("map", 1), ("reduce", 1), ("map", 2),
+    ]  # fmt: skip
+    assert told["info"]["tasks"][0]["task"] == "m2-00000"
+    gate.touch()
+    _, err = shell("wait", job)
+    assert re.search(r"stage 1 +1 map, 1 reduce; 100 records in, 3 out", err)
+    assert re.search(r"stage 2 +1 map, 1 reduce; 3 records in, 2 out", err)
+    assert words(folder, "out") == {"part-00000": b'50\t["c"]\n100\t["a","b"]\n'}
+    assert json.loads((folder / "out/_SUCCESS").read_text())["counters"] == {"words": 3}
+
+
+def test_a_stage_that_failed_is_gone_on_with(one: Cluster, shell: Shell, folder: Path) -> None:
+    (folder / "chain.py").write_text(CHAIN)
+    (folder / "gate").touch()
+    sets = ("--set", f"gate={folder / 'gate'}", "--set", "bad=b")
+    _, err = shell("submit", "chain.py", "in.txt", "-o", "out", *sets, expect=1)
+    assert "ValueError: no b" in err
+    assert ", in swap" in err
+    found = re.search(r"mrq retry (\S+) ", err)
+    assert found is not None, err
+    shell("retry", found[1], "--skip-bad-records", "1")
+    assert words(folder, "out") == {"part-00000": b'50\t["c"]\n100\t["a"]\n'}
 
 
 def words(folder: Path, out: str) -> dict[str, bytes]:

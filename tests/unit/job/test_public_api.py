@@ -75,6 +75,7 @@ def test_a_class_with_settings_loads_little_more() -> None:
 
 
 TYPED = """
+from collections.abc import Iterator
 import mrq
 
 class Grep(mrq.Job, sort_values=True, total_order=True):
@@ -89,8 +90,24 @@ class Grep(mrq.Job, sort_values=True, total_order=True):
 class Total(Grep):
     reduce = mrq.sum
 
+class Chain(mrq.Job):
+    n: int = 3
+
+    def stages(self) -> list[mrq.Stage]:
+        return [
+            mrq.Stage(map=self.words, combine=self.add, reduce=self.add, reducers=4, sort_values=True),
+            mrq.Stage(map=self.words, reduce=mrq.top(self.n), order="total", output_format="jsonl"),
+        ]
+
+    def words(self, key: int, line: str) -> Iterator[tuple[str, int]]:
+        yield line, 1
+
+    def add(self, key: str, values: Iterator[int]) -> Iterator[int]:
+        yield sum(values)
+
 Grep(pattern="x")
 Total(pattern="x", invert=True)
+Chain(n=4)
 """
 
 UNTYPED = """
@@ -109,6 +126,9 @@ class Wrong(mrq.Job, sort_value=True):
 
 class Wrong2(mrq.Job, reducers="4"):
     pass
+
+mrq.Stage(map=3)
+mrq.Stage(memory="64M")
 """
 
 
@@ -131,7 +151,7 @@ def test_jobs_pass_mypy_strict_without_a_plugin(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     lines = [line.split(":", 2)[1] for line in run.stdout.splitlines() if line.startswith("untyped_job.py")]
-    assert sorted(set(lines)) == ["10", "12", "15", "7", "8", "9"], run.stdout + run.stderr
+    assert sorted(set(lines)) == ["10", "12", "15", "18", "19", "7", "8", "9"], run.stdout + run.stderr
     assert not re.search(r"(?m)^typed_job\.py", run.stdout), run.stdout
 
 
