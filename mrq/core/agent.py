@@ -33,12 +33,10 @@ from mrq.core.agent_words import (
     AttemptProgressed,
     AttemptStarted,
     BeatAnswered,
-    BeatUnanswered,
     BrokerBack,
     BrokerLost,
     Claim,
     ClaimAnswered,
-    ClaimFailed,
     Delivered,
     DiskChanged,
     DrainRequested,
@@ -47,7 +45,6 @@ from mrq.core.agent_words import (
     Nudged,
     Report,
     ReportAnswered,
-    ReportFailed,
     SendBeat,
     ServingChanged,
     Start,
@@ -165,6 +162,9 @@ class Agent(Items):
         item = self._items.get(event.token)
         if item is None or item.phase is not Phase.ASKED:
             return
+        if event.answer is None:
+            self._keep(item, self.config.retry_s)
+            return
         item.claim_open = False
         match event.answer.answer:
             case Answer.NEW | Answer.SAME:
@@ -184,11 +184,6 @@ class Agent(Items):
                 self._keep(item, self.config.young_retry_s if young else wait)
             case Answer.NO_STORE | Answer.DECLINED:
                 self._keep(item, self.config.retry_s)
-
-    def _claim_failed(self, event: ClaimFailed) -> None:
-        item = self._items.get(event.token)
-        if item is not None and item.phase is Phase.ASKED:
-            self._keep(item, self.config.retry_s)
 
     def _started(self, event: AttemptStarted) -> None:
         item = self._items.get(event.token)
@@ -225,22 +220,19 @@ class Agent(Items):
         if item is None or not item.reporting:
             return
         item.reporting = False
-        if event.answer is ReportAnswer.NO_STORE:
+        if event.answer in (None, ReportAnswer.NO_STORE):
             item.report_at = self._now + self.config.retry_s
         else:
             self._settle(item)
-
-    def _report_failed(self, event: ReportFailed) -> None:
-        item = self._items.get(event.token)
-        if item is not None and item.reporting:
-            item.reporting = False
-            item.report_at = self._now + self.config.retry_s
 
     def _beat_answered(self, event: BeatAnswered) -> None:
         if self._beat_sent is None or self._beat_sent[0] != event.seq:
             return
         _, sent_at, claimed = self._beat_sent
         self._beat_sent = None
+        if event.reply is None:
+            self._unanswered = True
+            return
         self._good_at = sent_at
         if self._about_from is not None and event.seq > self._about_from:
             self._about_from = None
@@ -273,11 +265,6 @@ class Agent(Items):
                 pass  # `worker.service` hears the reply, too, and says it
             case DropMaps() | UploadLog():
                 self._out.append(order)
-
-    def _beat_unanswered(self, event: BeatUnanswered) -> None:
-        if self._beat_sent is not None and self._beat_sent[0] == event.seq:
-            self._beat_sent = None
-            self._unanswered = True
 
     def _broker_lost(self, event: BrokerLost) -> None:
         self._connected = False
@@ -533,14 +520,11 @@ class Agent(Items):
 _HANDLERS: Final[dict[type, Callable[[Agent, Any], None]]] = {
     Delivered: Agent._delivered,
     ClaimAnswered: Agent._claim_answered,
-    ClaimFailed: Agent._claim_failed,
     AttemptStarted: Agent._started,
     AttemptProgressed: Agent._progressed,
     AttemptEnded: Agent._attempt_ended,
     ReportAnswered: Agent._report_answered,
-    ReportFailed: Agent._report_failed,
     BeatAnswered: Agent._beat_answered,
-    BeatUnanswered: Agent._beat_unanswered,
     BrokerLost: Agent._broker_lost,
     BrokerBack: Agent._broker_back,
     DrainRequested: Agent._drain_requested,

@@ -58,15 +58,10 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimAnswered:
-    token: str
-    answer: ClaimAnswer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimFailed:
-    """The store couldn't be asked, or its answer was lost: the claim may have been recorded."""
+    """What came of asking the store for a claim; each Claim is followed by this."""
 
     token: str
+    answer: ClaimAnswer | None  #: None: it couldn't be asked, or its answer was lost: it may be recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,30 +93,18 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportAnswered:
-    token: str
-    answer: ReportAnswer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportFailed:
-    """The store couldn't be asked, or its answer was lost: the report may have been recorded."""
+    """What came of telling the store a report; each Report is followed by this."""
 
     token: str
+    answer: ReportAnswer | None  #: None: it couldn't be told, or its answer was lost: it may be recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeatAnswered:
-    """`seq` is that of the beat. Each SendBeat is followed by this or BeatUnanswered."""
+    """What came of a beat; each SendBeat is followed by this."""
 
-    seq: int
-    reply: BeatReply
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BeatUnanswered:
-    """The store was away, not ready, or too slow."""
-
-    seq: int
+    seq: int  #: of the beat
+    reply: BeatReply | None  #: None: the store was away, not ready, or too slow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,14 +165,11 @@ class Ticked:
 AgentEvent = (
     Delivered
     | ClaimAnswered
-    | ClaimFailed
     | AttemptStarted
     | AttemptProgressed
     | AttemptEnded
     | ReportAnswered
-    | ReportFailed
     | BeatAnswered
-    | BeatUnanswered
     | BrokerLost
     | BrokerBack
     | DrainRequested
@@ -210,7 +190,7 @@ AgentEvent = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Ask the store; ClaimAnswered or ClaimFailed follows, by token."""
+    """Ask the store; ClaimAnswered follows, by token."""
 
     request: ClaimRequest
 
@@ -226,7 +206,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Tell the store; ReportAnswered or ReportFailed follows, by token."""
+    """Tell the store; ReportAnswered follows, by token."""
 
     report: AttemptReported
 

@@ -81,7 +81,7 @@ class WriteWorker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialWorker:
-    """See whether a joining worker can be reached at its address: WorkerReachable or WorkerUnreachable."""
+    """See whether a joining worker can be reached at its address: WorkerDialled."""
 
     worker: str
     boot: str

@@ -60,20 +60,12 @@ class WorkerLeft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerReachable:
+class WorkerDialled:
     """That boot was dialled back at the address that it names."""
 
     worker: str
     boot: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerUnreachable:
-    """It couldn't be; it is dialled again after a while."""
-
-    worker: str
-    boot: str
-    reason: str
+    trouble: str = ""  #: why it couldn't be reached; then it is dialled again after a while
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,14 +121,11 @@ class MessageDied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommitFinished:
-    job: str
+class CommitEnded:
+    """OUT is published, or can't be."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitFailed:
     job: str
-    message: str
+    error: str | None = None  #: why not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,16 +202,14 @@ Event = (
     | JobReopened
     | BeatReceived
     | WorkerLeft
-    | WorkerReachable
-    | WorkerUnreachable
+    | WorkerDialled
     | AttemptClaimed
     | AttemptReported
     | StagePlanned
     | PartsLost
     | OutputMissing
     | MessageDied
-    | CommitFinished
-    | CommitFailed
+    | CommitEnded
     | CancelRequested
     | JobBroken
     | RetryRequested

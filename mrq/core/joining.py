@@ -44,10 +44,19 @@ def dial_due(state: State, name: str, number: int) -> None:
     dial(state, worker)
 
 
-def on_reachable(state: State, event: e.WorkerReachable) -> None:
-    """From now on it counts."""
+def on_dialled(state: State, event: e.WorkerDialled) -> None:
+    """From now on it counts; or it is tried again, later each time, and people see why it gets nothing, here
+    and in its own log."""
     worker = state.workers.all.get(event.worker)
     if worker is None or worker.boot != event.boot or worker.reached:
+        return
+    if event.trouble:
+        if event.trouble != worker.trouble:
+            worker.trouble = event.trouble
+            state.give(worker, Notify(text=f"no tasks yet: {event.trouble}"))
+        worker.dials += 1
+        chance = dice(f"{event.worker}/{event.boot}/{worker.dials}")
+        state.timer(state.config.dial_again.wait_s(worker.dials, chance), DIAL, worker.worker, worker.dial)
         return
     state.workers.take_out(worker)
     worker.reached, worker.dials = True, 0
@@ -55,19 +64,6 @@ def on_reachable(state: State, event: e.WorkerReachable) -> None:
         worker.trouble = ""
     state.workers.put_in(worker)
     state.write_worker(worker)
-
-
-def on_unreachable(state: State, event: e.WorkerUnreachable) -> None:
-    """Tried again, later each time; people see why it gets nothing, here and in its own log."""
-    worker = state.workers.all.get(event.worker)
-    if worker is None or worker.boot != event.boot or worker.reached:
-        return
-    if event.reason != worker.trouble:
-        worker.trouble = event.reason
-        state.give(worker, Notify(text=f"no tasks yet: {event.reason}"))
-    worker.dials += 1
-    wait = state.config.dial_again.wait_s(worker.dials, dice(f"{event.worker}/{event.boot}/{worker.dials}"))
-    state.timer(wait, DIAL, worker.worker, worker.dial)
 
 
 def refuse(state: State, worker: Worker, why: str) -> None:

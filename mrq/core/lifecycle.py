@@ -241,16 +241,15 @@ def start_commit(state: State, job: Job) -> None:
     )
 
 
-def on_commit_finished(state: State, event: e.CommitFinished) -> None:
+def on_commit_ended(state: State, event: e.CommitEnded) -> None:
+    """The job is done with its output published, and fails where that can't be."""
     job = state.jobs.get(event.job)
-    if job is not None and job.state is JobState.COMMITTING:
+    if job is None or job.state is not JobState.COMMITTING:
+        return
+    if event.error is None:
         end_job(state, job, JobState.DONE, None)
-
-
-def on_commit_failed(state: State, event: e.CommitFailed) -> None:
-    job = state.jobs.get(event.job)
-    if job is not None and job.state is JobState.COMMITTING:
-        fail_job(state, job, event.message)
+    else:
+        fail_job(state, job, event.error)
 
 
 def on_cancel(state: State, event: e.CancelRequested) -> None:

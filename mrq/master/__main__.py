@@ -92,8 +92,8 @@ def dialler(key: bytes | None) -> Callable[[c.DialWorker], e.Event]:
         try:
             dial_back(asked.address, worker=asked.worker, boot=asked.boot, key=key)
         except OperatorError as exc:
-            return e.WorkerUnreachable(worker=asked.worker, boot=asked.boot, reason=str(exc))
-        return e.WorkerReachable(worker=asked.worker, boot=asked.boot)
+            return e.WorkerDialled(worker=asked.worker, boot=asked.boot, trouble=str(exc))
+        return e.WorkerDialled(worker=asked.worker, boot=asked.boot)
 
     return dial
 

@@ -415,7 +415,7 @@ class Leadership:
         if self._dial is not None:
             self._dial(asked)
         else:
-            self.master.sink(e.WorkerReachable(worker=asked.worker, boot=asked.boot))
+            self.master.sink(e.WorkerDialled(worker=asked.worker, boot=asked.boot))
 
     def _goes_on(self, job: str) -> bool:
         going = job in self.submits.planned() or self.views.is_active(job)

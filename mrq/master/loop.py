@@ -377,12 +377,12 @@ class Master:
             try:
                 self._leadership.commit(spec, command)
             except MrqError as exc:
-                self.sink(e.CommitFailed(job=command.job, message=str(exc)))
+                self.sink(e.CommitEnded(job=command.job, error=str(exc)))
             except BaseException as exc:
-                self.sink(e.CommitFailed(job=command.job, message=f"a bug in mrq: {exc!r}"))
+                self.sink(e.CommitEnded(job=command.job, error=f"a bug in mrq: {exc!r}"))
                 raise
             else:
-                self.sink(e.CommitFinished(job=command.job))
+                self.sink(e.CommitEnded(job=command.job))
 
         thread = threading.Thread(target=work, name=f"mrq-commit-{command.job}")
         self._commits = [*(other for other in self._commits if other.is_alive()), thread]

@@ -291,8 +291,6 @@ class AgentLoop:
             for event in events:
                 if isinstance(event, a.BeatAnswered):
                     self._watcher.heard(event.reply)
-                elif isinstance(event, a.BeatUnanswered):
-                    self._watcher.heard(None)
         self._perform(self._machine.handle_all(events, self._clock.monotonic()))
 
     def _hear(self, event: object) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from mrq.core import agent_words as a
 from mrq.core.backoff import Backoff, Retry
 from mrq.core.events import AttemptReported
-from mrq.core.exchange import ClaimRequest
+from mrq.core.exchange import ClaimAnswer, ClaimRequest, ReportAnswer
 from mrq.core.model import Beat
 from mrq.errors import MrqError, OperatorError
 from mrq.ports import Sink, WorkerStore
@@ -70,15 +70,15 @@ class Calls:
         self._sink = sink
 
     def claim(self, requests: Sequence[ClaimRequest]) -> None:
-        """ClaimAnswered or ClaimFailed follows for each."""
+        """ClaimAnswered follows for each."""
         self._hand_over("claims", requests)
 
     def report(self, reports: Sequence[AttemptReported]) -> None:
-        """ReportAnswered or ReportFailed follows for each."""
+        """ReportAnswered follows for each."""
         self._hand_over("reports", reports)
 
     def beat(self, beat: Beat) -> None:
-        """BeatAnswered or BeatUnanswered follows."""
+        """BeatAnswered follows."""
         self._hand_over("beats", [lambda: self._beat(beat)])
 
     def find_job(self, job: str, find: Callable[[], object | None], stage: int = 0) -> None:
@@ -115,24 +115,22 @@ class Calls:
                 work()
 
     def _claim(self, requests: Sequence[ClaimRequest]) -> None:
+        answers: Sequence[ClaimAnswer | None]
         try:
             answers = self._store.claim(requests)
         except OperatorError:
-            for request in requests:
-                self._sink(a.ClaimFailed(token=request.token))
-            return
+            answers = [None] * len(requests)
         for request, answer in zip(requests, answers, strict=True):
             self._sink(a.ClaimAnswered(token=request.token, answer=answer))
 
     def _report(self, reports: Sequence[AttemptReported]) -> None:
+        answers: Sequence[ReportAnswer | None]
         try:
             answers = self._store.report(reports)
         except OperatorError:
-            for report in reports:
-                self._sink(a.ReportFailed(token=report.attempt.token))
-            return
+            answers = [None] * len(reports)
         for report, answer in zip(reports, answers, strict=True):
-            if _LOG.isEnabledFor(logging.DEBUG):
+            if answer is not None and _LOG.isEnabledFor(logging.DEBUG):
                 _log(report)
             self._sink(a.ReportAnswered(token=report.attempt.token, answer=answer))
 
@@ -141,10 +139,7 @@ class Calls:
             reply = self._store.beat(beat)
         except OperatorError:
             reply = None
-        if reply is None:
-            self._sink(a.BeatUnanswered(seq=beat.seq))
-        else:
-            self._sink(a.BeatAnswered(seq=beat.seq, reply=reply))
+        self._sink(a.BeatAnswered(seq=beat.seq, reply=reply))
 
     def _find_job(self, job: str, find: Callable[[], object | None], stage: int) -> JobFound:
         retry = Retry(_FIND_AGAIN)

@@ -69,7 +69,7 @@ class Chaos:
         named = {
             "cancel": e.CancelRequested(job=name),
             "retry": e.RetryRequested(job=name),
-            "commit": e.CommitFinished(job=name) if detail % 2 else e.CommitFailed(job=name, message="x"),
+            "commit": e.CommitEnded(job=name) if detail % 2 else e.CommitEnded(job=name, error="x"),
             "drain": e.DrainRequested(worker=who),
             "readmit": e.ReadmitRequested(worker=who),
             "left": e.WorkerLeft(worker=who, boot=boot),

@@ -197,7 +197,7 @@ def test_no_store_keeps_the_delivery_and_tops_the_credit_up() -> None:
 def test_a_failed_claim_is_repeated_under_the_same_token_and_listed_meanwhile() -> None:
     s = Script()
     _, token, _ = s.deliver()
-    s.do(a.ClaimFailed(token=token))
+    s.do(a.ClaimAnswered(token=token, answer=None))
     (again,) = of(a.Claim, s.wait(1.1))
     assert again.request.token == token
     assert token in s.listed()
@@ -309,7 +309,7 @@ def test_no_answered_beat_for_10_s_no_claims_for_15_s_no_reports() -> None:
     s.wait(5.0)
     assert of(a.Report, s.do(a.AttemptEnded(token=token, outcome=DONE))) == []
     s.answered = True
-    out = s.do(a.BeatUnanswered(seq=s.beats[-1].seq)) + s.wait(1.1)
+    out = s.do(a.BeatAnswered(seq=s.beats[-1].seq, reply=None)) + s.wait(1.1)
     assert token in {x.report.attempt.token for x in of(a.Report, out)}
     assert len(of(a.Claim, out)) == 1
 
@@ -580,7 +580,7 @@ def test_a_nudge_beats_at_once_one_beat_at_a_time() -> None:
     s.answered = False
     assert len(of(a.SendBeat, s.do(a.Nudged()))) == 1
     assert of(a.SendBeat, s.do(a.Nudged())) == []
-    assert len(of(a.SendBeat, s.do(a.BeatUnanswered(seq=s.beats[-1].seq)))) == 1
+    assert len(of(a.SendBeat, s.do(a.BeatAnswered(seq=s.beats[-1].seq, reply=None)))) == 1
 
 
 def test_a_full_disk_takes_no_maps_and_returns_once_what_it_did_not_claim() -> None:
@@ -606,7 +606,7 @@ def test_a_claim_under_way_when_the_disk_filled_up_is_answered() -> None:
     s = Script()
     delivery, token, _ = s.deliver()
     assert of(a.GiveBack, s.do(a.DiskChanged(full=True))) == []
-    s.do(a.ClaimFailed(token=token))
+    s.do(a.ClaimAnswered(token=token, answer=None))
     (claim,) = of(a.Claim, s.wait(1.1))
     assert claim.request.token == token, "it may be ours already"
     assert of(a.Ack, s.answer(token, Answer.OBSOLETE)) == [a.Ack(delivery=delivery)]
@@ -687,7 +687,7 @@ def test_what_a_worker_says_about_itself_is_in_its_beats_until_one_was_answered(
     s = Script(hello=False, about={"version": "1"})
     s.answered = False
     s.do(a.Ticked())
-    s.do(a.BeatUnanswered(seq=1))
+    s.do(a.BeatAnswered(seq=1, reply=None))
     s.answered = True
     s.wait(2.2)
     assert [beat.about for beat in s.beats[:3]] == [{"version": "1"}, {"version": "1"}, {}]
@@ -797,7 +797,7 @@ def test_unclaimed_deliveries_and_offers_go_back_once_for_what_is_to_run_alone()
 def test_a_claim_that_may_be_recorded_is_settled_before_anything_runs_alone() -> None:
     s = Script()
     _, token, _ = s.deliver(0)
-    s.do(a.ClaimFailed(token=token))
+    s.do(a.ClaimAnswered(token=token, answer=None))
     s.orders = (alone(),)
     claims = of(a.Claim, s.wait(2.3))
     assert {x.request.message.task.index for x in claims} == {0}

@@ -35,7 +35,7 @@ def test_a_job_runs_from_submit_to_done():
     assert [f.final for f in commit.files] == ["part-00000", "part-00001"]
     assert commit.counters == {"seen": 6}
     assert s.state() is JobState.COMMITTING
-    s.do(e.CommitFinished(job="j"))
+    s.do(e.CommitEnded(job="j"))
     assert [type(x) for x in s.out] == [c.WriteJob, c.GiveAll, c.EndJob]
     assert s.state() is JobState.DONE
 
@@ -108,7 +108,7 @@ def test_submitting_the_same_job_twice_changes_nothing():
 def test_a_failed_commit_fails_the_job_and_a_retry_commits_again():
     s = two_by_one()
     s.run("m0", "m1", "r0", worker="w1")
-    s.do(e.CommitFailed(job="j", message="the disk is full"))
+    s.do(e.CommitEnded(job="j", error="the disk is full"))
     assert (s.state(), s.error()) == (JobState.FAILED, "the disk is full")
     assert not s.dropped(s.log)
     s.do(e.RetryRequested(job="j"))
@@ -201,8 +201,8 @@ def test_events_of_unknown_jobs_workers_and_tasks_change_nothing():
     for event in (
         e.CancelRequested(job="nope"),
         e.RetryRequested(job="nope"),
-        e.CommitFinished(job="j"),
-        e.CommitFailed(job="j", message="x"),
+        e.CommitEnded(job="j"),
+        e.CommitEnded(job="j", error="x"),
         e.ForgetRequested(job="j"),
         e.DrainRequested(worker="w9"),
         e.QuarantineRequested(worker="w9"),
@@ -281,11 +281,11 @@ def test_cancel_while_committing_is_too_late():
     s = two_by_one()
     s.run("m0", "m1", "r0", worker="w1")
     assert s.do(e.CancelRequested(job="j")) == []
-    s.do(e.CommitFinished(job="j"))
+    s.do(e.CommitEnded(job="j"))
     assert s.state() is JobState.DONE
 
 
-@pytest.mark.parametrize("end", [e.CommitFinished(job="j"), e.CommitFailed(job="j", message="x")])
+@pytest.mark.parametrize("end", [e.CommitEnded(job="j"), e.CommitEnded(job="j", error="x")])
 def test_cancel_of_a_job_that_is_over_changes_nothing(end):
     s = two_by_one()
     s.run("m0", "m1", "r0", worker="w1")

@@ -234,7 +234,7 @@ def test_retry_of_a_running_or_done_job_changes_nothing():
     s = running()
     assert s.do(e.RetryRequested(job="j")) == []
     s.run("m0", "r0", worker="w1")
-    s.do(e.CommitFinished(job="j"))
+    s.do(e.CommitEnded(job="j"))
     assert s.do(e.RetryRequested(job="j")) == []
 
 

@@ -41,7 +41,7 @@ def test_a_worker_with_an_address_counts_for_nothing_before_it_was_dialled_back(
     assert s.of(c.DialWorker) == [c.DialWorker(worker="w1", boot="b", address="w1:1")]
     assert seen(s, "w1").health is WorkerHealth.JOINING
     assert s.machine._state.workers.free_slots(Kind.MAP) == 0
-    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    s.do(e.WorkerDialled(worker="w1", boot="b"))
     assert s.of(c.WriteWorker) == [c.WriteWorker(worker="w1", boot="b", health=WorkerHealth.ALIVE)]
     assert s.machine._state.workers.free_slots(Kind.MAP) == 2
 
@@ -51,7 +51,7 @@ def test_one_that_cannot_be_reached_is_tried_again_later_each_time_and_people_se
     arrive(s, "w1")
     waits = []
     for turn in range(4):
-        s.do(e.WorkerUnreachable(worker="w1", boot="b", reason="w1:1 refused the connection"))
+        s.do(e.WorkerDialled(worker="w1", boot="b", trouble="w1:1 refused the connection"))
         for seconds in range(1, 20):
             s.now += 1.0
             made = [*s.do(e.Ticked()), *arrive(s, "w1", seq=20 * turn + seconds + 1)]
@@ -63,7 +63,7 @@ def test_one_that_cannot_be_reached_is_tried_again_later_each_time_and_people_se
     assert waits == [math.ceil(again.wait_s(turn, each)) for turn, each in enumerate(drawn, 1)]
     assert all(most / 2 <= wait <= most for wait, most in zip(waits, (1, 2, 4, 8), strict=True))
     assert seen(s, "w1").trouble == "w1:1 refused the connection"
-    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    s.do(e.WorkerDialled(worker="w1", boot="b"))
     assert seen(s, "w1").trouble == ""
 
 
@@ -71,7 +71,7 @@ def test_a_worker_that_cannot_be_reached_is_told_why_once_a_reason():
     s = Script()
     arrive(s, "w1")
     for reason in ("w1:1 refused the connection", "w1:1 refused the connection", "w1:1 isn't known"):
-        s.do(e.WorkerUnreachable(worker="w1", boot="b", reason=reason))
+        s.do(e.WorkerDialled(worker="w1", boot="b", trouble=reason))
     first, second = s.ordered(Notify, s.log)
     assert first.order.text == "no tasks yet: w1:1 refused the connection"
     assert second.order.text == "no tasks yet: w1:1 isn't known"
@@ -83,7 +83,7 @@ def test_a_verdict_on_an_older_boot_is_nobodys():
     arrive(s, "w1")
     arrive(s, "w1", boot="b2")
     assert [x.boot for x in s.of(c.DialWorker)] == ["b2"]
-    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    s.do(e.WorkerDialled(worker="w1", boot="b"))
     assert seen(s, "w1").health is WorkerHealth.JOINING
 
 
@@ -102,7 +102,7 @@ def test_what_the_store_has_of_a_worker_is_written_again_where_it_is_wrong():
     """Interleaving: the leader's word on a boot was written before the boot's first beat made its row."""
     s = Script()
     arrive(s, "w1")
-    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    s.do(e.WorkerDialled(worker="w1", boot="b"))
     arrive(s, "w1", seq=2)
     assert s.of(c.WriteWorker) == [c.WriteWorker(worker="w1", boot="b", health=WorkerHealth.ALIVE)]
     arrive(s, "w1", seq=3, health=WorkerHealth.ALIVE)
@@ -129,7 +129,7 @@ def test_a_worker_of_another_version_stays_joining_by_both_versions_names():
     arrive(s, "w1", about={"version": "1.3.1"})
     (told,) = s.ordered(Notify)
     assert (told.worker, told.order.text) == ("w1", f"no tasks: {OTHER}")
-    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    s.do(e.WorkerDialled(worker="w1", boot="b"))
     assert s.of(c.WriteWorker) == [c.WriteWorker(worker="w1", boot="b", health=WorkerHealth.JOINING)]
     arrive(s, "w1", seq=11, about={"version": "1.3.1"})
     assert s.ordered(Notify) == []
@@ -137,7 +137,7 @@ def test_a_worker_of_another_version_stays_joining_by_both_versions_names():
     assert (found.health, found.reason, found.trouble) == (WorkerHealth.JOINING, OTHER, OTHER)
     assert "started again" in found.ends
     arrive(s, "w2", about={"version": "1.2.9"})
-    s.do(e.WorkerReachable(worker="w2", boot="b"))
+    s.do(e.WorkerDialled(worker="w2", boot="b"))
     assert seen(s, "w2").health is WorkerHealth.ALIVE
     assert s.ordered(Drain, s.log) == []
 
@@ -145,10 +145,10 @@ def test_a_worker_of_another_version_stays_joining_by_both_versions_names():
 def test_a_worker_of_another_version_is_given_nothing_until_it_is_started_again():
     s = Script(MachineConfig(version="1.2.0"))
     arrive(s, "w1", about={"version": "1.3.1"})
-    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    s.do(e.WorkerDialled(worker="w1", boot="b"))
     assert s.machine._state.workers.free_slots(Kind.MAP) == 0
     arrive(s, "w1", boot="b2", about={"version": "1.2.0"})
-    s.do(e.WorkerReachable(worker="w1", boot="b2"))
+    s.do(e.WorkerDialled(worker="w1", boot="b2"))
     assert s.machine._state.workers.free_slots(Kind.MAP) == 2
     found = seen(s, "w1")
     assert (found.health, found.reason, found.trouble) == (WorkerHealth.ALIVE, "", "")
@@ -199,7 +199,7 @@ def test_one_that_is_started_with_the_right_version_is_alive_and_a_late_beat_cha
     s = Script()
     unread(s, "w1", health=WorkerHealth.JOINING)
     arrive(s, "w1", boot="b2")
-    s.do(e.WorkerReachable(worker="w1", boot="b2"))
+    s.do(e.WorkerDialled(worker="w1", boot="b2"))
     unread(s, "w1", seq=2)
     found = seen(s, "w1")
     assert (found.health, found.reason, found.boot) == (WorkerHealth.ALIVE, "", "b2")
@@ -233,7 +233,7 @@ def test_takeover_a_successor_refuses_whom_its_predecessor_let_in():
     s.machine = Machine(MachineConfig(version="1.3.0"))  # the masters are put back
     s.machine.adopt_workers([stored(old, WorkerHealth.JOINING)], s.now)
     s.do(e.Restored())
-    s.do(e.WorkerReachable(worker="w1", boot="b"))
+    s.do(e.WorkerDialled(worker="w1", boot="b"))
     assert seen(s, "w1").health is WorkerHealth.ALIVE
 
 
@@ -348,7 +348,7 @@ def test_store_lost_while_a_job_commits_it_goes_on_committing():
     assert s.state() is JobState.COMMITTING
     assert s.of(c.StartCommit) == []
     assert [x.state for x in s.of(c.WriteJob)] == [JobState.COMMITTING]
-    s.do(e.CommitFinished(job="j"))
+    s.do(e.CommitEnded(job="j"))
     assert s.state() is JobState.DONE
 
 

@@ -127,10 +127,10 @@ def test_a_commit_begins_again_however_far_it_came(done: bool):
     s.run("m0", "m1", "r0", worker="w1")
     (first,) = s.of(c.StartCommit, s.log)
     if done:
-        s.do(e.CommitFinished(job="j"))
+        s.do(e.CommitEnded(job="j"))
     made = again(s)
     assert s.of(c.StartCommit, made) == [first]
-    s.do(e.CommitFinished(job="j"))
+    s.do(e.CommitEnded(job="j"))
     assert s.state() is JobState.DONE
     assert len(s.of(c.EndJob)) == 1
 
@@ -140,7 +140,7 @@ def test_what_a_commit_doesnt_find_is_made_again(done: bool):
     s = begun(maps=2, reducers=2)
     s.run("m0", "m1", "r0", "r1", worker="w1")
     if done:
-        s.do(e.CommitFinished(job="j"))
+        s.do(e.CommitEnded(job="j"))
     made = again(s, "r1")
     assert s.published(made) == ["r1"]
     assert s.of(c.StartCommit, made) == []

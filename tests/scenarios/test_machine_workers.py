@@ -428,11 +428,11 @@ def test_a_dead_worker_isnt_listed_once_another_was_reached_at_its_address():
         for name in ("old", "new")
     )
     s.do(e.BeatReceived(beat=old))
-    s.do(e.WorkerReachable(worker="old", boot="b"))
+    s.do(e.WorkerDialled(worker="old", boot="b"))
     s.do(e.WorkerLeft(worker="old", boot="b"))
     s.do(e.BeatReceived(beat=new))
     assert shown(s) == ["old", "new"]
-    s.do(e.WorkerReachable(worker="new", boot="b"))
+    s.do(e.WorkerDialled(worker="new", boot="b"))
     assert shown(s) == ["new"]
 
 

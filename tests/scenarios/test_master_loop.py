@@ -473,7 +473,7 @@ def test_a_joining_worker_is_dialled_even_without_any_job_and_its_health_is_writ
     r = Rig()
     r.beat(address="h:1")
     assert r.dialled == [c.DialWorker(worker="w", boot="b", address="h:1")]
-    r.master.sink(e.WorkerReachable(worker="w", boot="b"))
+    r.master.sink(e.WorkerDialled(worker="w", boot="b"))
     r.step()
     assert [each.beat.worker for each in r.store.workers() if each.health.value == "alive"] == ["w"]
 

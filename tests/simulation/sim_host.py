@@ -161,7 +161,7 @@ class Host:
         self.world.call(
             lambda: self.world.claim(request),
             lambda answer: self.feed(a.ClaimAnswered(token=token, answer=answer)),
-            lambda: self.feed(a.ClaimFailed(token=token)),
+            lambda: self.feed(a.ClaimAnswered(token=token, answer=None)),
         )
 
     def _report(self, command: a.Report) -> None:
@@ -169,17 +169,15 @@ class Host:
         self.world.call(
             lambda: self.world.report(report),
             lambda answer: self.feed(a.ReportAnswered(token=token, answer=answer)),
-            lambda: self.feed(a.ReportFailed(token=token)),
+            lambda: self.feed(a.ReportAnswered(token=token, answer=None)),
         )
 
     def _beat(self, command: a.SendBeat) -> None:
         beat = command.beat
         self.world.call(
             lambda: self.world.claims.beat(beat),
-            lambda reply: self.feed(
-                a.BeatUnanswered(seq=beat.seq) if reply is None else a.BeatAnswered(seq=beat.seq, reply=reply)
-            ),
-            lambda: self.feed(a.BeatUnanswered(seq=beat.seq)),
+            lambda reply: self.feed(a.BeatAnswered(seq=beat.seq, reply=reply)),
+            lambda: self.feed(a.BeatAnswered(seq=beat.seq, reply=None)),
         )
 
     def _settle(self, command: a.Ack | a.GiveBack) -> None:

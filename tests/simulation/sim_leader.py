@@ -116,7 +116,7 @@ class Leader:
             world.disk.lost.update(list(self._logs))  # the disk may be ahead of what the log says
         rows = world.oracle.rows.items() if not 0.25 <= lost < 0.75 else ()
         self._sure = {task for task, row in rows if row.winner is not None}
-        world.oracle.committed.clear()  # CommitFinished wasn't heard: no manifest was written
+        world.oracle.committed.clear()  # CommitEnded wasn't heard: no manifest was written
         self.up = False
         self._tick_at = float("inf")
         world.faults_seen["master restart"] += 1
@@ -220,7 +220,7 @@ class Leader:
                 self.world.at(seconds, self._plan, command, self.machine)
             elif isinstance(command, c.StartCommit):
                 seconds = self.world.rng.uniform(0.01, 1.0)
-                self.world.at(seconds, self.receive, e.CommitFinished(job=command.job))
+                self.world.at(seconds, self.receive, e.CommitEnded(job=command.job))
         for tasks in messages.values():
             self.world.publish(tasks)
 

@@ -505,7 +505,7 @@ class SimMaster:
             case c.StartCommit():
                 world.oracle._commit(said)
                 seconds = world.rng.uniform(0.01, 1.0)
-                finished = e.CommitFinished(job=said.job)
+                finished = e.CommitEnded(job=said.job)
                 world.at(seconds, lambda: self.receive(finished, world.now))
             case c.DialWorker():
                 world.at(world.rng.uniform(0.01, 0.5), self._dialled, said)
@@ -523,7 +523,7 @@ class SimMaster:
         there = any(h.alive and (h.worker, h.boot) == (said.worker, said.boot) for h in world.hosts)
         if there and world.rng.random() >= world.faults.lost_request:
             world.oracle.dialled.add((said.worker, said.boot))
-            self.receive(e.WorkerReachable(worker=said.worker, boot=said.boot), world.now)
+            self.receive(e.WorkerDialled(worker=said.worker, boot=said.boot), world.now)
         else:
             world.faults_seen["unreachable"] += 1
-            self.receive(e.WorkerUnreachable(worker=said.worker, boot=said.boot, reason="refused"), world.now)
+            self.receive(e.WorkerDialled(worker=said.worker, boot=said.boot, trouble="refused"), world.now)

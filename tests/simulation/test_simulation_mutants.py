@@ -173,14 +173,18 @@ def a_worker_keeps_deliveries(patch: Patch) -> None:
 
 
 def a_failed_claim_is_given_up(patch: Patch) -> None:
-    def failed(self: Any, event: Any) -> None:
+    real = agent._HANDLERS[agent.ClaimAnswered]
+
+    def answered(self: Any, event: Any) -> None:
         item = self._items.get(event.token)
-        if item is not None and item.phase is agent.Phase.ASKED:
+        if event.answer is not None:
+            real(self, event)
+        elif item is not None and item.phase is agent.Phase.ASKED:
             self._out.extend(agent_words.GiveBack(delivery=delivery) for delivery in item.deliveries)
             self._out.extend(agent_words.Ack(delivery=delivery) for delivery in item.deliveries)
             self._remove(item)
 
-    patch.setitem(agent._HANDLERS, agent.ClaimFailed, failed)
+    patch.setitem(agent._HANDLERS, agent.ClaimAnswered, answered)
 
 
 def a_commit_leaves_a_part_out(patch: Patch) -> None:

@@ -15,7 +15,7 @@ TWO = c.DialWorker(worker="w2", boot="b", address="h:2")
 
 
 def reachable(asked: c.DialWorker) -> e.Event:
-    return e.WorkerReachable(worker=asked.worker, boot=asked.boot)
+    return e.WorkerDialled(worker=asked.worker, boot=asked.boot)
 
 
 def test_what_waits_for_its_turn_is_not_asked_for_again() -> None:

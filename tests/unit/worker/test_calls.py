@@ -111,7 +111,7 @@ def test_a_slow_claim_delays_no_beat_and_later_claims_go_together(
 def test_a_store_that_is_away_is_told_by_event(asking: ThreadedCalls, store: Store, told: Told) -> None:
     store.away = True
     asking.beat(beat(7))
-    assert told.wait(1) == [a.BeatUnanswered(seq=7)]
+    assert told.wait(1) == [a.BeatAnswered(seq=7, reply=None)]
 
 
 def test_the_goodbye_is_said_after_the_last_beat_and_waiting_claims_are_dropped(
