@@ -87,11 +87,23 @@ def manifest_lines(manifest: Manifest) -> list[str]:
         f"result     {units.plural(records, 'record')}, {units.size(size)}, {manifest.format}{packed}",
     ]
     lines += _table("parameters", manifest.parameters) + _table("counters", manifest.counters)
+    lines += _stages(manifest.stages)
     lines += _files(f"parts ({len(manifest.parts):,})", manifest.parts)
     # Of the files with bad records: each record is in two, for eyes and to be read again.
     bad, files = manifest.bad, units.plural(len(manifest.bad), "file")
     records = sum(file.records for file in bad if file.final.endswith(".jsonl"))
     return lines + _files(f"bad records ({records:,}, in {files})", bad)
+
+
+def _stages(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the maps and the reduces of each of several stages did."""
+    width = max((len(f"{row['name']} {row['stage']}") for row in rows), default=0)
+    lines = []
+    for row in rows:
+        label, tasks = f"{row['name']} {row['stage']}", units.plural(row["total"], "task")
+        records = f"{units.plural(row['records_in'], 'record')} in, {row['records_out']:,} out"
+        lines.append(f"  {label:<{width}}  {tasks}, {records}")
+    return ["stages", *lines] if lines else []
 
 
 def _table(title: str, values: Mapping[str, Any]) -> list[str]:

@@ -147,7 +147,7 @@ def why_waiting(spec: JobSpec, workers: list[WorkerInfo], *, maps_left: bool = T
     if not able:
         return f"no worker can run {spec.job}: {_unfit(spec.needs, taking)}"
     wanted = [("map", [w.map_slots for w in able])]
-    if spec.reducers:
+    if any(stage.reducers for stage in spec.stages):
         wanted.append(("reduce", [w.reduce_slots for w in able]))
     for kind, slots in wanted:
         if not any(slots):

@@ -175,6 +175,8 @@ def test_why_a_job_waits_is_said_by_name() -> None:
     assert "all 1 are draining" in (why_waiting(SPEC, [worker(WorkerHealth.DRAINING)]) or "")
     assert "no worker can run j: it asks for 1,024 MiB" in (why_waiting(SPEC, [worker(memory=1 << 20)]) or "")
     assert "none of 1 that it fits has a reduce slot" in (why_waiting(SPEC, [worker(reduces=0)]) or "")
+    chain = replace(SPEC, stages=(SPEC.stages[0], replace(SPEC.stages[0], number=2, reducers=0)))
+    assert "none of 1 that it fits has a reduce slot" in (why_waiting(chain, [worker(reduces=0)]) or "")
     assert why_waiting(SPEC, [worker()]) is None
     full = worker(full="disk quota reached: all of it")
     assert why_waiting(SPEC, [full, worker()]) is None

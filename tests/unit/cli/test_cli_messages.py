@@ -349,4 +349,13 @@ def test_bad_records_are_counted_and_not_their_files():
     lines = manifest_lines(manifest)
     assert "parts (1)" in lines
     assert "bad records (5, in 4 files)" in lines
+    assert "stages" not in lines
+    rows = ({"stage": 1, "name": "map", "total": 4, "records_in": 1200, "records_out": 90},
+            {"stage": 1, "name": "reduce", "total": 1, "records_in": 90, "records_out": 3})  # fmt: skip
+    lines = manifest_lines(dataclasses.replace(manifest, stages=rows))
+    at = lines.index("stages")
+    assert lines[at + 1 : at + 3] == [
+        "  map 1     4 tasks, 1,200 records in, 90 out",
+        "  reduce 1  1 task, 90 records in, 3 out",
+    ]
     assert not any(line.startswith("bad") for line in manifest_lines(dataclasses.replace(manifest, bad=())))
