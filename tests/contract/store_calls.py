@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from mrq.core.model import JobState, MapLocation, Status, TaskMessage, WorkerHealth
-from mrq.core.orders import Drain, DropJob, Kill, Notify, Offer, Order, Release, UploadLog
+from mrq.core.orders import Drain, DropJob, DropMaps, Kill, Notify, Offer, Order, Release, UploadLog
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 
 Drawn = st.SearchStrategy[Any]
@@ -36,7 +36,9 @@ MESSAGES = st.builds(
     not_worker=st.sampled_from([None, None, None, "w1"]),
 )
 ATTEMPTS = st.builds(AttemptRef, task=REFS, ticket=SMALL, number=SMALL, token=TOKENS)
-OUTPUTS = st.builds(TaskRef, job=JOBS, stage=st.just(0), kind=st.just(Kind.MAP), index=st.integers(0, 3))
+OUTPUTS = st.builds(
+    TaskRef, job=JOBS, stage=st.sampled_from([0, 0, 12]), kind=st.just(Kind.MAP), index=st.integers(0, 3)
+)
 LOCATIONS = st.builds(
     MapLocation,
     attempt=st.builds(AttemptRef, task=OUTPUTS, ticket=SMALL, number=SMALL, token=TOKENS),
@@ -50,6 +52,7 @@ ORDERS: st.SearchStrategy[Order] = st.one_of(
     st.builds(Kill, token=TOKENS),
     st.builds(Offer, message=MESSAGES),
     st.builds(DropJob, job=JOBS),
+    st.builds(DropMaps, job=JOBS, stage=SMALL),
     st.builds(Drain, reason=st.sampled_from(["", "ünfit \x00"])),
     st.builds(Release),
     st.builds(Notify, text=st.just("nobody ünswers")),

@@ -27,9 +27,10 @@ def output(
     boot: str = "b1",
     ticket: int = 2,
     salt: str = "",
+    stage: int = 0,
 ) -> MapLocation:
     """One map's output with a partition of about so many bytes each."""
-    who = AttemptRef(TaskRef(JOB, 0, Kind.MAP, index), ticket, 3, f"{boot}-{index}")
+    who = AttemptRef(TaskRef(JOB, stage, Kind.MAP, index), ticket, 3, f"{boot}-{index}")
     path = map_output_path(str(root), who)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     header = MapHeader(attempt=who, code="c" * 64)

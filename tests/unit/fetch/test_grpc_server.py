@@ -162,6 +162,20 @@ def test_a_file_under_anothers_name_is_not_found(server: FileServer, root: Path)
     peers.close()
 
 
+def test_outputs_are_told_apart_by_the_stage_of_their_map(server: FileServer, root: Path) -> None:
+    """Attempts of two stages that are called the same in all else."""
+    ours, theirs = output(root, stage=12, salt="x"), output(root, sizes=(3000,), salt="y")
+    peers = GrpcPeers(lambda w, b: server.address, key=KEY)
+    lengths = []
+    for location in (ours, theirs):
+        (info,) = peers.sizes(JOB, 0, [location])
+        assert info is not None
+        assert len(b"".join(peers.fetch(JOB, 0, [location]))) == info.length
+        lengths.append(info.length)
+    assert lengths[0] < lengths[1]
+    peers.close()
+
+
 def test_offsets_and_partitions_beyond_the_end(channel: Any, root: Path) -> None:
     location = output(root, sizes=(1000,))
     sizes = ask(channel, options.SIZES, pb.SizesRequest(job=JOB, partition=0, outputs=[wire(location)]))

@@ -20,8 +20,8 @@ from mrq.worker.fetch.reduce_fetch import ReduceFetch
 JOB = "job-1"
 
 
-def location(index: int, ticket: int = 1, worker: str = "w1") -> MapLocation:
-    attempt = AttemptRef(TaskRef(JOB, 0, Kind.MAP, index), ticket, 1, f"{worker}-{index}-{ticket}")
+def location(index: int, ticket: int = 1, worker: str = "w1", stage: int = 0) -> MapLocation:
+    attempt = AttemptRef(TaskRef(JOB, stage, Kind.MAP, index), ticket, 1, f"{worker}-{index}-{ticket}")
     return MapLocation(attempt=attempt, worker=worker, boot=f"{worker}b", digest=index, bytes=1)
 
 
@@ -123,6 +123,15 @@ def test_what_comes_and_goes_is_told_once(rig: Rig) -> None:
     again = location(3, ticket=2)
     rig.store.entries += [(many[3], True), (again, False), (many[4], True), (many[5], False)]
     rig.fetch.becomes(*many[:3], again, *many[5:])
+
+
+def test_what_is_of_another_stage_of_the_job_is_passed_over(rig: Rig) -> None:
+    rig.store.entries += [(location(i, stage=3), False) for i in range(4)]
+    rig.store.entries += [(location(0), False), (location(0, stage=3), True), (location(1), False)]
+    rig.fetch.becomes(location(0), location(1))
+    asked = rig.store.asked
+    wait_for(lambda: rig.store.asked > asked + 20)  # it was read whole again, too
+    rig.fetch.becomes(location(0), location(1))
 
 
 def test_a_withdrawal_of_another_attempt_is_passed_over(rig: Rig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tarfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mrq.shuffle.mapfile import MapFile, MapFileInfo, MapFileWriter, MapHeader
 
 #: A job of the version before, whose folder has map outputs.
 KEPT = Path(__file__).parents[2] / "fixtures/before/kept-job.tar.gz"
-HEADER = MapHeader(attempt=AttemptRef(TaskRef("wordcount-1", 0, Kind.MAP, 42), 2, 3, "t" * 32), code="c" * 64)
+HEADER = MapHeader(attempt=AttemptRef(TaskRef("wordcount-1", 3, Kind.MAP, 42), 2, 3, "t" * 32), code="c" * 64)
 
 
 Regions = dict[int, list[tuple[Any, Any]]]
@@ -189,8 +190,20 @@ def test_regions_are_read_after_the_file_is_closed_and_hold_no_descriptor(tmp_pa
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_file_of_the_version_before_is_refused_by_name(tmp_path: Path) -> None:
-    """Its header has as many fields as today's, and one means something else."""
+def test_a_file_whose_header_had_no_stage_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    write(path, {0: [("a", 1)]})
+    data = bytearray(path.read_bytes())
+    footer = len(data) - 48
+    data[footer + 8 : footer + 12] = (2).to_bytes(4, "little")
+    data[-4:] = zlib.crc32(data[footer:-4]).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(CorruptFileError, match="of version 2; this mrq reads version 3"):
+        MapFile(str(path))
+
+
+def test_a_file_of_version_1_is_refused_by_name(tmp_path: Path) -> None:
+    """Its header has as many fields as the one after it, and one means something else."""
     with tarfile.open(KEPT) as archive:
         names = [name for name in archive.getnames() if "/maps/m-" in name]
         assert len(names) == 2

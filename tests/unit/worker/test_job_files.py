@@ -12,7 +12,7 @@ import pytest
 from mrq.core import paths
 from mrq.core.claim_rows import plan_key
 from mrq.core.exchange import Batch, Fence
-from mrq.core.model import JobSpec, Needs, Purpose, Split, StagePlan, StageSpec, TaskMessage
+from mrq.core.model import FOLLOWS, JobSpec, Needs, Purpose, Split, StagePlan, StageSpec, TaskMessage
 from mrq.core.records import plan_record
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
@@ -89,8 +89,44 @@ def test_a_job_is_looked_up_again_where_another_plan_of_a_stage_is_known(tmp_pat
         assert order.split == work.splits[0]
 
 
-def look_up(files: JobFiles) -> None:
-    found = files.find("j", 0)
+def test_each_run_of_a_stage_has_its_plan_and_its_own_map_outputs(tmp_path: Path) -> None:
+    """The job has begun again once: its second stage's second run reads other parts."""
+    first = StageSpec(splits=(Split(index=0, pieces=()),), reducers=1, number=1)
+    second = StageSpec(splits=(), reducers=FOLLOWS, number=2, plan=None, place=1)
+    mine = files(tmp_path, makes=True, stages=(first, second))
+    look_up(mine)
+    plan = StagePlan(splits=tuple(Split(index=i, pieces=()) for i in range(3)), reducers=5)
+    message = TaskMessage(task=TaskRef("j", 4, Kind.MAP, 2), ticket=1, plan=plan.checksum)
+    assert not mine.ready(message)
+    mine.store.write(  # type: ignore[attr-defined]
+        Batch(job="j", fence=replace(FENCE, seq=1), records=((plan_key(4), plan_record(plan)),))
+    )
+    look_up(mine, 4)
+    assert mine.ready(message)
+    assert mine.maps(message) == 3
+    order, _ = mine.order(message, AttemptRef(message.task, 1, 1, "t"))
+    stage = order.spec.stage(4)
+    assert (stage.number, stage.reducers, stage.reads_parts, stage.splits) == (2, 5, True, ())
+    assert (order.maps, order.split) == (3, Split(index=2, pieces=()))
+    assert order.output_path.endswith("/maps/m4-00002.1.1.t")
+    again = TaskMessage(task=TaskRef("j", 3, Kind.MAP, 0), ticket=1)
+    assert mine.ready(again), "what the first stage reads is in the spec"
+
+
+def test_map_outputs_of_stages_that_are_complete_go(tmp_path: Path) -> None:
+    mine = files(tmp_path, makes=True)
+    look_up(mine)
+    folder = Path(paths.job_folder(str(tmp_path), "j"), "maps")
+    names = ["m1-00000.1.1.a", "m1-00001.2.1.b", "m2-00000.1.1.c", "m10-00000.1.1.d", "other"]
+    for name in names:
+        (folder / name).write_bytes(b"x")
+    mine.drop_maps("j", 2)
+    assert sorted(path.name for path in folder.iterdir()) == ["m10-00000.1.1.d", "other"]
+    mine.drop_maps("k", 2)  # of a job that isn't known
+
+
+def look_up(files: JobFiles, stage: int = 0) -> None:
+    found = files.find("j", stage)
     assert found is not None
     assert files.add(found)
 
