@@ -22,7 +22,9 @@ class _Table:
         else the pair that the path in Python has to take, which comes before those that are left. Raises what
         the iterator raises, MemoryError."""
 
-    def __len__(self) -> int: ...
+    def __bool__(self) -> bool:
+        """Whether anything is held."""
+
     def deal(self) -> None:
         """Deal what is held out to the partitions."""
 

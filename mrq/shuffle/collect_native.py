@@ -73,7 +73,7 @@ class NativeCollector(Collector):
         return info
 
     def _holds_any(self) -> bool:
-        return len(self._table) > 0
+        return bool(self._table)
 
     def _write(self, writer: MapFileWriter) -> None:
         table = self._table

@@ -41,10 +41,6 @@ impl Pairs {
         self.arena.len() + self.pairs.len() * PAIR_COST
     }
 
-    pub fn len(&self) -> usize {
-        self.pairs.len()
-    }
-
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }

@@ -1,11 +1,12 @@
-//! A hash table of positions: open addressing, the upper half of the hash beside each, so that most misses are seen here.
+//! A hash table of places in an arena: open addressing, the upper half of the hash beside each, so that most misses are
+//! seen here.
 
 use crate::NoMemory;
 
-/// Positions by hash. Whoever holds the entries compares them.
+/// Places by hash. Whoever holds what lies there compares it.
 #[derive(Default)]
 pub struct Slots {
-    /// The upper half of a hash, and a position plus one; 0 is free. A power of two of them, or none.
+    /// The upper half of a hash, and a place plus one; 0 is free. A power of two of them, or none.
     slots: Vec<u64>,
     used: usize,
 }
@@ -15,30 +16,41 @@ const LOWER: u64 = u32::MAX as u64;
 const LEAST: usize = 1024;
 
 impl Slots {
-    /// The position with this hash for which `is` holds, else the place where it belongs.
+    /// The slot with this hash of whose place `is` holds; else the free one where it belongs.
     #[inline]
-    pub fn find(&self, hash: u64, is: impl Fn(usize) -> bool) -> Result<usize, usize> {
+    pub fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> usize {
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
         loop {
             let slot = self.slots[at];
-            if slot == 0 {
-                return Err(at);
-            }
-            if slot >> HALF == hash >> HALF {
-                let position = (slot & LOWER) as usize - 1;
-                if is(position) {
-                    return Ok(position);
-                }
+            if slot == 0 || (slot >> HALF == hash >> HALF && is(Self::place_in(slot))) {
+                return at;
             }
             at = (at + 1) & mask;
         }
     }
 
-    /// Make room for one more; `hashes` are those of all positions, in order.
+    /// The place that a slot holds; None where it is free.
     #[inline]
-    pub fn reserve(&mut self, hashes: impl Iterator<Item = u64>) -> Result<(), NoMemory> {
-        if self.used * 8 < self.slots.len() * 5 {
+    pub fn place(&self, slot: usize) -> Option<u32> {
+        let held = self.slots[slot];
+        if held == 0 { None } else { Some(Self::place_in(held)) }
+    }
+
+    /// The place in the first slot that a search for a hash looks at, if it may be what is looked for.
+    #[inline]
+    pub fn guess(&self, hash: u64) -> Option<u32> {
+        let held = self.slots[hash as usize & (self.slots.len() - 1)];
+        if held != 0 && held >> HALF == hash >> HALF { Some(Self::place_in(held)) } else { None }
+    }
+
+    /// Make room for some more; `held` are the places and hashes of all that is in here.
+    pub fn reserve(
+        &mut self,
+        more: usize,
+        held: impl Iterator<Item = (u32, u64)>,
+    ) -> Result<(), NoMemory> {
+        if (self.used + more) * 8 <= self.slots.len() * 5 {
             return Ok(());
         }
         let size = (self.slots.len() * 2).max(LEAST);
@@ -46,26 +58,24 @@ impl Slots {
         larger.try_reserve_exact(size).map_err(|_| NoMemory)?;
         larger.resize(size, 0);
         self.slots = larger;
-        for (position, hash) in hashes.enumerate() {
-            let place = self.find(hash, |_| false).unwrap_or_else(|place| place);
-            self.slots[place] = Self::slot(hash, position);
+        self.used = 0;
+        for (place, hash) in held {
+            let slot = self.find(hash, |_| false);
+            self.put(slot, hash, place);
         }
         Ok(())
     }
 
-    /// Put a position where `find` said that it belongs.
+    /// Put a place into a slot that `find` gave.
     #[inline]
-    pub fn put(&mut self, place: usize, hash: u64, position: usize) {
-        self.slots[place] = Self::slot(hash, position);
-        self.used += 1;
+    pub fn put(&mut self, slot: usize, hash: u64, place: u32) {
+        self.used += usize::from(self.slots[slot] == 0);
+        self.slots[slot] = (hash >> HALF << HALF) | (u64::from(place) + 1);
     }
 
-    pub fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    fn slot(hash: u64, position: usize) -> u64 {
-        (hash >> HALF << HALF) | (position as u64 + 1)
+    #[inline]
+    fn place_in(slot: u64) -> u32 {
+        ((slot & LOWER) - 1) as u32
     }
 }
 
@@ -97,13 +107,16 @@ mod tests {
         let keys: Vec<Vec<u8>> = (0..20_000u32).map(|i| i.to_le_bytes().to_vec()).collect();
         let hashes: Vec<u64> = keys.iter().map(|key| hash(key)).collect();
         let mut slots = Slots::default();
-        for position in 0..keys.len() {
-            slots.reserve(hashes[..position].iter().copied()).unwrap();
-            let place = slots.find(hashes[position], |at| keys[at] == keys[position]).unwrap_err();
-            slots.put(place, hashes[position], position);
+        for (at, key) in keys.iter().enumerate() {
+            let held = hashes[..at].iter().enumerate().map(|(place, &hash)| (place as u32, hash));
+            slots.reserve(1, held).unwrap();
+            let slot = slots.find(hashes[at], |place| keys[place as usize] == *key);
+            assert_eq!(slots.place(slot), None);
+            slots.put(slot, hashes[at], at as u32);
         }
-        for (position, key) in keys.iter().enumerate() {
-            assert_eq!(slots.find(hashes[position], |at| keys[at] == *key), Ok(position));
+        for (at, key) in keys.iter().enumerate() {
+            let slot = slots.find(hashes[at], |place| keys[place as usize] == *key);
+            assert_eq!(slots.place(slot), Some(at as u32));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the pairs of a map are held in until they are written.
 
 use mrq_core::deal::Deal;
-use mrq_core::fold::{How, Put, Table};
+use mrq_core::fold::{How, Table};
 use mrq_core::frame::Frame;
 use mrq_core::pairs::Pairs;
 use mrq_core::NoMemory;
@@ -13,6 +13,9 @@ use crate::encode::{self, Key};
 
 /// Pairs between two looks whether there was a signal, where no code of Python's looks.
 const PATIENCE: u64 = 1024;
+
+/// No table holds more, bytes.
+const MEMORY_MAX: usize = 16 << 30;
 
 /// A frame as Python gets it: the payload, how many records, what they cost.
 type Told<'py> = (Bound<'py, PyBytes>, usize, u64);
@@ -55,6 +58,7 @@ impl<T: Takes> Held<T> {
                 Deal::Ranges(canonical)
             }
         };
+        let memory = memory.min(MEMORY_MAX);
         Ok(Self { table, memory, partitions, deal, emitted: 0, key })
     }
 
@@ -70,9 +74,7 @@ impl<T: Takes> Held<T> {
             match self.put(&pair) {
                 Ok(true) => self.emitted += 1,
                 Ok(false) => return Ok(Some(pair)),
-                Err(NoMemory) => {
-                    return Err(PyMemoryError::new_err("no memory for the pairs that a map holds"));
-                }
+                Err(error) => return Err(no_memory(error)),
             }
             if self.table.bytes() > self.memory {
                 return Ok(Some(PyBool::new(py, true).to_owned().into_any()));
@@ -99,6 +101,10 @@ impl<T: Takes> Held<T> {
     }
 }
 
+fn no_memory(_: NoMemory) -> PyErr {
+    PyMemoryError::new_err("no memory for the pairs that a map holds")
+}
+
 fn told<'py>(py: Python<'py>, frames: Vec<Frame>) -> Vec<Told<'py>> {
     let made = frames.into_iter();
     made.map(|frame| (PyBytes::new(py, &frame.payload), frame.records, frame.cost)).collect()
@@ -117,7 +123,7 @@ impl Takes for Folding {
         let Some(value) = self.value(value) else {
             return Ok(false);
         };
-        Ok(self.table.put(&key.canonical, &key.behind, value)? == Put::Held)
+        self.table.put(&key.canonical, &key.behind, value)
     }
 
     fn bytes(&self) -> usize {
@@ -188,14 +194,17 @@ impl FoldTable {
         self.0.take(py, pairs)
     }
 
-    fn __len__(&self) -> usize {
-        self.0.table.table.len()
+    /// Whether anything is held.
+    fn __bool__(&self) -> bool {
+        !self.0.table.table.is_empty()
     }
 
     /// Deal what is held out to the partitions.
-    fn deal(&mut self, py: Python<'_>) {
+    fn deal(&mut self, py: Python<'_>) -> PyResult<()> {
         let held = &mut self.0;
+        held.table.table.settle().map_err(no_memory)?;
         py.detach(|| held.table.table.deal(held.partitions, &held.deal));
+        Ok(())
     }
 
     /// A partition's frames, once all is dealt out.
@@ -260,8 +269,9 @@ impl PairTable {
         self.0.take(py, pairs)
     }
 
-    fn __len__(&self) -> usize {
-        self.0.table.pairs.len()
+    /// Whether anything is held.
+    fn __bool__(&self) -> bool {
+        !self.0.table.pairs.is_empty()
     }
 
     /// Deal what is held out to the partitions.
