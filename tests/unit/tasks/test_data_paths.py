@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +25,7 @@ from mrq import native
 from mrq.codec.order import sort_columns
 from mrq.core.model import Outcome, StagePlan, Status
 from mrq.core.refs import Kind
+from mrq.shuffle.block import decode
 from mrq.shuffle.collect_native import NativeCollector
 from mrq.worker.order import MapSource
 
@@ -306,3 +309,36 @@ def test_a_panic_is_a_failure_of_its_attempt_by_name(monkeypatch: pytest.MonkeyP
     assert outcome.error is not None
     assert outcome.error.type == "InternalError"
     assert outcome.error.message.startswith("the native data path panicked: on purpose")
+
+
+@pytest.mark.parametrize("table", ["FoldTable", "PairTable"])
+def test_a_signal_is_answered_where_no_code_of_pythons_runs(table: str) -> None:
+    """An endless iterator in C: nothing but the table looks whether there was a signal."""
+    extension = native.loaded()
+    assert extension is not None
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    made = extension.FoldTable("sum", LARGE, 1) if table == "FoldTable" else extension.PairTable(1 << 34, 1)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            made.take(zip(repeat(None), repeat(1)))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_pairs_that_cannot_be_had_leave_the_table_as_it_was() -> None:
+    extension = native.loaded()
+    assert extension is not None
+    table = extension.FoldTable("sum", LARGE, 1)
+
+    def pairs() -> Iterator[Any]:
+        yield "a", 1
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        table.take(pairs())
+    assert table.take(iter([("a", 1)])) is None
+    table.deal()
+    assert [decode(payload) for payload, _, _ in table.frames(0)] == [(["a"], [2])]
+    assert table.emitted == 2
