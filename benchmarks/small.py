@@ -5,6 +5,8 @@
 - retry: `mrq retry` of an embedded job of 400 maps that was killed with -9, engine and executors, when half
   of them were done; from the command's start to its end.
 - tiny: `mrq submit` of a word count over three lines, from the command's start to its end.
+- stage: what a stage more costs a job on an engine that is warm: a chain of five over three lines less one of
+  a single stage, a quarter of that; the median of 9 runs of each.
 
 `--base` is another interpreter, with another mrq installed: both are measured in turn, and the last column is
 the ratio of the medians. Seconds differ between machines and minutes; the ratio is what counts.
@@ -49,6 +51,38 @@ for job in (WordCount, MapOnly, TotalOrder):
         took.append(1000 * (time.perf_counter() - began))
     print(job.__name__, statistics.median(took[5:]))
 """
+#: What one interpreter does for `stage`: prints milliseconds.
+_STAGES: Final = """
+import statistics, sys, time, mrq
+
+class Chain(mrq.Job):
+    n: int
+
+    def stages(self):
+        first = mrq.Stage(map=self.words, reduce=mrq.sum)
+        return [first, *(mrq.Stage(map=self.same, reduce=mrq.sum) for _ in range(self.n - 1))]
+
+    def words(self, key, line):
+        for word in line.split():
+            yield word, 1
+
+    def same(self, word, count):
+        yield word, count
+
+def main():
+    took = {1: [], 5: []}
+    with mrq.local() as engine:
+        for _ in range(10):
+            for n in took:
+                began = time.perf_counter()
+                engine.run(Chain(n=n), [sys.argv[1]], sys.argv[2], overwrite=True)
+                took[n].append(1000 * (time.perf_counter() - began))
+    one, five = (statistics.median(took[n][1:]) for n in (1, 5))
+    print((five - one) / 4)
+
+if __name__ == "__main__":
+    main()
+"""
 #: Kills the engine that it runs under at the line "kill", as long as the file is there.
 _KILLED: Final = """
 import os, signal
@@ -78,13 +112,34 @@ def main() -> int:
     found: dict[str, list[list[float]]] = {}
     for _ in range(args.rounds):
         for at, python in enumerate(pythons):
-            for name, took_ms in {**testing(python), "retry": retry(python), "tiny": tiny(python)}.items():
+            for name, took_ms in measured(python).items():
                 found.setdefault(name, [[] for _ in pythons])[at].append(took_ms)
     for name, sides in found.items():
         medians = [statistics.median(side) for side in sides]
         shown = "   ".join(f"{statistics.median(s):8.1f} ms ({min(s):.1f} to {max(s):.1f})" for s in sides)
         print(f"{name:<12}{shown}" + (f"   {medians[0] / medians[1]:.2f}" if args.base else ""))
     return 0
+
+
+def measured(python: str) -> dict[str, float]:
+    """All of it once, in milliseconds."""
+    return {
+        **testing(python),
+        "retry": retry(python),
+        "tiny": tiny(python),
+        "stage": stage(python),
+    }
+
+
+def stage(python: str) -> float:
+    """Milliseconds of a stage."""
+    with tempfile.TemporaryDirectory() as folder:
+        script, data = Path(folder, "stages.py"), Path(folder, "in.txt")
+        script.write_text(_STAGES)
+        data.write_text("a b\nc\nb\n")
+        env = {**os.environ, "MRQ_TMP": folder}
+        words = [python, str(script), str(data), f"{folder}/out"]
+        return float(subprocess.run(words, check=True, capture_output=True, text=True, env=env).stdout)
 
 
 def testing(python: str) -> dict[str, float]:

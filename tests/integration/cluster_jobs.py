@@ -175,3 +175,18 @@ class Exits(mrq.Job):
     def map(self, key: int, line: str) -> Iterator[tuple[str, int]]:
         os._exit(3)
         yield line, 1
+
+
+class Chain(mrq.Job):
+    """Counts words, and hands the counts on twice."""
+
+    def stages(self):  # type: ignore[no-untyped-def]
+        first = mrq.Stage(map=self.words, reduce=mrq.sum, reducers=2)
+        return [first, *(mrq.Stage(map=self.same, reduce=mrq.sum, reducers=2) for _ in range(2))]
+
+    def words(self, key, line):  # type: ignore[no-untyped-def]
+        for word in line.split():
+            yield word, 1
+
+    def same(self, word, count):  # type: ignore[no-untyped-def]
+        yield word, count

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_jobs import Gated, Words
+from cluster_jobs import Chain, Gated, Words
 from cluster_rig import Cluster, until
 
-from mrq.commit import publish
+from mrq.commit import between, publish
 from mrq.commit.filesystem import FileSystem
 from mrq.commit.manifest import read_manifest
 from mrq.core.exchange import ClientRequest
@@ -131,6 +131,51 @@ def test_a_leader_killed_at_any_step_of_a_commit_is_succeeded_and_out_is_whole(
             assert not [name for name in os.listdir(tmp_path) if name.endswith(".mrq")], f"step {at}"
             if not died:
                 assert at > 8
+                break
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_leader_killed_at_any_step_between_two_stages_is_succeeded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it keeps what the first stage, or the second, has written: once more, and nothing is redone."""
+    source = tmp_path / "in.txt"
+    source.write_text("a b\nb\n")
+    real = between.keep
+    killing: list[Killing | None] = []
+
+    def keep(*args: Any, **more: Any) -> Any:
+        fs = killing.pop(0) if killing else None
+        return real(*args, **more, fs=fs or FileSystem())
+
+    monkeypatch.setattr(between, "keep", keep)
+    with Cluster(tmp_path, lease_s=LEASE_S) as made:
+        made.master()
+        made.worker("w0")
+        client = made.client()
+        for at in range(0, 30, 3):
+            first, thread = made.masters[-1]
+
+            def kill(first: Any = first, thread: Any = thread) -> None:
+                first.kill()
+                thread.join(10)
+                assert not thread.is_alive()
+
+            source.write_text(f"a b\nb {at}\n")
+            killing[:] = [*([None] if at % 2 else []), Killing(at, kill)]
+            handle = client.start(Chain, [source], tmp_path / "out", overwrite=True)
+            thread.join(10)
+            died = not thread.is_alive()
+            if died:
+                made.master()
+            assert dict(handle.result(20)) == {"a": "1", "b": "2", str(at): "1"}, f"killed at step {at}"
+            (info,) = client.ask("status", job=handle.job)["jobs"]
+            assert (info.reruns, info.errors) == (0, ())
+            labels = [f"{kind} {stage}" for stage in (1, 2, 3) for kind in ("map", "reduce")]
+            assert [each.label for each in info.stages if each.complete] == labels
+            assert not [name for name in os.listdir(tmp_path) if name.endswith(".mrq")], f"step {at}"
+            if not died:
+                assert at > 9
                 break
 
 

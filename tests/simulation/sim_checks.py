@@ -227,12 +227,11 @@ class Oracle:
         job, complete = command.job, command.complete
         stage = self.specs[job].stage(complete)
         if stage.purpose is Purpose.SAMPLE:
-            if self.damaged:
-                return
             size = len(stage.splits) if stage.plan is not None else len(command.samples)
             tasks = [TaskRef(job, complete, Kind.MAP, i) for i in range(size)]
             won = [self.rows[task].winner if task in self.rows else None for task in tasks]
-            if [self.samples[each.token] if each else None for each in won] != list(command.samples):
+            found = [self.samples[each.token] if each else None for each in won]
+            if found != list(command.samples) and not self.damaged:
                 raise Broken(f"{command} is asked for, and the winners are {won}")
             before = self.parts.get((job, complete))
         else:

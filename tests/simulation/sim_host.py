@@ -446,7 +446,7 @@ class Host:
         name = f"{task.job}/{staged_folder(attempt)}"
         world.oracle.staged[name] = Staged(attempt, dict(made.consumed), read)
         content = mix(task.index + 1 + sum(made.consumed.values()) + sum(read)) >> 32
-        if world.rng.random() < world.jobs[task.job].nondeterministic and several:
+        if several and world.rng.random() < world.jobs[task.job].nondeterministic:
             content = mix(content + len(world.oracle.finished)) >> 32
         world.disk.files[name] = content
         file = StagedFile(name=name, final=f"part-{task.index}", records=1, bytes=1, crc32=content)

@@ -617,7 +617,7 @@ NOTICES = {
     the_leader_believes_dead_attempts: 11,
     what_no_beat_lists_killed_its_executor: 213,
     full_disks_are_not_looked_at: 307,
-    nobody_dies: 75,
+    nobody_dies: 349,
     an_older_leader_may_write: 127,
     a_takeover_forgets_tickets: 34,
     anybody_may_run_anything: 151,
