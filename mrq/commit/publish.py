@@ -93,7 +93,10 @@ def _publish(fs: FileSystem, staging: Staging, ours: Manifest) -> Decided:
         if done is not None:
             return done
         decided = decide(fs, staging, ours)
-        move(fs, staging.folder, decided.manifest.files, staging.staged)
+        try:
+            move(fs, staging.folder, decided.manifest.files, staging.staged)
+        except CorruptFileError as exc:
+            raise CorruptFileError(f"{exc}; run the job again with another output") from None
         mark(fs, staging)
         swap(fs, staging, decided)
         return decided
@@ -170,8 +173,7 @@ def move(fs: FileSystem, folder: str, files: Sequence[StagedFile], into: str) ->
         except FileNotFoundError:
             if not intact(target, file):
                 raise CorruptFileError(
-                    f"{source} is gone, and {target} isn't what its attempt wrote; "
-                    "run the job again with another output"
+                    f"{source} is gone, and {target} isn't what its attempt wrote"
                 ) from None
     for made in sorted(folders, reverse=True):
         fs.fsync_folder(made)

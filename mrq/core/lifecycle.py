@@ -198,6 +198,8 @@ def begin_again(state: State, job: Job, why: str) -> None:
         )
         return
     _leave_stage(state, job, why)
+    job.reruns += sum(table.counts[COMPLETED] for table in job.tables)
+    job.reruns += sum(stage.completed for each in job.passed for stage in each.stages)
     job.again += 1
     job.forget_passed()
     job.begin(0)

@@ -79,6 +79,7 @@ class JobFinisher:
             try:
                 parts = between.keep(staging, command.complete, command.parts, shown=shown)
             except CorruptFileError as exc:
+                self.events.note(spec.job, f"{exc}: the job begins again at its first stage")
                 return e.PartsLost(job=spec.job, stage=command.complete, why=str(exc))
             plan = following(spec, at, parts)
         return e.StagePlanned(job=spec.job, stage=command.stage, plan=plan)

@@ -136,3 +136,22 @@ def test_parts_that_are_lost_again_and_again_fail_the_job_by_name_and_a_retry_go
     assert kept == [1, 4, 7, 10, 13]
     assert dict(engine.retry(failed.value.job).result(60)) == EXPECTED
     assert kept[-2:] == [16, 17]
+
+
+def test_a_part_that_is_gone_before_it_is_kept_has_the_job_begin_again(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, real = [], between.keep
+
+    def keep(staging: Any, run: int, parts: Any, **more: Any) -> Any:
+        runs.append(run)
+        if run == 1:
+            os.unlink(f"{staging.folder}/{parts[1].name}")
+        return real(staging, run, parts, **more)
+
+    monkeypatch.setattr(between, "keep", keep)
+    source, out = str(tmp_path / "in.txt"), str(tmp_path / "out")
+    handle = engine.start(Chain(), [source], out, skip_bad_records=2)
+    assert dict(handle.result(60)) == EXPECTED
+    assert runs == [1, 4, 5]
+    assert any("the job begins again at its first stage" in note for note in handle.notes)

@@ -135,7 +135,7 @@ def test_a_part_that_nobody_can_read_begins_the_job_again_under_other_numbers():
     s.advance(1)
     made = lose(s, "m2.0", "w2")
     assert s.published(made) == ["m3.0", "m3.1"]
-    assert (s.view().failures, s.view().losses) == (0, 0)
+    assert (s.view().failures, s.view().losses, s.view().reruns) == (0, 0, 3)
     assert [each.stage for each in s.view().stages] == [1, 1]
     assert s.view().counters == {}
     stage(s, 3, maps=2, counters={"seen": 1})
