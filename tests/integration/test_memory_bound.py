@@ -70,8 +70,8 @@ def write(shell, pairs, pair, reduce, settings=""):
         (400_000, f"str({SCATTERED}), 1", COMBINED, "", 400_000),
         (600_000, f"{SCATTERED}, 'x' * 200 + str(i)", "    reduce = mrq.identity", "", 600_000),
         (200_000, f"({SCATTERED}, str(i)), i", STREAM, "", 200_000),
-        (100_000, f"({SCATTERED} if i % 2 else str(i), 'é'), i", STREAM, "", 100_000),
-        (50_000, "i, {'id': i, 'name': f'name {i}', 'at': [i / 3, None]}", STREAM, "", 50_000),
+        (300_000, f"({SCATTERED} if i % 2 else str(i), 'é'), i", STREAM, "", 300_000),
+        (250_000, "i, {'id': i, 'name': f'name {i}', 'at': [i / 3, None]}", STREAM, "", 250_000),
     ],
     ids=[
         "one key",
