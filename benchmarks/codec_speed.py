@@ -18,11 +18,11 @@ from typing import Any
 
 from mrq.codec.columns import decode_column, encode_column
 from mrq.codec.hashing import partition_column
-from mrq.codec.order import sort_columns
+from mrq.codec.order import sort_columns, sort_pairs
 from mrq.shuffle.block import BLOCK_RECORDS
 from mrq.shuffle.budget import cost
+from mrq.shuffle.mapfile import Region, write_run
 from mrq.shuffle.merge import merge
-from mrq.shuffle.runs import Run, RunWriter
 
 RUNS = 16
 PARTITIONS = 16
@@ -64,15 +64,12 @@ def in_blocks(column: Sequence[Any]) -> list[Sequence[Any]]:
     return [column[at : at + BLOCK_RECORDS] for at in range(0, len(column), BLOCK_RECORDS)]
 
 
-def write_runs(keys: list[Any], values: list[Any], folder: str) -> list[Run]:
+def write_runs(keys: list[Any], values: list[Any], folder: str) -> list[Region]:
     runs = []
     size = len(keys) // RUNS + 1
     for at in range(0, len(keys), size):
-        writer = RunWriter(f"{folder}/{len(runs)}.run")
-        ordered, moved = sort_columns(keys[at : at + size], values[at : at + size])
-        assert moved is not None
-        writer.write(ordered, moved)
-        runs.append(writer.close())
+        ordered = sort_pairs(keys[at : at + size], values[at : at + size])
+        runs.append(write_run(f"{folder}/{len(runs)}.run", [ordered]))
     return runs
 
 

@@ -83,18 +83,6 @@ def encode_column(values: Sequence[Any], *, keys: bool = False) -> bytes:
     return b"m" + _pack(values if type(values) is list else list(values), keys)
 
 
-def encode_constant(value: int, count: int) -> bytes:
-    """What `encode_column` makes of a small int, so many times."""
-    return b"c" + _U32.pack(count) + _pack(value, key=False)
-
-
-def ascii_characters(encoded: bytes, count: int) -> int | None:
-    """Characters in all of an encoded column of so many items, if it is ASCII text; None if not."""
-    if encoded[0] != 0x73 or not encoded.isascii():
-        return None
-    return len(encoded) - count  # a tag before them, and a NUL between each two
-
-
 def _encode_text(values: Sequence[str], keys: bool) -> bytes:
     joined = "\0".join(values)
     if joined.count("\0") != len(values) - 1:

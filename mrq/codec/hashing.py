@@ -9,13 +9,12 @@ numbers is no faster and left 64 partitions of quarters 30% uneven.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import repeat
+from collections.abc import Sequence
 from struct import Struct
 from typing import Any, Final
 from zlib import crc32
 
-from mrq.codec.types import NUMBERS, base_of, only_type, utf8
+from mrq.codec.types import NUMBERS, base_of, utf8
 
 _INT64: Final = Struct("<q")
 _PRIME24: Final = 16777213  # the largest below 2**24: far above any number of partitions
@@ -27,31 +26,13 @@ _BYTES_SEED: Final = 0x62
 
 def partition_column(keys: Sequence[Any], n: int) -> list[int]:
     """Which of `n` partitions each key belongs to. Raises DataError for keys that can't be carried."""
-    if n == 1 or not keys:
+    if n == 1:
         return [0] * len(keys)
     try:
-        return [h % _PRIME24 % n for h in _hashes(keys)]
+        hashes = map(crc32, map(str.encode, keys))  # most keys are text
+        return [h % _PRIME24 % n for h in hashes]
     except (UnicodeEncodeError, TypeError):  # escaped bytes somewhere, or not all are text
         return [hash_key(key) % _PRIME24 % n for key in keys]
-
-
-def _hashes(keys: Sequence[Any]) -> Iterable[int]:
-    """`hash_key` of each, fast where the column is uniform; the first says of text that it is. Raises
-    UnicodeEncodeError and TypeError, as it is read too, for what only `hash_key` can do."""
-    if type(keys[0]) is str:
-        return map(crc32, map(str.encode, keys))
-    kind = only_type(keys)
-    if kind is bytes:
-        return map(crc32, keys, repeat(_BYTES_SEED))
-    if kind in NUMBERS:
-        return map(crc32, map(_INT64.pack, map(hash, keys)))
-    if kind is tuple and len(set(map(len, keys))) == 1:
-        hashes = [len(keys[0])] * len(keys)
-        for column in zip(*keys, strict=True):
-            inner = _hashes(column)
-            hashes = [(h * _TUPLE + i) & _MASK32 for h, i in zip(hashes, inner, strict=True)]
-        return hashes
-    return map(hash_key, keys)
 
 
 def hash_key(key: Any) -> int:

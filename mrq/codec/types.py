@@ -143,33 +143,13 @@ def carried(value: Any) -> Any:
 
 
 def carried_other(value: Any) -> Any:
-    """`carried` of what is no atom. What is nested no deeper than most is told here, at the first glance."""
+    """`carried` of what is no atom. What holds nothing but atoms is told at the first glance."""
     kind = type(value)
     if kind is dict:
-        for name, item in value.items():
-            if (type(name) is not str and type(name) not in ATOMS) or type(item) not in ATOMS:
-                break
-        else:
+        if ATOMS.issuperset(map(type, value)) and ATOMS.issuperset(map(type, value.values())):
             return value.copy()
-    elif kind is tuple:
-        for item in value:
-            if type(item) not in ATOMS:
-                if type(item) is not tuple:
-                    break
-                for inner in item:
-                    if type(inner) not in ATOMS:
-                        break
-                else:
-                    continue
-                break
-        else:
-            return value
-    elif kind is list:
-        for item in value:
-            if type(item) not in ATOMS:
-                break
-        else:
-            return value.copy()
+    elif (kind is tuple or kind is list) and ATOMS.issuperset(map(type, value)):
+        return value if kind is tuple else value.copy()
     return _within_stack(value, False)
 
 
@@ -178,12 +158,8 @@ def carried_key(key: Any) -> Any:
     kind = type(key)
     if kind in PLAIN_KEYS or (kind is float and key == key):
         return key
-    if kind is tuple:
-        for item in key:
-            if type(item) not in PLAIN_KEYS and (type(item) is not float or item != item):
-                break
-        else:
-            return key
+    if kind is tuple and PLAIN_KEYS.issuperset(map(type, key)):
+        return key
     made = _within_stack(key, True)
     if _has_nan(made):
         raise nan_refusal()

@@ -13,6 +13,7 @@ import builtins
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
+from operator import add
 from typing import Any, Final
 
 from mrq.codec.order import NONE, family, sort_key
@@ -73,11 +74,6 @@ class Folding(BuiltIn):
 
     __slots__ = ()
 
-    #: States of ints are ints and merging adds them: the engine may add ints itself.
-    adds = False
-    #: Every pair counts one, whatever its value.
-    counts = False
-
     def start(self, values: Sequence[Any]) -> Any:
         """The state of one key's values, at least one, in order. Raises DataError for a wrong type."""
         raise NotImplementedError
@@ -85,6 +81,19 @@ class Folding(BuiltIn):
     def merge(self, states: Sequence[Any]) -> Any:
         """One state of several of one key, in order."""
         raise NotImplementedError
+
+    @property
+    def join(self) -> Callable[[int, int], int] | None:
+        """Two states as one, where both are ints; None where that takes more."""
+        return None
+
+    def states(self, values: list[Any]) -> list[Any]:
+        """The state of each value by itself. Raises DataError for a wrong type."""
+        return [self.start((value,)) for value in values]
+
+    def merged(self, lists: Sequence[list[Any]]) -> list[Any]:
+        """One state of each list of states of one key."""
+        return [states[0] if len(states) == 1 else self.merge(states) for states in lists]
 
     def finish(self, states: list[Any]) -> list[Any]:
         """A column of states as a column of results."""
@@ -138,7 +147,15 @@ class _Sum(Folding):
     """
 
     __slots__ = ()
-    adds = True
+    join = staticmethod(add)
+
+    def states(self, values: list[Any]) -> list[Any]:
+        return values if set(map(type, values)) <= _PLAIN_NUMBERS else super().states(values)
+
+    def merged(self, lists: Sequence[list[Any]]) -> list[Any]:
+        if set(map(type, chain.from_iterable(lists))) == _INT:
+            return list(map(builtins.sum, lists))
+        return super().merged(lists)
 
     def start(self, values: Sequence[Any]) -> Any:
         types = set(map(type, values))
@@ -218,8 +235,13 @@ class _Count(Folding):
     """How many values."""
 
     __slots__ = ()
-    adds = True
-    counts = True
+    join = staticmethod(add)
+
+    def states(self, values: list[Any]) -> list[Any]:
+        return [1] * len(values)
+
+    def merged(self, lists: Sequence[list[Any]]) -> list[Any]:
+        return list(map(builtins.sum, lists))
 
     def start(self, values: Sequence[Any]) -> Any:
         return len(values)
@@ -236,6 +258,18 @@ class _Extreme(Folding):
     def __init__(self, name: str, pick: Callable[..., Any]) -> None:
         super().__init__(name)
         self._pick = pick
+
+    @property
+    def join(self) -> Callable[[int, int], int]:
+        return self._pick
+
+    def states(self, values: list[Any]) -> list[Any]:
+        return values if ATOMS.issuperset(map(type, values)) else super().states(values)
+
+    def merged(self, lists: Sequence[list[Any]]) -> list[Any]:
+        if set(map(type, chain.from_iterable(lists))) == _INT:
+            return list(map(self._pick, lists))
+        return super().merged(lists)
 
     def start(self, values: Sequence[Any]) -> Any:
         if len(values) == 1:
@@ -275,9 +309,10 @@ class _Mean(Folding):
 
     __slots__ = ()
 
+    def states(self, values: list[Any]) -> list[Any]:
+        return [(1, state) for state in _summed.states(values)]
+
     def start(self, values: Sequence[Any]) -> Any:
-        if len(values) == 1 and type(values[0]) is int:
-            return (1, values[0])
         return (len(values), _summed.start(values))
 
     def merge(self, states: Sequence[Any]) -> Any:
@@ -425,6 +460,8 @@ def _shown(value: Any) -> str:
 _INT: Final = frozenset({int})
 _INTS: Final = frozenset({int, bool})
 _NUMBERS: Final = frozenset({int, bool, float})
+#: Each is its own sum's state.
+_PLAIN_NUMBERS: Final = frozenset({int, float})
 
 sum: Final = _Sum("sum")
 count: Final = _Count("count")

@@ -1,7 +1,9 @@
 """A block: two parallel lists, keys and values; and the frames that carry blocks in files.
 
-A frame is a 16-byte header (length of the payload, crc32, records, cost, each a little-endian u32) and
-the payload: u64 length of the encoded keys, the keys, the values. The crc covers payload and header.
+All that the shuffle writes, to spill it or for others, is a sequence of frames, and all that it reads is a
+`Source` of blocks. A frame is a 16-byte header (length of the payload, crc32, records, cost, each a
+little-endian u32) and the payload: u64 length of the encoded keys, the keys, the values. The crc covers both
+parts.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 from mrq.codec.checksum import crc32
-from mrq.codec.columns import Buffer, ascii_characters, decode_column, encode_column, encode_constant
+from mrq.codec.columns import Buffer, decode_column, encode_column
 from mrq.errors import CorruptFileError, DataError, DiskFullError
-from mrq.shuffle.budget import SLOT, column_cost, cost, keys_cost
+from mrq.shuffle.budget import cost
 
 Block = tuple[list[Any], list[Any]]
 
@@ -24,10 +26,6 @@ Block = tuple[list[Any], list[Any]]
 BLOCK_RECORDS: Final = 4096
 #: A block on disk is cut when its cost is above this, unless it is a single record.
 BLOCK_COST: Final = 1 << 20
-
-#: So many records tell what one costs; where they mislead, blocks needn't be shorter than this.
-_FEW: Final = 64
-_STEP_MIN: Final = 512
 
 HEADER: Final = struct.Struct("<IIII")
 _REST: Final = struct.Struct("<III")  # the header without the crc, which covers it
@@ -59,57 +57,25 @@ class Frame:
     cost: int  #: in memory, as `budget.cost` has it
 
 
-def frames(keys: Sequence[Any], values: Sequence[Any] | None) -> Iterator[Frame]:
+def frames(keys: Sequence[Any], values: Sequence[Any]) -> Iterator[Frame]:
     """Pairs as frames of at most BLOCK_RECORDS records and, but for single records, of at most BLOCK_COST.
-
-    Without values, each is 1. Raises DataError for what can't be carried.
-    """
-    step = _step(keys, values)
-    if len(keys) <= step:
-        yield from _fitting(keys, values)
-        return
-    for start in range(0, len(keys), step):
-        end = start + step
-        yield from _fitting(keys[start:end], None if values is None else values[start:end])
+    Raises DataError for what can't be carried."""
+    for start in range(0, len(keys), BLOCK_RECORDS):
+        end = start + BLOCK_RECORDS
+        yield from _fitting(keys[start:end], values[start:end])
 
 
-def _step(keys: Sequence[Any], values: Sequence[Any] | None) -> int:
-    """Records of a block, going by the first few: one that is cut too long is looked at twice."""
-    if len(keys) <= _STEP_MIN:
-        return min(BLOCK_RECORDS, _STEP_MIN)
-    some = keys[:_FEW]
-    price = cost(some, values[:_FEW] if values is not None else [1] * len(some))
-    return min(BLOCK_RECORDS, max(_STEP_MIN, BLOCK_COST * 7 // 8 * len(some) // (price + 1)))
-
-
-def _fitting(keys: Sequence[Any], values: Sequence[Any] | None) -> Iterator[Frame]:
+def _fitting(keys: Sequence[Any], values: Sequence[Any]) -> Iterator[Frame]:
     """Pairs as a frame, or as several where they cost more than a block."""
-    if not keys:
-        return
-    encoded = _short_text(keys)
-    characters = None if encoded is None else ascii_characters(encoded, len(keys))
-    price = keys_cost(keys, characters) + (SLOT * len(keys) if values is None else column_cost(values))
+    price = cost(keys, values)
     if price > BLOCK_COST and len(keys) > 1:
         middle = len(keys) // 2
-        yield from _fitting(keys[:middle], None if values is None else values[:middle])
-        yield from _fitting(keys[middle:], None if values is None else values[middle:])
+        yield from _fitting(keys[:middle], values[:middle])
+        yield from _fitting(keys[middle:], values[middle:])
         return
-    if encoded is None:
-        encoded = encode_column(keys, keys=True)
-    states = encode_constant(1, len(keys)) if values is None else encode_column(values)
-    yield Frame(b"".join((_KEYS.pack(len(encoded)), encoded, states)), len(keys), price)
-
-
-def _short_text(keys: Sequence[Any]) -> bytes | None:
-    """The column encoded, if it is text and no more than a block: what it costs can be told by that."""
-    if type(keys[0]) is not str:
-        return None
-    try:
-        if sum(map(len, keys)) > BLOCK_COST:
-            return None
-    except TypeError:
-        return None
-    return encode_column(keys, keys=True)
+    encoded = encode_column(keys, keys=True)
+    payload = b"".join((_KEYS.pack(len(encoded)), encoded, encode_column(values)))
+    yield Frame(payload, len(keys), price)
 
 
 class FrameWriter:
@@ -170,6 +136,20 @@ class FrameWriter:
         self.cost += price
         self.block_cost = max(self.block_cost, stored)
         self.crc32 = crc32(payload, crc32(header, self.crc32))
+
+
+class Source:
+    """What a merge reads: pairs in a file, or in memory."""
+
+    records: int  #: pairs in all
+    cost: int  #: bytes in memory when all of it is loaded, as `budget.cost` has it
+    block_cost: int  #: bytes in memory of its most expensive block
+    is_sorted: bool  #: whether the pairs come in key order
+
+    def blocks(self) -> Iterator[Block]:
+        """All pairs, block by block; each call reads from the start. Holds no descriptor between
+        blocks. Raises CorruptFileError, OSError."""
+        raise NotImplementedError
 
 
 def unwritten(file: BinaryIO) -> int:

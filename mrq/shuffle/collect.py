@@ -1,47 +1,43 @@
 """What a map task adds its pairs to: collectors, under one byte budget.
 
-`consume(pairs)` is the hot loop of mrq. `pairs` is one iterator over a whole block of records, so nothing
-here is done per record: the loops pull up to `_step` pairs at a time, and between two chunks look at one
-pair's shape and at what is held. So a record that emits without end is bounded too.
+There is one way. A `Sink` takes what user code yields in chunks of two columns, keys and values, each pair
+made what is carried before the next one is pulled: what user code has yielded it may change once it goes on.
+Between two chunks it is looked what is held, so a record that emits without end is bounded too.
 
-What user code has yielded it may change once it goes on. So whatever isn't known to be plain is made
-`carried` before the next pair is pulled; ints that are added, and what is only counted, are never kept.
-
-A *FoldCollector* keeps a state a key (built-ins that fold): no sort, regions unsorted. A *GroupCollector*
-keeps lists of values a key, or two columns once keys hardly repeat; regions are sorted.
+A `TableCollector` keeps a list of values a key, in a dict. Where the reduce folds, the lists hold states, and
+are folded to one each when the budget is full; where that doesn't help, or nothing folds, all is spilled:
+dealt out by partition, sorted, folded or combined, written as a map output. The last step merges the spills.
 """
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress, islice, repeat
-from operator import is_not, not_
+from itertools import islice
+from operator import add
 from typing import Any, Final
 
-from mrq.codec.types import ATOMS, NUMBERS, PLAIN_KEYS, NoneType, carried, carried_key
-from mrq.shuffle.aggregate import FoldTable
-from mrq.shuffle.block import Frame, frames
+from mrq.codec.order import family, respelled, sort_pairs
+from mrq.codec.types import ATOMS, PLAIN_KEYS, NoneType, carried_key, carried_other
+from mrq.shuffle.block import BLOCK_RECORDS, Source
 from mrq.shuffle.bounded import Quota
-from mrq.shuffle.chunks import listed
-from mrq.shuffle.fold import Fold, Tick
+from mrq.shuffle.budget import INT, column_cost, keys_cost
+from mrq.shuffle.fold import Columns, Combine, Fold, Tick
+from mrq.shuffle.grouping import combined, expanded, folded
 from mrq.shuffle.mapfile import MapFile, MapFileInfo, MapFileWriter, MapHeader, empty_digest
-from mrq.shuffle.partition import Partition, deal, deal_pairs
-from mrq.shuffle.runs import Source
+from mrq.shuffle.merge import merge
+from mrq.shuffle.partition import Partition, deal
 
-#: Pairs between two looks at the budget, at most and at first. Sizes may jump within a chunk, so it is
-#: shorter where values are held (a look costs 10 ns a pair then), longer where only new keys are.
+#: Pairs between two looks at the budget, at most and at first: sizes may jump within a chunk.
 STEP_MAX: Final = 256
-STEP_MAX_FOLDING: Final = 1024
 STEP_FIRST: Final = 16
 #: A chunk may hold this share of the budget, going by the average pair so far.
 _STEP_SHARE: Final = 16
-#: Keys of a folded table that are dealt out and encoded at once, …
-_DEALT_AT_ONCE: Final = 1 << 14
-#: … or so many a partition, lest frames get small.
-_DEALT_A_PARTITION: Final = 256
-#: CPython has one object for it: a user's `yield word, 1` is told by `is`.
-_ONE: Final = 1
+#: A key's entry in a dict, with what a resize holds twice, bytes.
+_ENTRY: Final = 136
+#: A list a key, with its first slots, bytes.
+_LIST: Final = 88
 
 Pair = tuple[Any, Any]
 
@@ -59,6 +55,32 @@ class MapPlan:
     quota: Quota | None = None  #: of the disk
 
 
+def columns(pairs: Iterator[Pair], count: int) -> Columns:
+    """Up to so many pairs as two columns, empty at the end. Raises DataError for what can't be carried.
+
+    The hot loop of every map: what is plain, and of the type of what came last, costs a comparison.
+    """
+    atoms, plain_keys = ATOMS, PLAIN_KEYS
+    kind = key_kind = NoneType  # plain types, of what came last
+    keys: list[Any] = []
+    values: list[Any] = []
+    add_key, add_value = keys.append, values.append
+    for key, value in islice(pairs, count):
+        if type(key) is not key_kind:
+            if type(key) in plain_keys:
+                key_kind = type(key)
+            else:
+                key = carried_key(key)
+        if type(value) is not kind:
+            if type(value) in atoms:
+                kind = type(value)
+            else:
+                value = carried_other(value)
+        add_key(key)
+        add_value(value)
+    return keys, values
+
+
 class Sink:
     """What a map's pairs go to."""
 
@@ -69,29 +91,46 @@ class Sink:
 
     @property
     def emitted(self) -> int:
-        """Pairs consumed so far. Exact after the last one, a lower bound before."""
+        """Pairs consumed so far."""
         return self._emitted
 
     def consume(self, pairs: Iterator[Pair]) -> None:
         """Take every pair, each a tuple of two. Raises DataError for what can't be carried."""
-        raise NotImplementedError
+        while True:
+            keys, values = columns(pairs, self._step)
+            if not keys:
+                return
+            self._emitted += len(keys)
+            self._take(keys, values)
+            del keys, values  # they may be large: gone before the next ones come
 
     def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
         """Take a dict's items as pairs."""
         self.consume(iter(mapping.items()))
 
+    def _take(self, keys: list[Any], values: list[Any]) -> None:
+        """Keep a chunk, and choose the next one's length by `_pace`."""
+        raise NotImplementedError
+
+    def _pace(self, held: int, pairs: int, memory: int) -> None:
+        """Choose the next chunk's length from what a pair has cost so far."""
+        self._step = max(1, min(self._step * 2, memory * pairs // (held + 1), STEP_MAX))
+
 
 class Collector(Sink):
     """The common part: spills, the final file, the look at the budget."""
 
-    _is_sorted = False  #: are regions in key order
-    _step_max = STEP_MAX
+    _is_sorted = True  #: are regions in key order
 
     def __init__(self, plan: MapPlan) -> None:
         super().__init__()
         self.plan = plan
-        self.spills = 0
         self._spilled: list[str] = []
+
+    @property
+    def spills(self) -> int:
+        """Spills that were written."""
+        return len(self._spilled)
 
     def _holds_any(self) -> bool:
         """Whether there is something that `_write` would write."""
@@ -107,7 +146,7 @@ class Collector(Sink):
 
     def go_on_from(self, other: Collector) -> None:
         """Begin behind what another collector of the same plan has spilled."""
-        self.spills, self._spilled = other.spills, other._spilled
+        self._spilled = other._spilled
 
     def finish(self, path: str) -> MapFileInfo:
         """Write the map-output file, if there is anything to write. Raises OSError, DataError."""
@@ -144,269 +183,127 @@ class Collector(Sink):
         path = f"{self.plan.scratch}/spill-{len(self._spilled):05d}"
         self._file(path, self._write)
         self._spilled.append(path)
-        self.spills += 1
         self.plan.tick()
 
-    def _pace(self, held: int, pairs: int) -> None:
-        """Choose the next chunk's length from what a pair has cost so far."""
-        average = held // pairs + 1 if pairs else 1
-        fits = self.plan.memory // (_STEP_SHARE * average)
-        self._step = max(1, min(self._step * 2, fits, self._step_max))
 
+class TableCollector(Collector):
+    """A table by key. Without a fold it holds the list of a key's values; with one a key's state, or the list
+    of states that wait to be merged into one, many at a time (no state is a list). Ints are joined at once,
+    as long as nothing else came. Writes sorted regions."""
 
-def _has_number(key: Any) -> bool:
-    if type(key) is not tuple:
-        return type(key) in NUMBERS
-    return not NUMBERS.isdisjoint(map(type, key)) or (tuple in map(type, key) and any(map(_has_number, key)))
-
-
-class FoldCollector(Collector):
-    """Folds pairs into one state a key, by hash."""
-
-    def __init__(self, plan: MapPlan, fold: Fold) -> None:
+    def __init__(self, plan: MapPlan, *, fold: Fold | None = None, combine: Combine | None = None) -> None:
         super().__init__(plan)
         self._fold = fold
-        if fold.adds:
-            self._step_max = STEP_MAX_FOLDING
-        self._table = FoldTable(fold, raw=True)
-        self._numbers = False  # of a fold that adds: numbers are among its keys, or in them
-        self._odd = 0  # pairs whose value wasn't the int 1
-        self._odd_sum = 0  # what they added to the sums
+        self._combine = combine
+        self._forget()
 
-    def consume(self, pairs: Iterator[Pair]) -> None:
-        if self._fold.counts:
-            self._count(pairs)
-        elif self._fold.adds:
-            self._add(pairs)
+    def _forget(self) -> None:
+        self._table: Any = defaultdict(list) if self._fold is None else Counter()
+        self._ints = True  # all states so far are
+        self._charged = 0  # keys of the table that are in _held
+        self._held = 0  # bytes, by `budget`
+        self._records = 0  # pairs that are in it
+
+    def _take(self, keys: list[Any], values: list[Any]) -> None:
+        table = self._table
+        if family(keys) is None:  # a dict must find equal keys
+            keys = list(map(respelled, keys))
+        if self._fold is None:
+            for key, value in zip(keys, values, strict=True):
+                table[key].append(value)
+            self._held += column_cost(values)
         else:
-            self._gather(pairs)
+            self._held += self._join(keys, self._fold.states(values), self._fold.join)
+        self._records += len(keys)
+        new = len(table) - self._charged
+        if new:
+            added = list(islice(reversed(table), new))
+            self._held += new * (_ENTRY + (_LIST if self._fold is None else INT)) + keys_cost(added)
+            self._charged += new
+        if self._held > self.plan.memory:
+            self._make_room()
+        self._pace(self._held, self._records, self.plan.memory // _STEP_SHARE)
 
-    def consume_mapping(self, mapping: Mapping[Any, Any]) -> None:
-        fold, kinds = self._fold, set(map(type, mapping))
-        plain = set(map(type, mapping.values())) == {int} and kinds <= PLAIN_KEYS
-        if fold.counts or not fold.adds or not plain:
-            super().consume_mapping(mapping)
-            return
-        sums = self._table.sums
-        if sums:
-            get = sums.get
-            for key, value in mapping.items():
-                held = get(key)
-                sums[key] = value if held is None else held + value
-        else:
-            sums.update(mapping)
-        self._numbers = self._numbers or not NUMBERS.isdisjoint(kinds)
-        self._odd += len(mapping)
-        self._odd_sum += sum(mapping.values())
-        self._charge()
-
-    def _add(self, pairs: Iterator[Pair]) -> None:
-        one = _ONE
-        for pair in pairs:
-            sums = self._table.sums  # another after a spill
-            get = sums.get
-            if self._other(*pair):
-                self._add_looking(pairs)
+    def _join(self, keys: list[Any], states: list[Any], join: Callable[[int, int], int] | None) -> int:
+        """Put states to those of their keys; what they cost beside the keys that are new."""
+        table = self._table
+        self._ints = self._ints and join is not None and set(map(type, states)) == {int}
+        if self._ints and join is add and states.count(1) == len(states):
+            table.update(keys)  # counts them, at C speed
+            return 0
+        if self._ints and join is not None:
+            for key, state in zip(keys, states, strict=True):
+                table[key] = join(table[key], state) if key in table else state
+            return 0
+        made = 0
+        for key, state in zip(keys, states, strict=True):
+            if key not in table:
+                table[key] = state
                 continue
-            odd = odd_sum = 0
-            for key, value in islice(pairs, self._step):
-                try:
-                    held = get(key)  # an eighth faster than get(key, 0)
-                except (TypeError, ValueError):  # no hash, as a bytearray: its bytes can be a key
-                    key = carried_key(key)
-                    held = get(key)
-                if value is one:
-                    if held is not None:
-                        sums[key] = held + one
-                    elif type(key) is str:
-                        sums[key] = one
-                    else:
-                        if self._add_to(key, one):
-                            break
-                elif type(value) is int:
-                    odd += 1
-                    odd_sum += value
-                    if held is not None:
-                        sums[key] = held + value
-                    elif self._add_to(key, value):
-                        break
-                elif type(value) is float and type(key) is str:  # nothing that `_other` would look at
-                    odd += 1
-                    self._table.put(key, value)
-                elif self._other(key, value):
-                    break
-            self._odd += odd
-            self._odd_sum += odd_sum
-            self._charge()
-
-    def _add_looking(self, pairs: Iterator[Pair]) -> None:
-        """A chunk of pairs, once a number is among the keys. What can't be a key may be equal to it, as
-        Decimal(1) is to 1, and would be found: so the key's types are looked at before it is looked up."""
-        sums = self._table.sums
-        get = sums.get
-        one, atoms, counts = _ONE, ATOMS, self._fold.counts
-        kind = first_kind = second_kind = NoneType  # plain types, of what came last
-        odd = odd_sum = 0
-        for key, value in islice(pairs, self._step):
-            if type(key) is not kind:
-                if type(key) is tuple:
-                    if len(key) == 2:
-                        first, second = key
-                        if type(first) is first_kind and type(second) is second_kind:
-                            pass
-                        elif type(first) in atoms and type(second) in atoms:
-                            first_kind, second_kind = type(first), type(second)
-                        else:
-                            key = carried_key(key)
-                    else:
-                        for item in key:
-                            if type(item) not in atoms:
-                                key = carried_key(key)
-                                break
-                elif type(key) in atoms:
-                    kind = type(key)
-                else:
-                    key = carried_key(key)
-            held = get(key)
-            if held is None:  # a new one, which may be or hold NaN
-                key, held = carried_key(key), 0
-            if value is one or counts:
-                sums[key] = held + one
-            elif type(value) is int:
-                odd += 1
-                odd_sum += value
-                sums[key] = held + value
+            held = table[key]
+            if type(held) is list:
+                held.append(state)
             else:
-                self._other(key, value)
-        self._odd += odd
-        self._odd_sum += odd_sum
-        self._charge()
+                table[key] = [held, state]
+                made += 1
+        return column_cost(states) + made * _LIST
 
-    def _other(self, key: Any, value: Any) -> bool:
-        """One pair, the general way. Whether numbers are among the keys now."""
-        self._odd += 1
-        if type(value) is int or type(value) is bool:
-            numbers = self._add_to(key, value)
-            self._odd_sum += value
-            return numbers
-        key = carried_key(key)
-        self._table.put(key, carried(value))
-        self._numbers = self._numbers or _has_number(key)
-        return self._numbers
+    def _merged(self, column: list[Any]) -> list[Any]:
+        """A column of the table as states."""
+        assert self._fold is not None
+        waiting = [held for held in column if type(held) is list]
+        if not waiting:
+            return column
+        made = iter(self._fold.merged(waiting))
+        return [next(made) if type(held) is list else held for held in column]
 
-    def _add_to(self, key: Any, value: int) -> bool:
-        """Add to the sum of a key that may be new. Whether numbers are among the keys now."""
-        key = carried_key(key)
-        sums = self._table.sums
-        sums[key] = sums.get(key, 0) + value
-        self._numbers = self._numbers or _has_number(key)
-        return self._numbers
-
-    def _count(self, pairs: Iterator[Pair]) -> None:
-        for pair in pairs:
-            sums = self._table.sums  # another after a spill
-            get = sums.get
-            if self._add_to(pair[0], 1):
-                self._add_looking(pairs)
-                continue
-            for key, _ in islice(pairs, self._step):
-                try:
-                    held = get(key)
-                except (TypeError, ValueError):  # no hash, as a bytearray: its bytes can be a key
-                    key = carried_key(key)
-                    held = get(key)
-                if held is not None:
-                    sums[key] = held + 1
-                elif type(key) is str:
-                    sums[key] = 1
-                else:
-                    if self._add_to(key, 1):
-                        break
-            self._charge()
-
-    def _gather(self, pairs: Iterator[Pair]) -> None:
-        table = self._table
-        while column := listed(pairs, self._step, table.lists):  # lists are others after a spill
-            self._emitted += len(column)
-            table.waits(column)
-            self._charge()
-            del column  # values may be large: gone before the next ones come
-
-    @property
-    def emitted(self) -> int:
-        # Pairs of 1 aren't counted one by one: they are what the sums hold beyond the odd ones.
-        return self._emitted + self._odd if self._fold.adds else self._emitted
-
-    def _charge(self) -> None:
-        """Spill when the table holds too much, and choose the next chunk."""
-        table = self._table
-        if table.over(self.plan.memory):
-            self._spill()
-        self._pace(table.held, table.keys_held)
+    def _make_room(self) -> None:
+        """Merge the states that wait, where that may halve what is held, or else spill."""
+        if self._fold is not None and self._records > 2 * len(self._table):
+            keys, states = list(self._table), self._merged(list(self._table.values()))
+            for key, state in zip(keys, states, strict=True):
+                self._table[key] = state
+            self._records = len(keys)
+            self._held = len(keys) * _ENTRY + keys_cost(keys) + column_cost(states)
+            if self._held <= self.plan.memory // 2:
+                return
+        self._spill()
 
     def _holds_any(self) -> bool:
-        return self._table.holds_any
+        return bool(self._table)
 
     def _write(self, writer: MapFileWriter) -> None:
-        plan, fold = self.plan, self._fold
-        if fold.adds:
-            self._emitted += sum(self._table.sums.values()) - self._odd_sum + self._odd
-            self._odd = self._odd_sum = 0
-        regions: list[list[Frame]] = [[] for _ in range(plan.partitions)]
-        self._encode(self._table.take(), regions)
+        plan = self.plan
+        keys, held = list(self._table), list(self._table.values())
+        self._forget()
+        numbers = plan.partition(keys) if plan.partitions > 1 else [0] * len(keys)
+        dealt_keys, dealt = (deal(numbers, column, plan.partitions)[::-1] for column in (keys, held))
+        del keys, held
         for partition in range(plan.partitions):
-            writer.begin(partition, sorted=False)
-            writer.put(regions[partition])
-            regions[partition] = []
+            writer.begin(partition)
+            for block in self._blocks(*sort_pairs(dealt_keys.pop(), dealt.pop())):
+                writer.write(*block)
             writer.end()
 
-    def _encode(self, table: dict[Any, Any], regions: list[list[Frame]]) -> None:
-        """The table as frames, by partition.
-
-        Some ten thousand keys at a time: they lie beside each other in memory, so they are in the processor's
-        cache when they are hashed, dealt out and encoded. All at once takes half as long again.
-
-        Where most sums are 1, those are in frames apart: they need no states, and no table in the reduce.
-        """
-        at_once = max(_DEALT_AT_ONCE, _DEALT_A_PARTITION * self.plan.partitions)
-        apart = self._fold.adds and list(table.values()).count(_ONE) > len(table) // 2
-        keys, states = iter(table), iter(table.values())
-        rest_keys: list[Any] = []
-        rest_states: list[Any] = []
-        while some_keys := list(islice(keys, at_once)):
-            some_states = list(islice(states, at_once))
-            if not apart:
-                self._deal_out(some_keys, some_states, regions)
+    def _blocks(self, keys: list[Any], held: list[Any]) -> Iterator[Columns]:
+        """Sorted columns of the table as blocks of pairs, folded or combined."""
+        combine = self._combine
+        for at in range(0, len(keys), BLOCK_RECORDS):
+            some, theirs = keys[at : at + BLOCK_RECORDS], held[at : at + BLOCK_RECORDS]
+            if self._fold is not None:
+                yield some, self._merged(theirs)
                 continue
-            rest = list(map(is_not, some_states, repeat(_ONE)))
-            rest_keys += compress(some_keys, rest)
-            rest_states += compress(some_states, rest)
-            self._deal_out(list(compress(some_keys, map(not_, rest))), None, regions)
-        for at in range(0, len(rest_keys), at_once):
-            self._deal_out(rest_keys[at : at + at_once], rest_states[at : at + at_once], regions)
-
-    def _deal_out(self, keys: list[Any], states: list[Any] | None, regions: list[list[Frame]]) -> None:
-        """Keys and their states, or 1 each, as frames at the end of the regions."""
-        partitions = self.plan.partitions
-        if partitions == 1:
-            regions[0] += frames(keys, states)
-            return
-        numbers = self.plan.partition(keys)
-        if states is None:
-            for region, mine in zip(regions, deal(numbers, keys, partitions), strict=True):
-                region += frames(mine, None)
-            return
-        for region, (mine, its) in zip(regions, deal_pairs(numbers, (keys, states), partitions), strict=True):
-            region += frames(mine, its)
+            if combine is not None:
+                grouped = zip(some, theirs, strict=True)
+                theirs = [group if len(group) == 1 else list(combine(key, group)) for key, group in grouped]
+            yield from expanded(some, theirs)
 
     def _merge(self, sources: Sequence[Source], writer: MapFileWriter) -> None:
-        put_together(sources, writer, self.plan.tick)
-
-
-def put_together(sources: Sequence[Source], writer: MapFileWriter, tick: Tick) -> None:
-    """One partition's share of all spills of a fold, one behind the other: the reduce folds by hash, so a key
-    may be there once a spill. Raises CorruptFileError, DataError, OSError."""
-    for source in sources:
-        for keys, states in source.blocks():
-            writer.write(keys, states)
-            tick()
+        plan = self.plan
+        merged = merge(sources, memory=plan.memory, scratch=plan.scratch, tick=plan.tick, quota=plan.quota)
+        if self._fold is not None:
+            merged = folded(merged, self._fold)
+        elif self._combine is not None:
+            merged = combined(merged, self._combine)
+        for block in merged:
+            writer.write(*block)

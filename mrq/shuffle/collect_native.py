@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from mrq.shuffle.block import Frame
-from mrq.shuffle.collect import Collector, MapPlan, Pair, put_together
+from mrq.shuffle.block import Frame, Source
+from mrq.shuffle.collect import Collector, MapPlan, Pair
 from mrq.shuffle.merge import merge
-from mrq.shuffle.runs import Source
 
 if TYPE_CHECKING:
     from mrq._native import FoldTable, PairTable
@@ -68,9 +67,7 @@ class NativeCollector(Collector):
     def finish(self, path: str) -> MapFileInfo:
         if self._rest is None:
             return super().finish(path)
-        info = self._rest.finish(path)
-        self.spills = self._rest.spills
-        return info
+        return self._rest.finish(path)
 
     def _holds_any(self) -> bool:
         return bool(self._table)
@@ -89,14 +86,18 @@ class NativeCollector(Collector):
 class NativeFoldCollector(NativeCollector):
     """Folds ints by key."""
 
+    _is_sorted = False  # the table gives keys as they came first
+
     def _merge(self, sources: Sequence[Source], writer: MapFileWriter) -> None:
-        put_together(sources, writer, self.plan.tick)
+        # The reduce folds what it is given, so a key may be there once a spill.
+        for source in sources:
+            for keys, states in source.blocks():
+                writer.write(keys, states)
+                self.plan.tick()
 
 
 class NativeGroupCollector(NativeCollector):
     """Keeps pairs, and writes them sorted by key."""
-
-    _is_sorted = True
 
     def _merge(self, sources: Sequence[Source], writer: MapFileWriter) -> None:
         plan = self.plan

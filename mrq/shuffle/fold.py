@@ -1,4 +1,8 @@
-"""What the shuffle is given of a reducer."""
+"""What the shuffle is given of a reducer.
+
+A reduce that *folds* keeps one small state a key: the map side folds the values of a key before it writes
+them, the reduce side what all maps have of it. A *combine* of a user's does the same with code of their own.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +22,10 @@ Tick = Callable[[], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
-    """A reducer that keeps one small carried state a key."""
+    """A reducer that keeps one small carried state a key. All of it goes by columns."""
 
-    adds: bool  #: states of ints are ints, and merging adds them
-    counts: bool  #: every pair counts one, whatever its value
-    start: Callable[[Sequence[Any]], Any]  #: the state of one key's values, in order. Raises DataError
-    merge: Callable[[Sequence[Any]], Any]  #: one state of several of one key, in order
+    #: Two states of one key as one, where both are ints; None where that takes more.
+    join: Callable[[int, int], int] | None
+    states: Callable[[list[Any]], list[Any]]  #: of each value by itself. Raises DataError
+    merged: Callable[[Sequence[list[Any]]], list[Any]]  #: of each list of states of one key, in order, one
     finish: Callable[[list[Any]], list[Any]]  #: a column of states as a column of results

@@ -10,10 +10,14 @@ digest is of the index alone (lengths, records, checksums), so an attempt that m
 has the same digest; attempt numbers and tokens are only in the header. Written aside and renamed into
 place with no fsync: a host that dies re-runs the map, and the checksums find what is torn. A map that yields
 nothing leaves no file: nobody reads an output of 0 bytes.
+
+What is spilled has the same format: a map's spill is a whole map output, a *run* of a merge one of a single
+sorted partition (`write_run`). So there is one way to write pairs, and a `Region` is what is read of either.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
@@ -27,18 +31,18 @@ import msgpack
 
 from mrq.codec.checksum import crc32
 from mrq.core.refs import AttemptRef, Kind, TaskRef
-from mrq.errors import CorruptFileError, InternalError
+from mrq.errors import CorruptFileError, DiskFullError, InternalError
 from mrq.shuffle.block import (
     Block,
     Frame,
     FrameWriter,
+    Source,
     disk_error,
     read_blocks,
     read_exactly,
     unwritten,
 )
 from mrq.shuffle.bounded import Quota, create
-from mrq.shuffle.runs import Source, discard
 
 MAGIC: Final = b"MRQMAPS\n"
 #: Also of gathered files. In 1 the header had a task's generation where the ticket is; in 2 no stage.
@@ -50,8 +54,6 @@ _ENTRY: Final = struct.Struct(
 _FOOTER: Final = struct.Struct("<8sIIQIIQII")  # …, digest, 0, own crc
 _SORTED: Final = 1
 CHUNK: Final = 1 << 20
-#: Read at once when a file is opened: footer, header, and the index too where partitions are few.
-_TAIL: Final = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +209,26 @@ class MapFileWriter:
 
     def abort(self) -> None:
         """Remove what was written; for a writer that won't finish."""
-        discard(self._file, self._aside)
+        with contextlib.suppress(OSError, DiskFullError):  # closing flushes, which fails again on a full disk
+            self._file.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._aside)
+
+
+def write_run(path: str, blocks: Iterable[Block], quota: Quota | None = None) -> Region:
+    """Blocks in key order as a file of their own. Raises DataError, DiskFullError, OSError."""
+    writer = MapFileWriter(path, _NOBODY, 1, quota)
+    try:
+        writer.begin(0)
+        for keys, values in blocks:
+            writer.write(keys, values)
+        writer.end()
+        writer.finish()
+    except BaseException:
+        writer.abort()
+        raise
+    with MapFile(path) as file:
+        return file.entry(0)
 
 
 class MapFile:
@@ -231,9 +252,7 @@ class MapFile:
         if size < _FOOTER.size:
             raise CorruptFileError(f"{self.path}: {size} bytes are too few for a map-output file")
         at = size - _FOOTER.size
-        self._tail_at = max(0, size - _TAIL)
-        self._tail = read_exactly(self._fd, self.path, self._tail_at, size - self._tail_at)
-        data = self._ending(at, _FOOTER.size)
+        data = self._read(at, _FOOTER.size)
         magic, version, header_length, index, partitions, crc, digest, header_crc, own = _FOOTER.unpack(data)
         if magic != MAGIC or crc32(data[:-4]) != own:
             raise CorruptFileError(f"{self.path}: no sound footer at offset {at}: cut off, or no such file")
@@ -246,7 +265,7 @@ class MapFile:
             raise CorruptFileError(
                 f"{self.path}: the footer at offset {at} doesn't fit a file of {size:,} bytes"
             )
-        header = self._ending(at - header_length, header_length)
+        header = self._read(at - header_length, header_length)
         if crc32(header) != header_crc:
             raise CorruptFileError(
                 f"{self.path}: wrong checksum in the header at offset {at - header_length}"
@@ -273,14 +292,10 @@ class MapFile:
         if not 0 <= partition < self.partitions:
             raise InternalError(f"{self.path}: no partition {partition} of {self.partitions}")
         at = self.bytes + partition * _ENTRY.size
-        return self._region(self._ending(at, _ENTRY.size), at)
+        return self._region(self._read(at, _ENTRY.size), at)
 
-    def _ending(self, at: int, length: int) -> bytes:
-        """Bytes behind the regions: of the tail that was read already, if they lie there."""
-        start = at - self._tail_at
-        if start < 0:
-            return read_exactly(self._fd, self.path, at, length)
-        return self._tail[start : start + length]
+    def _read(self, at: int, length: int) -> bytes:
+        return read_exactly(self._fd, self.path, at, length)
 
     def _region(self, data: bytes, at: int) -> Region:
         offset, length, records, price, block_cost, crc, flags, _, own = _ENTRY.unpack(data)
@@ -299,7 +314,7 @@ class MapFile:
 
     def entries(self) -> list[Region]:
         """All regions, in partition order, by one read. Raises CorruptFileError."""
-        index = read_exactly(self._fd, self.path, self.bytes, self.partitions * _ENTRY.size)
+        index = self._read(self.bytes, self.partitions * _ENTRY.size)
         if crc32(index) != self._index_crc:
             raise CorruptFileError(f"{self.path}: wrong checksum in the index at offset {self.bytes}")
         places = range(0, len(index), _ENTRY.size)
@@ -316,7 +331,7 @@ class MapFile:
 
     def part(self, region: Region, offset: int, length: int) -> bytes:
         """Bytes of a region from `offset` within it. Raises CorruptFileError, OSError."""
-        return read_exactly(self._fd, self.path, region.offset + offset, length)
+        return self._read(region.offset + offset, length)
 
     def verify(self) -> MapFileInfo:
         """Read the whole file against its checksums. Raises CorruptFileError, OSError."""

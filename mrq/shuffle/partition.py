@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import compress, repeat
-from operator import not_
+from itertools import repeat
 from typing import Any
 
 from mrq.codec.columns import decode_column
@@ -14,7 +13,6 @@ from mrq.codec.hashing import partition_column
 from mrq.codec.order import NONE, family, same, sort_columns, sort_key
 from mrq.codec.types import shown
 from mrq.errors import DataError
-from mrq.shuffle.fold import Columns
 
 #: A column of keys -> the partition of each. Equal keys must come out alike.
 Partition = Callable[[Sequence[Any]], Sequence[int]]
@@ -91,26 +89,11 @@ class Ranges:
         """The first key of each partition but the first."""
         return self._boundaries
 
-    def _plain(self, keys: Sequence[Any]) -> bool:
-        """Whether Python's own order of these keys and the boundaries is ours."""
-        return self._family not in (None, NONE) and family(keys) == self._family
-
     def __call__(self, keys: Sequence[Any]) -> Sequence[int]:
         """The partition of each key."""
-        if not self._boundaries:
-            return [0] * len(keys)
-        if self._plain(keys):
+        if self._family not in (None, NONE) and family(keys) == self._family:  # Python's order is ours
             return list(map(partial(bisect_right, self._boundaries), keys))
         return [bisect_right(self._ordered, sort_key(key)) for key in keys]
-
-    def cut(self, keys: Sequence[Any], partitions: int) -> list[int]:
-        """Of a sorted column: where each partition begins, and the column's end; partitions + 1 positions."""
-        if self._plain(keys):
-            inner = [bisect_left(keys, boundary) for boundary in self._boundaries]
-        else:
-            inner = [bisect_left(keys, boundary, key=sort_key) for boundary in self._ordered]
-        ends = [len(keys)] * (partitions - len(inner))
-        return [0, *inner, *ends]
 
 
 def boundaries(samples: Sequence[bytes], reducers: int) -> list[Any]:
@@ -132,18 +115,8 @@ def boundaries(samples: Sequence[bytes], reducers: int) -> list[Any]:
 
 def deal(numbers: Sequence[int], column: Sequence[Any], partitions: int) -> list[list[Any]]:
     """The column's items of each partition, in order."""
-    if partitions == 2:
-        return [list(compress(column, map(not_, numbers))), list(compress(column, numbers))]
     dealt: list[list[Any]] = [[] for _ in range(partitions)]
     add = [mine.append for mine in dealt]
     for number, item in zip(numbers, column, strict=True):
         add[number](item)
     return dealt
-
-
-def deal_pairs(numbers: Sequence[int], columns: Columns, partitions: int) -> Iterator[Columns]:
-    """The columns' records of each partition, in order; one pair of columns a partition, each of which goes
-    when it is through."""
-    keys, values = (deal(numbers, column, partitions)[::-1] for column in columns)
-    while keys:
-        yield keys.pop(), values.pop()

@@ -14,8 +14,7 @@ from typing import Any, Final
 from mrq import native
 from mrq.errors import InternalError
 from mrq.job.builtins import Folding
-from mrq.shuffle.collect import Collector, FoldCollector, MapPlan
-from mrq.shuffle.collect_groups import GroupCollector
+from mrq.shuffle.collect import Collector, MapPlan, TableCollector
 from mrq.shuffle.collect_native import NativeFoldCollector, NativeGroupCollector
 from mrq.shuffle.fold import Combine
 from mrq.shuffle.partition import ByHash, Ranges
@@ -29,7 +28,7 @@ _FOLDED: Final = frozenset({"count", "sum", "min", "max"})
 def fold_collector(attempt: Attempt, plan: MapPlan, reduce: Folding) -> Collector:
     """What a map's pairs go to where its reduce folds. Raises UsageError where MRQ_NATIVE asks for what
     isn't there."""
-    rest = partial(FoldCollector, plan, fold_of(reduce))
+    rest = partial(TableCollector, plan, fold=fold_of(reduce))
     extension = _extension(attempt, plan)
     if extension is None or reduce.name not in _FOLDED:
         return rest()
@@ -37,9 +36,9 @@ def fold_collector(attempt: Attempt, plan: MapPlan, reduce: Folding) -> Collecto
     return NativeFoldCollector(plan, table, rest)
 
 
-def group_collector(attempt: Attempt, plan: MapPlan, combine: Combine | None, *, paired: bool) -> Collector:
+def group_collector(attempt: Attempt, plan: MapPlan, combine: Combine | None) -> Collector:
     """What a map's pairs go to where its reduce needs the values. Raises as `fold_collector`."""
-    rest = partial(GroupCollector, plan, combine, paired=paired)
+    rest = partial(TableCollector, plan, combine=combine)
     extension = _extension(attempt, plan)
     # A combine sees which pairs are spilled together.
     if extension is None or combine is not None:

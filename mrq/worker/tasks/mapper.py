@@ -13,8 +13,7 @@ from mrq.job.base import Pair, called, defined
 from mrq.job.builtins import BuiltIn, Folding, Grouping, WrongValue
 from mrq.shuffle.block import BLOCK_RECORDS
 from mrq.shuffle.budget import column_cost
-from mrq.shuffle.chunks import columns
-from mrq.shuffle.collect import STEP_MAX, Collector, MapPlan, Sink
+from mrq.shuffle.collect import Collector, MapPlan, Sink
 from mrq.shuffle.fold import Combine
 from mrq.shuffle.mapfile import MapHeader
 from mrq.shuffle.partition import ByHash, Partition, Ranges
@@ -22,7 +21,7 @@ from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.careful import users_partition
 from mrq.worker.tasks.data_path import fold_collector, group_collector, panics_named
 from mrq.worker.tasks.failure import shortened, too_deep
-from mrq.worker.tasks.feed import Feed, Pairs, locate
+from mrq.worker.tasks.feed import Feed, locate
 from mrq.worker.tasks.values import Groups, returning
 
 #: Bytes, by cost, that a map-only task gathers before it writes.
@@ -108,8 +107,7 @@ def _collector(attempt: Attempt) -> Collector:
         return fold_collector(attempt, plan, reduce)
     # A careful attempt does without: what it raises is of no record, and the reduce can leave the group out.
     combine = None if order.careful else combiner(attempt)
-    passes = isinstance(reduce, Grouping) and reduce.passes and combine is None
-    return group_collector(attempt, plan, combine, paired=passes)
+    return group_collector(attempt, plan, combine)
 
 
 def _partition(attempt: Attempt) -> Partition:
@@ -179,21 +177,15 @@ class PartSink(Sink):
         self._values: list[Any] = []
         self._cost = 0
 
-    def consume(self, pairs: Pairs) -> None:
-        """Take every pair. Raises DataError, DiskFullError, OutputError."""
-        while block := columns(pairs, self._step):
-            keys, values = block
-            self._emitted += len(keys)
-            self._keys += keys
-            self._values += values
-            # Large ones are met one by one; a record of a pair or none adds up over blocks.
-            cost = column_cost(keys) + column_cost(values)
-            self._cost += cost
-            fits = _BATCH_COST * len(keys) // (cost + 1)
-            self._step = max(1, min(self._step * 2, fits, STEP_MAX))
-            if len(self._keys) >= BLOCK_RECORDS or self._cost > _BATCH_COST:
-                self.flush()
-            del block, keys, values  # they may be large: gone before the next ones come
+    def _take(self, keys: list[Any], values: list[Any]) -> None:
+        self._keys += keys
+        self._values += values
+        # Large ones are met one by one; a record of a pair or none adds up over blocks.
+        cost = column_cost(keys) + column_cost(values)
+        self._cost += cost
+        self._pace(cost, len(keys), _BATCH_COST)
+        if len(self._keys) >= BLOCK_RECORDS or self._cost > _BATCH_COST:
+            self.flush()
 
     def flush(self) -> None:
         """Write what is held. Raises DataError, DiskFullError, OutputError."""

@@ -16,12 +16,11 @@ from mrq.errors import CorruptFileError, DataError
 from mrq.io.output import PartWriter
 from mrq.job.base import Pair, called
 from mrq.job.builtins import BuiltIn, Folding, Grouping, identity
-from mrq.shuffle import runs
-from mrq.shuffle.aggregate import Aggregator
+from mrq.shuffle import block as blocks
 from mrq.shuffle.block import Block
 from mrq.shuffle.budget import column_cost
 from mrq.shuffle.fetched import FetchedFile
-from mrq.shuffle.grouping import groups
+from mrq.shuffle.grouping import folded, groups
 from mrq.shuffle.mapfile import NOTHING, MapFile, Region
 from mrq.shuffle.merge import merge
 from mrq.worker import page as pages
@@ -52,9 +51,9 @@ def run_reduce(attempt: Attempt) -> TaskResult:
     out = Output(attempt)
     reduce = getattr(attempt.job, "reduce", None)
     if isinstance(reduce, Folding):
-        found, spills = _fold(attempt, reduce, regions, out)
+        found = _fold(attempt, reduce, regions, out)
     else:
-        found, spills = _reduce(attempt, identity if reduce is None else reduce, regions, out), 0
+        found = _reduce(attempt, identity if reduce is None else reduce, regions, out)
     out.flush()
     attempt.doing = None
     info = attempt.close_part(out.writer)
@@ -65,7 +64,6 @@ def run_reduce(attempt: Attempt) -> TaskResult:
         bytes_out=info.bytes,
         digest=digest,
         groups=found,
-        spills=spills,
     )
 
 
@@ -116,7 +114,7 @@ def _failure(source: MapSource, reason: str) -> FetchFailure:
     return FetchFailure(map_index=source.map_index, ticket=ticket, reason=reason)
 
 
-class Source(runs.Source):
+class Source(blocks.Source):
     """One map output's region: damage is reported as a fetch failure, and reading moves the page."""
 
     def __init__(self, attempt: Attempt, source: MapSource, region: Region) -> None:
@@ -198,18 +196,21 @@ class Output:
         self._beat()
 
 
-def _fold(attempt: Attempt, fold: Folding, regions: list[Source], out: Output) -> tuple[int, int]:
-    """Groups and spills of a built-in that folds."""
-    spec, order = attempt.spec, attempt.order
-    table = Aggregator(
-        fold_of(fold), memory=spec.memory_bytes, scratch=order.scratch, tick=attempt.beat, quota=attempt.quota
-    )
-    for region in regions:
-        for keys, states in region.blocks():
-            table.add(keys, states)
-    for keys, results in table.results():
-        out.write(keys, results)
-    return table.groups, table.spills
+def _fold(attempt: Attempt, reduce: Folding, regions: list[Source], out: Output) -> int:
+    """Groups of a built-in that folds."""
+    fold = fold_of(reduce)
+    found = 0
+    for keys, states in folded(_merged(attempt, regions, attempt.spec.memory_bytes, attempt.beat), fold):
+        found += len(keys)
+        out.write(keys, fold.finish(states))
+    return found
+
+
+def _merged(
+    attempt: Attempt, regions: list[Source], memory: int, tick: Callable[[], None]
+) -> Iterator[Block]:
+    """All pairs of the regions in key order."""
+    return merge(regions, memory=memory, scratch=attempt.order.scratch, tick=tick, quota=attempt.quota)
 
 
 def _reduce(attempt: Attempt, reduce: Any, regions: list[Source], out: Output) -> int:
@@ -217,7 +218,7 @@ def _reduce(attempt: Attempt, reduce: Any, regions: list[Source], out: Output) -
     spec, stage, order = attempt.spec, attempt.stage, attempt.order
     memory = spec.memory_bytes // 2 if stage.sort_values else spec.memory_bytes
     tick = attempt.beat if isinstance(reduce, BuiltIn) else attempt.tick  # only user code makes cycles
-    merged = merge(regions, memory=memory, scratch=order.scratch, tick=tick, quota=attempt.quota)
+    merged = _merged(attempt, regions, memory, tick)
     if isinstance(reduce, Grouping) and reduce.passes and not stage.sort_values and not order.careful:
         return _pass(merged, out)
     stream: Iterator[tuple[Any, Iterable[Any]]] = groups(merged)

@@ -16,8 +16,8 @@ from mrq.codec.order import same, sort_columns
 from mrq.codec.types import nan_refusal
 from mrq.errors import DataError
 from mrq.shuffle.budget import cost
+from mrq.shuffle.mapfile import Region, write_run
 from mrq.shuffle.merge import merge
-from mrq.shuffle.runs import Run, RunWriter
 from mrq.worker import page as pages
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.careful import check_order, sorts_yielded
@@ -88,7 +88,7 @@ class ValueSorter:
     def _on_disk(self, key: Any, group: Iterable[Any]) -> Iterator[Any]:
         """A group over several blocks: sorted in pieces, merged."""
         attempt, memory = self._attempt, self._memory
-        runs: list[Run] = []
+        runs: list[Region] = []
         held: list[Any] = []
         weight = 0
         source = iter(group)
@@ -112,17 +112,11 @@ class ValueSorter:
         for run in runs:
             os.unlink(run.path)
 
-    def _run(self, number: int, values: list[Any]) -> Run:
+    def _run(self, number: int, values: list[Any]) -> Region:
         """One piece of a group's values."""
         attempt = self._attempt
         path = f"{attempt.order.scratch}/values-{attempt.page[pages.TICKS]}-{number}"
-        writer = RunWriter(path, quota=attempt.quota)
-        try:
-            writer.write(values, [None] * len(values))
-            return writer.close()
-        except BaseException:
-            writer.abort()
-            raise
+        return write_run(path, [(values, [None] * len(values))], attempt.quota)
 
 
 def _refusal(key: Any, value: Any) -> DataError | None:

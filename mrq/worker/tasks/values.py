@@ -110,8 +110,7 @@ class Groups:
 
 def fold_of(reducer: Folding) -> Fold:
     """A built-in that folds, as the shuffle takes it."""
-    adds, counts = reducer.adds, reducer.counts
-    return Fold(adds=adds, counts=counts, start=reducer.start, merge=reducer.merge, finish=reducer.finish)
+    return Fold(join=reducer.join, states=reducer.states, merged=reducer.merged, finish=reducer.finish)
 
 
 def returning(

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrq.codec.order import family, same, sort_columns, sort_key
+from mrq.codec.columns import decode_column, encode_column
+from mrq.codec.order import family, respelled, same, sort_columns, sort_key
 
 escaped = st.binary(max_size=6).map(lambda data: data.decode("utf-8", "surrogateescape"))
 text = st.one_of(st.text(max_size=4), escaped, st.sampled_from(["", "a", "\uffff", "\U00010000", "\udc80"]))
@@ -99,10 +100,16 @@ def test_never_one_key(a: Any, b: Any) -> None:
     assert not same(a, b)
 
 
-def test_identical_values_are_not_moved_and_equal_ones_are() -> None:
-    assert sort_columns(["b", "a"], [1, 1]) == (["a", "b"], [1, 1])
+def test_equal_values_are_moved_with_their_keys() -> None:
     _, moved = sort_columns(["b", "a", "c"], [1, True, 1])
     assert shown(moved or []) == ["True", "1", "1"]
+
+
+@settings(max_examples=200)
+@given(keys, keys)
+def test_keys_that_are_one_are_equal_once_respelled(a: Any, b: Any) -> None:
+    assert (respelled(a) == respelled(b)) == same(a, b)
+    assert repr(respelled(a)) == repr(decode_column(encode_column([a, None], keys=True))[0])
 
 
 def test_families() -> None:

@@ -14,7 +14,7 @@ PROGRAM = """
 import pickle, random, sys
 from mrq.codec.order import sort_columns
 from mrq.shuffle.merge import merge
-from mrq.shuffle.runs import RunWriter
+from mrq.shuffle.mapfile import write_run
 
 folder, shape, budget = sys.argv[1], sys.argv[2], int(sys.argv[3]) << 20
 rng = random.Random(1)
@@ -34,12 +34,11 @@ def peak():
 runs = []
 while sum(run.cost for run in runs) < 2 * budget:
     pairs = [SHAPES[shape]() for _ in range(8000)]
-    writer = RunWriter(f"{folder}/{len(runs)}")
-    writer.write(*sort_columns([k for k, _ in pairs], [v for _, v in pairs]))
-    runs.append(writer.close())
+    ordered = sort_columns([k for k, _ in pairs], [v for _, v in pairs])
+    runs.append(write_run(f"{folder}/{len(runs)}", [ordered]))
 records = sum(run.records for run in runs)
 half = runs[: len(runs) // 2 - 1]
-del pairs, writer
+del pairs, ordered
 base = None
 for sources in (half, runs):
     with open("/proc/self/clear_refs", "w") as file:

@@ -14,7 +14,7 @@ import pytest
 import mrq
 import mrq.testing
 from mrq.errors import DataError
-from mrq.shuffle.collect import FoldCollector, MapPlan
+from mrq.shuffle.collect import MapPlan, TableCollector
 
 
 class Level(enum.IntEnum):
@@ -93,7 +93,7 @@ def test_what_cannot_be_a_key_is_refused_whatever_came_before(
 @pytest.mark.parametrize("numbers", [False, True])
 def test_it_is_refused_in_a_dict_of_a_later_block_too(fold: Any, kind: str, numbers: bool) -> None:
     plan = MapPlan(partitions=1, partition=None, memory=1 << 20, scratch="", header=None, tick=list)  # type: ignore[arg-type]
-    collector = FoldCollector(plan, fold)
+    collector = TableCollector(plan, fold=fold)
     collector.consume_mapping({EQUAL.get(kind, 1): 300, "a": 7})
     collector.consume_mapping(dict.fromkeys(range(9) if numbers else "ab", 300))
     with pytest.raises(DataError, match=r"a key of type .* can't be carried"):

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import threading
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,8 @@ from mrq.core.model import Slots
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import DiskFullError
 from mrq.shuffle.fetched import FetchedWriter
-from mrq.shuffle.mapfile import MapFileWriter, MapHeader
+from mrq.shuffle.mapfile import MapFileWriter, MapHeader, write_run
 from mrq.shuffle.merge import merge
-from mrq.shuffle.runs import RunWriter
 from mrq.worker import quota
 from mrq.worker.quota import DATA_PLANE, Page
 from mrq.worker.room import used_bytes
@@ -162,12 +162,7 @@ def test_every_writer_of_the_shuffle_asks(path: str, tmp_path: Path) -> None:
     block = [f"{number:06}" for number in range(2000)], [random.randbytes(500) for _ in range(2000)]
 
     def spill() -> None:
-        writer = RunWriter(str(tmp_path / "run"), quota=share)
-        try:
-            while True:
-                writer.write(*block)
-        finally:
-            writer.abort()
+        write_run(str(tmp_path / "run"), repeat(block), share)
 
     def output() -> None:
         writer = MapFileWriter(str(tmp_path / "map"), HEADER, 1, share)
@@ -196,9 +191,8 @@ def test_every_writer_of_the_shuffle_asks(path: str, tmp_path: Path) -> None:
 def test_passes_of_a_merge_ask(path: str, tmp_path: Path) -> None:
     runs = []
     for number in range(40):
-        writer = RunWriter(str(tmp_path / f"run-{number}"))
-        writer.write([f"{n:06}" for n in range(2000)], [random.randbytes(150) for _ in range(2000)])
-        runs.append(writer.close())
+        block = [f"{n:06}" for n in range(2000)], [random.randbytes(150) for _ in range(2000)]
+        runs.append(write_run(str(tmp_path / f"run-{number}"), [block]))
     assert sum(run.bytes for run in runs) > 0.6 * QUOTA
     share = Page(path).share(maps=False)
     with pytest.raises(DiskFullError, match="the disk quota of this worker is reached"):
