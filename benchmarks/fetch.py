@@ -36,20 +36,20 @@ from typing import Any
 
 from cluster_rig import redis_server
 
-from mrq.adapters.grpc import options
+from mrq.adapters.grpc import channels
 from mrq.adapters.redis import RedisLeaderStore, RedisWorkerStore, connect
 from mrq.core.commands import WriteLocation
-from mrq.core.exchange import Batch, Fence
 from mrq.core.model import Beat, JobSpec, MapLocation, Slots, StageSpec
 from mrq.core.paths import fetched_path, map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import Batch, Fence
 from mrq.shuffle.block import Frame
 from mrq.shuffle.mapfile import MapFileWriter, MapHeader
 from mrq.worker.fetch.data_plane import DataPlane
 from mrq.worker.fetch.messages import Fetched, FetchProgressed, Hello
 
 JOB = "bench"
-CHUNK = options.CHUNK
+CHUNK = channels.CHUNK
 KEY = b"key"
 
 SERVER = """

@@ -25,8 +25,8 @@ import mrq
 from mrq.core.model import JobSpec, Piece, Split, StageSpec, TaskResult
 from mrq.core.refs import AttemptRef, Kind
 from mrq.job.base import Job
-from mrq.worker import page as pages
-from mrq.worker.order import AttemptOrder, MapSource
+from mrq.worker import progress_page as pages
+from mrq.worker.attempt_order import AttemptOrder, MapSource
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.runner import run_task
 

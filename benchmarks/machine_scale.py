@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.exchange import Fence, StoredJob
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import (
     Beat,
@@ -36,6 +35,7 @@ from mrq.core.model import (
     TaskResult,
 )
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import Fence, StoredJob
 
 SLOTS = Slots(map=2, reduce=1, total=3)
 BEAT_EVERY = 4  # reports of all workers per beat of one

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mrq.core.events import AttemptReported
-from mrq.core.exchange import (
+from mrq.core.model import Beat, JobSpec, JobState, MapLocation, TaskMessage
+from mrq.core.refs import Kind
+from mrq.core.store_api import (
     Batch,
     BeatReply,
     ClaimAnswer,
@@ -28,8 +30,6 @@ from mrq.core.exchange import (
     StoredWorker,
     WriteAnswer,
 )
-from mrq.core.model import Beat, JobSpec, JobState, MapLocation, TaskMessage
-from mrq.core.refs import Kind
 
 if TYPE_CHECKING:
     from mrq.shuffle.mapfile import Region
@@ -187,7 +187,7 @@ class Lease(Protocol):
         ...
 
 
-class Desk(Protocol):
+class RequestQueue(Protocol):
     """The leader's side of what clients ask."""
 
     def requests(self, wait_s: float) -> list[ClientRequest]:

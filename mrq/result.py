@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mrq.core.ending import JobEnd
+from mrq.core.job_summary import Summary
 from mrq.core.model import ErrorReport, JobSpec, StagedFile
 from mrq.core.paths import named
-from mrq.core.summary import Summary
 from mrq.errors import JobError, OutputError, UsageError
 from mrq.io.output import output_format
 

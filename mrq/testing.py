@@ -30,8 +30,8 @@ from mrq.job.check import check
 from mrq.job.stages import classes_of
 from mrq.planning import draft_stages, iterable, keyed
 from mrq.settings.job import resolve
+from mrq.worker.attempt_order import AttemptOrder
 from mrq.worker.callers import CallersPool
-from mrq.worker.order import AttemptOrder
 
 _MEMORY: Final = 256 << 20
 _MEMORY_DISK: Final = "/dev/shm"  # noqa: S108 a folder in it is made by tempfile

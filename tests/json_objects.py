@@ -13,7 +13,7 @@ from mrq.cli import objects
 from mrq.cli.console import _plain
 
 
-def checked(text: str, cls: type[objects.Answer] = objects.Answer) -> Any:
+def checked(text: str, cls: type[objects.JsonAnswer] = objects.JsonAnswer) -> Any:
     """The one object in `text`, which is one of `cls`."""
     value = json.loads(text)
     check(value, cls, cls.__name__)

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from mrq.core.agent_words import BrokerBack, BrokerLost
 from mrq.core.claims import Claims
-from mrq.core.exchange import ClientRequest, LeaseView
 from mrq.core.model import MapLocation
 from mrq.core.paths import job_folder
 from mrq.core.refs import Kind
+from mrq.core.store_api import ClientRequest, LeaseView
 from mrq.errors import CorruptFileError, OperatorError
 from mrq.master.backend import Servers
 from mrq.ports import Dialled

@@ -6,7 +6,7 @@
   (`mrq.cli.objects`), what they mean is what the comments (`#:`) at the fields say: so the page can't say
   anything else.
 - docs/state-machines.md: the diagrams of states, from `mrq.core.transitions`, and the table of charges, from
-  `mrq.core.charging`.
+  `mrq.core.failures`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mrq.cli.objects import ANSWERS, Answer, LogLine
-from mrq.core.charging import CHARGES
-from mrq.core.model import AttemptState, JobState, Standing, TaskState
+from mrq.cli.objects import ANSWERS, JsonAnswer, LogLine
+from mrq.core.failures import CHARGES
+from mrq.core.model import AttemptState, JobState, MasterStanding, TaskState
 from mrq.core.transitions import ATTEMPT, ELECTION, JOB, TASK, S
 from mrq.settings.cluster import KEYS
 from mrq.settings.run import JOB as JOBS
-from mrq.settings.table import Kind, Setting, Where
+from mrq.settings.table import Setting, ValueKind, Where
 from mrq.settings.variables import VARIABLES
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
@@ -89,7 +89,7 @@ def configuration(page: str) -> str:
 
 
 def _flag(row: Setting) -> str:
-    return f"`{row.long} {row.metavar}`" if row.kind is not Kind.SWITCH else f"`{row.long}`"
+    return f"`{row.long} {row.metavar}`" if row.kind is not ValueKind.SWITCH else f"`{row.long}`"
 
 
 def _default(row: Setting) -> str:
@@ -116,12 +116,12 @@ def named() -> list[Any]:
 
 def hints(cls: Any) -> Mapping[str, Any]:
     """The type of each field, without those that all objects have."""
-    known = {field.name for field in dataclasses.fields(Answer)} if cls is not Answer else set()
+    known = {field.name for field in dataclasses.fields(JsonAnswer)} if cls is not JsonAnswer else set()
     all_ = typing.get_type_hints(cls)
     return {
         field.name: all_[field.name]
         for field in dataclasses.fields(cls)
-        if not (issubclass(cls, Answer) and field.name in known)
+        if not (issubclass(cls, JsonAnswer) and field.name in known)
     }
 
 
@@ -141,7 +141,7 @@ def comments(cls: Any) -> dict[str, str]:
 def _section(cls: Any) -> str:
     said = comments(cls)
     lines = [f"\n### {cls.__name__}\n", f"{inspect.getdoc(cls)}\n"]
-    if issubclass(cls, Answer) and cls is not Answer:
+    if issubclass(cls, JsonAnswer) and cls is not JsonAnswer:
         lines[-1] = f"{inspect.getdoc(cls)} Beside the fields of [Answer](#answer):\n"
     rows = [f"| `{name}` | {_type(hint)} | {said[name]} |" for name, hint in hints(cls).items()]
     return "\n".join([*lines, "| field | | |", "|---|---|---|", *rows]) + "\n"
@@ -199,7 +199,7 @@ def state_machines(page: str = "") -> str:
         f"```mermaid\n{mermaid(ATTEMPT, AttemptState.RUNNING)}\n```",
         "An attempt is live while its ticket is its task's, which has one for the primary, one for a backup.",
         "## Master",
-        f"```mermaid\n{mermaid(ELECTION, Standing.STANDBY)}\n```",
+        f"```mermaid\n{mermaid(ELECTION, MasterStanding.STANDBY)}\n```",
         "A paused master keeps its view of the jobs and says nothing; one that stands by has none.",
         "## What is charged",
         charges(),

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from mrq.cli import commands, errors
+from mrq.cli import command_table, failure_text
 from mrq.cli.console import write_out
 from mrq.cli.session import Session
 from mrq.cli.signals import Stopped
@@ -48,17 +48,17 @@ def _dispatch(argv: Sequence[str], job: type[Job] | None, session: Session) -> i
         from mrq import native
 
         write_out(f"mrq {mrq.__version__} ({native.told()})\n".encode())
-        return errors.DONE
+        return failure_text.DONE
     if name == "submit":
         return _submit(rest, None, session)
     from mrq.cli.parser import parse
 
-    command = commands.command(name)
+    command = command_table.command(name)
     parsed = parse(command.flags, rest, listed_by=f"mrq help {name}")
     if parsed.given.get("help") or name == "help":
         about = name if name != "help" else parsed.words[0] if parsed.words else None
-        write_out(commands.help_text(about).encode())
-        return errors.DONE
+        write_out(command_table.help_text(about).encode())
+        return failure_text.DONE
     session.take(parsed)
     command.check(parsed)
     from importlib import import_module
@@ -77,7 +77,7 @@ def _submit(argv: Sequence[str], job: type[Job] | None, session: Session) -> int
     program = f"python {sys.argv[0] or 'job.py'}" if job is not None else "mrq submit"
     parsed = parse(SUBMIT, argv, listed_by=f"{program} --help")
     if parsed.given.get("help"):
-        text = commands.help_text("submit")
+        text = command_table.help_text("submit")
         if job is None and parsed.words:
             from mrq.cli.options import ref_of
             from mrq.job.load import load_job
@@ -89,7 +89,7 @@ def _submit(argv: Sequence[str], job: type[Job] | None, session: Session) -> int
 
             text = job_text(job, program)
         write_out(text.encode())
-        return errors.DONE
+        return failure_text.DONE
     from mrq.cli.options import submit_request
     from mrq.cli.submit import submit
 
@@ -100,7 +100,7 @@ def _submit(argv: Sequence[str], job: type[Job] | None, session: Session) -> int
 
 def _failed(exc: BaseException, argv: Sequence[str], session: Session) -> int:
     """Say what went wrong, where the caller listens, and return the exit code."""
-    code = errors.exit_code(exc)
+    code = failure_text.exit_code(exc)
     if isinstance(exc, BrokenPipeError):
         return code
     status = "failed"
@@ -117,15 +117,15 @@ def _failed(exc: BaseException, argv: Sequence[str], session: Session) -> int:
     elif isinstance(exc, MrqError):
         status = "refused" if isinstance(exc, UsageError) else "failed"
         job = session.job and session.job + session.where
-        errors.print_error(exc, job=job, remote=session.engine == "cluster")
+        failure_text.print_error(exc, job=job, remote=session.engine == "cluster")
     else:
-        errors.print_bug(exc)
+        failure_text.print_bug(exc)
     if "--json" in argv:
-        from mrq.cli.objects import Answer, Failure
+        from mrq.cli.objects import Failure, JsonAnswer
 
         kind = "Interrupted" if isinstance(exc, Stopped) else type(exc).__name__
-        attempts = tuple(errors.reports_of(exc))
+        attempts = tuple(failure_text.reports_of(exc))
         failure = Failure(type=kind, message=in_flags(str(exc)), attempts=attempts) if code else None
         with contextlib.suppress(BrokenPipeError, OperatorError):
-            session.answer(Answer, status, code, error=failure)
+            session.answer(JsonAnswer, status, code, error=failure)
     return code

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from mrq.cli import errors
+from mrq.cli import failure_text
 from mrq.cli.console import write_out
 from mrq.cli.session import Session
 from mrq.cli.wording import in_flags
@@ -133,16 +133,16 @@ def leave(session: Session, handle: Handle) -> int:
     """`--detach`: the id on standard output, for scripts."""
     session.notes = tuple(dict.fromkeys(handle.notes))
     if session.json:
-        from mrq.cli.objects import Answer
+        from mrq.cli.objects import JsonAnswer
 
-        session.answer(Answer, "submitted")
+        session.answer(JsonAnswer, "submitted")
     else:
         write_out(f"{handle.job}\n".encode())
     _LOG.info(
         f"submitted; `mrq wait {handle.job}{session.where}` waits for it, "
         f"`mrq cancel {handle.job}{session.where}` ends it"
     )
-    return errors.DONE
+    return failure_text.DONE
 
 
 def report(session: Session, result: Result, output: str | None) -> None:
@@ -178,7 +178,7 @@ def wait(session: Session) -> int:
         result = attend_on_cluster(session, engine.handle(job), cancel=False)
         session.output = None if result.is_private else result.output
         report(session, result, session.output)
-    return errors.DONE
+    return failure_text.DONE
 
 
 def cancel(session: Session) -> int:
@@ -194,12 +194,12 @@ def cancel(session: Session) -> int:
             handle.wait(_CLUSTER_S)
             session.info = handle.view()
             state = handle.status().value
-    code = errors.DONE if state == "cancelled" else errors.FAILED
+    code = failure_text.DONE if state == "cancelled" else failure_text.FAILED
     said = {"cancelled": "is cancelled", "done": "was done already", "failed": "had failed already"}
     how = said.get(state, f"is still {state}: `mrq status {job}` shows how far it is")
     _LOG.info(f"{job} {how}")
     if session.json:
-        from mrq.cli.objects import Answer
+        from mrq.cli.objects import JsonAnswer
 
-        session.answer(Answer, state, code)
+        session.answer(JsonAnswer, state, code)
     return code

@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from mrq.cli import errors, units
+from mrq.cli import failure_text, units
 from mrq.cli.console import print_json, shown, write_lines, write_out
 from mrq.cli.session import Session
 from mrq.commit.manifest import Manifest, dump_manifest, part_files, read_manifest
 from mrq.core.model import Piece, StagedFile
 from mrq.io.output import check_whole, whole_file
-from mrq.io.streams import Reading, Source
+from mrq.io.streams import ByteSource, Reading
 
 _CHUNK: Final = 1 << 20
 #: A part up to so many bytes is read twice, so that nothing is printed of a damaged one.
@@ -24,7 +24,7 @@ def cat(session: Session) -> int:
     isn't what its job wrote, BrokenPipeError when nobody reads on."""
     (out,) = session.parsed.words
     print_parts(out, read_manifest(out).format)
-    return errors.DONE
+    return failure_text.DONE
 
 
 def print_parts(out: str, output_format: str) -> None:
@@ -45,7 +45,7 @@ def print_parts(out: str, output_format: str) -> None:
 
 
 def _print_bytes(piece: Piece, reading: Reading) -> None:
-    with Source(piece, reading) as source:
+    with ByteSource(piece, reading) as source:
         while data := source.read(_CHUNK):
             write_out(data)
 
@@ -69,7 +69,7 @@ def show(session: Session) -> int:
         print_json(loads(dump_manifest(manifest)))
     else:
         write_lines(map(shown, manifest_lines(manifest)))
-    return errors.DONE
+    return failure_text.DONE
 
 
 def manifest_lines(manifest: Manifest) -> list[str]:

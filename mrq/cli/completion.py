@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from mrq.cli import errors
-from mrq.cli.commands import COMMANDS, PATHS, Command
+from mrq.cli import failure_text
+from mrq.cli.command_table import COMMANDS, PATHS, Command
 from mrq.cli.console import write_out
 from mrq.cli.session import Session
 from mrq.errors import UsageError
-from mrq.settings.table import Kind, Setting
+from mrq.settings.table import Setting, ValueKind
 
 
 def completion(session: Session) -> int:
@@ -25,7 +25,7 @@ def completion(session: Session) -> int:
             "for bash, add to ~/.bashrc: source <(mrq completion bash)"
         )
     write_out("".join(f"{line}\n" for line in _SCRIPTS[words[0]]()).encode())
-    return errors.DONE
+    return failure_text.DONE
 
 
 def _about(command: Command) -> str:
@@ -41,7 +41,7 @@ def _words(command: Command) -> str:
 
 def _is_path(row: Setting) -> bool:
     """Whether its value is completed as a path."""
-    return (row.kind in (Kind.PATH, Kind.PATHS) and row.name != "set") or row.name == "output"
+    return (row.kind in (ValueKind.PATH, ValueKind.PATHS) and row.name != "set") or row.name == "output"
 
 
 def _help(row: Setting, name: str) -> str:
@@ -62,7 +62,7 @@ def _bash() -> Iterator[str]:
         yield f'    {each.name}) flags="{flags}"; words="{_words(each)}";{paths} ;;'
     yield "    esac"
     yield "    case $before in"
-    rows = {row.names: row for each in COMMANDS for row in each.flags if row.kind is not Kind.SWITCH}
+    rows = {row.names: row for each in COMMANDS for row in each.flags if row.kind is not ValueKind.SWITCH}
     for row in rows.values():
         end = "compopt -o default;" if _is_path(row) else "compopt +o default;"
         yield f'    {"|".join(row.names)}) flags= words="{" ".join(row.choices)}"; {end} ;;'
@@ -92,8 +92,8 @@ def _zsh() -> Iterator[str]:
         for row in each.flags:
             for name in row.all_names:
                 values = "_files" if _is_path(row) else f"({' '.join(row.choices)})"
-                value = "" if row.kind is Kind.SWITCH else f":{quoted(row.metavar)}:{values}"
-                others = "*" if row.kind is Kind.PATHS else f"({' '.join(row.all_names)})"
+                value = "" if row.kind is ValueKind.SWITCH else f":{quoted(row.metavar)}:{values}"
+                others = "*" if row.kind is ValueKind.PATHS else f"({' '.join(row.all_names)})"
                 yield f"        '{others}{name}[{quoted(_help(row, name))}]{value}' \\"
         words = "_files" if each.words == PATHS else f"({_words(each)})"
         yield f"        '*:word:{words}' ;;"
@@ -112,7 +112,7 @@ def _fish() -> Iterator[str]:
         mine = f"complete -c mrq -n '__fish_seen_subcommand_from {each.name}'"
         yield f"{mine} -F" if each.words == PATHS else f"{mine} -a {quoted(_words(each))}"
         for row in each.flags:
-            takes = "" if row.kind is Kind.SWITCH else " -r -F" if _is_path(row) else " -x"
+            takes = "" if row.kind is ValueKind.SWITCH else " -r -F" if _is_path(row) else " -x"
             values = f" -a {quoted(' '.join(row.choices))}" if row.choices else ""
             short = f" -s {row.short[1:]}" if row.short else ""
             for name in row.all_names[-1 if row.off is None else -2 :]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import replace
 
-from mrq.cli.commands import columns, flag_lines
+from mrq.cli.command_table import columns, flag_lines
 from mrq.job.base import REQUIRED, Job
 from mrq.job.parameters import hint_of, show
 from mrq.settings.run import JOB, SUBMIT

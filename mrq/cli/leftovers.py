@@ -12,7 +12,7 @@ from mrq.cli import units
 from mrq.errors import MrqError, UsageError
 
 if TYPE_CHECKING:
-    from mrq.cli.tables import Page
+    from mrq.cli.tables import TextPage
     from mrq.servers.memory.jobfolder import Leftover
 
 _LOG: Final = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def tell_and_sweep(root: str, *, keep: float) -> None:
         _LOG.info(line, extra={"style": "yellow"})
 
 
-def listing(page: Page, found: Sequence[Leftover]) -> None:
+def listing(page: TextPage, found: Sequence[Leftover]) -> None:
     """The table of `mrq retry` without a job, newest first."""
     if not found:
         page.line("nothing to go on with: no job that failed or was killed is kept")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from mrq.cli import errors, objects, units
+from mrq.cli import failure_text, objects, units
 from mrq.cli.attend import watch
 from mrq.cli.session import Session
-from mrq.cli.tables import Page
+from mrq.cli.tables import TextPage
 from mrq.cli.wording import in_flags
 from mrq.core.info import AttemptInfo, ErrorInfo, JobInfo, StageInfo, TaskInfo
 from mrq.core.model import Role
@@ -32,10 +32,10 @@ def jobs(session: Session) -> int:
     if session.json:
         session.answer(objects.Jobs, "listed", jobs=tuple(rows), now=now)
     else:
-        page = Page()
+        page = TextPage()
         jobs_table(page, rows, now)
         page.write()
-    return errors.DONE
+    return failure_text.DONE
 
 
 def in_order(rows: list[JobInfo]) -> list[JobInfo]:
@@ -43,7 +43,7 @@ def in_order(rows: list[JobInfo]) -> list[JobInfo]:
     return sorted(rows, key=lambda row: (row.state.is_over, -row.submitted_at))
 
 
-def jobs_table(page: Page, rows: list[JobInfo], now: float) -> None:
+def jobs_table(page: TextPage, rows: list[JobInfo], now: float) -> None:
     """Jobs, a line each."""
     if not rows:
         page.line("no jobs: none was submitted lately")
@@ -88,10 +88,10 @@ def status(session: Session) -> int:
             info, now = _status(engine, job, tasks=tasks)
     session.name, session.output, session.info = info.name, info.output, info
     if session.json:
-        session.answer(objects.Status, "status", now=now)
+        session.answer(objects.JobStatus, "status", now=now)
     else:
         _print(info, now)
-    return errors.DONE
+    return failure_text.DONE
 
 
 def _status(engine: Engine, job: str, *, tasks: bool) -> tuple[JobInfo, float]:
@@ -103,12 +103,12 @@ def _status(engine: Engine, job: str, *, tasks: bool) -> tuple[JobInfo, float]:
 
 
 def _print(info: JobInfo, now: float) -> None:
-    page = Page()
+    page = TextPage()
     status_page(page, info, now)
     page.write()
 
 
-def status_page(page: Page, row: JobInfo, now: float) -> None:
+def status_page(page: TextPage, row: JobInfo, now: float) -> None:
     """A job by itself."""
     over, took = row.state.is_over, ""
     if row.started_at:
@@ -167,7 +167,7 @@ def status_page(page: Page, row: JobInfo, now: float) -> None:
         )
 
 
-def attempts_table(page: Page, rows: Sequence[AttemptInfo], now: float, *, job: bool) -> None:
+def attempts_table(page: TextPage, rows: Sequence[AttemptInfo], now: float, *, job: bool) -> None:
     """Live attempts, a line each; with their job where a worker's are shown."""
     if not rows:
         return
@@ -195,7 +195,7 @@ def attempts_table(page: Page, rows: Sequence[AttemptInfo], now: float, *, job: 
         page.line(f"… and {len(rows) - _LISTED:,} more (--json has them all)")
 
 
-def _tasks_table(page: Page, rows: Sequence[TaskInfo], now: float) -> None:
+def _tasks_table(page: TextPage, rows: Sequence[TaskInfo], now: float) -> None:
     """Every task, a line each, where that was asked for."""
     if not rows:
         return
@@ -220,7 +220,7 @@ def _tasks_table(page: Page, rows: Sequence[TaskInfo], now: float) -> None:
     )
 
 
-def _errors(page: Page, rows: Sequence[ErrorInfo], now: float) -> None:
+def _errors(page: TextPage, rows: Sequence[ErrorInfo], now: float) -> None:
     if not rows:
         return
     page.line()

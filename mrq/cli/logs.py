@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
-from mrq.cli import errors, objects
+from mrq.cli import failure_text, objects
 from mrq.cli.console import shown, write_lines
 from mrq.cli.session import Session
 from mrq.core.worker_info import LogInfo
@@ -27,7 +27,7 @@ def logs(session: Session) -> int:
         chosen = chosen_of(answer["logs"], named=bool(task), every=session.has("all"))
         if session.json:
             session.answer(objects.Logs, "logs", logs=tuple(_read(engine, log) for log in chosen))
-            return errors.DONE
+            return failure_text.DONE
         if not chosen:
             _LOG.info(f"nothing was printed by {task[0] if task else 'any attempt'} of {job}")
         silent = Counter[str]()  # by why there is nothing
@@ -42,7 +42,7 @@ def logs(session: Session) -> int:
                 if why
                 else f"{count:,} that went well printed nothing"
             )
-    return errors.DONE
+    return failure_text.DONE
 
 
 def chosen_of(logs: list[LogInfo], *, named: bool, every: bool) -> list[LogInfo]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mrq.core.info import JobInfo
+from mrq.core.job_summary import Summary
 from mrq.core.model import ErrorReport
-from mrq.core.summary import Summary
 from mrq.core.worker_info import LogInfo, WorkerInfo
 from mrq.servers.memory.jobfolder import Leftover
 
@@ -29,7 +29,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class JsonAnswer:
     """What every object has; all of it where nothing else is said."""
 
     version: int = VERSION  #: of this format
@@ -50,7 +50,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished(Answer):
+class Finished(JsonAnswer):
     """`mrq submit`, `mrq wait`, `mrq retry JOB`: a job that is done."""
 
     parts: tuple[str, ...]  #: paths of the parts, in order
@@ -94,7 +94,7 @@ class PlannedStage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Planned(Answer):
+class Planned(JsonAnswer):
     """`mrq submit --dry-run`."""
 
     code: str  #: SHA-256 of the job's code and what it imports
@@ -113,7 +113,7 @@ class Planned(Answer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Jobs(Answer):
+class Jobs(JsonAnswer):
     """`mrq jobs` of a cluster."""
 
     jobs: tuple[JobInfo, ...]  #: those that run first, then the latest
@@ -121,14 +121,14 @@ class Jobs(Answer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept(Answer):
+class KeptJobs(JsonAnswer):
     """`mrq retry` without a job, and `mrq jobs` without a cluster."""
 
     kept: tuple[Leftover, ...]  #: what a retry on this machine could go on with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cleaned(Answer):
+class Cleaned(JsonAnswer):
     """`mrq clean`."""
 
     removed: tuple[Leftover, ...]  #: what was there until now
@@ -136,14 +136,14 @@ class Cleaned(Answer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status(Answer):
+class JobStatus(JsonAnswer):
     """`mrq status JOB`; the job is in `info`."""
 
     now: float  #: the leader's clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workers(Answer):
+class WorkerList(JsonAnswer):
     """`mrq workers`, `mrq workers WORKER`."""
 
     leader: str  #: the master that leads, and its epoch
@@ -152,7 +152,7 @@ class Workers(Answer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ordered(Answer):
+class Ordered(JsonAnswer):
     """`mrq workers drain`, `quarantine`, `readmit`."""
 
     worker: str  #: its id
@@ -160,7 +160,7 @@ class Ordered(Answer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Logs(Answer):
+class Logs(JsonAnswer):
     """`mrq logs JOB`."""
 
     logs: tuple[LogInfo, ...]  #: of the attempts that were asked for
@@ -175,7 +175,7 @@ class ConfigValue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config(Answer):
+class Config(JsonAnswer):
     """`mrq config`."""
 
     settings: Mapping[str, ConfigValue]  #: by their names
@@ -200,15 +200,15 @@ class LogLine:
 
 #: All that `--json` prints, in the order of the documentation.
 ANSWERS: Final = (
-    Answer,
+    JsonAnswer,
     Finished,
     Planned,
     Jobs,
-    Status,
-    Workers,
+    JobStatus,
+    WorkerList,
     Ordered,
     Logs,
-    Kept,
+    KeptJobs,
     Cleaned,
     Config,
 )

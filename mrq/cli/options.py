@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mrq.cli.commands import Parsed
+from mrq.cli.command_table import Parsed
 from mrq.errors import UsageError
 from mrq.io.disk import working_folder
 from mrq.planning import Request

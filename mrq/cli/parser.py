@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from mrq.cli.commands import Parsed, nearest_of
+from mrq.cli.command_table import Parsed, nearest_of
 from mrq.errors import UsageError
-from mrq.settings.table import Kind, Setting, Where
+from mrq.settings.table import Setting, ValueKind, Where
 
 
 class _Give(argparse.Action):
     """Puts what is given of a setting into the namespace, by the setting's name."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, *, row: Setting) -> None:
-        nargs = 0 if row.kind is Kind.SWITCH else "?"
+        nargs = 0 if row.kind is ValueKind.SWITCH else "?"
         super().__init__(option_strings, dest, nargs=nargs, default=argparse.SUPPRESS)
         self._row = row
 
@@ -29,13 +29,13 @@ class _Give(argparse.Action):
     ) -> None:
         """Raises UsageError for a value that is missing or can't be."""
         row = self._row
-        if row.kind is Kind.SWITCH:
+        if row.kind is ValueKind.SWITCH:
             value = name != row.off
         elif value is None:
             raise UsageError(f"{name} needs a value: {name} {row.metavar} ({row.told})")
         elif not row.where & Where.CLUSTER:  # the profile checks those, and repeats no password
             text, value = value, row.typed(value)
-            if row.kind is Kind.PATHS:
+            if row.kind is ValueKind.PATHS:
                 value = [*getattr(namespace, row.name, ()), value]
             try:
                 row.checked(value)
@@ -81,9 +81,9 @@ def _joined(argv: Sequence[str], by_name: dict[str, Setting]) -> list[str]:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
         row = by_name.get(name)
-        if row is not None and row.kind is Kind.SWITCH and equals:
+        if row is not None and row.kind is ValueKind.SWITCH and equals:
             raise UsageError(f"{name} takes no value; leave out ={value}")
-        takes = row is not None and row.kind is not Kind.SWITCH and not equals
+        takes = row is not None and row.kind is not ValueKind.SWITCH and not equals
         if takes and rest and rest[0].partition("=")[0] not in by_name:
             word = f"{name}={rest.pop(0)}"
         joined.append(word)

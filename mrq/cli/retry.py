@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
-from mrq.cli import errors, leftovers, units
+from mrq.cli import failure_text, leftovers, units
 from mrq.cli.console import shown
 from mrq.cli.session import Session
-from mrq.cli.tables import Page
+from mrq.cli.tables import TextPage
 from mrq.errors import UsageError
 from mrq.settings.job import SETTINGS, retry_limits
 from mrq.settings.run import RETRY_ONE
@@ -49,7 +49,7 @@ def _retry_here(session: Session, job: str, old: str | None, anew: Mapping[str, 
         report(session, result, None if result.is_private else result.output)
     if result.is_private and not session.json:
         sweep(temp_root())
-    return errors.DONE
+    return failure_text.DONE
 
 
 def _retry_on_cluster(session: Session, job: str, anew: Mapping[str, Any]) -> int:
@@ -69,7 +69,7 @@ def _retry_on_cluster(session: Session, job: str, anew: Mapping[str, Any]) -> in
         result = attend_on_cluster(session, handle)
         session.output = None if result.is_private else result.output
         report(session, result, session.output)
-    return errors.DONE
+    return failure_text.DONE
 
 
 def list_kept(session: Session) -> int:
@@ -78,14 +78,14 @@ def list_kept(session: Session) -> int:
 
     found = find(temp_root())
     if session.json:
-        from mrq.cli.objects import Kept
+        from mrq.cli.objects import KeptJobs
 
-        session.answer(Kept, "listed", kept=tuple(found))
+        session.answer(KeptJobs, "listed", kept=tuple(found))
     else:
-        page = Page()
+        page = TextPage()
         leftovers.listing(page, found)
         page.write()
-    return errors.DONE
+    return failure_text.DONE
 
 
 def clean(session: Session) -> int:
@@ -109,4 +109,4 @@ def clean(session: Session) -> int:
         from mrq.cli.objects import Cleaned
 
         session.answer(Cleaned, "cleaned", removed=tuple(removed), bytes=total)
-    return errors.DONE
+    return failure_text.DONE

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from mrq.cli.commands import Command, command_text
+from mrq.cli.command_table import Command, command_text
 from mrq.cli.parser import parse
 from mrq.errors import MrqError, UsageError
 from mrq.io.disk import working_folder
@@ -73,7 +73,7 @@ def run_role(role: Role, argv: Sequence[str], serve: Callable[[RoleLine, Console
     What it logs, and what is raised, become sentences on standard error, as of every command.
     """
     from mrq.adapters.extra import needing_extra
-    from mrq.cli import errors
+    from mrq.cli import failure_text
     from mrq.cli.console import Console
 
     console = Console(role=f"mrq {role}: ")
@@ -82,12 +82,12 @@ def run_role(role: Role, argv: Sequence[str], serve: Callable[[RoleLine, Console
             with needing_extra():
                 line = line_of(role, argv)
                 if line is None:
-                    return errors.DONE
+                    return failure_text.DONE
                 console.show(json=line.profile.log_format == "json")
                 return serve(line, console)
         except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - all are told, and the process ends
             if isinstance(exc, MrqError):
-                errors.print_error(exc)
+                failure_text.print_error(exc)
             elif not isinstance(exc, KeyboardInterrupt | BrokenPipeError):
-                errors.print_bug(exc)
-            return errors.exit_code(exc)
+                failure_text.print_bug(exc)
+            return failure_text.exit_code(exc)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from mrq.cli.commands import Parsed
+from mrq.cli.command_table import Parsed
 from mrq.cli.console import Console, print_json
 from mrq.cli.signals import Signals
 from mrq.cli.wording import in_flags
@@ -64,7 +64,7 @@ class Session:
             raise UsageError(f"{said} {text}: log_format must be {exc}") from None
 
     def head(self, status: str, exit_code: int = 0) -> dict[str, Any]:
-        """The fields of `mrq.cli.objects.Answer`, of what this command has told so far."""
+        """The fields of `mrq.cli.objects.JsonAnswer`, of what this command has told so far."""
         return {
             "status": status,
             "exit_code": exit_code,

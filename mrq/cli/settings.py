@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from mrq.cli import errors, objects, units
+from mrq.cli import failure_text, objects, units
 from mrq.cli.session import Session
-from mrq.cli.tables import Page
+from mrq.cli.tables import TextPage
 from mrq.settings.cluster import KEYS
 from mrq.settings.job import SETTINGS
-from mrq.settings.table import Kind
+from mrq.settings.table import ValueKind
 
 
 def config(session: Session) -> int:
@@ -23,8 +23,8 @@ def config(session: Session) -> int:
         settings = {name: objects.ConfigValue(value=value, source=at) for name, (value, at) in rows.items()}
         session.notes = profile.notes
         session.answer(objects.Config, "shown", settings=settings)
-        return errors.DONE
-    page = Page()
+        return failure_text.DONE
+    page = TextPage()
     page.line(
         "jobs run on this machine; the settings of a cluster, were one named, would be"
         if session.cluster is None
@@ -36,7 +36,7 @@ def config(session: Session) -> int:
     page.write()
     for note in profile.notes:
         logging.getLogger("mrq.notes").info(note)
-    return errors.DONE
+    return failure_text.DONE
 
 
 def _text(name: str, value: Any) -> str:
@@ -50,9 +50,9 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     row = KEYS.get(name) or SETTINGS.get(name)
-    if row is not None and row.kind is Kind.TIME:
+    if row is not None and row.kind is ValueKind.TIME:
         return _span(value)
-    if row is not None and row.kind is Kind.SIZE:
+    if row is not None and row.kind is ValueKind.SIZE:
         return units.size(value)
     return str(value)
 

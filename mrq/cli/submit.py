@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from mrq.cli import attend, errors, leftovers
+from mrq.cli import attend, failure_text, leftovers
 from mrq.cli.console import shown, write_lines
 from mrq.cli.session import Session
 from mrq.errors import OperatorError, UsageError
@@ -58,7 +58,7 @@ def _submit_here(session: Session, request: Request) -> int:
             _LOG.info("data path   %s", native.told())
         result = attend.attend_here(session, engine, lambda: engine.start_draft(draft))
         attend.report(session, result, request.output)
-    return errors.DONE
+    return failure_text.DONE
 
 
 def _submit_to_cluster(session: Session, request: Request) -> int:
@@ -79,7 +79,7 @@ def _submit_to_cluster(session: Session, request: Request) -> int:
         result = _run_on_cluster(session, engine, draft)
         if result is not None:
             attend.report(session, result, request.output)
-    return errors.DONE
+    return failure_text.DONE
 
 
 def _run_on_cluster(session: Session, engine: Engine, draft: Draft) -> Result | None:
@@ -131,7 +131,7 @@ def _show_plan(session: Session, plan: Plan, executors: int) -> int:
     else:
         lines = dryrun.plan_lines(plan, executors=executors, every=session.has("verbose"))
         write_lines(map(shown, lines))
-    return errors.DONE
+    return failure_text.DONE
 
 
 def _say_plan(plan: Plan, executors: int) -> None:

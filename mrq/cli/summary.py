@@ -11,7 +11,7 @@ from mrq.cli import units
 from mrq.cli.console import shown
 from mrq.cli.wording import in_flags
 from mrq.core.info import StageInfo
-from mrq.core.summary import Summary
+from mrq.core.job_summary import Summary
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ STYLES: Final = {
 }
 
 
-class Page:
+class TextPage:
     """Lines and tables for standard output, gathered and then written at once."""
 
     def __init__(self, terminal: Terminal | None = None) -> None:

@@ -6,10 +6,10 @@ import logging
 import time
 from typing import Final
 
-from mrq.cli import errors, objects, units
+from mrq.cli import failure_text, objects, units
 from mrq.cli.listing import attempts_table
 from mrq.cli.session import Session
-from mrq.cli.tables import Page
+from mrq.cli.tables import TextPage
 from mrq.core.model import WorkerHealth
 from mrq.core.worker_info import WorkerInfo
 from mrq.errors import UsageError
@@ -37,16 +37,16 @@ def workers(session: Session) -> int:
     rows, leader = in_order(answer["workers"]), str(answer.get("leader", ""))
     now = float(answer.get("now", 0.0))
     if session.json:
-        session.answer(objects.Workers, "listed", leader=leader, workers=tuple(rows), now=now)
-        return errors.DONE
-    page = Page()
+        session.answer(objects.WorkerList, "listed", leader=leader, workers=tuple(rows), now=now)
+        return failure_text.DONE
+    page = TextPage()
     if words:
         for row in rows:
             worker_page(page, row, now)
     else:
         workers_table(page, rows, leader, now)
     page.write()
-    return errors.DONE
+    return failure_text.DONE
 
 
 def _order(session: Session) -> int:
@@ -59,7 +59,7 @@ def _order(session: Session) -> int:
     _LOG.info(f"worker {worker} is {health} now")
     if session.json:
         session.answer(objects.Ordered, "ordered", worker=worker, health=health)
-    return errors.DONE
+    return failure_text.DONE
 
 
 def in_order(rows: list[WorkerInfo]) -> list[WorkerInfo]:
@@ -72,7 +72,7 @@ def in_order(rows: list[WorkerInfo]) -> list[WorkerInfo]:
     return sorted(rows, key=place)
 
 
-def workers_table(page: Page, rows: list[WorkerInfo], leader: str, now: float) -> None:
+def workers_table(page: TextPage, rows: list[WorkerInfo], leader: str, now: float) -> None:
     """Workers, a line each, and below them why some don't simply take tasks, and how that ends."""
     if leader:
         page.line(f"leader {leader}", "dim")
@@ -113,7 +113,7 @@ def _standing_s(row: WorkerInfo, now: float) -> float:
     return max(0.0, now - row.since) if row.since else 0.0
 
 
-def worker_page(page: Page, row: WorkerInfo, now: float) -> None:
+def worker_page(page: TextPage, row: WorkerInfo, now: float) -> None:
     """One worker by itself."""
     hints = row.hints
     told = [f"{hints['cpus']} cores"] if hints.get("cpus") else []

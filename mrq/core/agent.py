@@ -29,6 +29,7 @@ from mrq.core.agent_words import (
     AgentCommand,
     AgentConfig,
     AgentEvent,
+    AgentTicked,
     AttemptEnded,
     AttemptProgressed,
     AttemptStarted,
@@ -39,24 +40,23 @@ from mrq.core.agent_words import (
     ClaimAnswered,
     Delivered,
     DiskChanged,
-    DrainRequested,
     GiveBack,
     Leave,
+    LeaveAtOnce,
+    LeaveRequested,
     Nudged,
     Report,
     ReportAnswered,
     SendBeat,
     ServingChanged,
     Start,
-    StopRequested,
-    Ticked,
 )
 from mrq.core.events import AttemptReported
-from mrq.core.exchange import Answer, ClaimRequest, ReportAnswer
 from mrq.core.model import Beat, Outcome, Status, TaskMessage, WorkerHealth
 from mrq.core.needs import distributions, fits
 from mrq.core.orders import Drain, DropJob, DropMaps, Kill, Notify, Offer, Order, Release, UploadLog
 from mrq.core.refs import Kind
+from mrq.core.store_api import Answer, ClaimRequest, ReportAnswer
 
 
 class Agent(Items):
@@ -262,7 +262,7 @@ class Agent(Items):
             case Release():
                 self._released = True
             case Notify():
-                pass  # `worker.service` hears the reply, too, and says it
+                pass  # `worker.runtime` hears the reply, too, and says it
             case DropMaps() | UploadLog():
                 self._out.append(order)
 
@@ -278,12 +278,12 @@ class Agent(Items):
         self._links_at = self._now
         self._credit = {Kind.MAP: None, Kind.REDUCE: None}
 
-    def _drain_requested(self, event: DrainRequested) -> None:
+    def _drain_requested(self, event: LeaveRequested) -> None:
         self.draining = True
         if event.deadline is not None:
             self._drain_until = event.deadline
 
-    def _stop_requested(self, event: StopRequested) -> None:
+    def _stop_requested(self, event: LeaveAtOnce) -> None:
         self.draining = self._stopping = True
         self._stop_at = event.deadline
 
@@ -299,7 +299,7 @@ class Agent(Items):
     def _nudged(self, event: Nudged) -> None:
         self._beat_at = self._now
 
-    def _ticked(self, event: Ticked) -> None:
+    def _ticked(self, event: AgentTicked) -> None:
         """What is due follows from the time, after every event."""
 
     # What follows from the state, whatever the events were: looked at once after all that came together. What
@@ -527,11 +527,11 @@ _HANDLERS: Final[dict[type, Callable[[Agent, Any], None]]] = {
     BeatAnswered: Agent._beat_answered,
     BrokerLost: Agent._broker_lost,
     BrokerBack: Agent._broker_back,
-    DrainRequested: Agent._drain_requested,
-    StopRequested: Agent._stop_requested,
+    LeaveRequested: Agent._drain_requested,
+    LeaveAtOnce: Agent._stop_requested,
     AboutChanged: Agent._about_changed,
     DiskChanged: Agent._disk_changed,
     ServingChanged: Agent._serving_changed,
     Nudged: Agent._nudged,
-    Ticked: Agent._ticked,
+    AgentTicked: Agent._ticked,
 }

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mrq.core.agent_words import Ack, AgentCommand, AgentConfig, GiveBack, SetCredit
-from mrq.core.exchange import ClaimAnswer
 from mrq.core.model import Outcome, RunningAttempt, Status, TaskMessage, WorkerHealth
 from mrq.core.orders import DropJob, Kill
 from mrq.core.refs import AttemptRef, Kind
+from mrq.core.store_api import ClaimAnswer
 
 #: Settled tokens that are remembered: a claim's answer may name one that was reported meanwhile.
 _SETTLED_KEPT: Final = 1024

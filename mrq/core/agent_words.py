@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mrq.core.events import AttemptReported
-from mrq.core.exchange import BeatReply, ClaimAnswer, ClaimRequest, ReportAnswer
 from mrq.core.model import Beat, Outcome, Slots, TaskMessage
 from mrq.core.orders import DropJob, DropMaps, Kill, UploadLog
 from mrq.core.refs import AttemptRef, Kind
+from mrq.core.store_api import BeatReply, ClaimAnswer, ClaimRequest, ReportAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +118,14 @@ class BrokerBack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DrainRequested:
+class LeaveRequested:
     """Take nothing more, finish what runs, then leave. `deadline`: from then on as StopRequested."""
 
     deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopRequested:
+class LeaveAtOnce:
     """Kill and hand back everything, then leave; at `deadline` leave at once."""
 
     deadline: float
@@ -158,7 +158,7 @@ class Nudged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ticked:
+class AgentTicked:
     """Time passed."""
 
 
@@ -172,13 +172,13 @@ AgentEvent = (
     | BeatAnswered
     | BrokerLost
     | BrokerBack
-    | DrainRequested
-    | StopRequested
+    | LeaveRequested
+    | LeaveAtOnce
     | AboutChanged
     | DiskChanged
     | ServingChanged
     | Nudged
-    | Ticked
+    | AgentTicked
 )
 
 

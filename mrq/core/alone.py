@@ -21,13 +21,13 @@ run through, and what is lost three times in this way has shown by itself what i
 
 from __future__ import annotations
 
-from mrq.core.fitting import takers
-from mrq.core.jobs import Job
+from mrq.core.jobs import LeaderJob
 from mrq.core.machine_state import State, stable_hash
-from mrq.core.moves import take_back
+from mrq.core.placement import takers
 from mrq.core.refs import Kind
-from mrq.core.tasks import QUEUED, TaskTable, Trouble
-from mrq.core.workers import Worker
+from mrq.core.task_transitions import take_back
+from mrq.core.tasks import QUEUED, FailureHistory, TaskTable
+from mrq.core.worker_table import Worker
 
 
 def is_wanted(state: State, table: TaskTable, index: int) -> bool:
@@ -36,7 +36,7 @@ def is_wanted(state: State, table: TaskTable, index: int) -> bool:
     return trouble is not None and len(trouble.workers_lost or ()) >= state.config.alone_after
 
 
-def worker_for(state: State, job: Job, table: TaskTable, index: int) -> Worker | None:
+def worker_for(state: State, job: LeaderJob, table: TaskTable, index: int) -> Worker | None:
     """Whom to offer a task that runs alone; None: it has to wait."""
     kind, kept = table.kind, len(state.workers.kept)
     everybody = len(state.workers.out) + kept
@@ -58,13 +58,13 @@ def worker_for(state: State, job: Job, table: TaskTable, index: int) -> Worker |
     return min(able, key=harm, default=None)
 
 
-def _able(state: State, job: Job, kind: Kind) -> list[Worker]:
+def _able(state: State, job: LeaderJob, kind: Kind) -> list[Worker]:
     among = takers(state, job, kind)
     there = state.workers.all.values() if among is None else among
     return [w for w in there if w.takes and w.own(kind) and not (w.full and kind is Kind.MAP)]
 
 
-def lost_with(trouble: Trouble) -> list[str]:
+def lost_with(trouble: FailureHistory) -> list[str]:
     """The workers that a task was lost with, one for each boot."""
     return [entry.rpartition("/")[0] for entry in trouble.workers_lost or ()]
 
@@ -91,14 +91,14 @@ def note_lost(state: State, worker: str, boot: str) -> None:
     state.lost_boots.append((state.now, name))
 
 
-def count(state: State, trouble: Trouble, worker: str, boot: str, *, alone: bool) -> None:
+def count(state: State, trouble: FailureHistory, worker: str, boot: str, *, alone: bool) -> None:
     """A task was lost with a boot, each of which counts once; `alone`: nothing else ran there."""
     name = _boot(worker, boot)
     trouble.workers_lost = [*(each for each in trouble.workers_lost or () if each != name), name]
     trouble.lost_alone += alone and _shows(state, trouble)
 
 
-def note_beside(trouble: Trouble, worker: str, boot: str) -> None:
+def note_beside(trouble: FailureHistory, worker: str, boot: str) -> None:
     """A task was ended where others ran beside it. If that boot is lost all the same, it may be its doing."""
     trouble.beside = [*(trouble.beside or ()), _boot(worker, boot)]
 
@@ -107,7 +107,7 @@ def _boot(worker: str, boot: str) -> str:
     return f"{worker}/{boot}"
 
 
-def _shows(state: State, trouble: Trouble) -> bool:
+def _shows(state: State, trouble: FailureHistory) -> bool:
     """Does the loss of a worker that ran one task alone say something of that task? Not in a storm."""
     since = state.now - state.config.storm_s
     own = {*(trouble.workers_lost or ()), *(trouble.beside or ())}
@@ -132,7 +132,7 @@ def keep(state: State, worker: Worker, table: TaskTable, index: int) -> None:
     clear(state, worker)
 
 
-def waits(state: State, job: Job, worker: Worker, table: TaskTable, index: int) -> bool:
+def waits(state: State, job: LeaderJob, worker: Worker, table: TaskTable, index: int) -> bool:
     """Has a worker that is kept for a task something to end before, and nobody else has nothing to do? One
     that takes no work any more would let the offer pass, again and again."""
     table.troubled(index).waits += 1

@@ -25,7 +25,33 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from mrq.core.claim_rows import (
+from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
+from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
+from mrq.core.model import (
+    Beat,
+    JobSpec,
+    JobState,
+    MapLocation,
+    Quarantine,
+    RunningAttempt,
+    WorkerHealth,
+)
+from mrq.core.orders import Drain, Numbered
+from mrq.core.refs import AttemptRef
+from mrq.core.store_api import (
+    Answer,
+    Batch,
+    BeatReply,
+    ClaimAnswer,
+    ClaimRequest,
+    Fence,
+    ReportAnswer,
+    StoredJob,
+    StoredWorker,
+    Write,
+    WriteAnswer,
+)
+from mrq.core.store_rows import (
     A_BOOT,
     A_FLOOR,
     A_STATUS,
@@ -43,32 +69,6 @@ from mrq.core.claim_rows import (
     role_with,
     task_key,
 )
-from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
-from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
-from mrq.core.exchange import (
-    Answer,
-    Batch,
-    BeatReply,
-    ClaimAnswer,
-    ClaimRequest,
-    Fence,
-    ReportAnswer,
-    StoredJob,
-    StoredWorker,
-    Write,
-    WriteAnswer,
-)
-from mrq.core.model import (
-    Beat,
-    JobSpec,
-    JobState,
-    MapLocation,
-    Quarantine,
-    RunningAttempt,
-    WorkerHealth,
-)
-from mrq.core.orders import Drain, Numbered
-from mrq.core.refs import AttemptRef
 
 __all__ = ["MISSING_BEATS", "Claims", "attempt_key", "task_key"]
 

@@ -23,8 +23,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mrq.core.exchange import LeaseView
-from mrq.core.model import Standing
+from mrq.core.model import MasterStanding
+from mrq.core.store_api import LeaseView
 from mrq.core.transitions import ELECTION, check
 
 
@@ -90,12 +90,12 @@ class WasFenced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopRequested:
+class ResignRequested:
     """This master ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ticked:
+class ElectionTicked:
     """Time passed."""
 
 
@@ -107,8 +107,8 @@ ElectionEvent = (
     | LoopTicked
     | EpochSeen
     | WasFenced
-    | StopRequested
-    | Ticked
+    | ResignRequested
+    | ElectionTicked
 )
 
 
@@ -172,7 +172,7 @@ class Election:
 
     def __init__(self, config: ElectionConfig) -> None:
         self.config = config
-        self.standing = Standing.STANDBY
+        self.standing = MasterStanding.STANDBY
         self.epoch = 0  #: the one that this master leads, or led last, under
         self._own = 0  #: the last epoch known to be one of ours, whether it was led under or lapsed before
         self._floor = 1  #: no lease of an epoch below may be gone on with: it was let go of
@@ -191,9 +191,9 @@ class Election:
     def handle(self, event: ElectionEvent, now: float) -> list[ElectionCommand]:
         """What to do about one event; `now` never runs backwards."""
         self._now, self._out = now, []
-        if self.standing is Standing.STOPPED:
+        if self.standing is MasterStanding.STOPPED:
             return self._out
-        led = self.standing in (Standing.LEADING, Standing.PAUSED)
+        led = self.standing in (MasterStanding.LEADING, MasterStanding.PAUSED)
         match event:
             case LeaseViewed():
                 self._viewed(event)
@@ -211,24 +211,24 @@ class Election:
                     self._let_go(f"epoch {event.epoch} came after {self.epoch}")
             case WasFenced() if led:
                 self._let_go("a later leader has taken the fence of a job")
-            case StopRequested() if led:
+            case ResignRequested() if led:
                 self._out.append(ReleaseLease(epoch=self.epoch))
-                self._move(Standing.STOPPED, StandDown(reason="this master was stopped"))
-            case StopRequested():
-                self._move(Standing.STOPPED)
+                self._move(MasterStanding.STOPPED, StandDown(reason="this master was stopped"))
+            case ResignRequested():
+                self._move(MasterStanding.STOPPED)
         self._go_on()
         return self._out
 
     def acting(self, now: float) -> bool:
         """May this master write and publish at this moment? Asked before each step, not once."""
-        return self.standing is Standing.LEADING and now - self._good_at < self.config.act_s
+        return self.standing is MasterStanding.LEADING and now - self._good_at < self.config.act_s
 
     def next_tick(self) -> float:
         """Not after the end."""
-        if self.standing is Standing.STOPPED:
+        if self.standing is MasterStanding.STOPPED:
             return float("inf")
         due = [] if self._call is not None or not self._loop_turns() else [self._next_at]
-        if self.standing is Standing.LEADING:
+        if self.standing is MasterStanding.LEADING:
             due.append(self._good_at + self.config.act_s)
         return min(due, default=float("inf"))
 
@@ -237,7 +237,7 @@ class Election:
     def _viewed(self, event: LeaseViewed) -> None:
         if not self._answered(event.call):
             return
-        view, led = event.view, self.standing is Standing.PAUSED
+        view, led = event.view, self.standing is MasterStanding.PAUSED
         mine = view.owner == self.config.owner
         behind = view.epoch < self._seen
         self._seen = max(self._seen, view.epoch)
@@ -288,7 +288,7 @@ class Election:
         view = event.view
         self._seen = max(self._seen, view.epoch)
         if view.owner != self.config.owner:
-            if self.standing is Standing.PAUSED:
+            if self.standing is MasterStanding.PAUSED:
                 self._stand_down(f"{view.owner} leads")
             self._wait(self.config.look_s)
             return
@@ -303,17 +303,17 @@ class Election:
         if event.kept:
             self._lead(epoch, started)
             return
-        if self.standing is Standing.LEADING:
-            self._move(Standing.PAUSED, Pause())
+        if self.standing is MasterStanding.LEADING:
+            self._move(MasterStanding.PAUSED, Pause())
         self._then(self._view)
 
     # What follows.
 
     def _go_on(self) -> None:
         """Do what is due, which follows from the time, after every event."""
-        if self.standing is Standing.LEADING and not self.acting(self._now):
-            self._move(Standing.PAUSED, Pause())
-        if self.standing is Standing.STOPPED or self._call is not None or not self._loop_turns():
+        if self.standing is MasterStanding.LEADING and not self.acting(self._now):
+            self._move(MasterStanding.PAUSED, Pause())
+        if self.standing is MasterStanding.STOPPED or self._call is not None or not self._loop_turns():
             return
         if self._now >= self._next_at:
             self._next()
@@ -325,17 +325,17 @@ class Election:
         """The lease is ours: as it was, or again, or for the first time."""
         self._seen = max(self._seen, epoch)
         self._lost_at = None
-        if self.standing is Standing.PAUSED and not self._nobody_before(epoch):
+        if self.standing is MasterStanding.PAUSED and not self._nobody_before(epoch):
             self._stand_down(f"others led between epochs {self.epoch} and {epoch}")
         self._own = epoch
         if self._now - good_at >= self.config.act_s:
             self._then(lambda: self._renew(epoch))  # its answer took too long
             return
         self._good_at = max(self._good_at, good_at)
-        fresh = self.standing is Standing.STANDBY
+        fresh = self.standing is MasterStanding.STANDBY
         self.epoch = epoch
-        if self.standing is not Standing.LEADING:
-            self._move(Standing.LEADING, Lead(epoch=epoch, fresh=fresh))
+        if self.standing is not MasterStanding.LEADING:
+            self._move(MasterStanding.LEADING, Lead(epoch=epoch, fresh=fresh))
         self._wait(max(0.0, good_at + self.config.renew_s - self._now))
         self._next = lambda: self._renew(epoch)
 
@@ -346,9 +346,9 @@ class Election:
 
     def _stand_down(self, reason: str) -> None:
         self._floor = max(self.epoch, self._own) + 1
-        self._move(Standing.STANDBY, StandDown(reason=reason))
+        self._move(MasterStanding.STANDBY, StandDown(reason=reason))
 
-    def _move(self, to: Standing, *said: ElectionCommand) -> None:
+    def _move(self, to: MasterStanding, *said: ElectionCommand) -> None:
         """The only place where the standing changes. Raises IllegalTransition."""
         check(ELECTION, self.standing, to, f"master {self.config.owner}")
         self.standing = to
@@ -361,7 +361,7 @@ class Election:
 
     def _wait(self, seconds: float) -> None:
         """Go on after a while: by looking, or where it leads or led by renewing."""
-        held = self.standing in (Standing.LEADING, Standing.PAUSED)
+        held = self.standing in (MasterStanding.LEADING, MasterStanding.PAUSED)
         self._next = (lambda: self._renew(self.epoch)) if held else self._view
         self._next_at = self._now + seconds
 

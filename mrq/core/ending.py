@@ -9,8 +9,8 @@ from typing import Any
 
 from mrq.core import wire
 from mrq.core.info import JobInfo
+from mrq.core.job_summary import Summary
 from mrq.core.model import JobSpec, JobState
-from mrq.core.summary import Summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from mrq.core.model import (
 from mrq.core.refs import AttemptRef
 
 if TYPE_CHECKING:
-    from mrq.core.exchange import StoredJob
+    from mrq.core.store_api import StoredJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,17 +20,17 @@ from mrq.core.info import (
     StageInfo,
     TaskInfo,
 )
-from mrq.core.jobs import Job
+from mrq.core.jobs import LeaderJob
 from mrq.core.machine_state import State
 from mrq.core.model import ErrorReport, Purpose, Status
 from mrq.core.refs import Kind
-from mrq.core.tasks import COMPLETED, STATES, Attempt, TaskTable
+from mrq.core.tasks import COMPLETED, STATES, LiveAttempt, TaskTable
 
 #: A worker that wasn't heard of for longer shows its attempts as paused.
 PAUSED_S: Final = 15.0
 
 
-def job_info(state: State, job: Job, now: float) -> JobInfo:
+def job_info(state: State, job: LeaderJob, now: float) -> JobInfo:
     """A job, without its tasks one by one."""
     shift, spec = state.shift + state.wall, job.spec
     attempts: list[AttemptInfo] = []
@@ -63,28 +63,28 @@ def job_info(state: State, job: Job, now: float) -> JobInfo:
     )
 
 
-def stage_infos(state: State, job: Job) -> tuple[StageInfo, ...]:
+def stage_infos(state: State, job: LeaderJob) -> tuple[StageInfo, ...]:
     """Of the stage that a job is at: of its maps, and of its reduces if it has any."""
     return tuple(_stage(job, table, stage_name(job, table.kind), _live(table)) for table in _tables(job))
 
 
-def _tables(job: Job) -> tuple[TaskTable, ...]:
+def _tables(job: LeaderJob) -> tuple[TaskTable, ...]:
     return job.tables if job.shuffled else (job.maps,)
 
 
-def _live(table: TaskTable) -> list[tuple[int, Attempt]]:
+def _live(table: TaskTable) -> list[tuple[int, LiveAttempt]]:
     """The attempts that live, each with its task's index."""
     return [(index, a) for index in sorted(table.running) for a in table.flights[index].attempts()]
 
 
-def stage_name(job: Job, kind: Kind) -> str:
+def stage_name(job: LeaderJob, kind: Kind) -> str:
     """What people know the tasks of a kind by."""
     if kind is Kind.REDUCE:
         return REDUCE
     return SAMPLE if job.stage.purpose is Purpose.SAMPLE else MAP
 
 
-def attempt_info(state: State, stage: str, a: Attempt, now: float) -> AttemptInfo:
+def attempt_info(state: State, stage: str, a: LiveAttempt, now: float) -> AttemptInfo:
     """A live attempt; its stage as people know it."""
     worker = state.workers.all.get(a.worker)
     paused = worker is not None and now - worker.beat_at > PAUSED_S
@@ -106,10 +106,10 @@ def attempt_info(state: State, stage: str, a: Attempt, now: float) -> AttemptInf
     )
 
 
-def _stage(job: Job, table: TaskTable, name: str, live: list[tuple[int, Attempt]]) -> StageInfo:
+def _stage(job: LeaderJob, table: TaskTable, name: str, live: list[tuple[int, LiveAttempt]]) -> StageInfo:
     """Counts and sums. Claimed ahead of its turn isn't begun: only what an executor has begun has a phase. A
     backup works on what its primary works on: the one that is further counts."""
-    begun, ahead = 0, dict[int, Attempt]()
+    begun, ahead = 0, dict[int, LiveAttempt]()
     for index, a in live:
         if a.phase:
             begun += 1
@@ -145,8 +145,8 @@ def _stage(job: Job, table: TaskTable, name: str, live: list[tuple[int, Attempt]
 
 def error_info(
     state: State,
-    job: Job,
-    attempt: Attempt,
+    job: LeaderJob,
+    attempt: LiveAttempt,
     status: Status,
     error: ErrorReport | None,
 ) -> ErrorInfo:
@@ -164,7 +164,7 @@ def error_info(
     )
 
 
-def task_infos(state: State, job: Job) -> Iterator[TaskInfo]:
+def task_infos(state: State, job: LeaderJob) -> Iterator[TaskInfo]:
     """Every task, maps first."""
     for table in job.tables:
         stage = stage_name(job, table.kind)
@@ -172,7 +172,7 @@ def task_infos(state: State, job: Job) -> Iterator[TaskInfo]:
             yield _task(state, job, table, stage, index)
 
 
-def _task(state: State, job: Job, table: TaskTable, stage: str, index: int) -> TaskInfo:
+def _task(state: State, job: LeaderJob, table: TaskTable, stage: str, index: int) -> TaskInfo:
     code, shift = table.state[index], state.shift + state.wall
     ran = attempt = result = None
     if code == COMPLETED:

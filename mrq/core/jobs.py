@@ -23,7 +23,7 @@ from mrq.core.model import (
 )
 from mrq.core.refs import Kind, TaskRef
 from mrq.core.tasks import TaskTable
-from mrq.core.workers import Worker
+from mrq.core.worker_table import Worker
 
 if TYPE_CHECKING:
     from mrq.core.checked import Checked
@@ -82,7 +82,7 @@ class Durations:
         return self.values[len(self.values) // 2] if self.values else 0.0
 
 
-class Job:
+class LeaderJob:
     """All that the leader holds of one job. It is at one of its stages, whose tasks and results these are: of
     one that is complete nothing counts any more but the plan of the next, and what `passed` has of it."""
 
@@ -161,7 +161,7 @@ class Job:
         self.errors: list[ErrorInfo] = []  #: the latest
         self.needs = spec.needs
         self.limits = NO_LIMITS  #: what a retry has set anew; `spec` has it
-        #: Who may claim its tasks, at so many changes of the workers: kept by `core.fitting`.
+        #: Who may claim its tasks, at so many changes of the workers: kept by `core.placement`.
         self.takers: dict[Kind, tuple[Worker, ...] | None] = {}
         self.takers_at = -1
         self.timers: set[str] = set()  #: periodic timers that are armed

@@ -7,15 +7,24 @@ from typing import TYPE_CHECKING
 
 from mrq.core import commands as c
 from mrq.core import events as e
+from mrq.core.admission import other_version, tell_refused
 from mrq.core.alone import keep_again
 from mrq.core.digest import MASK
-from mrq.core.fitting import takers
 from mrq.core.inform import stage_infos
-from mrq.core.jobs import Job, Passed
-from mrq.core.joining import other_version, tell_refused
+from mrq.core.jobs import LeaderJob, Passed
 from mrq.core.machine_state import STALL, STRAGGLERS, State
 from mrq.core.model import NO_LIMITS, JobState, Role, StagePlan, TaskResult, WorkerHealth
-from mrq.core.moves import (
+from mrq.core.orders import DropJob, DropMaps
+from mrq.core.persistence import adopt
+from mrq.core.placement import takers
+from mrq.core.refs import AttemptRef, Kind
+from mrq.core.shuffle_rules import (
+    accept_map,
+    lose_maps,
+    outputs_needed,
+    uncomplete_reduce,
+)
+from mrq.core.task_transitions import (
     arm,
     arm_offer,
     drop_flight,
@@ -25,15 +34,6 @@ from mrq.core.moves import (
     publish,
     stop_tasks,
     write_location,
-)
-from mrq.core.orders import DropJob, DropMaps
-from mrq.core.records import adopt
-from mrq.core.refs import AttemptRef, Kind
-from mrq.core.shuffle_rules import (
-    accept_map,
-    lose_maps,
-    outputs_needed,
-    uncomplete_reduce,
 )
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, TaskTable, pack_result
 
@@ -46,14 +46,14 @@ def on_submitted(state: State, event: e.JobSubmitted) -> None:
     spec = event.spec
     if spec.job in state.jobs:
         return
-    job = Job(spec, state.now, state.history, state.totals)
+    job = LeaderJob(spec, state.now, state.history, state.totals)
     state.jobs[spec.job] = state.active[spec.job] = job
     state.write_job(job)
     check_finished(state, job)
 
 
 def complete(
-    state: State, job: Job, table: TaskTable, index: int, won: AttemptRef, boot: int, result: TaskResult
+    state: State, job: LeaderJob, table: TaskTable, index: int, won: AttemptRef, boot: int, result: TaskResult
 ) -> str | None:
     """Record a winner. Returns why the job fails, if it does."""
     kind = table.kind
@@ -83,7 +83,7 @@ def complete(
     return error or _too_many_bad(job)
 
 
-def _too_many_bad(job: Job) -> str | None:
+def _too_many_bad(job: LeaderJob) -> str | None:
     bad = job.bad_records
     if bad <= job.spec.skip_bad_records:
         return None
@@ -93,7 +93,7 @@ def _too_many_bad(job: Job) -> str | None:
     )
 
 
-def settle(state: State, job: Job, error: str | None) -> None:
+def settle(state: State, job: LeaderJob, error: str | None) -> None:
     """After a completion: the job fails, is finished, or goes on."""
     if error is not None:
         fail_job(state, job, error)
@@ -101,7 +101,7 @@ def settle(state: State, job: Job, error: str | None) -> None:
         check_finished(state, job)
 
 
-def check_finished(state: State, job: Job) -> None:
+def check_finished(state: State, job: LeaderJob) -> None:
     """With every winner there, go on to the next stage, or freeze them and commit."""
     if not job.active or not job.winners.done or job.accepted < len(job.maps):
         return
@@ -129,7 +129,7 @@ def check_finished(state: State, job: Job) -> None:
     start_commit(state, job)
 
 
-def _plan_following(state: State, job: Job) -> None:
+def _plan_following(state: State, job: LeaderJob) -> None:
     """Ask for the plan of the next stage; replayable."""
     following = job.following
     assert following is not None
@@ -167,7 +167,7 @@ def on_planned(state: State, event: e.StagePlanned) -> None:
     check_finished(state, job)
 
 
-def _leave_stage(state: State, job: Job, why: str) -> None:
+def _leave_stage(state: State, job: LeaderJob, why: str) -> None:
     """Nothing runs of the stage any more, and nobody reads the outputs of its maps."""
     stop_tasks(state, job, why)
     if job.shuffled:
@@ -181,7 +181,7 @@ def on_parts_lost(state: State, event: e.PartsLost) -> None:
         begin_again(state, job, event.why)
 
 
-def begin_again(state: State, job: Job, why: str) -> None:
+def begin_again(state: State, job: LeaderJob, why: str) -> None:
     """What the stage that the job is at reads is gone, or isn't what was written: a durable file was lost.
 
     The stage before has to write it again, and what that one read was removed when it was complete: so the
@@ -207,12 +207,12 @@ def begin_again(state: State, job: Job, why: str) -> None:
     check_finished(state, job)
 
 
-def _wrong_parts(job: Job) -> list[WrongPart]:
+def _wrong_parts(job: LeaderJob) -> list[WrongPart]:
     """Inputs of which the accepted maps read other bytes than their manifests say."""
     return job.checked.wrong(job.maps.result) if job.checked is not None else []
 
 
-def _misread(state: State, job: Job, wrong: list[WrongPart]) -> None:
+def _misread(state: State, job: LeaderJob, wrong: list[WrongPart]) -> None:
     """Maps that are all complete read other bytes than they should."""
     if job.stage.reads_parts:
         begin_again(state, job, f"{wrong[0].path} isn't what was written, by its checksum")
@@ -229,7 +229,7 @@ def _as_damaged(wrong: list[WrongPart]) -> str:
     )
 
 
-def start_commit(state: State, job: Job) -> None:
+def start_commit(state: State, job: LeaderJob) -> None:
     """Ask for the commit; replayable."""
     stages = tuple(stage for each in job.passed for stage in each.stages)
     state.out.append(
@@ -301,7 +301,7 @@ def on_retry(state: State, event: e.RetryRequested) -> None:
     check_finished(state, job)
 
 
-def _read_again(state: State, job: Job) -> None:
+def _read_again(state: State, job: LeaderJob) -> None:
     """After a failed check of the inputs: the maps that read other bytes than they should run again."""
     if job.accepted < len(job.maps) or job.stage.reads_parts:
         return  # a part between two stages that is damaged stays so
@@ -310,7 +310,7 @@ def _read_again(state: State, job: Job) -> None:
             uncomplete_map(state, job, index, "it read a damaged input")
 
 
-def _drop_wrong_reduces(state: State, job: Job) -> None:
+def _drop_wrong_reduces(state: State, job: LeaderJob) -> None:
     """After a failed conservation check: reduces that disagree with the maps run again."""
     if job.accepted < len(job.maps):
         return
@@ -319,7 +319,7 @@ def _drop_wrong_reduces(state: State, job: Job) -> None:
             uncomplete_reduce(state, job, index, "records weren't conserved")
 
 
-def lose_boot(state: State, job: Job, worker: str, boot: str) -> None:
+def lose_boot(state: State, job: LeaderJob, worker: str, boot: str) -> None:
     """The disk of a worker's boot is gone: completed maps there run again, if still needed."""
     number = job.boot_number.get((worker, boot))
     if number is None or number not in job.maps.heads:
@@ -348,7 +348,7 @@ def on_missing(state: State, event: e.OutputMissing) -> None:
         uncomplete_map(state, job, index, "its output is missing")
 
 
-def uncomplete_map(state: State, job: Job, index: int, why: str) -> None:
+def uncomplete_map(state: State, job: LeaderJob, index: int, why: str) -> None:
     """A completed map runs again; its result stays the accepted one until then."""
     if job.shuffled:
         lose_maps(state, job, [index], why)
@@ -408,7 +408,7 @@ def on_reopened(state: State, event: e.JobReopened) -> None:
     write_view(state, job)
 
 
-def _move_outputs(job: Job, worker: str, boot: str) -> None:
+def _move_outputs(job: LeaderJob, worker: str, boot: str) -> None:
     """All that is completed lies with this boot."""
     number = job.boot(worker, boot)
     for table in job.tables:
@@ -430,7 +430,7 @@ def on_store_lost(state: State, event: e.StoreLost) -> None:
         write_view(state, job)
 
 
-def _look_again(state: State, job: Job) -> None:
+def _look_again(state: State, job: LeaderJob) -> None:
     """After a takeover: what is looked at from time to time, and disks that went while nobody led."""
     for table in job.tables:
         arm_stragglers(state, job, table)
@@ -441,7 +441,7 @@ def _look_again(state: State, job: Job) -> None:
     check_finished(state, job)
 
 
-def _publish_again(state: State, table: TaskTable, job: Job) -> None:
+def _publish_again(state: State, table: TaskTable, job: LeaderJob) -> None:
     """What is queued: its messages may be gone with the leader that published them. Where they aren't, these
     are copies, and whoever claims first has the ticket."""
     for index in list(table.flights):
@@ -457,7 +457,7 @@ def _publish_again(state: State, table: TaskTable, job: Job) -> None:
         publish(state, job, table, index)
 
 
-def write_view(state: State, job: Job) -> None:
+def write_view(state: State, job: LeaderJob) -> None:
     """Write all that is known of a job into a store that lost it."""
     state.write_job(job)
     if job.at:
@@ -471,7 +471,7 @@ def write_view(state: State, job: Job) -> None:
                 write_location(state, job, index, withdrawn=False)
 
 
-def arm_stragglers(state: State, job: Job, table: TaskTable) -> None:
+def arm_stragglers(state: State, job: LeaderJob, table: TaskTable) -> None:
     """Look for stragglers from the time that most of a stage is done."""
     enough = state.config.backup_stage_done * len(table)
     if job.spec.backups and table.counts[COMPLETED] >= enough and table.counts[RUNNING]:

@@ -2,7 +2,7 @@
 
 One `handle` call takes one event through the rules and then hands out what has become possible. The
 rules live in neighbouring modules over one `State`; what is legal is the table in `core.transitions`;
-what is charged, the one in `core.charging`. Late, doubled and reordered events are recognised by
+what is charged, the one in `core.failures`. Late, doubled and reordered events are recognised by
 ticket and token, and change nothing. No rule looks at all tasks or all workers, but
 for those that have to name all winners (the commit) or undo a whole job.
 """
@@ -13,17 +13,27 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from mrq.core import attempts, disks, health, inform, joining, lifecycle, records, scheduler, stragglers
+from mrq.core import (
+    admission,
+    attempt_rules,
+    disks,
+    inform,
+    lifecycle,
+    liveness,
+    persistence,
+    scheduler,
+    stragglers,
+)
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core import machine_state as ms
-from mrq.core.claim_rows import plan_key, task_key
-from mrq.core.exchange import StoredJob, StoredWorker
 from mrq.core.info import JobInfo, TaskInfo
 from mrq.core.jobs import Passed
 from mrq.core.machine_config import MachineConfig, ReduceStart
 from mrq.core.model import JobState, StageSpec, TaskResult
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import StoredJob, StoredWorker
+from mrq.core.store_rows import plan_key, task_key
 from mrq.core.tasks import COMPLETED
 
 if TYPE_CHECKING:
@@ -34,22 +44,22 @@ __all__ = ["JobInfo", "Machine", "MachineConfig", "ReduceStart", "TaskInfo"]
 _RULES: Final[dict[type, Callable[[ms.State, Any], None]]] = {
     e.JobSubmitted: lifecycle.on_submitted,
     e.JobReopened: lifecycle.on_reopened,
-    e.BeatReceived: health.on_beat,
-    e.WorkerLeft: health.on_left,
-    e.WorkerDialled: joining.on_dialled,
-    e.AttemptClaimed: attempts.on_claimed,
-    e.AttemptReported: attempts.on_reported,
+    e.BeatReceived: liveness.on_beat,
+    e.WorkerLeft: liveness.on_left,
+    e.WorkerDialled: admission.on_dialled,
+    e.AttemptClaimed: attempt_rules.on_claimed,
+    e.AttemptReported: attempt_rules.on_reported,
     e.StagePlanned: lifecycle.on_planned,
     e.PartsLost: lifecycle.on_parts_lost,
     e.OutputMissing: lifecycle.on_missing,
-    e.MessageDied: attempts.on_message_died,
+    e.MessageDied: attempt_rules.on_message_died,
     e.CommitEnded: lifecycle.on_commit_ended,
     e.CancelRequested: lifecycle.on_cancel,
     e.JobBroken: lifecycle.on_broken,
     e.RetryRequested: lifecycle.on_retry,
-    e.DrainRequested: health.on_drain,
-    e.QuarantineRequested: health.on_quarantine,
-    e.ReadmitRequested: health.on_readmit,
+    e.DrainRequested: liveness.on_drain,
+    e.QuarantineRequested: liveness.on_quarantine,
+    e.ReadmitRequested: liveness.on_readmit,
     e.ForgetRequested: lifecycle.on_forget,
     e.Restored: lifecycle.on_restored,
     e.StoreLost: lifecycle.on_store_lost,
@@ -96,13 +106,13 @@ class Machine:
         return self._state.due() + self._state.shift
 
     def records(self, made: Iterable[c.Command]) -> dict[str, bytes]:
-        """What is to be stored with these writes of a job (see `core.records`), by key: all that is known of
-        each task, unless its stage is complete by now, and the plans among them."""
+        """What is to be stored with these writes of a job (see `core.persistence`), by key: all that is known
+        of each task, unless its stage is complete by now, and the plans among them."""
         found: dict[str, bytes] = {}
         for each in made:
             match each:
                 case c.WritePlan():
-                    found[plan_key(each.stage)] = records.plan_record(each.plan)
+                    found[plan_key(each.stage)] = persistence.plan_record(each.plan)
                 case c.WriteTask() | c.WriteLocation():
                     task = each.task if isinstance(each, c.WriteTask) else each.location.attempt.task
                     key = task_key(task)
@@ -114,23 +124,23 @@ class Machine:
         """All that is known of a task; None once its stage is complete."""
         found = self._state.jobs[task.job]
         table = found.table_of(task)
-        return None if table is None else records.task_record(self._state, found, table, task.index)
+        return None if table is None else persistence.task_record(self._state, found, table, task.index)
 
     def job_record(self, job: str) -> bytes:
         """What is known of a job beyond its tasks: to be stored whenever it has changed."""
-        return records.job_record(self._state, self._state.jobs[job])
+        return persistence.job_record(self._state, self._state.jobs[job])
 
     def adopt_workers(self, stored: Iterable[StoredWorker], now: float) -> None:
         """Take the workers that a store knows; before any job."""
         self._clock(now)
-        records.adopt_workers(self._state, stored)
+        persistence.adopt_workers(self._state, stored)
         self._state.workers.note(self._state.now)
 
     def adopt(self, stored: StoredJob, now: float) -> bool:
         """Take a job from a predecessor's records. False where there are none yet: submit it. After all of
         them comes `Restored`, then what each has recorded. Raises CorruptFileError."""
         self._clock(now)
-        return records.adopt(self._state, stored)
+        return persistence.adopt(self._state, stored)
 
     def job(self, job: str, now: float | None = None) -> JobInfo | None:
         """A job as people see it, its tasks not listed; None when it isn't known. Costs what runs, not what
@@ -226,11 +236,11 @@ class Machine:
             if isinstance(about, TaskRef):
                 _TASK_TIMERS[what](state, about, first)
             elif what == ms.BEAT:
-                health.check_beats(state, about)
+                liveness.check_beats(state, about)
             elif what == ms.FORGET:
-                health.forget(state, about)
+                liveness.forget(state, about)
             elif what == ms.DIAL:
-                joining.dial_due(state, about, first)
+                admission.dial_due(state, about, first)
             elif what == ms.STRAGGLERS[Kind.MAP]:
                 stragglers.stragglers_due(state, about, Kind.MAP)
             elif what == ms.STRAGGLERS[Kind.REDUCE]:

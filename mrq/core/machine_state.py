@@ -12,13 +12,13 @@ from typing import Final
 
 from mrq.core import commands as c
 from mrq.core.digest import MASK, mix
-from mrq.core.jobs import Job
+from mrq.core.jobs import LeaderJob
 from mrq.core.machine_config import MachineConfig
 from mrq.core.orders import Order
 from mrq.core.refs import Kind, TaskRef
-from mrq.core.tasks import COMPLETED, QUEUED, Flight, TaskTable
+from mrq.core.tasks import COMPLETED, QUEUED, InProgress, TaskTable
 from mrq.core.transitions import History
-from mrq.core.workers import Worker, Workers
+from mrq.core.worker_table import Worker, Workers
 
 #: (due, serial, what, the task, job or worker that it is about, and two numbers)
 Timer = tuple[float, int, str, TaskRef | str, int, int]
@@ -51,8 +51,8 @@ class State:
         self.history = History()
         #: Tasks of all jobs by state code.
         self.totals: dict[Kind, list[int]] = {kind: [0, 0, 0, 0] for kind in Kind}
-        self.jobs: dict[str, Job] = {}
-        self.active: dict[str, Job] = {}  #: those whose tasks may be handed out, by submission
+        self.jobs: dict[str, LeaderJob] = {}
+        self.active: dict[str, LeaderJob] = {}  #: those whose tasks may be handed out, by submission
         self.workers = Workers()
         self.fitted_at = -1  #: changes of the workers when queued tasks were looked over last
         self.fit_due = False  #: … and they will be again
@@ -86,7 +86,7 @@ class State:
                 due = queue[0][0]
         return due
 
-    def in_flight(self, task: TaskRef) -> tuple[Job, TaskTable, Flight] | None:
+    def in_flight(self, task: TaskRef) -> tuple[LeaderJob, TaskTable, InProgress] | None:
         """A task in progress, of the stage that its job is at; else None."""
         job = self.jobs.get(task.job)
         table = job.table_of(task) if job is not None else None
@@ -117,12 +117,12 @@ class State:
         """Give a worker's boot an order, which follows from this job, if from any."""
         self.out.append(c.GiveOrder(worker=worker.worker, boot=worker.boot, order=order, job=job))
 
-    def write_job(self, job: Job) -> None:
+    def write_job(self, job: LeaderJob) -> None:
         """Persist its state."""
         job.updated_at = self.now
         self.out.append(c.WriteJob(job=job.spec.job, state=job.state, error=job.error))
 
-    def write_plan(self, job: Job) -> None:
+    def write_plan(self, job: LeaderJob) -> None:
         """Persist what the stage that it is at needs to know of the one before."""
         self.out.append(c.WritePlan(job=job.spec.job, stage=job.number, plan=job.plan))
 
@@ -130,7 +130,7 @@ class State:
         """Persist the leader's side of a task."""
         self.out.append(task_record(table, index))
 
-    def backoff(self, job: Job, name: str, retries: int) -> float:
+    def backoff(self, job: LeaderJob, name: str, retries: int) -> float:
         """Seconds until retry number `retries` (from 1): exponential, with jitter by a stable hash."""
         return self.config.backoff.wait_s(retries, dice(f"{job.spec.seed}/{name}/{retries}"))
 

@@ -58,7 +58,7 @@ class AttemptState(enum.Enum):
     ENDED = "ended"  # superseded: its ticket is no longer one of its task's
 
 
-class Standing(enum.Enum):
+class MasterStanding(enum.Enum):
     """What a master is among masters."""
 
     STANDBY = "standby"
@@ -77,7 +77,7 @@ class WorkerHealth(enum.Enum):
 
 
 class Status(enum.Enum):
-    """How an attempt ended. What each is charged is the table in `core.charging`."""
+    """How an attempt ended. What each is charged is the table in `core.failures`."""
 
     DONE = "done"
     FAILED = "failed"  # the user's code raised, or gave the wrong shape
@@ -127,7 +127,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What a worker must have to run a job's tasks; `core.fitting` compares."""
+    """What a worker must have to run a job's tasks; `core.placement` compares."""
 
     memory_bytes: int = 0  #: for one executor
     #: (module, distributions that have it): one of each.

@@ -6,17 +6,27 @@ from typing import Final
 
 from mrq.core import alone
 from mrq.core.disks import map_takers
-from mrq.core.fitting import is_offered, look_later, next_taker, others_take, takers
-from mrq.core.jobs import Job
+from mrq.core.jobs import LeaderJob
 from mrq.core.machine_config import ReduceStart
 from mrq.core.machine_state import READY, STALL, State, queued
 from mrq.core.model import JobState, Role
-from mrq.core.moves import arm, arm_offer, end_role, issue, message, publish, settled, take_back, together
 from mrq.core.orders import Offer
+from mrq.core.placement import is_offered, look_later, next_taker, others_take, takers
 from mrq.core.refs import Kind, TaskRef
 from mrq.core.shuffle_rules import idle_maps
-from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, Flight, TaskTable
-from mrq.core.workers import Worker
+from mrq.core.task_transitions import (
+    arm,
+    arm_offer,
+    end_role,
+    issue,
+    message,
+    publish,
+    settled,
+    take_back,
+    together,
+)
+from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, InProgress, TaskTable
+from mrq.core.worker_table import Worker
 
 #: A task waits so often, so long, for a free worker that it needn't avoid.
 _AVOID_WAITS: Final = 5
@@ -72,7 +82,7 @@ def window(state: State, kind: Kind) -> int:
     return state.workers.free_slots(kind) + min(max(ahead, config.window_min), config.window_max)
 
 
-def choose(state: State, kind: Kind) -> Job | None:
+def choose(state: State, kind: Kind) -> LeaderJob | None:
     """The job with the least in progress for its weight, among those that may go on."""
     best, least = None, 0.0
     for job in state.active.values():
@@ -90,7 +100,7 @@ def weight(priority: int) -> float:
     return clamped
 
 
-def eligible(state: State, job: Job, kind: Kind) -> bool:
+def eligible(state: State, job: LeaderJob, kind: Kind) -> bool:
     """May a task of the kind be handed out now, and is there somebody to run it?"""
     if not _may_begin(state, job, kind):
         return False
@@ -98,7 +108,7 @@ def eligible(state: State, job: Job, kind: Kind) -> bool:
     return among is None or next_taker(state, job, kind, among) is not None
 
 
-def _may_begin(state: State, job: Job, kind: Kind) -> bool:
+def _may_begin(state: State, job: LeaderJob, kind: Kind) -> bool:
     table = job.table(kind)
     if not table.counts[IDLE] or not table.ready():
         return False
@@ -117,7 +127,7 @@ def _may_begin(state: State, job: Job, kind: Kind) -> bool:
     return waiting < int(slots * state.config.waiting_reduces_share)
 
 
-def hand_out(state: State, job: Job, table: TaskTable, index: int) -> bool:
+def hand_out(state: State, job: LeaderJob, table: TaskTable, index: int) -> bool:
     """Publish a task, or offer it where not every worker may have it. False: it waits a little."""
     if alone.is_wanted(state, table, index):
         return _hand_out_alone(state, job, table, index)
@@ -144,7 +154,7 @@ def hand_out(state: State, job: Job, table: TaskTable, index: int) -> bool:
     return True
 
 
-def _hand_out_alone(state: State, job: Job, table: TaskTable, index: int) -> bool:
+def _hand_out_alone(state: State, job: LeaderJob, table: TaskTable, index: int) -> bool:
     """Offer a task to a worker that is to run nothing else beside it. False: it waits a little."""
     worker = alone.worker_for(state, job, table, index)
     if worker is None:
@@ -162,20 +172,26 @@ def _wait(state: State, table: TaskTable, index: int) -> None:
     state.timer(_AVOID_WAIT_S, READY, table.task(index), table.ticket[index])
 
 
-def _queue(state: State, job: Job, table: TaskTable, index: int, why: str) -> Flight:
+def _queue(state: State, job: LeaderJob, table: TaskTable, index: int, why: str) -> InProgress:
     if job.state is JobState.PENDING:
         job.move(JobState.RUNNING, "first task handed out")
         job.started_at = state.now
         state.write_job(job)
     table.move(index, QUEUED, why)
-    flight = table.flights[index] = Flight(primary_ticket=issue(table, index))
+    flight = table.flights[index] = InProgress(primary_ticket=issue(table, index))
     table.queued_at[index] = table.updated_at[index] = state.now
     state.write_task(table, index)
     return flight
 
 
 def offer(
-    state: State, job: Job, table: TaskTable, index: int, role: Role, worker: Worker, not_worker: str | None
+    state: State,
+    job: LeaderJob,
+    table: TaskTable,
+    index: int,
+    role: Role,
+    worker: Worker,
+    not_worker: str | None,
 ) -> None:
     """Ask one worker to claim, in its beat's reply; looked at again if it doesn't."""
     flight = table.flights[index]
@@ -207,7 +223,7 @@ def offer_due(state: State, task: TaskRef, ticket: int) -> None:
             take_back(state, table, index, f"{flight.offered_to} didn't claim it")
 
 
-def _republish(state: State, job: Job, table: TaskTable, index: int, flight: Flight) -> None:
+def _republish(state: State, job: LeaderJob, table: TaskTable, index: int, flight: InProgress) -> None:
     """Another message for the same ticket; after some of them, a new ticket."""
     if flight.publishes >= state.config.republish_max:
         take_back(state, table, index, "nobody claimed it, though there were free slots")
@@ -272,7 +288,7 @@ def stall_due(state: State, name: str) -> None:
         take_back(state, job.reduces, waiting[0], "a map needs its slot")
 
 
-def _capped(job: Job) -> bool:
+def _capped(job: LeaderJob) -> bool:
     """Do a job's maps wait for its waiting reduces under its own bound of what runs at once?"""
     cap = job.spec.max_running
     full = cap is not None and job.maps.in_progress + job.reduces.in_progress >= cap

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mrq.core.digest import MASK, consumed
-from mrq.core.jobs import Job
+from mrq.core.jobs import LeaderJob
 from mrq.core.machine_config import ReduceStart
 from mrq.core.machine_state import STALL, State
 from mrq.core.model import FetchFailure, TaskResult
-from mrq.core.moves import alive, arm, make_ready, take_back, write_location
 from mrq.core.refs import Kind
+from mrq.core.task_transitions import alive, arm, make_ready, take_back, write_location
 from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RUNNING, TaskTable
 
 
-def outputs_needed(job: Job) -> bool:
+def outputs_needed(job: LeaderJob) -> bool:
     """Will a reduce read map outputs again?"""
     return job.shuffled and not job.reduces.done
 
 
-def lose_maps(state: State, job: Job, indices: Iterable[int], why: str) -> None:
+def lose_maps(state: State, job: LeaderJob, indices: Iterable[int], why: str) -> None:
     """Completed maps whose output is gone are run again; their digest and result stay accepted."""
     maps = job.maps
     for index in indices:
@@ -38,7 +38,7 @@ def lose_maps(state: State, job: Job, indices: Iterable[int], why: str) -> None:
         arm(state, job, STALL, state.config.stall_after_s)
 
 
-def fetch_failed(state: State, job: Job, reducer: int, failures: Iterable[FetchFailure]) -> str | None:
+def fetch_failed(state: State, job: LeaderJob, reducer: int, failures: Iterable[FetchFailure]) -> str | None:
     """A reducer couldn't read some outputs. Returns why the job fails, if it does."""
     maps = job.maps
     lost: list[int] = []
@@ -69,7 +69,7 @@ def fetch_failed(state: State, job: Job, reducer: int, failures: Iterable[FetchF
     return None
 
 
-def _no_use(job: Job, index: int, reason: str, times: int) -> str:
+def _no_use(job: LeaderJob, index: int, reason: str, times: int) -> str:
     """Why a job fails by a map whose output can't be used, however often it is made."""
     name = job.maps.task(index)
     if reason == "unordered":
@@ -83,7 +83,7 @@ def _no_use(job: Job, index: int, reason: str, times: int) -> str:
     )
 
 
-def _give_up_on(state: State, job: Job, index: int, reducer: int) -> bool:
+def _give_up_on(state: State, job: LeaderJob, index: int, reducer: int) -> bool:
     """Is an output that can't be reached to be made again? Not on one reducer's word, if it lives."""
     worker, boot = job.boots[job.maps.boot[index]]
     if not alive(state, worker, boot):
@@ -98,7 +98,7 @@ def _give_up_on(state: State, job: Job, index: int, reducer: int) -> bool:
     return len(trouble.unreachable) >= enough or trouble.unreachable_all >= 3 * enough
 
 
-def accept_map(state: State, job: Job, index: int, result: TaskResult) -> str | None:
+def accept_map(state: State, job: LeaderJob, index: int, result: TaskResult) -> str | None:
     """Count a map's result in place of an older one. Returns why the job fails, if it does.
 
     When it came out differently, every reduce that may have consumed the old output goes back.
@@ -122,7 +122,7 @@ def accept_map(state: State, job: Job, index: int, result: TaskResult) -> str | 
     return None
 
 
-def roll_back(state: State, job: Job, why: str) -> bool:
+def roll_back(state: State, job: LeaderJob, why: str) -> bool:
     """Put every reduce that may have consumed an old output back to idle. Was there one?"""
     reduces = job.reduces
     consumers = reduces.counts[COMPLETED] + reduces.counts[RUNNING]
@@ -137,7 +137,7 @@ def roll_back(state: State, job: Job, why: str) -> bool:
     return consumers > 0
 
 
-def _rolled_back(state: State, job: Job, name: str) -> str | None:
+def _rolled_back(state: State, job: LeaderJob, name: str) -> str | None:
     job.rollbacks += 1
     if job.rollbacks <= state.config.rollbacks_max:
         return None
@@ -148,7 +148,7 @@ def _rolled_back(state: State, job: Job, name: str) -> str | None:
     )
 
 
-def uncomplete_reduce(state: State, job: Job, index: int, why: str) -> None:
+def uncomplete_reduce(state: State, job: LeaderJob, index: int, why: str) -> None:
     """A completed reduce's result no longer counts."""
     reduces = job.reduces
     result = reduces.result(index)
@@ -161,7 +161,7 @@ def uncomplete_reduce(state: State, job: Job, index: int, why: str) -> None:
     make_ready(state, reduces, index)
 
 
-def conserved(job: Job, result: TaskResult) -> bool:
+def conserved(job: LeaderJob, result: TaskResult) -> bool:
     """Did a reduce consume exactly one accepted output of every map?"""
     return job.accepted == len(job.maps) and result.digest & MASK == job.digest_sum
 

@@ -17,7 +17,7 @@ from mrq.core.machine_state import State
 from mrq.core.model import WorkerHealth
 from mrq.core.tasks import packed_bytes_out
 from mrq.core.worker_info import OutputInfo, WorkerInfo
-from mrq.core.workers import Worker
+from mrq.core.worker_table import Worker
 
 #: Outputs of one worker that are listed, the largest; all are counted.
 _OUTPUTS_LISTED: Final = 20

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from mrq.core.alone import is_wanted
-from mrq.core.fitting import takers
-from mrq.core.jobs import Job
+from mrq.core.jobs import LeaderJob
 from mrq.core.lifecycle import arm_stragglers
 from mrq.core.machine_state import STRAGGLERS, State
 from mrq.core.model import Role
-from mrq.core.moves import issue
+from mrq.core.placement import takers
 from mrq.core.refs import Kind
 from mrq.core.scheduler import offer
+from mrq.core.task_transitions import issue
 from mrq.core.tasks import COMPLETED, RUNNING, TaskTable
 
 
@@ -27,7 +27,7 @@ def stragglers_due(state: State, name: str, kind: Kind) -> None:
     arm_stragglers(state, job, table)
 
 
-def _back_up(state: State, job: Job, table: TaskTable) -> None:
+def _back_up(state: State, job: LeaderJob, table: TaskTable) -> None:
     config = state.config
     limit = max(config.backup_min_s, config.backup_slowness * job.durations[table.kind].median)
     allowed = max(1, int(config.backup_share * table.counts[RUNNING])) - table.backed_up
@@ -44,7 +44,7 @@ def _back_up(state: State, job: Job, table: TaskTable) -> None:
         allowed -= 1
 
 
-def _authorise(state: State, job: Job, table: TaskTable, index: int) -> bool:
+def _authorise(state: State, job: LeaderJob, table: TaskTable, index: int) -> bool:
     """Offer a backup to a worker with a free slot. False: there is none now."""
     flight = table.flights[index]
     assert flight.primary is not None

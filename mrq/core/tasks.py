@@ -1,8 +1,8 @@
 """The tasks of one stage as columns, with a small object only for those in progress or in trouble.
 
 A million tasks fit in some 300 bytes each: state, last ticket, charges, four timestamps, the winner and
-its packed result. A `Flight` exists while a task is queued or running; a `Trouble` once something went
-wrong with it. Completed maps are chained per worker boot, so that a death costs what it destroys.
+its packed result. An `InProgress` exists while a task is queued or running; a `FailureHistory` once something
+went wrong with it. Completed maps are chained per worker boot, so that a death costs what it destroys.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RESULT_FIELDS: Final = tuple(f.name for f in fields(TaskResult))
 
 
 @dataclass(slots=True, kw_only=True)
-class Attempt:
+class LiveAttempt:
     """One claimed attempt that is live."""
 
     ref: AttemptRef
@@ -56,15 +56,15 @@ class Attempt:
 
 
 @dataclass(slots=True, kw_only=True)
-class Flight:
+class InProgress:
     """What a task in progress has besides its columns."""
 
     primary_ticket: int  #: 0: it was ended, and the backup goes on
     backup_ticket: int = 0  #: 0: no backup is authorised
     publishes: int = 0  #: of the primary's ticket, by this leader
     offered_to: str | None = None  #: the worker that the primary was offered to
-    primary: Attempt | None = None
-    backup: Attempt | None = None
+    primary: LiveAttempt | None = None
+    backup: LiveAttempt | None = None
     backup_offered_to: str | None = None
     last_number: int = 0  #: the highest attempt number seen
     alone: bool = False  #: its worker runs nothing else beside it (`core.alone`)
@@ -82,21 +82,21 @@ class Flight:
             return Role.PRIMARY
         return Role.BACKUP if ticket == self.backup_ticket else None
 
-    def held_as(self, role: Role) -> Attempt | None:
+    def held_as(self, role: Role) -> LiveAttempt | None:
         """The live attempt with a role."""
         return self.primary if role is Role.PRIMARY else self.backup
 
-    def attempt(self, token: str) -> Attempt | None:
+    def attempt(self, token: str) -> LiveAttempt | None:
         """The live attempt with a token."""
         return next((each for each in self.attempts() if each.ref.token == token), None)
 
-    def attempts(self) -> list[Attempt]:
+    def attempts(self) -> list[LiveAttempt]:
         """The claimed attempts that are live."""
         return [a for a in (self.primary, self.backup) if a is not None]
 
 
 @dataclass(slots=True, kw_only=True)
-class Trouble:
+class FailureHistory:
     """What went wrong with one task; forgiven by a retry."""
 
     retries: int = 0  #: that backed off, for the exponent
@@ -250,9 +250,9 @@ class TaskTable:
         totals[IDLE] += n
         self.cursor = 0  #: idle tasks from here on were never handed out (since the last retry)
         self.returned: list[int] = []  #: a heap of idle tasks to hand out before those
-        self.flights: dict[int, Flight] = {}
+        self.flights: dict[int, InProgress] = {}
         self.running: OrderedDict[int, None] = OrderedDict()  #: with an attempt, by first claim
-        self.trouble: dict[int, Trouble] = {}
+        self.trouble: dict[int, FailureHistory] = {}
         self.heads: dict[int, int] = {}  #: boot -> first completed map there
 
     def __len__(self) -> int:
@@ -278,11 +278,11 @@ class TaskTable:
         self.totals[new] += 1
         self.history.note(name, STATES[old], STATES[new], why)
 
-    def troubled(self, index: int) -> Trouble:
+    def troubled(self, index: int) -> FailureHistory:
         """The task's trouble, made when there was none."""
         found = self.trouble.get(index)
         if found is None:
-            found = self.trouble[index] = Trouble()
+            found = self.trouble[index] = FailureHistory()
         return found
 
     @property

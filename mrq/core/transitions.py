@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
-from mrq.core.model import AttemptState, JobState, Standing, TaskState
+from mrq.core.model import AttemptState, JobState, MasterStanding, TaskState
 from mrq.errors import IllegalTransition
 
 S = TypeVar("S", bound=enum.Enum)
@@ -49,15 +49,15 @@ ATTEMPT: Final[Mapping[tuple[AttemptState, AttemptState], str]] = {
 }
 
 
-ELECTION: Final[Mapping[tuple[Standing, Standing], str]] = {
-    (Standing.STANDBY, Standing.LEADING): "lease taken",
-    (Standing.LEADING, Standing.PAUSED): "no good renewal for 5 s, or the lease is gone",
-    (Standing.PAUSED, Standing.LEADING): "renewed, or taken again with nobody in between",
-    (Standing.LEADING, Standing.STANDBY): "fenced, or a later epoch was seen",
-    (Standing.PAUSED, Standing.STANDBY): "somebody else has led",
-    (Standing.STANDBY, Standing.STOPPED): "stopped",
-    (Standing.LEADING, Standing.STOPPED): "stopped: the lease is released",
-    (Standing.PAUSED, Standing.STOPPED): "stopped: the lease is released",
+ELECTION: Final[Mapping[tuple[MasterStanding, MasterStanding], str]] = {
+    (MasterStanding.STANDBY, MasterStanding.LEADING): "lease taken",
+    (MasterStanding.LEADING, MasterStanding.PAUSED): "no good renewal for 5 s, or the lease is gone",
+    (MasterStanding.PAUSED, MasterStanding.LEADING): "renewed, or taken again with nobody in between",
+    (MasterStanding.LEADING, MasterStanding.STANDBY): "fenced, or a later epoch was seen",
+    (MasterStanding.PAUSED, MasterStanding.STANDBY): "somebody else has led",
+    (MasterStanding.STANDBY, MasterStanding.STOPPED): "stopped",
+    (MasterStanding.LEADING, MasterStanding.STOPPED): "stopped: the lease is released",
+    (MasterStanding.PAUSED, MasterStanding.STOPPED): "stopped: the lease is released",
 }
 
 

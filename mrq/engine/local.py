@@ -32,7 +32,7 @@ from mrq.settings.variables import temp_root
 from mrq.worker.pool import Pool
 
 if TYPE_CHECKING:
-    from mrq.master.leadership import Leadership, Settings
+    from mrq.master.leadership import Leadership, LeadershipSettings
     from mrq.servers.memory.kept import KeptStore
     from mrq.worker.agent_loop import AgentLoop
 
@@ -317,11 +317,11 @@ class LocalLeader:
         self._agent_thread.start()
         return leadership
 
-    def _settings(self) -> Settings:
+    def _settings(self) -> LeadershipSettings:
         from mrq.core.machine_config import MachineConfig
-        from mrq.master.leadership import Settings
+        from mrq.master.leadership import LeadershipSettings
 
-        return Settings(
+        return LeadershipSettings(
             owner=f"{os.getpid()}",
             shared_root=f"{self._private.folder}/shared",
             keep_s=0.0,

@@ -31,7 +31,7 @@ from mrq.ports import Blobs, ClientLink
 from mrq.remote import ship
 from mrq.remote.ask import Asker, retried
 from mrq.remote.fetch import fetch
-from mrq.remote.follow import Follower
+from mrq.remote.follow import JobFollower
 from mrq.remote.here import Here
 from mrq.result import Result
 from mrq.settings.cluster import Profile
@@ -62,7 +62,7 @@ class RemoteLeader:
         self._private = private
         self._here = Here(self.paths)
         self._connect = connect
-        self._followers: dict[str, Follower] = {}
+        self._followers: dict[str, JobFollower] = {}
         self._lock = threading.Lock()
         self._made: tuple[Asker, Blobs] | None = None
         self._closed = False
@@ -176,7 +176,7 @@ class RemoteLeader:
     def _follow(self, handle: Handle, spec: JobSpec | None) -> None:
         asker, _ = self._connected()
         result_of = partial(self._result, spec=spec)
-        follower = Follower(asker, handle, result_of, self._here, self._profile.timeout_s)
+        follower = JobFollower(asker, handle, result_of, self._here, self._profile.timeout_s)
         self._followers[handle.job] = follower
         follower.start()
 

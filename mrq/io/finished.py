@@ -31,7 +31,7 @@ _AGAIN: Final = (
 )
 
 
-class Finished(NamedTuple):
+class FinishedOutput(NamedTuple):
     """A folder with a manifest of ours."""
 
     folder: str  #: as it is opened: absolute, or a URL
@@ -106,10 +106,10 @@ class _Known:
     """The folders that were looked into: each once."""
 
     def __init__(self) -> None:
-        self.folders: dict[str, Finished | None] = {}
+        self.folders: dict[str, FinishedOutput | None] = {}
         self.notes: list[str] = []
 
-    def of(self, path: str) -> Finished | None:
+    def of(self, path: str) -> FinishedOutput | None:
         """The finished output that a file lies in: in its folder, or in one of its own inside it."""
         folder = _parent(path)
         found = self.look(folder)
@@ -119,7 +119,7 @@ class _Known:
             found = self.look(above) if folder.endswith("/_bad") else self.folders.get(above)
         return found
 
-    def look(self, folder: str) -> Finished | None:
+    def look(self, folder: str) -> FinishedOutput | None:
         """The finished output that a folder is."""
         if folder in self.folders or not folder:
             return self.folders.get(folder)
@@ -132,7 +132,7 @@ class _Known:
             self.notes.append(f"{path} is {exc}: the files beside it aren't checked")
         else:
             if manifest is not None:
-                found = Finished(folder, manifest, {file.final: file for file in manifest.files})
+                found = FinishedOutput(folder, manifest, {file.final: file for file in manifest.files})
         self.folders[folder] = found
         return found
 
@@ -232,7 +232,7 @@ def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
     return bool(names) and fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
 
 
-def _refuse_missing(whole: Finished, means: _Meaning, there: Container[str]) -> None:
+def _refuse_missing(whole: FinishedOutput, means: _Meaning, there: Container[str]) -> None:
     """Raise InputError for a part that is meant and isn't there."""
     if not f"{whole.folder}/".startswith(means.root):
         return

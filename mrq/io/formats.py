@@ -10,7 +10,7 @@ from mrq.core.model import Split
 from mrq.errors import UsageError
 from mrq.io.blocks import BLOCK_BYTES, JsonBlock, LineBlock, OnBad, RecordBlock
 from mrq.io.lines import Tick, line_chunks, line_encoding
-from mrq.io.streams import Reading, Source
+from mrq.io.streams import ByteSource, Reading
 
 
 class _How(NamedTuple):
@@ -68,7 +68,7 @@ def _whole(split: Split, how: _How) -> Iterator[RecordBlock]:
     """One record a file. Key: its path as spelled; value: its bytes, decompressed."""
     for number, piece in enumerate(split.pieces):
         parts = []
-        with Source(piece, how.reading) as source:
+        with ByteSource(piece, how.reading) as source:
             while True:
                 if how.tick is not None:
                     how.tick()

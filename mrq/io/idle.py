@@ -7,14 +7,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from mrq.core import summary
+from mrq.core import job_summary
+from mrq.core.job_summary import Summary
 from mrq.core.model import JobSpec, Split, TaskResult
 from mrq.core.paths import is_url
 from mrq.core.refs import Kind, TaskRef
-from mrq.core.summary import Summary
 from mrq.errors import MrqError
 from mrq.io.formats import input_format
-from mrq.io.streams import Reading, Source
+from mrq.io.streams import ByteSource, Reading
 
 #: A stage whose longest task is shorter isn't worth a word.
 _LONG_S: Final = 1.0
@@ -33,7 +33,7 @@ def summarize(
     slots: Mapping[Kind, int],
 ) -> Summary:
     """The numbers of a finished job, and what they say of its cores; `slots`: tasks of each kind at once."""
-    found = summary.summarize(spec, results, seconds, attempts_failed)
+    found = job_summary.summarize(spec, results, seconds, attempts_failed)
     maps = {task.index: result for task, result in results.items() if task.kind is Kind.MAP}
     reduces = {task.index: result for task, result in results.items() if task.kind is Kind.REDUCE}
     # Of several stages these results are the last one's, whose splits are nobody's files.
@@ -86,7 +86,7 @@ def _uncut(spec: JobSpec, split: Split) -> str | None:
         return None
     with (
         suppress(MrqError),
-        Source(piece, Reading(lines=form.lines, marks=spec.first.refuses_marks)) as source,
+        ByteSource(piece, Reading(lines=form.lines, marks=spec.first.refuses_marks)) as source,
     ):
         return piece.path if source.compression is not None else None
     return None

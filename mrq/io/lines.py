@@ -16,7 +16,7 @@ from mrq.codec.encodings import newline_is_a_byte
 from mrq.core.model import Piece
 from mrq.errors import InputError, UsageError
 from mrq.io.blocks import BLOCK_BYTES
-from mrq.io.streams import Reading, Source
+from mrq.io.streams import ByteSource, Reading
 
 Tick = Callable[[], None]
 _END: Final = 1 << 62
@@ -43,9 +43,9 @@ def line_chunks(
 ) -> Iterator[tuple[int, int, bytes]]:
     """(input bytes it stands for, offset, whole lines), about BLOCK_BYTES each; a longer line comes alone."""
     if piece.length == 0:
-        Source(piece).close()  # an empty file is opened too: it may have grown
+        ByteSource(piece).close()  # an empty file is opened too: it may have grown
         return
-    with Source(piece, reading) as source:
+    with ByteSource(piece, reading) as source:
         if source.compression is not None:
             left = piece.length
             for start, data in _chunks(source.read, 0, _END, _END, tick):
@@ -74,7 +74,7 @@ def line_chunks(
         source.refuse_other_lines()
 
 
-def whole_lines(source: Source, size: int) -> int:
+def whole_lines(source: ByteSource, size: int) -> int:
     """Where the last line that has its end before byte `size` ends: how many bytes whole lines are."""
     at = size
     while at > 0:

@@ -22,7 +22,7 @@ from mrq.codec.columns import decode_column, encode_column
 from mrq.core.model import Piece
 from mrq.core.paths import named
 from mrq.errors import CorruptFileError, DataError, InputError
-from mrq.io.streams import Reading, Source
+from mrq.io.streams import ByteSource, Reading
 
 VERSION: Final = 1
 _HEADER: Final = b"MRQR" + bytes([VERSION, 0, 0, 0])
@@ -129,7 +129,7 @@ def read_piece(
 
     Raises InputError for another kind of file, CorruptFileError for a damaged one.
     """
-    with Source(piece, reading) as source:
+    with ByteSource(piece, reading) as source:
         head = source.read(len(_HEADER))
         if head[:4] != _HEADER[:4]:
             raise InputError(
@@ -165,7 +165,7 @@ def read_piece(
             at = upto
 
 
-def _index(source: Source, piece: Piece) -> tuple[list[int], int]:
+def _index(source: ByteSource, piece: Piece) -> tuple[list[int], int]:
     """(offset of every block, offset of the end mark)."""
     try:
         source.seek(max(0, piece.size - _TRAILER.size))
@@ -183,7 +183,7 @@ def _index(source: Source, piece: Piece) -> tuple[list[int], int]:
 
 
 def _blocks(
-    source: Source, at: int, count: int | None, path: str, tick: Callable[[], None] | None
+    source: ByteSource, at: int, count: int | None, path: str, tick: Callable[[], None] | None
 ) -> Iterator[tuple[int, Block]]:
     """(size, block) of `count` blocks from here on, or all up to the end mark."""
     while count is None or count > 0:

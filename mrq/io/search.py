@@ -51,7 +51,7 @@ _FOLDER, _TREE, _FILE = range(3)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """A file that an argument names."""
 
     name: str  #: as the user would spell it
@@ -96,7 +96,7 @@ class Search:
         self._whole_tree = "**" in arg.split("/")
         self._start = (folder.rstrip("/") + "/" if folder.strip("/") else folder), pattern
 
-    def run(self) -> Iterator[Found]:
+    def run(self) -> Iterator[FoundFile]:
         """The files, each real one once, the nearest first; sorted by `order` they are in order of names.
 
         Raises InputError for what can't be read, and for links that lead nowhere.
@@ -114,9 +114,9 @@ class Search:
             name = _name(each)
             stat = _stat(name, each.path)
             here = (stat.st_dev, stat.st_ino, each.left)
-            some: Iterable[Found]
+            some: Iterable[FoundFile]
             if each.kind == _FILE:
-                some = (Found(name, each.path, stat, (each.match, each.below)),)
+                some = (FoundFile(name, each.path, stat, (each.match, each.below)),)
             elif here in self._seen:
                 continue
             else:
@@ -144,7 +144,7 @@ class Search:
                 f"{match.match}: not a regular file or directory; pipe it in and use - for standard input"
             )
 
-    def _match(self, folder: Candidate) -> Iterator[Found]:
+    def _match(self, folder: Candidate) -> Iterator[FoundFile]:
         """What the next part of the pattern matches in a folder."""
         part, last = self._parts[folder.left], folder.left + 1 == len(self._parts)
         any_depth = part == "**"
@@ -174,7 +174,7 @@ class Search:
                 if not stats.S_ISREG(stat.st_mode):
                     self._take(below._replace(kind=_FILE))  # refuses it
                 self.matched = True
-                yield Found(below.match, below.path, stat, (below.match, ""))
+                yield FoundFile(below.match, below.path, stat, (below.match, ""))
 
     def _literal(self, folder: Candidate, part: str, *, last: bool) -> None:
         """A part without wildcards needn't be listed."""
@@ -191,7 +191,7 @@ class Search:
         elif os.path.isdir(path):
             heappush(self._heap, below._replace(match=below.match + "/", left=folder.left + 1))
 
-    def _walk(self, folder: Candidate) -> Iterator[Found]:
+    def _walk(self, folder: Candidate) -> Iterator[FoundFile]:
         """Files in a folder of which all is wanted; those that are reached through links wait their turn."""
         name = _name(folder)
         if not folder.below or os.path.islink(folder.path):
@@ -215,7 +215,7 @@ class Search:
                 file = Candidate(through, depth, _FILE, folder.match, below, entry.path, _ALL)
                 heappush(self._heap, file)
             elif stats.S_ISREG(stat.st_mode):
-                yield Found(prefix + entry.name, entry.path, stat, (folder.match, below))
+                yield FoundFile(prefix + entry.name, entry.path, stat, (folder.match, below))
 
     def _shown(
         self, entry: os.DirEntry[str], part: str, beside: Sequence[os.DirEntry[str]], *, last: bool

@@ -102,13 +102,13 @@ class Reading:
                 continue
             made = self._sums.get((piece.open, piece.start))
             if made is None or made.at < made.end:
-                with Source(piece) as source:
+                with ByteSource(piece) as source:
                     made = source.sum_up(made or PieceSum(piece))
             found.append(made.crc32)
         return tuple(found)
 
 
-class Source:
+class ByteSource:
     """The bytes of one file, decompressed, from an offset on. Use as a context manager.
 
     Where lines of text are wanted, what a file is, is told by its beginning, before its suffix.
@@ -301,7 +301,7 @@ class Source:
             os.close(self._fd)
             self._fd = -1
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> ByteSource:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -12,7 +12,7 @@ from mrq.core.paths import is_url
 from mrq.core.splits import InputFile
 from mrq.errors import InputError
 from mrq.io.lines import whole_lines
-from mrq.io.streams import Reading, Source
+from mrq.io.streams import ByteSource, Reading
 
 
 def may_be_finished(opens: Sequence[str], files: Sequence[InputFile], results: Sequence[str]) -> bool:
@@ -45,7 +45,7 @@ def of_text(
     made = []
     for file in files:
         if file.open in cut:
-            with Source(file.piece(0, file.size), reading) as source:
+            with ByteSource(file.piece(0, file.size), reading) as source:
                 file = replace(file, splittable=file.splittable and source.compression is None)
         made.append(file)
     return made
@@ -89,7 +89,7 @@ def _of_now(file: InputFile, reading: Reading) -> InputFile:
         return file
     size = stat.st_size
     here = replace(file, size=size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)
-    with Source(here.piece(0, size), reading) as source:
+    with ByteSource(here.piece(0, size), reading) as source:
         if source.compression is not None:
             return replace(file, splittable=False)
         end = whole_lines(source, size)

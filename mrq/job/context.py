@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from mrq.job.base import Job
 
-#: The slot of the progress page (`mrq.worker.page.TICKS`) that `progress` moves. Not imported: job code
-#: doesn't know the worker; a unit test compares the two.
+#: The slot of the progress page (`mrq.worker.progress_page.TICKS`) that `progress` moves. Not imported: job
+#: code doesn't know the worker; a unit test compares the two.
 PAGE_TICKS = 5
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import mrq
 from mrq.adapters import rabbitmq, redis
-from mrq.adapters.grpc.client import dial_back, sees
+from mrq.adapters.grpc.peer_client import dial_back, sees
 from mrq.cli.console import Console
 from mrq.cli.roles import RoleLine, run_role
 from mrq.core import commands as c
@@ -27,9 +27,9 @@ from mrq.core.machine_config import MachineConfig
 from mrq.errors import OperatorError, UsageError
 from mrq.health import Pulse, health_file
 from mrq.master.backend import Servers
-from mrq.master.leadership import Settings
+from mrq.master.disk_probe import WAIT_S, Probe
+from mrq.master.leadership import LeadershipSettings
 from mrq.master.service import MasterService
-from mrq.master.shares import WAIT_S, Probe
 from mrq.settings.cluster import Profile
 
 _LOG: Final = logging.getLogger("mrq.master")
@@ -72,7 +72,7 @@ class Backend:
         """Connects to RabbitMQ."""
         return rabbitmq.connect(
             self._amqp.full(),
-            keys=rabbitmq.Keys(current=self._profile.key_id, secrets=self._profile.keys),
+            keys=rabbitmq.SigningKeys(current=self._profile.key_id, secrets=self._profile.keys),
             prefix=self._profile.prefix,
             timeout_s=self._profile.timeout_s,
             notify=notify,
@@ -130,7 +130,7 @@ def serve(line: RoleLine, console: Console) -> int:
         pulse = Pulse(health_file(Path(profile.root)))
         service = MasterService(
             backend,
-            Settings(
+            LeadershipSettings(
                 owner=f"{host}-{os.getpid()}-{secrets.token_hex(3)}",
                 shared_root=profile.shared_root,
                 keep_s=profile.keep_s,

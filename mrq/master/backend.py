@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from mrq.ports import Blobs, Broker, Desk, LeaderState, LeaderStore, Lease, Sink
+from mrq.ports import Blobs, Broker, LeaderState, LeaderStore, Lease, RequestQueue, Sink
 
 
 class Events(Protocol):
@@ -48,7 +48,7 @@ class Backend(Protocol):
         OperatorError."""
         ...
 
-    def desk(self) -> Desk:
+    def desk(self) -> RequestQueue:
         """A term's own."""
         ...
 

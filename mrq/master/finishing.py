@@ -16,9 +16,9 @@ from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
+from mrq.core.job_summary import of_stages
 from mrq.core.model import JobSpec, JobState, Limits, Purpose, TaskResult
 from mrq.core.refs import Kind, TaskRef
-from mrq.core.summary import of_stages
 from mrq.errors import CorruptFileError, InternalError, MrqError
 from mrq.io.idle import summarize
 from mrq.io.plan import following
@@ -27,7 +27,7 @@ from mrq.master.job_events import JobEvents
 from mrq.master.known_jobs import KnownJobs
 from mrq.master.loop import Master
 from mrq.master.shared import SharedRoot
-from mrq.master.submits import Submits
+from mrq.master.submissions import Submissions
 
 
 @dataclass(eq=False, kw_only=True)
@@ -35,7 +35,7 @@ class JobFinisher:
     """One leadership's. With `keeps_failed` a failed job stays until `expire`, for who takes it up again."""
 
     master: Master
-    submits: Submits
+    submits: Submissions
     events: JobEvents
     background: Background
     cluster: owner.Cluster | None

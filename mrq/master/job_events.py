@@ -18,7 +18,7 @@ from mrq.core.backoff import Retry
 from mrq.core.ending import JobEnd
 from mrq.core.info import JobInfo
 from mrq.errors import OperatorError
-from mrq.ports import Desk
+from mrq.ports import RequestQueue
 
 PROGRESS_S: Final = 0.5
 
@@ -54,7 +54,7 @@ class JobEventQueue:
 
     def __init__(
         self,
-        desk: Desk,
+        desk: RequestQueue,
         jobs: Callable[[], Iterable[JobInfo]],
         died: Callable[[BaseException], None] = lambda crash: None,
     ) -> None:

@@ -13,7 +13,7 @@ from mrq.core.backoff import Retry
 from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, JobState
 from mrq.errors import DiskFullError, OperatorError, UsageError
-from mrq.master.archive import Archive
+from mrq.master.finished_jobs import FinishedJobs
 from mrq.master.loop import Master
 from mrq.master.views import Views
 from mrq.settings.checks import nearest
@@ -30,7 +30,7 @@ class KnownJobs:
 
     master: Master
     views: Views
-    archive: Archive
+    archive: FinishedJobs
     stopping: threading.Event
     has_new: bool = field(default=False, init=False)  #: since somebody looked, and said so
 

@@ -23,22 +23,22 @@ from mrq.commit import owner
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.ending import JobEnd
-from mrq.core.exchange import Batch, StoredJob
 from mrq.core.machine import Machine
 from mrq.core.machine_config import MachineConfig
 from mrq.core.model import JobSpec, JobState, Purpose
+from mrq.core.store_api import Batch, StoredJob
 from mrq.errors import CorruptFileError, MrqError, OperatorError, UsageError
-from mrq.master.archive import Archive
 from mrq.master.backend import Servers
 from mrq.master.background import Background
+from mrq.master.disk_probe import DiskProbe, Probe
+from mrq.master.finished_jobs import FinishedJobs
 from mrq.master.finishing import JobFinisher
 from mrq.master.job_events import JobEvents
 from mrq.master.known_jobs import KnownJobs
 from mrq.master.loop import Master
 from mrq.master.outbox import Outbox, found_in
 from mrq.master.shared import SharedRoot
-from mrq.master.shares import Probe, Shares
-from mrq.master.submits import Submits
+from mrq.master.submissions import Submissions
 from mrq.master.views import Views
 from mrq.ports import Broker, Clock
 
@@ -56,7 +56,7 @@ Dial = Callable[[c.DialWorker], e.Event]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class LeadershipSettings:
     """What a leadership is made with."""
 
     owner: str  #: one for each life of a master's process
@@ -95,7 +95,7 @@ class Leadership:
         servers: Servers,
         broker: Broker,
         events: JobEvents,
-        settings: Settings,
+        settings: LeadershipSettings,
         *,
         epoch: int,
         dial: Callable[[c.DialWorker], None] | None = None,
@@ -117,7 +117,7 @@ class Leadership:
         self.shared = SharedRoot(settings.shared_root)
         self._machine = Machine(settings.config, wall=self._epoch_s)
         self.master = self._loop(store_id)
-        self.shares = Shares(
+        self.shares = DiskProbe(
             settings.probe,
             workers=lambda: self.master.look(lambda machine: machine.workers()),
             master=settings.owner,
@@ -129,7 +129,7 @@ class Leadership:
             leader=f"{settings.owner} (epoch {epoch})",
             shares=self.shares,
         )
-        self._archive = Archive(
+        self._archive = FinishedJobs(
             store=servers.state,
             keep_s=settings.keep_s,
             now=settings.clock.monotonic,
@@ -173,7 +173,7 @@ class Leadership:
 
     def _serve_with(self, cluster: owner.Cluster | None) -> None:
         """Make those that take, finish and answer."""
-        self.submits = Submits(
+        self.submits = Submissions(
             jobs=self.jobs,
             views=self.views,
             blobs=self._servers.blobs,
@@ -195,10 +195,10 @@ class Leadership:
     @cached_property
     def requests(self) -> RequestHandler:
         """Who answers what is asked of this leader. Most engines of one job are asked nothing."""
-        from mrq.master.logbook import Logbook
         from mrq.master.requests import RequestHandler
+        from mrq.master.task_logs import TaskLogs
 
-        logs = Logbook(
+        logs = TaskLogs(
             state=self._servers.state,
             views=self.views,
             archive=self._archive,

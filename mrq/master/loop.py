@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.backoff import Retry
-from mrq.core.exchange import Fence, WriteAnswer
 from mrq.core.info import JobInfo
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, JobState
 from mrq.core.orders import Order
+from mrq.core.store_api import Fence, WriteAnswer
 from mrq.errors import InternalError, MrqError, OperatorError
 from mrq.master.outbox import (
     AGAIN_S,
     SEND_AGAIN,
     Fenced,
     ForgetJob,
-    Held,
+    LedJob,
     Lost,
     Outbox,
     Publish,
@@ -116,7 +116,7 @@ class Master:
         another engine had: a later one than that one's. Raises OperatorError, and InternalError where the
         store refuses it or the loop has died."""
         fence = self._out.fence()
-        held = Held(spec, code, fence if epoch is None else replace(fence, epoch=epoch))
+        held = LedJob(spec, code, fence if epoch is None else replace(fence, epoch=epoch))
         answer = self._store.begin(spec, code, held.fence)
         if answer in (WriteAnswer.FENCED, WriteAnswer.NO_STORE):
             raise OperatorError(f"job {spec.job} can't be taken now ({answer.value}); submit it again")
@@ -139,7 +139,7 @@ class Master:
     def adopt(self, spec: JobSpec, fence: Fence, code: bytes) -> None:
         """Hold a job that was taken over: the machine has it, or gets its submission. Before `start`. The
         code is for a store that lost it."""
-        self._out.jobs[spec.job] = Held(spec, code, fence)
+        self._out.jobs[spec.job] = LedJob(spec, code, fence)
 
     def spec(self, job: str) -> JobSpec | None:
         """The spec of a job that is held, from any thread."""

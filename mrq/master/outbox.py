@@ -20,9 +20,9 @@ from typing import Final
 
 from mrq.core import commands as c
 from mrq.core.backoff import Backoff
-from mrq.core.exchange import Batch, Fence, StoredJob, Write, WriteAnswer
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, TaskMessage
+from mrq.core.store_api import Batch, Fence, StoredJob, Write, WriteAnswer
 from mrq.errors import InternalError
 from mrq.ports import LeaderState, LeaderStore
 
@@ -78,7 +78,7 @@ _WRITTEN: Final = (
 
 
 @dataclass(slots=True)
-class Held:
+class LedJob:
     """A job of this leader's."""
 
     spec: JobSpec
@@ -146,7 +146,7 @@ class Outbox:
         self._machine = machine
         self.owner, self.epoch, self.incarnation = owner, epoch, incarnation
         self._store_id = store_id
-        self.jobs: dict[str, Held] = {}
+        self.jobs: dict[str, LedJob] = {}
         self._cluster = self.fence()
         self._decided: list[Said] = []
         self._items: deque[_Item] = deque()

@@ -18,8 +18,8 @@ from mrq.core import events as e
 from mrq.core import wire
 from mrq.core.answers import error_answer, packed
 from mrq.core.backoff import Retry
-from mrq.core.exchange import ClientRequest
 from mrq.core.model import NO_LIMITS, JobState, Limits, WorkerHealth
+from mrq.core.store_api import ClientRequest
 from mrq.errors import MrqError, OperatorError, UsageTypeError, UsageValueError
 from mrq.io import inputs
 from mrq.io.plan import Draft
@@ -27,12 +27,12 @@ from mrq.master.background import Background
 from mrq.master.finishing import JobFinisher
 from mrq.master.job_events import JobEvents
 from mrq.master.known_jobs import KnownJobs, nobody
-from mrq.master.logbook import Logbook
 from mrq.master.loop import Master
 from mrq.master.shared import SharedRoot
-from mrq.master.submits import Submits
+from mrq.master.submissions import Submissions
+from mrq.master.task_logs import TaskLogs
 from mrq.master.views import Views
-from mrq.ports import Desk
+from mrq.ports import RequestQueue
 from mrq.settings.checks import nearest
 
 _READ_S: Final = 5.0
@@ -47,10 +47,10 @@ class RequestHandler:
     master: Master
     views: Views
     jobs: KnownJobs
-    submits: Submits
+    submits: Submissions
     finisher: JobFinisher
     events: JobEvents
-    logs: Logbook
+    logs: TaskLogs
     shared: SharedRoot
 
     def __post_init__(self) -> None:
@@ -154,7 +154,7 @@ class RequestHandler:
 class RequestLoop:
     """Takes a cluster's requests for one term of leadership."""
 
-    def __init__(self, desk: Desk, handler: RequestHandler, background: Background) -> None:
+    def __init__(self, desk: RequestQueue, handler: RequestHandler, background: Background) -> None:
         self._desk = desk
         self._handler = handler
         self._background = background

@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import Final
 
 from mrq.core import election as el
-from mrq.core.model import Standing
+from mrq.core.model import MasterStanding
 from mrq.errors import OperatorError
 from mrq.master.backend import Backend
-from mrq.master.leadership import Overtaken, Settings
+from mrq.master.leadership import LeadershipSettings, Overtaken
 from mrq.master.term import Term
 
 _Call = el.ViewLease | el.TakeLease | el.RenewLease
@@ -35,7 +35,7 @@ class MasterService:
     def __init__(
         self,
         backend: Backend,
-        settings: Settings,
+        settings: LeadershipSettings,
         *,
         pulse: Callable[[], None] = lambda: None,
         election: el.ElectionConfig | None = None,
@@ -83,7 +83,7 @@ class MasterService:
         finally:
             self._drop()
             if not self._killed:
-                self._tell(el.StopRequested())
+                self._tell(el.ResignRequested())
             lease.join()
             self._broker.close()
         if self._crash is not None:
@@ -132,7 +132,7 @@ class MasterService:
                     case _:
                         self._orders.append(command)
                         self._wake.set()
-            if self._election.standing is Standing.STOPPED:
+            if self._election.standing is MasterStanding.STOPPED:
                 return
 
     def _decide(self) -> list[el.ElectionCommand]:
@@ -144,7 +144,7 @@ class MasterService:
                 made += self._election.handle(el.LoopTicked(), now)
             while self._inbox:
                 made += self._election.handle(self._inbox.popleft(), now)
-            return [*made, *self._election.handle(el.Ticked(), now)]
+            return [*made, *self._election.handle(el.ElectionTicked(), now)]
 
     def _ask(self, command: _Call) -> el.ElectionEvent:
         """Ask the store."""

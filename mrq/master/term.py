@@ -18,7 +18,7 @@ from mrq.core.info import JobInfo
 from mrq.core.model import JobSpec, JobState, Status
 from mrq.master.backend import Backend
 from mrq.master.job_events import JobEventQueue
-from mrq.master.leadership import Dial, Leadership, Settings
+from mrq.master.leadership import Dial, Leadership, LeadershipSettings
 from mrq.master.requests import RequestLoop
 from mrq.master.views import Views
 from mrq.ports import Broker
@@ -34,7 +34,7 @@ _HOUSE_S: Final = 600.0
 class Term:
     """Made for one epoch; `start` takes over, `stop` drops the view. Not started twice."""
 
-    def __init__(self, backend: Backend, broker: Broker, settings: Settings, *, epoch: int) -> None:
+    def __init__(self, backend: Backend, broker: Broker, settings: LeadershipSettings, *, epoch: int) -> None:
         self._broker = broker
         self._settings = settings
         desk = backend.desk()

@@ -15,8 +15,8 @@ from mrq.core.model import JobSpec, JobState, Needs, WorkerHealth
 from mrq.core.needs import distributions, fits, lacking
 from mrq.core.refs import Kind
 from mrq.core.worker_info import WorkerInfo
+from mrq.master.disk_probe import DiskProbe
 from mrq.master.loop import Master
-from mrq.master.shares import Shares
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Views:
     master: Master
     now: Callable[[], float]
     leader: str
-    shares: Shares
+    shares: DiskProbe
     _completed: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)  #: by worker and boot
     #: What keeps the broker from taking messages; "" when it takes them.
     broker: str = field(default="", init=False)

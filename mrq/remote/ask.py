@@ -12,8 +12,8 @@ from typing import Any, Final
 from mrq.core import wire
 from mrq.core.answers import raise_error, unpacked
 from mrq.core.backoff import Retry
-from mrq.core.exchange import ClientRequest
 from mrq.core.model import NO_LIMITS, Limits
+from mrq.core.store_api import ClientRequest
 from mrq.errors import NoAnswerError, OperatorError
 from mrq.ports import ClientLink
 

@@ -28,7 +28,7 @@ ResultOf = Callable[[JobEnd], Result]
 
 
 @dataclass(eq=False)
-class Follower:
+class JobFollower:
     """One job's news, read on a thread of its own until the job is over or the engine is closed.
 
     Notes, and what ends the job, name paths as `here` has them.

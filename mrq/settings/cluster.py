@@ -19,7 +19,7 @@ from mrq.settings import checks, files
 from mrq.settings.checks import nearest
 from mrq.settings.files import File, Secrets
 from mrq.settings.job import SETTINGS
-from mrq.settings.table import Kind, Setting, Where, rows_of, setting
+from mrq.settings.table import Setting, ValueKind, Where, rows_of, setting
 from mrq.settings.urls import ServiceUrl, parse_url
 from mrq.settings.variables import COMPOSE, VARIABLES, temp_root
 
@@ -53,60 +53,61 @@ class Profile:
     """The settings of a cluster, checked, and the table of them; and what follows from where they came."""
 
     # fmt: off
-    amqp_url: ServiceUrl | None = setting(Kind.WORD, None, partial(parse_url, schemes=("amqp", "amqps")),
+    amqp_url: ServiceUrl | None = setting(ValueKind.WORD, None, partial(parse_url, schemes=("amqp", "amqps")),
         "the RabbitMQ that carries the tasks: amqp://HOST[:PORT][/VHOST]",
         where=Where.CLUSTER, said="none; goes together with redis_url", value="AMQP-URL")
-    redis_url: ServiceUrl | None = setting(Kind.WORD, None, partial(parse_url, schemes=("redis", "rediss")),
+    redis_url: ServiceUrl | None = setting(
+        ValueKind.WORD, None, partial(parse_url, schemes=("redis", "rediss")),
         "the Redis that keeps the state: redis://HOST[:PORT][/DB]",
         where=Where.CLUSTER, said="none; goes together with amqp_url", value="REDIS-URL")
-    secrets_file: str | None = setting(Kind.PATH, None, checks.path,
+    secrets_file: str | None = setting(ValueKind.PATH, None, checks.path,
         "TOML with user names, passwords and keys; mode 0600", where=Where.CLUSTER, said="none")
-    prefix: str = setting(Kind.WORD, "mrq", checks.name(dots=False),
+    prefix: str = setting(ValueKind.WORD, "mrq", checks.name(dots=False),
         "what names of keys and queues begin with: two clusters may share servers under two prefixes",
         where=Where.CLUSTER, value="PREFIX")
-    shared_root: str = setting(Kind.PATH, "/data/.mrq", checks.path,
+    shared_root: str = setting(ValueKind.PATH, "/data/.mrq", checks.path,
         "a folder that masters and workers share: results without OUT, inputs that came as blobs",
         where=Where.MASTER)
     #: (folder here, the same on the cluster), absolute.
-    paths: tuple[tuple[str, str], ...] = setting(Kind.PATH_MAP, (), checks.path_map,
+    paths: tuple[tuple[str, str], ...] = setting(ValueKind.PATH_MAP, (), checks.path_map,
         "folders of this machine, and where the cluster has them: a table, as `[paths]`",
         where=Where.CLIENT, said="none", flag=None)
-    timeout_s: float = setting(Kind.TIME, 60.0, checks.seconds_from(0),
+    timeout_s: float = setting(ValueKind.TIME, 60.0, checks.seconds_from(0),
         "how long to wait for a server, or a leader, that isn't there yet", where=Where.CLUSTER, said="60s")
-    keep_s: float = setting(Kind.TIME, 7 * _DAY_S, checks.seconds_from(0),
+    keep_s: float = setting(ValueKind.TIME, 7 * _DAY_S, checks.seconds_from(0),
         "how long a job that is over stays known", where=Where.MASTER, said="7d")
-    blob_bytes_max: int = setting(Kind.SIZE, 64 << 20, checks.size(1 << 20),
+    blob_bytes_max: int = setting(ValueKind.SIZE, 64 << 20, checks.size(1 << 20),
         "the largest input, side file or bundle that travels through Redis", where=Where.CLUSTER, said="64M")
-    consumer_timeout_s: float = setting(Kind.TIME, 1800.0, checks.seconds_from(1),
+    consumer_timeout_s: float = setting(ValueKind.TIME, 1800.0, checks.seconds_from(1),
         "the broker's consumer_timeout; a task's message is acknowledged at three quarters of it",
         where=Where.ROLES, said="30m")
-    root: str = setting(Kind.PATH, temp_root, checks.path,
+    root: str = setting(ValueKind.PATH, temp_root, checks.path,
         "the folder of all temporary data: map outputs, logs, unpacked code",
         where=Where.ROLES, said="MRQ_TMP/mrq-UID")
-    worker_id: str | None = setting(Kind.WORD, None, checks.name(dots=True),
+    worker_id: str | None = setting(ValueKind.WORD, None, checks.name(dots=True),
         "who this worker is, also after a restart", where=Where.WORKER, said="the host's name", value="NAME")
-    listen: str = setting(Kind.WORD, "127.0.0.1:0", checks.address,
+    listen: str = setting(ValueKind.WORD, "127.0.0.1:0", checks.address,
         "where map outputs are served; port 0 takes a free one", where=Where.WORKER, value="HOST:PORT")
-    advertise: str | None = setting(Kind.WORD, None, checks.address,
+    advertise: str | None = setting(ValueKind.WORD, None, checks.address,
         "where masters and other workers reach this one; port 0 is the one that listen got",
         where=Where.WORKER, said="the address of listen; the host's name for 0.0.0.0", value="HOST:PORT")
-    insecure: bool = setting(Kind.SWITCH, False, checks.switch,
+    insecure: bool = setting(ValueKind.SWITCH, False, checks.switch,
         "listen beyond this host though there is no secret key: whoever reaches it may read all data",
         where=Where.WORKER, said="false")
-    map_slots: int | None = setting(Kind.COUNT, None, checks.whole(0, 1024),
+    map_slots: int | None = setting(ValueKind.COUNT, None, checks.whole(0, 1024),
         "map tasks at once", where=Where.WORKER, said=_BY_CORES)
-    reduce_slots: int | None = setting(Kind.COUNT, None, checks.whole(0, 1024),
+    reduce_slots: int | None = setting(ValueKind.COUNT, None, checks.whole(0, 1024),
         "reduce tasks at once", where=Where.WORKER, said=_BY_CORES)
-    memory_limit: int | None = setting(Kind.SIZE, None, checks.size(16 << 20),
+    memory_limit: int | None = setting(ValueKind.SIZE, None, checks.size(16 << 20),
         "the memory of this worker: tasks that ask for more (--memory) go to others",
         where=Where.WORKER, said="the machine's, or its control group's")
-    disk_quota: int | None = setting(Kind.SIZE, None, checks.size(64 << 20),
+    disk_quota: int | None = setting(ValueKind.SIZE, None, checks.size(64 << 20),
         "what this worker's files under root may take together; a fifth is kept for reduces",
         where=Where.WORKER, said="the disk")
-    drain_timeout_s: float = setting(Kind.TIME, 60.0, checks.seconds_from(0),
+    drain_timeout_s: float = setting(ValueKind.TIME, 60.0, checks.seconds_from(0),
         "how long a worker that was asked to stop goes on; shorter than whoever stops it waits",
         where=Where.WORKER, said="60s")
-    log_format: str = setting(Kind.WORD, "text", checks.log_format,
+    log_format: str = setting(ValueKind.WORD, "text", checks.log_format,
         "how standard error is written: text for people, or json, an object a line",
         where=Where.CLUSTER, value="FORMAT")
     # fmt: on
@@ -301,9 +302,9 @@ def _checked(row: Setting, value: Any, source: str, folder: str, *, text: bool) 
     def absolute(path: str) -> str:
         return os.path.normpath(os.path.join(folder, os.path.expanduser(path)))
 
-    if row.kind is Kind.PATH:
+    if row.kind is ValueKind.PATH:
         return absolute(found)
-    if row.kind is Kind.PATH_MAP:
+    if row.kind is ValueKind.PATH_MAP:
         return tuple((absolute(here), there) for here, there in found)
     return found
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 from mrq.errors import UsageError, UsageTypeError
 from mrq.settings import checks
 from mrq.settings.checks import nearest, optional
-from mrq.settings.table import Kind, Setting, Where, rows_of, setting
+from mrq.settings.table import Setting, ValueKind, Where, rows_of, setting
 
 if TYPE_CHECKING:
     from mrq.core.model import Limits
@@ -28,49 +28,49 @@ class JobSettings:
     """The settings of a job, checked, and the table of them. None where the engine chooses."""
 
     # fmt: off
-    reducers: int | None = setting(Kind.COUNT, None, optional("auto", checks.partitions),
+    reducers: int | None = setting(ValueKind.COUNT, None, optional("auto", checks.partitions),
         "partitions, and parts of the result; 1 to 10,000", said="by the input's size", short="-R")
-    sort_values: bool = setting(Kind.SWITCH, False, checks.boolean,
+    sort_values: bool = setting(ValueKind.SWITCH, False, checks.boolean,
         "values of a group come in order")
-    order: str | None = setting(Kind.WORD, None, checks.OneOf("total", none="hashed"),
+    order: str | None = setting(ValueKind.WORD, None, checks.OneOf("total", none="hashed"),
         "total: the parts, one after another, are in order of keys; or hashed",
         said="hashed", value="ORDER")
-    input_format: str | None = setting(Kind.WORD, None, checks.OneOf(*checks.INPUT_FORMATS),
+    input_format: str | None = setting(ValueKind.WORD, None, checks.OneOf(*checks.INPUT_FORMATS),
         "text, whole, jsonl or records", said="text", value="FORMAT")
-    output_format: str | None = setting(Kind.WORD, None, checks.OneOf(*checks.OUTPUT_FORMATS),
+    output_format: str | None = setting(ValueKind.WORD, None, checks.OneOf(*checks.OUTPUT_FORMATS),
         "text, lines, jsonl or records", said="text", value="FORMAT")
-    compression: str | None = setting(Kind.WORD, None, checks.OneOf(*checks.COMPRESSIONS, none="none"),
+    compression: str | None = setting(ValueKind.WORD, None, checks.OneOf(*checks.COMPRESSIONS, none="none"),
         "compress the parts: gz, bz2, xz or zst; or none", said="none", flag="--compress", value="KIND")
-    encoding: str | None = setting(Kind.WORD, "utf-8", optional("none", checks.encoding),
+    encoding: str | None = setting(ValueKind.WORD, "utf-8", optional("none", checks.encoding),
         "of text inputs, such as latin-1; none gives map bytes", value="NAME")
-    memory_bytes: int | None = setting(Kind.SIZE, None, optional("auto", checks.memory),
+    memory_bytes: int | None = setting(ValueKind.SIZE, None, optional("auto", checks.memory),
         "budget of one executor, at least 16M", said="512M", name="memory", where=_PROFILE | Where.RETRY)
-    split_bytes: int | None = setting(Kind.SIZE, None, optional("auto", checks.size(1)),
+    split_bytes: int | None = setting(ValueKind.SIZE, None, optional("auto", checks.size(1)),
         "input of one map task, such as 64M", said="by the input's size", name="split_size", where=_PROFILE)
-    all_files: bool = setting(Kind.SWITCH, False, checks.boolean,
+    all_files: bool = setting(ValueKind.SWITCH, False, checks.boolean,
         "read hidden files too: names that begin with _ or .")
-    allow_empty: bool = setting(Kind.SWITCH, False, checks.boolean,
+    allow_empty: bool = setting(ValueKind.SWITCH, False, checks.boolean,
         "make an empty result where no file is in the inputs")
-    as_of_now: bool = setting(Kind.SWITCH, False, checks.boolean,
+    as_of_now: bool = setting(ValueKind.SWITCH, False, checks.boolean,
         "read files that are still written, up to their last whole line of now")
-    max_failures: int | None = setting(Kind.COUNT, None, optional("auto", checks.whole(1)),
+    max_failures: int | None = setting(ValueKind.COUNT, None, optional("auto", checks.whole(1)),
         "failures of one task that fail the job", said="1; 4 on a cluster", where=_PROFILE | Where.RETRY)
-    max_losses: int = setting(Kind.COUNT, 3, checks.whole(1),
+    max_losses: int = setting(ValueKind.COUNT, 3, checks.whole(1),
         "deaths of executors under one task that fail the job", where=_PROFILE)
-    max_worker_losses: int = setting(Kind.COUNT, 10, checks.whole(1),
+    max_worker_losses: int = setting(ValueKind.COUNT, 10, checks.whole(1),
         "on a cluster: deaths of whole workers under one task that fail the job", where=_PROFILE)
-    skip_bad_records: int = setting(Kind.COUNT, 0, checks.whole(0),
+    skip_bad_records: int = setting(ValueKind.COUNT, 0, checks.whole(0),
         "leave out up to N records at which the job raises", where=Where.JOB | Where.RETRY)
-    progress_timeout_s: float | None = setting(Kind.TIME, None, optional("auto", checks.seconds),
+    progress_timeout_s: float | None = setting(ValueKind.TIME, None, optional("auto", checks.seconds),
         "silence that ends an attempt", said="600s", name="progress_timeout", where=_PROFILE)
-    backups: bool = setting(Kind.SWITCH, True, checks.boolean,
+    backups: bool = setting(ValueKind.SWITCH, True, checks.boolean,
         "run a second attempt beside a slow one", where=_PROFILE)
-    priority: int = setting(Kind.COUNT, 0, checks.whole(-1000, 1000),
+    priority: int = setting(ValueKind.COUNT, 0, checks.whole(-1000, 1000),
         "on a cluster: higher ones first, -1000 to 1000", where=_PROFILE)
-    max_running: int | None = setting(Kind.COUNT, None, optional("none", checks.whole(1)),
+    max_running: int | None = setting(ValueKind.COUNT, None, optional("none", checks.whole(1)),
         "on a cluster: tasks of this job at once, at most", said="none", where=_PROFILE)
     #: Beside those that imports name, as they were given.
-    ship: tuple[str, ...] = setting(Kind.PATHS, (), checks.paths,
+    ship: tuple[str, ...] = setting(ValueKind.PATHS, (), checks.paths,
         "send a file or folder too that no import statement names; may be repeated",
         said="none", value="PATH")
     # fmt: on
@@ -81,7 +81,7 @@ _OTHERS: Final = (
     # The same for people who run mypy, which takes a class keyword `order` for the one of dataclasses.
     Setting(
         name="total_order",
-        kind=Kind.SWITCH,
+        kind=ValueKind.SWITCH,
         check=checks.total_order,
         help='the same as order="total"',
         where=Where.KEYWORD | Where.ARGUMENT,
@@ -91,7 +91,7 @@ _OTHERS: Final = (
     ),
     Setting(
         name="inputs",
-        kind=Kind.WORD,
+        kind=ValueKind.WORD,
         check=checks.later,
         help="named inputs",
         where=Where.KEYWORD | Where.ARGUMENT,

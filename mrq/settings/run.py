@@ -11,37 +11,45 @@ from typing import Any, Final
 
 from mrq.settings import checks
 from mrq.settings.job import SETTINGS
-from mrq.settings.table import Kind, Setting, Where
+from mrq.settings.table import Setting, ValueKind, Where
 
 _BOTH: Final = Where.SUBMIT | Where.ARGUMENT
 
 
 def _switch(name: str, help: str, where: Where = Where.SUBMIT, short: str | None = None) -> Setting:
-    return Setting(name=name, kind=Kind.SWITCH, check=checks.boolean, help=help, where=where, short=short)
+    return Setting(
+        name=name, kind=ValueKind.SWITCH, check=checks.boolean, help=help, where=where, short=short
+    )
 
 
 def _value(
-    name: str, kind: Kind, check: Callable[[Any], Any], help: str, where: Where = Where.SUBMIT, **more: Any
+    name: str,
+    kind: ValueKind,
+    check: Callable[[Any], Any],
+    help: str,
+    where: Where = Where.SUBMIT,
+    **more: Any,
 ) -> Setting:
     return Setting(name=name, kind=kind, check=check, help=help, where=where, **more)
 
 
 # fmt: off
-OUTPUT: Final = _value("output", Kind.WORD, str, "folder of the result; - prints it",
+OUTPUT: Final = _value("output", ValueKind.WORD, str, "folder of the result; - prints it",
     _BOTH, short="-o", value="OUT")
 OVERWRITE: Final = _switch("overwrite", "replace OUT; the old one stays until the new one is complete", _BOTH)
-EXECUTORS: Final = _value("executors", Kind.COUNT, checks.executors,
+EXECUTORS: Final = _value("executors", ValueKind.COUNT, checks.executors,
     "processes that run the job's code (default: the cores); on a cluster: the job's tasks at once, "
     "at most, as --max-running", _BOTH, short="-j")
-SET: Final = _value("set", Kind.PATHS, tuple, "a parameter of the job; may be repeated", value="NAME=VALUE")
-CLUSTER: Final = _value("cluster", Kind.WORD, str,
+SET: Final = _value("set", ValueKind.PATHS, tuple,
+    "a parameter of the job; may be repeated", value="NAME=VALUE")
+CLUSTER: Final = _value("cluster", ValueKind.WORD, str,
     "a profile of mrq.toml, a Redis URL, or local: this machine", value="NAME")
 DETACH: Final = _switch("detach", "print the job's id and leave it running on its cluster")
-TIMEOUT: Final = _value("timeout_s", Kind.TIME, checks.seconds_from(0),
+TIMEOUT: Final = _value("timeout_s", ValueKind.TIME, checks.seconds_from(0),
     "how long to wait for a cluster to answer (default 60s)", Where.CLIENT)
 DRY_RUN: Final = _switch("dry_run", "print splits, partitions and formats; run nothing")
 JSON: Final = _switch("json", "one JSON object on standard output, everything else on standard error")
-LOG_FORMAT: Final = _value("log_format", Kind.WORD, checks.log_format,
+LOG_FORMAT: Final = _value("log_format", ValueKind.WORD, checks.log_format,
     "how standard error is written: text for people, or json, an object a line",
     value="FORMAT", default="text")
 QUIET: Final = _switch("quiet", "print nothing but errors", short="-q")
@@ -64,7 +72,8 @@ _ANEW: Final = {
 }
 RETRY_ONE: Final = (
     *(replace(SETTINGS[name], help=help, default="") for name, help in _ANEW.items()),
-    _value("from", Kind.PATH, str, "what MRQ_TMP was when the job ran; it is moved to where MRQ_TMP is now",
+    _value("from", ValueKind.PATH, str,
+        "what MRQ_TMP was when the job ran; it is moved to where MRQ_TMP is now",
         Where.RETRY, value="OLD_TMP"),
 )
 RETRY: Final = (

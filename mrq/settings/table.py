@@ -17,7 +17,7 @@ from typing import Any
 from mrq.settings.checks import OneOf
 
 
-class Kind(enum.Enum):
+class ValueKind(enum.Enum):
     """How text spells a value, and what that is called in help where a setting has no better word."""
 
     SWITCH = ""
@@ -51,7 +51,7 @@ class Where(enum.Flag):
 class Setting:
     """One setting."""
 
-    kind: Kind
+    kind: ValueKind
     check: Callable[[Any], Any]  #: the value that counts; raises ValueError saying what is wanted
     help: str
     where: Where
@@ -75,7 +75,7 @@ class Setting:
     @property
     def off(self) -> str | None:
         """Of a job's switch: the flag that says the opposite."""
-        takes = self.kind is Kind.SWITCH and Where.KEYWORD in self.where and self.long is not None
+        takes = self.kind is ValueKind.SWITCH and Where.KEYWORD in self.where and self.long is not None
         return f"--no-{str(self.long).removeprefix('--')}" if takes else None
 
     @property
@@ -122,19 +122,19 @@ class Setting:
 
     def typed(self, text: str) -> Any:
         """The value that the text of a flag or variable means, as Python would have it; not checked."""
-        if self.kind is Kind.COUNT:
+        if self.kind is ValueKind.COUNT:
             with suppress(ValueError):
                 return int(text)
-        if self.kind is Kind.SWITCH:
+        if self.kind is ValueKind.SWITCH:
             known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
             return known.get(text.lower(), text)
-        if self.kind is Kind.PATH_MAP and "=" in text:
+        if self.kind is ValueKind.PATH_MAP and "=" in text:
             return dict(pair.partition("=")[::2] for pair in text.split(","))
         return text
 
 
 def setting(
-    kind: Kind,
+    kind: ValueKind,
     default: Any,
     check: Callable[[Any], Any],
     help: str,

@@ -18,7 +18,7 @@ from mrq.cli.console import Console
 from mrq.cli.roles import RoleLine, run_role
 from mrq.cli.signals import Signals
 from mrq.errors import UsageError
-from mrq.worker.home import Home, ended_beside, sweep_dead
+from mrq.worker.worker_folder import WorkerFolder, ended_beside, sweep_dead
 
 if TYPE_CHECKING:
     from mrq.adapters.rabbitmq import RabbitBroker
@@ -51,7 +51,7 @@ def _run(profile: Profile, console: Console) -> int:
         "._-"
     )  # as far as it can be an id
     worker = profile.worker_id or host or "worker"
-    home = Home.take(profile.root, worker, wait_s=profile.timeout_s)
+    home = WorkerFolder.take(profile.root, worker, wait_s=profile.timeout_s)
     console.context.update(worker=worker, boot=home.boot)
     with contextlib.closing(home):
         for note in profile.notes:
@@ -65,19 +65,19 @@ def _run(profile: Profile, console: Console) -> int:
         return _serve(profile, worker, home)
 
 
-def _serve(profile: Profile, worker: str, home: Home) -> int:
+def _serve(profile: Profile, worker: str, home: WorkerFolder) -> int:
     """Connect, and work until the end."""
     from mrq.adapters import redis
     from mrq.ports import Clock
-    from mrq.worker import debug, hints
+    from mrq.worker import debug, resources
     from mrq.worker.agent_loop import Links
     from mrq.worker.fetch.data_plane import DataPlane
-    from mrq.worker.service import Service, Settings, wait_for_silence
+    from mrq.worker.runtime import Service, WorkerSettings, wait_for_silence
 
     switch = debug.parse(os.environ)
     _, state = profile.services()
-    found = hints.find(home.path, memory=profile.memory_limit)
-    slots = hints.slots(found, maps=profile.map_slots, reduces=profile.reduce_slots)
+    found = resources.find(home.path, memory=profile.memory_limit)
+    slots = resources.slots(found, maps=profile.map_slots, reduces=profile.reduce_slots)
     with contextlib.ExitStack() as stack:
         connection = redis.connect(state.full(), prefix=profile.prefix, wait_s=profile.timeout_s)
         stack.callback(connection.close)
@@ -93,7 +93,7 @@ def _serve(profile: Profile, worker: str, home: Home) -> int:
         stack.callback(broker.close)
         blobs = redis.RedisBlobs(connection, bytes_max=profile.blob_bytes_max)
         service = Service(
-            settings=Settings(
+            settings=WorkerSettings(
                 worker=worker,
                 slots=slots,
                 hints=found,
@@ -103,7 +103,7 @@ def _serve(profile: Profile, worker: str, home: Home) -> int:
                 drain_timeout_s=profile.drain_timeout_s,
                 handover_after_s=_HANDOVER_SHARE * profile.consumer_timeout_s,
                 debug=switch,
-                packages=hints.packages(),
+                packages=resources.packages(),
                 ended=ended_beside(profile.root, worker),
             ),
             home=home,
@@ -122,7 +122,7 @@ def _serve(profile: Profile, worker: str, home: Home) -> int:
         return code
 
 
-def _hello(profile: Profile, worker: str, home: Home, page: str) -> Hello:
+def _hello(profile: Profile, worker: str, home: WorkerFolder, page: str) -> Hello:
     """All that the data plane's process is told at its start."""
     from mrq.worker.fetch.messages import Hello
 
@@ -140,7 +140,7 @@ def _hello(profile: Profile, worker: str, home: Home, page: str) -> Hello:
     )
 
 
-def _quota_page(profile: Profile, home: Home, slots: Slots) -> str:
+def _quota_page(profile: Profile, home: WorkerFolder, slots: Slots) -> str:
     """The path of the page of the disk's quota, made anew; "" without a quota. Raises OperatorError."""
     from mrq.io import disk
     from mrq.worker import quota
@@ -158,7 +158,7 @@ def _broker(profile: Profile, worker: str, notify: Callable[[str | None], None])
     amqp, _ = profile.services()
     return rabbitmq.connect(
         amqp.full(),
-        keys=rabbitmq.Keys(current=profile.key_id, secrets=profile.keys),
+        keys=rabbitmq.SigningKeys(current=profile.key_id, secrets=profile.keys),
         prefix=profile.prefix,
         timeout_s=profile.timeout_s,
         notify=notify,

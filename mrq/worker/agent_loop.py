@@ -25,18 +25,18 @@ from mrq.core.orders import DropJob, DropMaps, Kill, UploadLog
 from mrq.core.refs import Kind
 from mrq.errors import InternalError, MrqError
 from mrq.ports import Blobs, Broker, Clock, WorkerStore
-from mrq.worker import logs
+from mrq.worker import attempt_logs
 from mrq.worker.calls import CallerDied, Calls, JobFound, ThreadedCalls
 from mrq.worker.code_cache import CodeCache
 from mrq.worker.debug import DebugSwitch
 from mrq.worker.fetch.messages import Fetched, FetchFailed, FetchProgressed
-from mrq.worker.files import JobFiles
+from mrq.worker.job_files import JobFiles
 from mrq.worker.launch_queue import LaunchQueue
 from mrq.worker.pool import Pool
 
 if TYPE_CHECKING:
     from mrq.worker.fetch.data_plane import DataPlane
-    from mrq.worker.service import Service
+    from mrq.worker.runtime import Service
 
 #: The loop looks at the clock and at the pages at least this often.
 _WAIT_S_MAX: Final = 0.5
@@ -188,7 +188,7 @@ class AgentLoop:
                 return
             self._thread = threading.current_thread()
         try:
-            self._decide((a.Ticked(),))
+            self._decide((a.AgentTicked(),))
             while not self._machine.left:
                 self._wait()
                 self._step()
@@ -205,12 +205,12 @@ class AgentLoop:
     def drain(self, deadline_s: float | None = None) -> None:
         """Take nothing more, finish what runs, then end; after `deadline_s` hand it back. From any thread."""
         deadline = None if deadline_s is None else self._clock.monotonic() + deadline_s
-        self.sink(a.DrainRequested(deadline=deadline))
+        self.sink(a.LeaveRequested(deadline=deadline))
 
     def stop(self, deadline_s: float = 1.0) -> None:
         """Kill every child, hand everything back and clean up, in about `deadline_s`. From any thread;
         the children are gone when it returns."""
-        self.sink(a.StopRequested(deadline=self._clock.monotonic() + deadline_s))
+        self.sink(a.LeaveAtOnce(deadline=self._clock.monotonic() + deadline_s))
         with self._lock:
             never_ran = self._thread is None
             if never_ran:
@@ -268,7 +268,7 @@ class AgentLoop:
             self._drain_inbox()
         if self._links.data_plane is not None:
             self._links.data_plane.watch(now)
-        self._decide((a.Ticked(),))
+        self._decide((a.AgentTicked(),))
         if self._machine.draining:
             self._launches.hand_back()
         self._drain_inbox()
@@ -379,7 +379,7 @@ class AgentLoop:
             return
 
         def upload() -> None:
-            data = logs.read(path)
+            data = attempt_logs.read(path)
             with contextlib.suppress(MrqError):  # the store is away: whoever waits for it asks again
                 store.log(job, name, blobs.put(data, keep_s=_LOG_KEEP_S) if data is not None else "")
 

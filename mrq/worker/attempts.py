@@ -28,11 +28,11 @@ from mrq.core import wire
 from mrq.core.model import ErrorReport, JobSpec, Outcome, Slots, Status
 from mrq.core.refs import Kind
 from mrq.io import disk
-from mrq.worker import exits, folders, logs, page, protocol, scratch
+from mrq.worker import attempt_logs, exits, folders, progress_page, protocol, scratch
+from mrq.worker.attempt_order import AttemptOrder
 from mrq.worker.child import START_S_MAX
 from mrq.worker.debug import Fault
-from mrq.worker.order import AttemptOrder
-from mrq.worker.pool import Executor, Pool
+from mrq.worker.pool import ExecutorProcess, Pool
 
 if TYPE_CHECKING:
     from mrq.worker.agent_loop import AgentLoop
@@ -72,7 +72,7 @@ class _Running:
 class _Line:
     """A busy executor, and what it was given, in order: it works on the first."""
 
-    executor: Executor
+    executor: ExecutorProcess
     code: str
     kind: Kind
     given: deque[_Running] = field(default_factory=deque)
@@ -98,13 +98,13 @@ class Attempts:
         self._loop = loop
         self._quota = quota
         self._now = now
-        self._kept = logs.Kept() if keep_logs else None
+        self._kept = attempt_logs.KeptLogs() if keep_logs else None
         self._pool = pool
         self._selector = selector
         self._slots = slots
         self._running: dict[str, _Running] = {}  #: by token
         self._lines: list[_Line] = []
-        self._unsent: set[Executor] = set()
+        self._unsent: set[ExecutorProcess] = set()
         self._watched_at: float | None = None
         self._bad_starts = 0
         self._scratches = scratch.Scratches()
@@ -219,7 +219,7 @@ class Attempts:
             if position != running.position:
                 running.position, running.moved_at = position, now
                 self._loop.progressed(_progress(running.order, position))
-            logs.cap(running.order.log_path)
+            attempt_logs.cap(running.order.log_path)
             line.executor.sample_rss()
             due = min(due, self._watch_silence(line, running, now))
         self._pool.reap()
@@ -261,7 +261,7 @@ class Attempts:
                 if now - running.moved_at < limit:
                     return running.moved_at + limit
                 running.stage, running.silent = _Stage.ASKED, True
-                running.stack_from = logs.size(running.order.log_path)
+                running.stack_from = attempt_logs.size(running.order.log_path)
                 running.moved_at = now
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(line.executor.pid, signal.SIGUSR1)
@@ -365,7 +365,9 @@ class Attempts:
             started, oom = running.began or self.bad_start(), self._memory.struck()
             position = tuple(running.view)
             return exits.lost(running.order, ended, position, started=started, oom=oom, why=running.why)
-        text = logs.tail(running.order.log_path, start=running.stack_from, bytes_max=1 << 16, lines_max=1000)
+        text = attempt_logs.tail(
+            running.order.log_path, start=running.stack_from, bytes_max=1 << 16, lines_max=1000
+        )
         stack = exits.split_stack(text)[1]
         return exits.timed_out(running.order, tuple(running.view), stack, line.executor.peak_rss_bytes)
 
@@ -379,16 +381,16 @@ class Attempts:
         order = running.order
         if outcome.disk:
             outcome = self.mended(order.spec.job, outcome)
-        logged = logs.size(order.log_path)
-        if logged > logs.LOG_BYTES_MAX:
-            logs.cap(order.log_path)
+        logged = attempt_logs.size(order.log_path)
+        if logged > attempt_logs.LOG_BYTES_MAX:
+            attempt_logs.cap(order.log_path)
         failed = outcome.status in (Status.FAILED, Status.TIMED_OUT, Status.LOST)
         keep_log = failed and not (running.stage is _Stage.KILLED and not running.silent and not running.why)
         if keep_log:
             outcome = exits.with_log(outcome, order.log_path)
         outcome = exits.with_source_paths(outcome, running.code, order.spec.source_root)
         if keep_log and outcome.error is not None:
-            logs.append(order.log_path, exits.as_text(outcome.error))
+            attempt_logs.append(order.log_path, exits.as_text(outcome.error))
         del self._running[order.attempt.token]
         if self._kept is not None and outcome.status is Status.DONE and logged:
             self._kept.keep(order.spec.job, order.log_path)
@@ -431,11 +433,15 @@ class Attempts:
 
 def _progress(order: AttemptOrder, position: tuple[int, ...]) -> a.AttemptProgressed:
     """What a page shows of an attempt."""
-    (records, done), total, phase = page.consumed(position), position[page.TOTAL], position[page.PHASE]
+    (records, done), total, phase = (
+        progress_page.consumed(position),
+        position[progress_page.TOTAL],
+        position[progress_page.PHASE],
+    )
     return a.AttemptProgressed(
         token=order.attempt.token,
         fraction=min(max(done / total, 0.0), 1.0) if total > 0 else 0.0,
-        phase=page.PHASES[phase] if 0 <= phase < len(page.PHASES) else "",
+        phase=progress_page.PHASES[phase] if 0 <= phase < len(progress_page.PHASES) else "",
         records=records,
         bytes=done,
         at=exits.at_hand(order, position) if order.alone else "",

@@ -15,11 +15,11 @@ from typing import Any
 
 from mrq.core.model import Outcome, Status
 from mrq.job.base import Job
-from mrq.worker import page, scratch
+from mrq.worker import progress_page, scratch
 from mrq.worker.agent_loop import AgentLoop
+from mrq.worker.attempt_order import AttemptOrder
 from mrq.worker.attempts import Attempts
 from mrq.worker.debug import Fault
-from mrq.worker.order import AttemptOrder
 from mrq.worker.pool import Pool
 from mrq.worker.tasks.runner import run_attempt
 
@@ -57,7 +57,7 @@ class CallersPool(Pool):
             order, raised = waiting.order, list[BaseException]()
             self._loop.post(lambda waiting=waiting: self._attempts.begin(waiting))  # type: ignore[misc]
             outcome = run_attempt(
-                order, self._fresh(order), page.open_page(order.page_path), raised=raised.append
+                order, self._fresh(order), progress_page.open_page(order.page_path), raised=raised.append
             )
             self._loop.post(lambda waiting=waiting, outcome=outcome: self._attempts.end(waiting, outcome))  # type: ignore[misc]
             for exc in raised:

@@ -19,8 +19,8 @@ from typing import Any, Final
 from mrq.core import agent_words as a
 from mrq.core.backoff import Backoff, Retry
 from mrq.core.events import AttemptReported
-from mrq.core.exchange import ClaimAnswer, ClaimRequest, ReportAnswer
 from mrq.core.model import Beat
+from mrq.core.store_api import ClaimAnswer, ClaimRequest, ReportAnswer
 from mrq.errors import MrqError, OperatorError
 from mrq.ports import Sink, WorkerStore
 

@@ -93,7 +93,7 @@ class Child:
         self._descriptors = [self.pidfd, self.read, self.write, life]
         self.peak_rss_bytes = 0  #: as last sampled
         self._reader = protocol.FrameReader()
-        self._writer = protocol.FrameWriter(self.write)
+        self._writer = protocol.PipeWriter(self.write)
         self._selector: selectors.BaseSelector | None = None
         self._exit: Exit | None = None
         self._killed = False

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from mrq.core.model import JobSpec, Outcome
     from mrq.job.base import Job
     from mrq.shuffle.bounded import Quota
-    from mrq.worker.order import AttemptOrder
-    from mrq.worker.quota import Page
+    from mrq.worker.attempt_order import AttemptOrder
+    from mrq.worker.quota import QuotaPage
 
 #: Exit codes of our own; `worker.exits` names them.
 EXIT_PIPE_CLOSED: Final = 70
@@ -46,8 +46,8 @@ _PAGES_MAX: Final = 256
 #: In the order in which an attempt comes to need them.
 _WARM: Final = (
     "mrq.core.wire",
-    "mrq.worker.order",
-    "mrq.worker.page",
+    "mrq.worker.attempt_order",
+    "mrq.worker.progress_page",
     "mrq.worker.tasks",
     "mrq.job.bundle",
     "mrq.worker.tasks.mapper",
@@ -106,7 +106,7 @@ class Executor:
         self._orders: deque[dict[str, Any]] = deque()
         self._unsaid = bytearray()  #: frames that go out with the next ones
         self._pages: dict[str, memoryview[int]] = {}  #: attempts use them again, one after the other
-        self._quota: Page | None = None  #: of the worker's disk, once there was word of one
+        self._quota: QuotaPage | None = None  #: of the worker's disk, once there was word of one
 
     def serve(self) -> None:
         """Run what comes until the pipe ends, or an attempt leaves the process unfit for others. Raises
@@ -165,7 +165,7 @@ class Executor:
         """One attempt; whether the next one needs a new process."""
         from mrq.core import wire
         from mrq.core.model import ErrorReport, Outcome, Status
-        from mrq.worker.order import AttemptOrder
+        from mrq.worker.attempt_order import AttemptOrder
 
         if self._spec is None or self._spec[0] != message["spec"]:
             self._spec = message["spec"], protocol.unpack_spec(message["spec"])
@@ -232,13 +232,13 @@ class Executor:
 
     def _page(self, path: str) -> memoryview[int]:
         """The progress page there. Raises OSError."""
-        from mrq.worker import page
+        from mrq.worker import progress_page
 
         view = self._pages.get(path)
         if view is None:
             if len(self._pages) >= _PAGES_MAX:
                 self._pages.clear()
-            view = self._pages[path] = page.open_page(path)
+            view = self._pages[path] = progress_page.open_page(path)
         return view
 
     def _share(self, order: AttemptOrder, path: str | None) -> Quota | None:
@@ -246,10 +246,10 @@ class Executor:
         if path is None:
             return None
         from mrq.core.refs import Kind
-        from mrq.worker.quota import Page
+        from mrq.worker.quota import QuotaPage
 
         if self._quota is None:
-            self._quota = Page(path)
+            self._quota = QuotaPage(path)
         return self._quota.share(maps=order.task.kind is Kind.MAP)
 
 
@@ -274,7 +274,7 @@ def _warm_up(read: int) -> None:
         import_module(name)
     from mrq.core import wire
     from mrq.core.model import JobSpec, Outcome, Status
-    from mrq.worker.order import AttemptOrder
+    from mrq.worker.attempt_order import AttemptOrder
 
     wire.to_wire(Outcome(status=Status.DONE))
     for cls in (AttemptOrder, JobSpec):

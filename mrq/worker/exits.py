@@ -15,8 +15,8 @@ from mrq.core.model import ErrorReport, Outcome, Status
 from mrq.core.paths import named
 from mrq.core.refs import Kind
 from mrq.job.source import short_path
-from mrq.worker import hints, logs, page
-from mrq.worker.order import AttemptOrder
+from mrq.worker import attempt_logs, progress_page, resources
+from mrq.worker.attempt_order import AttemptOrder
 
 #: Of the record at hand, characters.
 RECORD_SHOWN_MAX: Final = 200
@@ -103,7 +103,7 @@ def lost(
         budget = order.spec.memory_bytes >> 20
         parts.append(f"the kernel's OOM killer ran: less `memory` (now {budget} MiB) or fewer executors")
     elif ended.signal == signal.SIGKILL:
-        limit = hints.memory_bytes()
+        limit = resources.memory_bytes()
         if limit and ended.peak_rss_bytes >= _NEAR * limit:
             parts.append(f"probably the OOM killer: the machine or container has {limit >> 20} MiB")
     if not started and ended.words:
@@ -132,11 +132,11 @@ def with_log(outcome: Outcome, path: str) -> Outcome:
     """
     if outcome.error is None:
         return outcome
-    text, stack = split_stack(logs.tail(path, bytes_max=_STACK_BYTES_MAX, lines_max=_STACK_LINES_MAX))
+    text, stack = split_stack(attempt_logs.tail(path, bytes_max=_STACK_BYTES_MAX, lines_max=_STACK_LINES_MAX))
     error = replace(
         outcome.error,
         log_path=path,
-        log_tail=outcome.error.log_tail or logs.last_lines(text),
+        log_tail=outcome.error.log_tail or attempt_logs.last_lines(text),
         frames=outcome.error.frames or stack,
     )
     return replace(outcome, error=error)
@@ -207,12 +207,12 @@ def split_stack(log: str) -> tuple[str, str]:
 
 def with_record(error: ErrorReport, order: AttemptOrder, position: Sequence[int]) -> ErrorReport:
     """The error with the record that the page says was at hand: its file, offset and, of lines, itself."""
-    if not any(position[page.RECORDS :]) and position[page.OFFSET] < 0:
+    if not any(position[progress_page.RECORDS :]) and position[progress_page.OFFSET] < 0:
         return error
-    records = position[page.RECORDS]
-    if order.task.kind is not Kind.MAP or order.split is None or position[page.OFFSET] < 0:
+    records = position[progress_page.RECORDS]
+    if order.task.kind is not Kind.MAP or order.split is None or position[progress_page.OFFSET] < 0:
         return replace(error, record=f"after {records} records")
-    offset, index = position[page.OFFSET], position[page.PIECE]
+    offset, index = position[progress_page.OFFSET], position[progress_page.PIECE]
     if not 0 <= index < len(order.split.pieces):
         return replace(error, record=f"after {records} records")
     piece = order.split.pieces[index]

@@ -15,7 +15,7 @@ from typing import Final
 
 from mrq.core.model import ErrorReport, Outcome, Status
 from mrq.errors import WorkerFolderError
-from mrq.worker.order import AttemptOrder
+from mrq.worker.attempt_order import AttemptOrder
 
 #: What an error of a disk is that carries no path: of a write, mostly.
 _OF_A_DISK: Final = frozenset({errno.EIO, errno.ESTALE, errno.EROFS, errno.ENODEV, errno.ENXIO})

@@ -12,12 +12,12 @@ from mrq.core.model import ErrorReport, Outcome, Status
 from mrq.core.refs import AttemptRef, Kind
 from mrq.errors import DiskFullError, MrqError, OperatorError, WorkerFolderError
 from mrq.worker import folders
+from mrq.worker.attempt_order import MapSource
 from mrq.worker.attempts import Attempts
 from mrq.worker.calls import Calls, JobFound
 from mrq.worker.debug import DebugSwitch
 from mrq.worker.fetch.messages import Fetched, FetchFailed, FetchProgressed
-from mrq.worker.files import Found, JobFiles, MissingMaps
-from mrq.worker.order import MapSource
+from mrq.worker.job_files import FetchedJob, JobFiles, MissingMaps
 
 if TYPE_CHECKING:
     from mrq.worker.agent_loop import AgentLoop
@@ -106,7 +106,7 @@ class LaunchQueue:
         if not waiting:
             return  # all were killed: nobody wants to know
         error = event.error
-        if isinstance(event.found, Found):
+        if isinstance(event.found, FetchedJob):
             try:
                 if not self._files.add(event.found):
                     self._lookups[event.job, event.stage] = waiting

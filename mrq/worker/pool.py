@@ -35,7 +35,7 @@ _UNSENT_MAX: Final = 8
 _RESTING_RSS_BYTES_MAX: Final = 256 << 20
 
 
-class Executor(Child):
+class ExecutorProcess(Child):
     """A child process that runs attempts; all but `kill` belong to the thread that took it."""
 
     def __init__(self) -> None:
@@ -136,9 +136,9 @@ class Pool:
         self.limit = limit
         self._started = started
         self._lock = threading.Lock()
-        self._idle: list[Executor] = []
-        self._taken: set[Executor] = set()
-        self._dying: list[Executor] = []
+        self._idle: list[ExecutorProcess] = []
+        self._taken: set[ExecutorProcess] = set()
+        self._dying: list[ExecutorProcess] = []
         self._closed = False
 
     def __len__(self) -> int:
@@ -172,7 +172,7 @@ class Pool:
             _end([executor])
             return
 
-    def take(self, code: str) -> Executor:
+    def take(self, code: str) -> ExecutorProcess:
         """A warm executor of the code, or else a blank one, bound to it. Raises OSError when none starts."""
         self._make_room(code)
         while True:
@@ -193,13 +193,13 @@ class Pool:
             executor.code = code
             return executor
 
-    def put_back(self, executor: Executor) -> None:
+    def put_back(self, executor: ExecutorProcess) -> None:
         """Keep it warm for its code."""
         with self._lock:
             self._taken.discard(executor)
             self._idle.append(executor)
 
-    def discard(self, executor: Executor) -> None:
+    def discard(self, executor: ExecutorProcess) -> None:
         """Kill it, busy or idle; its end is awaited by `reap`."""
         executor.kill()
         with self._lock:
@@ -249,13 +249,13 @@ class Pool:
             self._idle, self._taken, self._dying = [], set(), []
         _end(everybody)
 
-    def _add(self, executor: Executor) -> None:
+    def _add(self, executor: ExecutorProcess) -> None:
         with self._lock:
             self._taken.add(executor)
             if self._closed:  # by another thread, since it was asked for
                 executor.kill()
 
-    def _idle_of(self, code: str) -> list[Executor]:
+    def _idle_of(self, code: str) -> list[ExecutorProcess]:
         with self._lock:
             return [executor for executor in self._idle if executor.code == code]
 
@@ -269,14 +269,14 @@ class Pool:
         for executor in over:
             self.discard(executor)
 
-    def _start(self) -> Executor:
-        executor = Executor()
+    def _start(self) -> ExecutorProcess:
+        executor = ExecutorProcess()
         if self._started is not None:
             self._started(executor.pid)
         return executor
 
 
-def _end(executors: Iterable[Executor]) -> None:
+def _end(executors: Iterable[ExecutorProcess]) -> None:
     until = time.monotonic() + _CLOSE_TIMEOUT_S
     for executor in executors:
         executor.kill()

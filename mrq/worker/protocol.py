@@ -120,7 +120,7 @@ class FrameReader:
         return messages
 
 
-class FrameWriter:
+class PipeWriter:
     """Sends frames over a pipe that doesn't block, keeping what it doesn't take yet."""
 
     def __init__(self, fd: int) -> None:

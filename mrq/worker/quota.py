@@ -22,7 +22,7 @@ from typing import Final
 from mrq.core.model import Slots
 from mrq.errors import DiskFullError
 from mrq.shuffle.bounded import Quota
-from mrq.worker.room import MERGE_SHARE, used_bytes
+from mrq.worker.disk_use import MERGE_SHARE, used_bytes
 
 #: Bytes in use when they were last measured, less all that had been granted by then.
 _MEASURED: Final = 0
@@ -60,7 +60,7 @@ def create(folder: str, quota: int, slots: Slots) -> str:
     return path
 
 
-class Page:
+class QuotaPage:
     """The page as one process holds it, for as long as that lives."""
 
     def __init__(self, path: str, holder: int | None = None) -> None:

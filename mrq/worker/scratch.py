@@ -11,8 +11,8 @@ import shutil
 from dataclasses import replace
 from typing import Final
 
-from mrq.worker import logs, page
-from mrq.worker.order import AttemptOrder
+from mrq.worker import attempt_logs, progress_page
+from mrq.worker.attempt_order import AttemptOrder
 
 #: The progress page's name in a scratch folder.
 _PAGE: Final = "page"
@@ -36,7 +36,7 @@ class Scratches:
                 os.stat(page_path)
                 if log:
                     os.rename(log, order.log_path)
-                view[:] = page.BLANK
+                view[:] = progress_page.BLANK
                 return replace(order, scratch=scratch, page_path=page_path), view
         try:
             os.mkdir(order.scratch, 0o700)
@@ -44,8 +44,8 @@ class Scratches:
             shutil.rmtree(order.scratch, ignore_errors=True)
             os.mkdir(order.scratch, 0o700)
         page_path = f"{order.scratch}/{_PAGE}"
-        page.create(page_path)
-        return replace(order, page_path=page_path), page.open_page(page_path)
+        progress_page.create(page_path)
+        return replace(order, page_path=page_path), progress_page.open_page(page_path)
 
     def give_back(
         self, order: AttemptOrder, view: memoryview[int], *, keep_log: bool, empty_log: bool
@@ -58,18 +58,18 @@ class Scratches:
         free = self._free.setdefault(order.spec.job, [])
         free.append((order.scratch, order.log_path if reused else "", view))
         if not keep_log and not reused:
-            logs.remove(order.log_path)
+            attempt_logs.remove(order.log_path)
 
     def forget(self, job: str) -> None:
         """Of a job that is over: its folder is being deleted."""
         for _, log, _ in self._free.pop(job, ()):
-            logs.remove(log)
+            attempt_logs.remove(log)
 
     def close(self) -> None:
         """Remove what is kept."""
         for folder, log, _ in (each for free in self._free.values() for each in free):
             shutil.rmtree(folder, ignore_errors=True)
-            logs.remove(log)
+            attempt_logs.remove(log)
         self._free.clear()
 
 
@@ -81,7 +81,7 @@ def clean(order: AttemptOrder, *, keep_log: bool) -> None:
     except OSError:
         shutil.rmtree(order.scratch, ignore_errors=True)
     if not keep_log:
-        logs.remove(order.log_path)
+        attempt_logs.remove(order.log_path)
 
 
 def remove_output(order: AttemptOrder) -> None:

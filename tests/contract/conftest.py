@@ -20,7 +20,7 @@ from contract_kit import (
 from leading_kit import Leading, memory_leading, redis_leading
 from services import Redis, dropped, redis_on, shared
 
-from mrq.core.exchange import WriteAnswer
+from mrq.core.store_api import WriteAnswer
 
 
 @pytest.fixture(params=BROKERS, ids=lambda factory: factory.name)

@@ -16,14 +16,13 @@ from inbox import Inbox
 from services import Redis, broker_on, shared
 from twins import LocalPeers, LosingBroker
 
-from mrq.adapters.grpc.client import GrpcPeers
+from mrq.adapters.grpc.peer_client import GrpcPeers
 from mrq.adapters.grpc.server import FileServer
-from mrq.adapters.rabbitmq import Keys, RabbitBroker
+from mrq.adapters.rabbitmq import RabbitBroker, SigningKeys
 from mrq.adapters.rabbitmq import connect as connect_rabbitmq
 from mrq.adapters.redis import LeaderEvents, RedisLeaderStore, RedisWorkerStore, connect
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask
 from mrq.core.events import AttemptReported
-from mrq.core.exchange import Batch, ClaimRequest, Fence, Write, WriteAnswer
 from mrq.core.model import (
     Beat,
     JobSpec,
@@ -36,6 +35,7 @@ from mrq.core.model import (
     TaskMessage,
 )
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import Batch, ClaimRequest, Fence, Write, WriteAnswer
 from mrq.ports import Broker, LeaderState, LeaderStore, PeerClient, WorkerStore
 from mrq.servers.memory.queues import MemoryQueues
 from mrq.servers.memory.store import MemoryStore
@@ -197,7 +197,7 @@ BROKERS: list[type[BrokerFactory]] = [MemoryBrokerFactory, RabbitMQ40, RabbitMQ3
 STORES = ("memory", "8.0", "7.0")
 PEERS: list[Callable[[str], PeerClient]] = [LocalPeers, ServedPeers]
 
-KEYS = Keys(current="k1", secrets={"k1": b"an example's secret, of 32 bytes"})
+KEYS = SigningKeys(current="k1", secrets={"k1": b"an example's secret, of 32 bytes"})
 #: Of the bundle b"code".
 CODE = hashlib.sha256(b"code").hexdigest()
 SLOTS = Slots(map=2, reduce=2, total=2)

@@ -9,7 +9,7 @@ from services import Redis
 from twins import MemoryClientLink, MemoryDesk, MemoryLease, MemoryRequests
 
 from mrq.adapters.redis import Connection, RedisBlobs, RedisClientLink, RedisDesk, RedisLease, connect
-from mrq.ports import Blobs, ClientLink, Desk, Lease
+from mrq.ports import Blobs, ClientLink, Lease, RequestQueue
 from mrq.servers.memory.servers import MemoryBlobs
 
 #: Bytes that a blob may have at most here: more than two chunks.
@@ -21,7 +21,7 @@ class Leading:
     """Factories over one store; `lease` and `blobs` may be made several times, too."""
 
     lease: Callable[[], Lease]
-    desk: Callable[[], Desk]
+    desk: Callable[[], RequestQueue]
     link: Callable[[], ClientLink]
     blobs: Callable[[], Blobs]
     close: Callable[[], None]

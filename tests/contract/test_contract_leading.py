@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from leading_kit import BYTES_MAX, Leading
 
-from mrq.core.exchange import ClientRequest, LeaseView
+from mrq.core.store_api import ClientRequest, LeaseView
 from mrq.errors import OperatorError, UsageError
 
 

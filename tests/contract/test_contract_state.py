@@ -8,7 +8,6 @@ from contract_kit import CODE, Sides, beat, fence, job_state, line, report, requ
 
 from mrq.core.commands import GiveOrder, WriteLocation, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported
-from mrq.core.exchange import Answer, Batch, StoredJob, WriteAnswer
 from mrq.core.model import (
     JobState,
     MapLocation,
@@ -22,6 +21,7 @@ from mrq.core.model import (
 )
 from mrq.core.orders import Drain, Numbered
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import Answer, Batch, StoredJob, WriteAnswer
 
 
 def location(index: int = 0) -> MapLocation:

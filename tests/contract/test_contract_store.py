@@ -9,10 +9,10 @@ from contract_kit import CODE, Sides, beat, fence, job_state, line, message, ref
 
 from mrq.core.commands import GiveOrder, WriteLocation, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
-from mrq.core.exchange import Answer, Batch, ReportAnswer, StoredWorker, WriteAnswer
 from mrq.core.model import JobState, MapLocation, Quarantine, Status, WorkerHealth
 from mrq.core.orders import Drain, DropJob, Kill, Numbered, Offer
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import Answer, Batch, ReportAnswer, StoredWorker, WriteAnswer
 
 
 def location(index: int) -> MapLocation:

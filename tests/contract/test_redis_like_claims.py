@@ -18,11 +18,9 @@ from services import Redis
 from store_calls import CALLS
 
 from mrq.adapters.redis import Connection, RedisLeaderStore, RedisWorkerStore, connect
-from mrq.adapters.redis.events import decode
-from mrq.core.claim_rows import A_BOOT, A_WORKER, attempt_of, parse_task, task_key
+from mrq.adapters.redis.worker_events import decode
 from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import AttemptReported, WorkerLeft
-from mrq.core.exchange import Answer, Batch, BeatReply, ClaimAnswer, ClaimRequest, Fence, StoredJob, Write
 from mrq.core.model import (
     Beat,
     JobState,
@@ -35,6 +33,8 @@ from mrq.core.model import (
 )
 from mrq.core.orders import Order
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import Answer, Batch, BeatReply, ClaimAnswer, ClaimRequest, Fence, StoredJob, Write
+from mrq.core.store_rows import A_BOOT, A_WORKER, attempt_of, parse_task, task_key
 from mrq.errors import OperatorError
 from mrq.servers.memory.store import MemoryStore
 

@@ -17,10 +17,10 @@ from folders import below
 from mrq.core.agent_words import AgentConfig
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask
 from mrq.core.events import AttemptReported
-from mrq.core.exchange import Batch, Fence
 from mrq.core.model import JobSpec, JobState, Outcome, Piece, Slots, Split, StageSpec, TaskMessage
 from mrq.core.orders import DropJob, Kill, Order
 from mrq.core.refs import Kind, TaskRef
+from mrq.core.store_api import Batch, Fence
 from mrq.job import bundle
 from mrq.ports import Clock
 from mrq.servers.memory.queues import MemoryBroker, MemoryQueues

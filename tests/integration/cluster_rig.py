@@ -17,15 +17,15 @@ from twins import Blobs, MemoryClientLink, MemoryCluster, Store
 
 from mrq.client import local
 from mrq.core.election import ElectionConfig
-from mrq.core.exchange import StoredJob, WriteAnswer
 from mrq.core.machine_config import MachineConfig, ReduceStart
 from mrq.core.model import Slots
+from mrq.core.store_api import StoredJob, WriteAnswer
 from mrq.engine.engine import Engine
 from mrq.engine.remote import cluster_engine
 from mrq.errors import OperatorError
-from mrq.master.leadership import Settings
+from mrq.master.disk_probe import Probe
+from mrq.master.leadership import LeadershipSettings
 from mrq.master.service import MasterService
-from mrq.master.shares import Probe
 from mrq.ports import Clock
 from mrq.servers.memory.queues import MemoryBroker
 from mrq.settings import cluster as profile
@@ -102,7 +102,7 @@ class Cluster:
         share = 1 / 8 * self.lease_s
         service = MasterService(
             self.servers,
-            Settings(
+            LeadershipSettings(
                 owner=f"master-{len(self.masters)}",
                 shared_root=str(self.folder / "shared"),
                 keep_s=3600.0,

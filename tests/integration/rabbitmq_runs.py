@@ -10,11 +10,11 @@ from typing import Any
 from inbox import Inbox
 from services import Broker
 
-from mrq.adapters.rabbitmq import Keys, RabbitBroker, connect
+from mrq.adapters.rabbitmq import RabbitBroker, SigningKeys, connect
 from mrq.core.model import TaskMessage
 from mrq.core.refs import Kind, TaskRef
 
-KEYS = Keys(current="k1", secrets={"k1": b"an example's secret, of 32 bytes"})
+KEYS = SigningKeys(current="k1", secrets={"k1": b"an example's secret, of 32 bytes"})
 
 
 def message(index: int = 0, kind: Kind = Kind.MAP, **changes: Any) -> TaskMessage:
@@ -28,7 +28,9 @@ def message(index: int = 0, kind: Kind = Kind.MAP, **changes: Any) -> TaskMessag
 class Process:
     """One process's broker, with one inbox for all it hears; `said` is what its user was told."""
 
-    def __init__(self, server: Broker, *, leads: bool = False, keys: Keys = KEYS, **options: Any) -> None:
+    def __init__(
+        self, server: Broker, *, leads: bool = False, keys: SigningKeys = KEYS, **options: Any
+    ) -> None:
         self.inbox = Inbox()
         self.said: list[str | None] = []
         self.broker: RabbitBroker = connect(server.url, keys=keys, notify=self._told, **options)

@@ -6,9 +6,9 @@ import hashlib
 
 from mrq.core.commands import WriteLocation, WriteTask
 from mrq.core.events import AttemptReported
-from mrq.core.exchange import Batch, ClaimRequest, Fence, Write
 from mrq.core.model import Beat, JobSpec, MapLocation, Outcome, Slots, StageSpec, Status, TaskMessage
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import Batch, ClaimRequest, Fence, Write
 
 
 def job_spec(job: str) -> JobSpec:

@@ -17,8 +17,8 @@ from mrq.core.model import FetchFailure, MapLocation, Outcome, Slots, Status
 from mrq.core.paths import map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
+from mrq.worker.attempt_order import MapSource
 from mrq.worker.fetch.messages import Fetched, FetchFailed, FetchProgressed
-from mrq.worker.order import MapSource
 
 WORDS = (
     "class T(mrq.Job):\n    reduce = mrq.sum\n    def map(self, key, line):\n"

@@ -120,7 +120,7 @@ def test_each_of_several_stages_is_shown_and_waited_for(one: Cluster, shell: She
     shown = [row[:5] for row in rows if row[:1] in (["map"], ["reduce"])]
     assert shown[:2] == [["map", "1", "1", "1", "0"], ["reduce", "1", "1", "1", "0"]]
     assert shown[2][:3] == ["map", "2", "1"]
-    told = checked(shell("status", job, "--json", "--tasks")[0], objects.Status)
+    told = checked(shell("status", job, "--json", "--tasks")[0], objects.JobStatus)
     assert [(each["name"], each["stage"]) for each in told["info"]["stages"]][:3] == [
         ("map", 1), ("reduce", 1), ("map", 2),
     ]  # fmt: skip
@@ -227,7 +227,7 @@ def test_a_detached_job_is_seen_waited_for_and_known_when_it_is_over(
     assert f"{job} was done already" in err
 
 
-def told(shell: Shell, cls: type[objects.Answer], *argv: str, expect: int = 0) -> Any:
+def told(shell: Shell, cls: type[objects.JsonAnswer], *argv: str, expect: int = 0) -> Any:
     """What a command prints with --json, which is an object of docs/json.md."""
     made = checked(shell(*argv, "--json", expect=expect)[0], cls)
     assert made["exit_code"] == expect
@@ -256,17 +256,19 @@ def test_json_is_as_documented_and_a_job_the_same_on_both_engines(
         assert done["info"]["submitted_at"] <= done["info"]["started_at"] <= done["info"]["finished_at"]
         assert abs(done["info"]["finished_at"] - time.time()) < 60
         seen.append(same(done["info"]))
-        refused = told(shell, objects.Answer, *submit, "-o", engine, expect=2)
+        refused = told(shell, objects.JsonAnswer, *submit, "-o", engine, expect=2)
         assert (refused["status"], refused["info"]) == ("refused", None)
-        failed = told(shell, objects.Answer, "submit", "words.py", "bad.txt", "-o", "no", *flags, expect=1)
+        failed = told(
+            shell, objects.JsonAnswer, "submit", "words.py", "bad.txt", "-o", "no", *flags, expect=1
+        )
         assert (failed["status"], failed["info"]["state"]) == ("failed", "failed")
         assert failed["error"]["attempts"] == [each["error"] for each in failed["info"]["errors"]]
-        again = told(shell, objects.Answer, "retry", failed["job"], *flags, expect=1)
+        again = told(shell, objects.JsonAnswer, "retry", failed["job"], *flags, expect=1)
         assert again["info"]["job"] == failed["job"]
         told(shell, objects.Config, "config", *flags)
     assert seen[0] == seen[1]
     for command in (("retry", "--cluster", "local"), ("jobs", "--cluster", "local")):
-        assert len(told(shell, objects.Kept, *command)["kept"]) == 1
+        assert len(told(shell, objects.KeptJobs, *command)["kept"]) == 1
     assert told(shell, objects.Cleaned, "clean")["bytes"] > 0
 
 
@@ -285,14 +287,14 @@ def test_json_of_the_commands_of_a_cluster_is_as_documented(one: Cluster, shell:
         "--split-size",
         "100",
     )
-    job = told(shell, objects.Answer, *argv, "--detach")["job"]
-    until(lambda: told(shell, objects.Status, "status", job)["info"]["attempts"])
-    shown = told(shell, objects.Status, "status", job, "--tasks")
+    job = told(shell, objects.JsonAnswer, *argv, "--detach")["job"]
+    until(lambda: told(shell, objects.JobStatus, "status", job)["info"]["attempts"])
+    shown = told(shell, objects.JobStatus, "status", job, "--tasks")
     assert (shown["info"]["state"], shown["status"]) == ("running", "status")
     assert len(shown["info"]["tasks"]) == sum(stage["total"] for stage in shown["info"]["stages"])
     assert abs(shown["now"] - time.time()) < 60
-    until(lambda: told(shell, objects.Workers, "workers")["workers"][0]["attempts"])
-    (worker,) = told(shell, objects.Workers, "workers", "w0")["workers"]
+    until(lambda: told(shell, objects.WorkerList, "workers")["workers"][0]["attempts"])
+    (worker,) = told(shell, objects.WorkerList, "workers", "w0")["workers"]
     assert worker["attempts"][0]["task"] in [each["task"] for each in shown["info"]["attempts"]]
     (listed,) = told(shell, objects.Jobs, "jobs")["jobs"]
     assert (listed["job"], listed["attempts"]) == (job, [])
@@ -300,19 +302,19 @@ def test_json_of_the_commands_of_a_cluster_is_as_documented(one: Cluster, shell:
     gate.touch()
     assert told(shell, objects.Finished, "wait", job)["info"]["state"] == "done"
     assert told(shell, objects.Logs, "logs", job, "--all")["logs"]
-    late = told(shell, objects.Answer, "cancel", job, expect=1)
+    late = told(shell, objects.JsonAnswer, "cancel", job, expect=1)
     assert (late["status"], late["error"]) == ("done", None)
     gate.unlink()
-    other = told(shell, objects.Answer, *argv, "--detach", "--overwrite")["job"]
-    ended = told(shell, objects.Answer, "cancel", other)
+    other = told(shell, objects.JsonAnswer, *argv, "--detach", "--overwrite")["job"]
+    ended = told(shell, objects.JsonAnswer, "cancel", other)
     assert ended["status"] == "cancelled"
     ordered = told(shell, objects.Ordered, "workers", "quarantine", "w0")
     assert (ordered["worker"], ordered["health"]) == ("w0", "quarantined")
-    (worker,) = told(shell, objects.Workers, "workers")["workers"]
+    (worker,) = told(shell, objects.WorkerList, "workers")["workers"]
     assert (worker["health"], worker["reason"]) == ("quarantined", "an operator put it there")
-    assert 0 <= told(shell, objects.Workers, "workers")["now"] - worker["since"] < 60
+    assert 0 <= told(shell, objects.WorkerList, "workers")["now"] - worker["since"] < 60
     told(shell, objects.Ordered, "workers", "readmit", "w0")
-    unknown = told(shell, objects.Answer, "status", "nope", expect=2)
+    unknown = told(shell, objects.JsonAnswer, "status", "nope", expect=2)
     assert unknown["error"]["type"] == "UsageError"
 
 

@@ -13,7 +13,7 @@ from process_cluster import ProcessCluster, process_cluster
 from services import Broker, Redis
 
 import mrq
-from mrq.worker.room import used_bytes
+from mrq.worker.disk_use import used_bytes
 
 MIB = 1 << 20
 

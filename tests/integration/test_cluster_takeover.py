@@ -14,8 +14,8 @@ from cluster_rig import Cluster, until
 from mrq.commit import between, publish
 from mrq.commit.filesystem import FileSystem
 from mrq.commit.manifest import read_manifest
-from mrq.core.exchange import ClientRequest
 from mrq.core.model import JobState
+from mrq.core.store_api import ClientRequest
 from mrq.core.wire import to_wire
 from mrq.errors import OperatorError, UsageError
 from mrq.planning import Request

@@ -29,17 +29,17 @@ from services import Redis
 
 from mrq.adapters.redis import RedisLeaderStore, RedisWorkerStore, connect
 from mrq.core.commands import WriteLocation
-from mrq.core.exchange import Batch, Fence, WriteAnswer
 from mrq.core.model import Beat, JobSpec, MapLocation, Outcome, Slots, StageSpec, Status
 from mrq.core.paths import fetched_path, map_output_path
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import Batch, Fence, WriteAnswer
 from mrq.errors import OperatorError, UsageError
 from mrq.shuffle.fetched import FetchedFile
 from mrq.shuffle.mapfile import MapFile, MapFileWriter, MapHeader
+from mrq.worker.attempt_order import MapSource
 from mrq.worker.fetch import data_plane
 from mrq.worker.fetch.data_plane import DataPlane
 from mrq.worker.fetch.messages import Fetched, FetchFailed, Hello
-from mrq.worker.order import MapSource
 
 JOB = "job-1"
 KEY = b"the cluster's key"

@@ -13,10 +13,10 @@ import pytest
 
 import mrq
 from mrq.commit import claim, manifest, publish
-from mrq.core.claim_rows import plan_key
 from mrq.core.commands import PlanStage, WriteJob
-from mrq.core.exchange import Batch
 from mrq.core.model import JobState
+from mrq.core.store_api import Batch
+from mrq.core.store_rows import plan_key
 from mrq.engine.engine import Engine
 from mrq.engine.local import LocalLeader
 from mrq.errors import DiskFullError, InternalError, Interrupted, MrqError, UsageError

@@ -20,7 +20,7 @@ from mrq.core.commands import WriteLocation
 from mrq.core.model import MapLocation, Slots, Status
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError
-from mrq.worker import child, page
+from mrq.worker import child, progress_page
 from mrq.worker.debug import DebugSwitch, Fault
 
 LINES = ["b a", "a"]
@@ -357,7 +357,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     with AgentRun(tmp_path) as run:
         run.add(WORDS, LINES)
-        monkeypatch.setattr(page, "create", full)
+        monkeypatch.setattr(progress_page, "create", full)
         run.publish()
         told = run.outcome()
         assert told.status is Status.DISK_FULL

@@ -10,7 +10,7 @@ import pytest
 from agent_runs import AgentRun, alive, open_fds, wait_for
 
 from mrq.core.model import Outcome, Status
-from mrq.worker import logs
+from mrq.worker import attempt_logs
 
 LINES = ["one", "two", "three"]
 
@@ -167,7 +167,7 @@ def test_a_flood_of_output_is_cut_and_its_end_is_shown(run: AgentRun) -> None:
     assert told.error is not None
     assert told.error.log_path is not None
     assert told.error.log_tail.endswith("the end")
-    assert Path(told.error.log_path).stat().st_size <= logs.LOG_BYTES_MAX
+    assert Path(told.error.log_path).stat().st_size <= attempt_logs.LOG_BYTES_MAX
     assert "bytes left out here" in Path(told.error.log_path).read_text()
 
 

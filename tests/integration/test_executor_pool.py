@@ -14,7 +14,7 @@ import pytest
 from agent_runs import alive, open_fds, wait_for
 
 from mrq.worker import protocol
-from mrq.worker.pool import Executor, Pool
+from mrq.worker.pool import ExecutorProcess, Pool
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def pool() -> Iterator[Pool]:
     assert open_fds() == before
 
 
-def ready(executor: Executor) -> Executor:
+def ready(executor: ExecutorProcess) -> ExecutorProcess:
     select.select([executor.read], [], [], 10)
     assert executor.receive() == [{"op": protocol.READY}]
     return executor

@@ -239,7 +239,7 @@ def local(runner: Runner) -> Iterator[Engine]:
 def client(runner: Runner) -> Iterator[Engine]:
     """Of a master and two workers with real executors, in this process."""
     with pytest.MonkeyPatch.context() as patch, Cluster(runner.folder) as made:
-        patch.setattr("mrq.master.submits._refuse", lambda draft: None)  # of so little memory
+        patch.setattr("mrq.master.submissions._refuse", lambda draft: None)  # of so little memory
         made.master()
         for number in range(2):
             made.worker(f"w{number}")

@@ -14,7 +14,7 @@ import pytest
 from rabbitmq_runs import Process, Processes, eventually, message, put, take
 from services import Broker
 
-from mrq.adapters.rabbitmq import Keys
+from mrq.adapters.rabbitmq import SigningKeys
 from mrq.adapters.rabbitmq import connection as connection_module
 from mrq.core.agent_words import BrokerBack, BrokerLost, Delivered
 from mrq.core.backoff import Backoff
@@ -117,7 +117,7 @@ def test_rubbish_is_put_aside_and_the_consumer_lives(
     queue = {Kind.MAP: "mrq.map", Kind.REDUCE: "mrq.reduce"}[kind]
     worker = processes(rabbitmq)
     worker.broker.set_credit(kind, 1)
-    stranger = processes(rabbitmq, keys=Keys(current="k1", secrets={"k1": b"another secret of bytes"}))
+    stranger = processes(rabbitmq, keys=SigningKeys(current="k1", secrets={"k1": b"another secret of bytes"}))
     put(rabbitmq, queue, b"what is this?")
     put(rabbitmq, queue, msgpack.packb([9, "k1", b"", b""]))
     stranger.broker.publish([message(kind=kind)])

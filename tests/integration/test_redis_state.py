@@ -32,13 +32,13 @@ from mrq.adapters.redis import (
     connect,
     packing,
 )
-from mrq.adapters.redis import events as events_module
+from mrq.adapters.redis import worker_events as events_module
 from mrq.adapters.redis.connect import check
 from mrq.core import wire
 from mrq.core.commands import WriteJob
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
-from mrq.core.exchange import Answer, ClientRequest, WriteAnswer
 from mrq.core.model import Beat, JobState, Quarantine, Slots, WorkerHealth
+from mrq.core.store_api import Answer, ClientRequest, WriteAnswer
 from mrq.errors import CorruptFileError, InternalError, OperatorError, UsageError
 
 DAY_MS = 24 * 3600 * 1000

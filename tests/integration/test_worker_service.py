@@ -18,7 +18,6 @@ from said import listening
 
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask, WriteWorker
 from mrq.core.events import AttemptReported, BeatReceived, WorkerLeft
-from mrq.core.exchange import Batch, Fence
 from mrq.core.model import (
     Beat,
     JobSpec,
@@ -33,17 +32,18 @@ from mrq.core.model import (
 )
 from mrq.core.orders import DropJob, Order, UploadLog
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import Batch, Fence
 from mrq.errors import OperatorError
 from mrq.job import bundle
 from mrq.ports import Clock
 from mrq.servers.memory.queues import MemoryBroker, MemoryQueues
 from mrq.servers.memory.servers import MemoryBlobs
 from mrq.servers.memory.store import MemoryStore
-from mrq.worker import room, service
+from mrq.worker import disk_use, runtime
 from mrq.worker.agent_loop import Links
-from mrq.worker.hints import Hints
-from mrq.worker.home import Home
-from mrq.worker.service import EXIT_DONE, EXIT_REPLACED, Service, Settings, wait_for_silence
+from mrq.worker.resources import Resources
+from mrq.worker.runtime import EXIT_DONE, EXIT_REPLACED, Service, WorkerSettings, wait_for_silence
+from mrq.worker.worker_folder import WorkerFolder
 
 WORKER = "w"
 
@@ -66,12 +66,12 @@ class Cluster:
         self.said = said
         self.store = MemoryStore(leader=self.events.append)
         self.broker, self.blobs = Broker(MemoryQueues()), MemoryBlobs()
-        self.home = Home.take(str(folder), WORKER, wait_s=0)
+        self.home = WorkerFolder.take(str(folder), WORKER, wait_s=0)
         self._seq: dict[str, int] = {}
-        self.settings = Settings(
+        self.settings = WorkerSettings(
             worker=WORKER,
             slots=Slots(map=1, reduce=1, total=2),
-            hints=Hints(cpus=2, memory_bytes=1 << 30, disk_bytes=1 << 30),
+            hints=Resources(cpus=2, memory_bytes=1 << 30, disk_bytes=1 << 30),
             address="here:1",
             drain_timeout_s=20.0,
             beat_interval_s=0.05,
@@ -305,10 +305,10 @@ def test_a_newer_boot_replaces_it(cluster: Cluster) -> None:
 def test_a_full_disk_takes_no_maps_and_says_so(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     full = threading.Event()
 
-    def measure(folder: str, quota: int | None, before: room.Room | None = None) -> room.Room:
-        return room.Room(used=90 if full.is_set() else 10, quota=100, free=1000, full=full.is_set())
+    def measure(folder: str, quota: int | None, before: disk_use.DiskUse | None = None) -> disk_use.DiskUse:
+        return disk_use.DiskUse(used=90 if full.is_set() else 10, quota=100, free=1000, full=full.is_set())
 
-    monkeypatch.setattr(service.rooms, "measure", measure)
+    monkeypatch.setattr(runtime.rooms, "measure", measure)
 
     def script() -> None:
         full.set()
@@ -389,9 +389,9 @@ def test_the_newcomer_waits_for_silence_elsewhere(cluster: Cluster, monkeypatch:
     cluster.store.beat(other)
     with pytest.raises(OperatorError, match=r"worker w lives elsewhere \(boot other, .*--worker-id"):
         wait(0)
-    monkeypatch.setattr(service, "SILENT_S", 0.3)
+    monkeypatch.setattr(runtime, "SILENT_S", 0.3)
     wait(5)
     assert len([line for line in cluster.said if "waiting for its silence" in line]) == 1
-    monkeypatch.setattr(service, "SILENT_S", 15)
+    monkeypatch.setattr(runtime, "SILENT_S", 15)
     cluster.home.boot_before = "other"
     wait(0)

@@ -17,7 +17,6 @@ from services import Broker, Redis
 from mrq.adapters import rabbitmq, redis
 from mrq.core.commands import GiveOrder, WriteJob, WriteLocation, WriteTask, WriteWorker
 from mrq.core.events import AttemptReported, BeatReceived, WorkerLeft
-from mrq.core.exchange import Batch, Fence
 from mrq.core.model import (
     JobSpec,
     JobState,
@@ -29,6 +28,7 @@ from mrq.core.model import (
     WorkerHealth,
 )
 from mrq.core.refs import Kind, TaskRef
+from mrq.core.store_api import Batch, Fence
 from mrq.job import bundle
 from mrq.settings.cluster import load
 
@@ -66,7 +66,7 @@ class Servers:
         self._reader.start()
         self.broker = rabbitmq.connect(
             broker.url,
-            keys=rabbitmq.Keys(current=profile.key_id, secrets=profile.keys),
+            keys=rabbitmq.SigningKeys(current=profile.key_id, secrets=profile.keys),
             prefix=server.prefix,
         )
         self.processes: list[subprocess.Popen[str]] = []

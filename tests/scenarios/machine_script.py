@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.claim_rows import parse_task, task_key
 from mrq.core.digest import MASK, consumed
 from mrq.core.info import JobInfo, TaskInfo
 from mrq.core.machine import Machine, MachineConfig
@@ -39,6 +38,7 @@ from mrq.core.model import (
 )
 from mrq.core.orders import DropJob, Kill, Offer
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_rows import parse_task, task_key
 
 
 def spec(

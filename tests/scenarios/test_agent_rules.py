@@ -9,10 +9,10 @@ import pytest
 
 from mrq.core import agent_words as a
 from mrq.core.agent import Agent
-from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ReportAnswer
 from mrq.core.model import Needs, Outcome, Slots, Status, TaskMessage, WorkerHealth
 from mrq.core.orders import Drain, DropJob, Kill, Numbered, Offer, Release, UploadLog
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import Answer, BeatReply, ClaimAnswer, ReportAnswer
 
 DONE = Outcome(status=Status.DONE)
 
@@ -36,7 +36,7 @@ class Script:
         self.health = WorkerHealth.ALIVE
         self.dead: set[str] = set()
         if hello:
-            self.do(a.Ticked())
+            self.do(a.AgentTicked())
             self.out.clear()
 
     def do(self, event: Any) -> list[Any]:
@@ -63,7 +63,7 @@ class Script:
         end, out = self.now + seconds, []
         while (due := max(self.agent.next_tick(), self.now + 0.001)) <= end:
             self.now = due
-            out += self.do(a.Ticked())
+            out += self.do(a.AgentTicked())
         self.now = end
         return out
 
@@ -125,7 +125,7 @@ def of(kind: type, out: list[Any]) -> list[Any]:
 def test_nothing_is_claimed_before_a_beat_was_answered() -> None:
     s = Script(hello=False)
     s.answered = False
-    assert of(a.SendBeat, s.do(a.Ticked()))
+    assert of(a.SendBeat, s.do(a.AgentTicked()))
     assert of(a.Claim, s.deliver()[2]) == []
     reply = BeatReply(orders=(), health=WorkerHealth.ALIVE, live=frozenset(), store_id="s", incarnation=1)
     assert len(of(a.Claim, s.do(a.BeatAnswered(seq=1, reply=reply)))) == 1
@@ -319,7 +319,7 @@ def test_a_draining_worker_returns_once_what_it_did_not_claim_and_finishes_what_
     delivery, token = s.started()
     waiting, second, _ = s.deliver(1)
     s.answer(second, Answer.NO_STORE)
-    out = s.do(a.DrainRequested())
+    out = s.do(a.LeaveRequested())
     assert of(a.GiveBack, out) == [a.GiveBack(delivery=waiting)]
     assert {x.credit for x in of(a.SetCredit, out)} == {0}
     late, _, out = s.deliver(2)
@@ -328,13 +328,13 @@ def test_a_draining_worker_returns_once_what_it_did_not_claim_and_finishes_what_
     s.do(a.AttemptEnded(token=token, outcome=DONE))
     out = s.do(a.ReportAnswered(token=token, answer=ReportAnswer.RECORDED))
     assert out[-2:] == [a.Ack(delivery=delivery), a.Leave()]
-    assert s.do(a.Ticked()) == []
+    assert s.do(a.AgentTicked()) == []
 
 
 def test_a_stop_kills_and_hands_back() -> None:
     s = Script()
     _, token = s.started()
-    assert of(Kill, s.do(a.StopRequested(deadline=s.now + 5))) == [Kill(token=token)]
+    assert of(Kill, s.do(a.LeaveAtOnce(deadline=s.now + 5))) == [Kill(token=token)]
     (report,) = of(a.Report, s.do(a.AttemptEnded(token=token, outcome=Outcome(status=Status.LOST))))
     assert report.report.outcome.status is Status.HANDED_BACK
     assert of(a.Leave, s.do(a.ReportAnswered(token=token, answer=ReportAnswer.RECORDED)))
@@ -343,7 +343,7 @@ def test_a_stop_kills_and_hands_back() -> None:
 def test_a_stop_does_not_wait_beyond_its_deadline() -> None:
     s = Script()
     s.started()
-    s.do(a.StopRequested(deadline=s.now + 5))
+    s.do(a.LeaveAtOnce(deadline=s.now + 5))
     assert of(a.Leave, s.wait(4.9)) == []
     assert of(a.Leave, s.wait(0.2))
 
@@ -351,7 +351,7 @@ def test_a_stop_does_not_wait_beyond_its_deadline() -> None:
 def test_a_drain_becomes_a_stop_at_its_deadline_and_wants_no_tick_for_it_again() -> None:
     s = Script()
     _, token = s.started()
-    s.do(a.DrainRequested(deadline=s.now + 2))
+    s.do(a.LeaveRequested(deadline=s.now + 2))
     assert of(Kill, s.wait(1.9)) == []
     assert of(Kill, s.wait(0.2)) == [Kill(token=token)]
     assert s.agent.next_tick() > s.now
@@ -572,7 +572,7 @@ def test_a_drain_hands_back_what_has_not_begun_and_finishes_the_rest() -> None:
     s = after_a_short_map()
     _, (runs, behind) = s.started_together(range(1, 3))
     s.do(a.AttemptStarted(token=runs))
-    assert of(Kill, s.do(a.DrainRequested())) == [Kill(token=behind)]
+    assert of(Kill, s.do(a.LeaveRequested())) == [Kill(token=behind)]
 
 
 def test_a_nudge_beats_at_once_one_beat_at_a_time() -> None:
@@ -625,7 +625,7 @@ def test_a_drain_serves_what_others_may_need_for_a_while() -> None:
 def test_serving_ends_at_the_drains_deadline_or_its_own(deadline_s: float | None) -> None:
     s = Script()
     s.do(a.ServingChanged(serving=True))
-    s.do(a.DrainRequested(deadline=None if deadline_s is None else s.now + deadline_s))
+    s.do(a.LeaveRequested(deadline=None if deadline_s is None else s.now + deadline_s))
     until = min(30.0, deadline_s or 30.0)
     assert of(a.Leave, s.wait(until - 0.1)) == []
     assert of(a.Leave, s.wait(0.2)) == [a.Leave()]
@@ -671,7 +671,7 @@ def test_what_is_kept_unclaimed_for_so_long_goes_back() -> None:
 def test_a_worker_with_an_address_asks_for_no_deliveries_before_it_was_let_in() -> None:
     s = Script(hello=False, address="h:1")
     s.health = WorkerHealth.JOINING
-    s.do(a.Ticked())
+    s.do(a.AgentTicked())
     assert {x.credit for x in of(a.SetCredit, s.out)} == {0}
     s.health = WorkerHealth.ALIVE
     assert {x.credit for x in of(a.SetCredit, s.wait(1.1))} == {1, 2}
@@ -686,7 +686,7 @@ def test_a_log_is_uploaded_on_order_once() -> None:
 def test_what_a_worker_says_about_itself_is_in_its_beats_until_one_was_answered() -> None:
     s = Script(hello=False, about={"version": "1"})
     s.answered = False
-    s.do(a.Ticked())
+    s.do(a.AgentTicked())
     s.do(a.BeatAnswered(seq=1, reply=None))
     s.answered = True
     s.wait(2.2)
@@ -699,7 +699,7 @@ def test_what_a_worker_says_about_itself_is_in_its_beats_until_one_was_answered(
 def test_what_a_worker_says_about_itself_is_said_again_to_a_leader_that_missed_it() -> None:
     # Seed 6380: the store had it, the leader hadn't, and waited for ever for a worker whose disk was full.
     s = Script(hello=False, about={"full": ""}, about_again_beats=4)
-    s.do(a.Ticked())
+    s.do(a.AgentTicked())
     s.do(a.AboutChanged(about={"full": "no room"}))
     s.wait(8.2)
     told = [(beat.seq, beat.about["full"]) for beat in s.beats if beat.about]
@@ -710,7 +710,7 @@ def test_events_that_came_together_are_decided_together() -> None:
     """Claims stand together, so do reports, whatever lies between them; nothing is decided otherwise."""
     one, many = Script(), Script()
     for script in (one, many):
-        script.do(a.Ticked())
+        script.do(a.AgentTicked())
     messages = [message(index) for index in range(2)]
     arrived = [a.Delivered(delivery=i, message=m) for i, m in enumerate(messages, 90)]
     single = [command for event in arrived for command in one.do(event)]
@@ -828,7 +828,7 @@ def test_two_that_are_to_run_alone_do_so_one_after_the_other() -> None:
 
 def test_a_draining_worker_takes_nothing_to_run_alone() -> None:
     s = Script()
-    s.do(a.DrainRequested())
+    s.do(a.LeaveRequested())
     s.orders = (alone(),)
     assert of(a.Claim, s.wait(3.0)) == []
     assert not s.agent._items

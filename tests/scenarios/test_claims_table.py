@@ -10,17 +10,6 @@ from machine_script import spec
 from mrq.core.claims import Claims
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask, WriteWorker
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived
-from mrq.core.exchange import (
-    Answer,
-    Batch,
-    ClaimAnswer,
-    ClaimRequest,
-    Fence,
-    ReportAnswer,
-    StoredJob,
-    Write,
-    WriteAnswer,
-)
 from mrq.core.model import (
     Beat,
     JobState,
@@ -33,6 +22,17 @@ from mrq.core.model import (
 )
 from mrq.core.orders import Kill
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import (
+    Answer,
+    Batch,
+    ClaimAnswer,
+    ClaimRequest,
+    Fence,
+    ReportAnswer,
+    StoredJob,
+    Write,
+    WriteAnswer,
+)
 
 
 class Table:

@@ -11,8 +11,8 @@ import pytest
 from twins import MemoryLease
 
 from mrq.core import election as el
-from mrq.core.exchange import LeaseView
-from mrq.core.model import Standing
+from mrq.core.model import MasterStanding
+from mrq.core.store_api import LeaseView
 from mrq.errors import OperatorError
 
 LOOP_S = 0.5
@@ -90,7 +90,7 @@ class Master:
             self._do(command)
         due = self.machine.next_tick() - self.time
         if due != float("inf"):
-            self.stage.at(max(due, 0.001), lambda: self.feed(el.Ticked()))
+            self.stage.at(max(due, 0.001), lambda: self.feed(el.ElectionTicked()))
 
     def pause(self, seconds: float) -> None:
         self.paused = True
@@ -177,7 +177,7 @@ def test_a_standby_leads_within_fifteen_seconds_of_a_kill() -> None:
 
 def test_a_master_that_is_stopped_hands_over_at_once() -> None:
     stage, one, other = two()
-    one.feed(el.StopRequested())
+    one.feed(el.ResignRequested())
     stage.run(2.0)
     assert isinstance(one.words[-1], el.StandDown)
     assert other.acting
@@ -191,7 +191,7 @@ def test_a_paused_leader_wakes_up_when_another_leads() -> None:
     assert other.acting
     stage.run(3.0)
     assert [type(word) for word in one.words] == [el.Lead, el.Pause, el.StandDown]
-    assert one.machine.standing is Standing.STANDBY
+    assert one.machine.standing is MasterStanding.STANDBY
     assert other.acting
 
 
@@ -199,7 +199,7 @@ def test_a_paused_leader_does_not_act_between_waking_and_its_first_event() -> No
     stage, one, _ = two()
     one.paused = True
     stage.run(6.0)
-    assert one.machine.standing is Standing.LEADING  # it knows nothing yet
+    assert one.machine.standing is MasterStanding.LEADING  # it knows nothing yet
     assert not one.machine.acting(one.time)
 
 
@@ -380,7 +380,7 @@ def test_an_answer_to_a_call_that_is_over_changes_nothing() -> None:
     held = LeaseView(owner="o", epoch=1, left_s=8.0)
     machine.handle(el.LeaseTaken(call=look.call, view=held), 2.1)
     machine.handle(el.LeaseRenewed(call=look.call, kept=True), 2.1)
-    assert machine.standing is Standing.STANDBY
+    assert machine.standing is MasterStanding.STANDBY
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -16,12 +16,12 @@ from machine_script import Script, parse, spec
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.exchange import Fence, StoredJob, StoredWorker
 from mrq.core.info import JobInfo, StageInfo, TaskInfo
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import Beat, JobSpec, JobState, Status, TaskState, WorkerHealth
 from mrq.core.refs import Kind, TaskRef
-from mrq.core.tasks import Trouble
+from mrq.core.store_api import Fence, StoredJob, StoredWorker
+from mrq.core.tasks import FailureHistory
 from mrq.errors import CorruptFileError
 
 #: The successor's clock is this far ahead of its predecessor's.
@@ -29,7 +29,7 @@ AHEAD = 5000.0
 #: Calls of functions that a finished task's record may take, to make and to adopt.
 LIMIT_MADE, LIMIT_READ = 30, 45
 
-#: What isn't written with every change: see `core.records`.
+#: What isn't written with every change: see `core.persistence`.
 LOST = {"deaths", "unreachable", "unreachable_all", "disk_full", "disk_full_mark", "waits"}
 TIMES = {"queued_at", "started_at", "updated_at", "finished_at", "submitted_at"}
 
@@ -146,8 +146,8 @@ def same_insides(old: Machine, new: Machine, name: str) -> None:
             for part in ("primary_ticket", "backup_ticket", "offered_to", "last_number"):
                 assert getattr(other, part) == getattr(flight, part), part
         for index in {*before.trouble, *after.trouble}:
-            a, b = before.trouble.get(index, Trouble()), after.trouble.get(index, Trouble())
-            for part in set(Trouble.__slots__) - LOST:
+            a, b = before.trouble.get(index, FailureHistory()), after.trouble.get(index, FailureHistory())
+            for part in set(FailureHistory.__slots__) - LOST:
                 assert getattr(b, part) == getattr(a, part), (index, part)
 
 

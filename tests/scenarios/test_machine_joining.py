@@ -9,12 +9,12 @@ from machine_script import Script, named, parse
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.exchange import StoredWorker
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.machine_state import dice
 from mrq.core.model import Beat, JobState, Slots, TaskState, WorkerHealth
 from mrq.core.orders import Drain, Notify, Release
 from mrq.core.refs import Kind
+from mrq.core.store_api import StoredWorker
 from mrq.core.worker_info import WorkerInfo
 
 

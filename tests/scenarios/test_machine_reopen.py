@@ -13,10 +13,10 @@ from test_machine_adopt import Kept, Store
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.exchange import StoredJob
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import JobState, Limits, StagePlan, TaskState
 from mrq.core.refs import Kind
+from mrq.core.store_api import StoredJob
 
 #: The successor's worker.
 BOOT = "w1-boot9"

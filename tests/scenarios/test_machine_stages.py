@@ -9,8 +9,8 @@ from test_machine_adopt import Kept, cut
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.claim_rows import plan_key
 from mrq.core.model import JobState, Outcome, StagePlan, Status, TaskState
+from mrq.core.store_rows import plan_key
 from mrq.errors import CorruptFileError
 
 PLAN = StagePlan(boundaries=("k", (1, "x")))

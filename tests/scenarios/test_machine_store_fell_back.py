@@ -22,12 +22,12 @@ from mrq.core import events as e
 from mrq.core.agent import Agent
 from mrq.core.claims import Claims, task_key
 from mrq.core.digest import consumed
-from mrq.core.exchange import Batch, Fence, WriteAnswer
 from mrq.core.info import JobInfo, TaskInfo
 from mrq.core.machine import Machine
 from mrq.core.model import JobState, Outcome, Slots, Status, TaskMessage, TaskResult, TaskState
 from mrq.core.orders import Kill
 from mrq.core.refs import Kind
+from mrq.core.store_api import Batch, Fence, WriteAnswer
 
 
 class Cluster:
@@ -43,7 +43,7 @@ class Cluster:
         self.token = ""  #: of the attempt that runs
         self.agent = Agent(a.AgentConfig(worker="w1", boot="b1", slots=Slots(map=1, reduce=2, total=3)))
         self.claims.begin("j", self.fence())
-        self.feed(a.Ticked())
+        self.feed(a.AgentTicked())
         self.hear()
         self.handle(e.JobSubmitted(spec=self.spec))
 
@@ -93,7 +93,7 @@ class Cluster:
         """Beats and ticks."""
         for _ in range(n):
             self.now += 1.0
-            self.feed(a.Ticked())
+            self.feed(a.AgentTicked())
             self.hear()
             self.handle(e.Ticked())
 

@@ -6,7 +6,6 @@ from machine_script import Claim, Script
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.exchange import StoredWorker
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import (
     Beat,
@@ -20,6 +19,7 @@ from mrq.core.model import (
 )
 from mrq.core.orders import Notify
 from mrq.core.standing import Standing
+from mrq.core.store_api import StoredWorker
 from mrq.core.worker_info import WorkerInfo
 
 

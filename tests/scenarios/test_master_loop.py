@@ -12,7 +12,6 @@ from twins import Store as TwinStore
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.backoff import Retry
-from mrq.core.exchange import Answer, AttemptReported, Batch, ClaimRequest, Fence, WriteAnswer
 from mrq.core.machine import Machine, MachineConfig
 from mrq.core.model import (
     Beat,
@@ -28,6 +27,7 @@ from mrq.core.model import (
 )
 from mrq.core.orders import Drain, Numbered
 from mrq.core.refs import AttemptRef, Kind
+from mrq.core.store_api import Answer, AttemptReported, Batch, ClaimRequest, Fence, WriteAnswer
 from mrq.errors import OperatorError
 from mrq.master.loop import Master
 from mrq.master.outbox import SEND_AGAIN, Outbox, found_in

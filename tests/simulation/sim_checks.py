@@ -10,10 +10,10 @@ from typing import Any
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.exchange import Answer, Batch, ClaimAnswer, ClaimRequest, StoredJob, Write
 from mrq.core.machine import Machine
 from mrq.core.model import FOLLOWS, JobSpec, JobState, Purpose, StagedFile, Status, TaskMessage
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import Answer, Batch, ClaimAnswer, ClaimRequest, StoredJob, Write
 
 #: More attempts of one task than any plan can justify.
 ATTEMPTS_MAX = 80

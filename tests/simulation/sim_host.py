@@ -27,9 +27,9 @@ from mrq.core.model import (
 )
 from mrq.core.orders import DropJob, DropMaps, Kill
 from mrq.core.paths import staged_folder
-from mrq.core.records import planned
+from mrq.core.persistence import planned
 from mrq.core.refs import AttemptRef, Kind
-from mrq.worker.room import Room, judge
+from mrq.worker.disk_use import DiskUse, judge
 
 if TYPE_CHECKING:
     from sim_world import World
@@ -93,14 +93,14 @@ class Host:
         self.plans: dict[tuple[str, int], StageSpec] = {}  #: (job, number of a stage's run)
         self.outputs: dict[tuple[str, int, int, str], int] = {}  #: (job, stage, map, token) -> digest
         self.serving = False
-        self.room = Room(used=0, quota=0, free=DISK_BYTES)
+        self.room = DiskUse(used=0, quota=0, free=DISK_BYTES)
         self.full_at = float("-inf")  #: when it was full last, if it isn't
         self.born = world.now
         self._fifo = 0.0
         self._tick_at = float("inf")
         self.broker = LosingBroker(world.queues)
         self.broker.attach(worker=self._from_broker)
-        self.feed(a.Ticked())
+        self.feed(a.AgentTicked())
         self.look()
 
     def feed(self, event: a.AgentEvent) -> None:
@@ -141,12 +141,12 @@ class Host:
             waiting, self.backlog = self.backlog, []
             for event in waiting:
                 self.feed(event)
-            self.feed(a.Ticked())
+            self.feed(a.AgentTicked())
 
     def _tick(self, due: float) -> None:
         if due == self._tick_at:
             self._tick_at = float("inf")
-            self.feed(a.Ticked())
+            self.feed(a.AgentTicked())
 
     def _from_broker(self, event: object) -> None:
         """In order, as from one connection."""
@@ -203,7 +203,7 @@ class Host:
         self._serving()
 
     def look(self) -> None:
-        """At the disk, as `worker.service` does."""
+        """At the disk, as `worker.runtime` does."""
         world, before = self.world, self.room.full
         quota, free = world.plan.quota[self.number], 0 if self.number in world.filled else DISK_BYTES
         used = len(self.outputs) * OUTPUT_BYTES

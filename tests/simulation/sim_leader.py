@@ -9,11 +9,11 @@ from sim_checks import Broken
 from mrq.core import commands as c
 from mrq.core import events as e
 from mrq.core.claims import Claims
-from mrq.core.exchange import Batch, Fence, StoredJob, Write, WriteAnswer
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, JobState, TaskMessage, TaskResult
 from mrq.core.orders import DropJob, DropMaps
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import Batch, Fence, StoredJob, Write, WriteAnswer
 from mrq.servers.memory.log import frame, replay
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from mrq.core import commands as c
 from mrq.core import election as el
 from mrq.core import events as e
 from mrq.core.backoff import Retry
-from mrq.core.exchange import Batch, Fence, StoredJob, WriteAnswer
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, WorkerHealth
 from mrq.core.refs import Kind
+from mrq.core.store_api import Batch, Fence, StoredJob, WriteAnswer
 from mrq.errors import OperatorError
-from mrq.master.outbox import SEND_AGAIN, Fenced, Held, Lost, Outbox, Publish, Said, found_in
+from mrq.master.outbox import SEND_AGAIN, Fenced, LedJob, Lost, Outbox, Publish, Said, found_in
 
 if TYPE_CHECKING:
     from sim_world import World
@@ -285,7 +285,7 @@ class SimMaster:
         """What is due in the election."""
         if due == self._elect_at and self._when_awake(self._elect, due):
             self._elect_at = float("inf")
-            self.feed(el.Ticked())
+            self.feed(el.ElectionTicked())
 
     def _call(self, command: Any) -> None:
         world = self.world
@@ -371,7 +371,7 @@ class SimMaster:
             stored = store.load(spec)
             if stored is None:
                 raise Broken(f"{job} was begun and isn't there")
-            out.jobs[job] = Held(spec, b"", out.fence())
+            out.jobs[job] = LedJob(spec, b"", out.fence())
             if machine.adopt(stored, world.now):
                 events += stored.recorded
             else:
@@ -402,7 +402,7 @@ class SimMaster:
         fence = self.out.fence()
         if self.masters.store.begin(spec, b"", fence) not in (WriteAnswer.WRITTEN, WriteAnswer.ALREADY):
             return False
-        self.out.jobs[spec.job] = Held(spec, b"", fence)
+        self.out.jobs[spec.job] = LedJob(spec, b"", fence)
         self.receive(e.JobSubmitted(spec=spec), self.world.now)
         return True
 

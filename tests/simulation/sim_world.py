@@ -27,9 +27,9 @@ from mrq.core import events as e
 from mrq.core.claims import Claims
 from mrq.core.commands import WriteTask
 from mrq.core.events import AttemptClaimed, AttemptReported
-from mrq.core.exchange import ClaimAnswer, ClaimRequest, ReportAnswer
 from mrq.core.model import JobSpec, JobState, MapLocation, Status, TaskMessage
 from mrq.core.refs import Kind
+from mrq.core.store_api import ClaimAnswer, ClaimRequest, ReportAnswer
 from mrq.servers.memory.queues import MemoryBroker, MemoryQueues
 
 #: A call that isn't answered is given up after so long.
@@ -387,9 +387,9 @@ class World:
             self.at(1.0, self.boot, host.number)
         elif what == "drain":
             if self.rng.random() < 0.5:
-                host.feed(a.StopRequested(deadline=self.now + 5.0))
+                host.feed(a.LeaveAtOnce(deadline=self.now + 5.0))
             else:
-                host.feed(a.DrainRequested(deadline=self.now + self.rng.choice((2.0, 30.0))))
+                host.feed(a.LeaveRequested(deadline=self.now + self.rng.choice((2.0, 30.0))))
         elif what == "ordered drain":
             self.leader.receive(e.DrainRequested(worker=host.worker))
             self.at(5.0, self.leader.receive, e.ReadmitRequested(worker=host.worker))

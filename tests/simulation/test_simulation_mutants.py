@@ -18,27 +18,27 @@ from twins import MemoryLease
 from mrq.core import (
     agent,
     agent_words,
-    attempts,
-    charging,
+    attempt_rules,
     claims,
     commands,
     events,
-    fitting,
-    health,
+    failures,
     jobs,
     lifecycle,
+    liveness,
     machine,
     machine_state,
-    moves,
-    records,
+    persistence,
+    placement,
     scheduler,
     shuffle_rules,
     stragglers,
+    task_transitions,
     wire,
 )
 from mrq.core.model import JobSpec, Outcome, Role, Status
 from mrq.core.refs import Kind
-from mrq.core.tasks import Flight
+from mrq.core.tasks import InProgress
 from mrq.errors import MrqError, OperatorError
 from mrq.master import outbox
 from mrq.servers.memory.log import frame
@@ -82,8 +82,8 @@ def the_leader_believes_dead_attempts(patch: Patch) -> None:
         flight = table.flights.get(task.index)
         return None if flight is None else (job, table, flight)
 
-    patch.setattr(attempts, "find", find)
-    patch.setattr(Flight, "role_of", lambda self, ticket: Role.PRIMARY)
+    patch.setattr(attempt_rules, "find", find)
+    patch.setattr(InProgress, "role_of", lambda self, ticket: Role.PRIMARY)
 
 
 def the_same_number_twice(patch: Patch) -> None:
@@ -101,38 +101,38 @@ def never_republish(patch: Patch) -> None:
 
 
 def what_no_beat_lists_killed_its_executor(patch: Patch) -> None:
-    real = health.end_attempt
+    real = liveness.end_attempt
     lost = Outcome(status=Status.LOST)
-    patch.setattr(health, "end_attempt", lambda *args: real(*args[:-1], lost))
+    patch.setattr(liveness, "end_attempt", lambda *args: real(*args[:-1], lost))
 
 
 def full_disks_are_not_looked_at(patch: Patch) -> None:
-    patch.setattr(health, "watch", lambda state: None)
+    patch.setattr(liveness, "watch", lambda state: None)
 
 
 def nobody_dies(patch: Patch) -> None:
     """Either rule alone is enough: silence, or a claim of a redelivery that finds no newer beat."""
     held = claims.ClaimAnswer(answer=claims.Answer.HELD)
-    patch.setattr(health, "die", lambda *args: None)
+    patch.setattr(liveness, "die", lambda *args: None)
     patch.setattr(claims.Claims, "_contend", lambda self, job, key, request, holder: (held, None))
 
 
 def results_count_twice(patch: Patch) -> None:
-    real = jobs.Job.add
+    real = jobs.LeaderJob.add
 
     def add(self: Any, kind: Any, result: Any, sign: int = 1) -> None:
         real(self, kind, result, 2 if sign > 0 else sign)
 
-    patch.setattr(jobs.Job, "add", add)
+    patch.setattr(jobs.LeaderJob, "add", add)
 
 
 def never_roll_back(patch: Patch) -> None:
     patch.setattr(shuffle_rules, "roll_back", lambda *args: False)
-    patch.setattr(attempts, "conserved", lambda *args: True)
+    patch.setattr(attempt_rules, "conserved", lambda *args: True)
 
 
 def no_bound_on_failures(patch: Patch) -> None:
-    patch.setattr(charging, "_failed", lambda *args: None)
+    patch.setattr(failures, "_failed", lambda *args: None)
 
 
 def tickets_do_not_grow(patch: Patch) -> None:
@@ -188,8 +188,8 @@ def a_failed_claim_is_given_up(patch: Patch) -> None:
 
 
 def a_commit_leaves_a_part_out(patch: Patch) -> None:
-    real = jobs.Job.files
-    patch.setattr(jobs.Job, "files", lambda self: real(self)[:-1])
+    real = jobs.LeaderJob.files
+    patch.setattr(jobs.LeaderJob, "files", lambda self: real(self)[:-1])
 
 
 def an_older_leader_may_write(patch: Patch) -> None:
@@ -216,7 +216,7 @@ def epochs_do_not_grow(patch: Patch) -> None:
 
 
 def a_takeover_forgets_what_is_complete(patch: Patch) -> None:
-    real = records._take_task
+    real = persistence._take_task
 
     def take(job: Any, table: Any, index: int, row: Any, shift: float) -> None:
         real(
@@ -227,16 +227,16 @@ def a_takeover_forgets_what_is_complete(patch: Patch) -> None:
             shift,
         )
 
-    patch.setattr(records, "_take_task", take)
+    patch.setattr(persistence, "_take_task", take)
 
 
 def a_takeover_forgets_tickets(patch: Patch) -> None:
-    real = records._take_task
+    real = persistence._take_task
 
     def take(job: Any, table: Any, index: int, row: Any, shift: float) -> None:
         real(job, table, index, [*row[:2], 0, *row[3:]], shift)
 
-    patch.setattr(records, "_take_task", take)
+    patch.setattr(persistence, "_take_task", take)
 
 
 def a_lost_store_ends_no_attempts(patch: Patch) -> None:
@@ -283,9 +283,9 @@ def a_batch_is_answered_before_it_is_logged(patch: Patch) -> None:
 
 
 def nobody_is_dialled_back(patch: Patch) -> None:
-    real = health.join
+    real = liveness.join
     patch.setattr(
-        health, "join", lambda state, worker, address, reached: real(state, worker, address, reached=True)
+        liveness, "join", lambda state, worker, address, reached: real(state, worker, address, reached=True)
     )
 
 
@@ -298,7 +298,7 @@ def what_only_some_may_run_stays_on_the_queue(patch: Patch) -> None:
 
 
 def nobody_takes_what_only_some_may_run(patch: Patch) -> None:
-    real = fitting.takers
+    real = placement.takers
     patch.setattr(scheduler, "takers", lambda *args: None if real(*args) is None else ())
 
 
@@ -351,21 +351,21 @@ def a_worker_goes_on_taking_what_is_delivered(patch: Patch) -> None:
 
 def workers_count_once(patch: Patch) -> None:
     """As it was: distinct workers, so that few of them are tried for ever."""
-    real = charging.count
+    real = failures.count
 
     def count(state: Any, trouble: Any, worker: str, boot: str, *, alone: bool) -> None:
         real(state, trouble, worker, "", alone=alone)
 
-    patch.setattr(charging, "count", count)
+    patch.setattr(failures, "count", count)
 
 
 def a_loss_beside_others_is_poison(patch: Patch) -> None:
-    real = charging.count
+    real = failures.count
 
     def count(state: Any, trouble: Any, worker: str, boot: str, *, alone: bool) -> None:
         real(state, trouble, worker, boot, alone=True)
 
-    patch.setattr(charging, "count", count)
+    patch.setattr(failures, "count", count)
 
 
 def a_message_is_acked_with_its_first_report(patch: Patch) -> None:
@@ -395,7 +395,7 @@ def a_message_is_given_back_whole_for_one_of_its_tasks(patch: Patch) -> None:
 
 
 def all_tasks_of_a_message_that_died_are_suspect(patch: Patch) -> None:
-    real = attempts.on_message_died
+    real = attempt_rules.on_message_died
 
     def died(state: Any, event: Any) -> None:
         task = event.message.task
@@ -412,7 +412,7 @@ def what_waits_behind_a_long_task_stays_there(patch: Patch) -> None:
 
 
 def short_tasks_of_two_jobs_share_a_message(patch: Patch) -> None:
-    patch.setattr(moves, "_travels_with", lambda state, job, table, index: 1)
+    patch.setattr(task_transitions, "_travels_with", lambda state, job, table, index: 1)
 
 
 def a_stage_begins_before_its_plan_is_written(patch: Patch) -> None:
@@ -427,51 +427,51 @@ def a_stage_is_planned_before_the_one_before_is_complete(patch: Patch) -> None:
         if job.active and job.following is not None and job.maps.in_progress:
             lifecycle._plan_following(state, job)
 
-    patch.setattr(attempts, "settle", settle)
+    patch.setattr(attempt_rules, "settle", settle)
 
 
 def what_a_sampling_counts_counts(patch: Patch) -> None:
-    real = jobs.Job.begin
+    real = jobs.LeaderJob.begin
 
     def begin(self: Any, at: int, plan: Any = None) -> None:
         counters = self.counters if at else {}
         real(self, at, plan)
         self.counters.update(counters)
 
-    patch.setattr(jobs.Job, "begin", begin)
+    patch.setattr(jobs.LeaderJob, "begin", begin)
 
 
 def tasks_are_found_whatever_their_stage(patch: Patch) -> None:
     patch.setattr(
-        jobs.Job,
+        jobs.LeaderJob,
         "table_of",
         lambda self, task: table if task.index < len(table := self.table(task.kind)) else None,
     )
 
 
 def a_takeover_forgets_how_far_a_job_is(patch: Patch) -> None:
-    real = records.job_record
+    real = persistence.job_record
 
     def record(state: Any, job: Any) -> bytes:
         *row, _, passed = wire.unpack(real(state, job))
         return wire.pack([*row, 0, passed])
 
-    patch.setattr(records, "job_record", record)
+    patch.setattr(persistence, "job_record", record)
 
 
 def a_takeover_forgets_what_is_passed(patch: Patch) -> None:
-    real = records.job_record
+    real = persistence.job_record
 
     def record(state: Any, job: Any) -> bytes:
         *row, _ = wire.unpack(real(state, job))
         return wire.pack([*row, b""])
 
-    patch.setattr(records, "job_record", record)
+    patch.setattr(persistence, "job_record", record)
 
 
 def a_takeover_forgets_how_often_a_job_began_again(patch: Patch) -> None:
-    names = tuple(name for name in records._PLAIN if name != "again")
-    patch.setattr(records, "_PLAIN", names)
+    names = tuple(name for name in persistence._PLAIN if name != "again")
+    patch.setattr(persistence, "_PLAIN", names)
 
 
 def what_begins_again_keeps_its_numbers(patch: Patch) -> None:
@@ -479,7 +479,7 @@ def what_begins_again_keeps_its_numbers(patch: Patch) -> None:
 
 
 def what_was_given_up_counts(patch: Patch) -> None:
-    patch.setattr(jobs.Job, "forget_passed", lambda self: None if self.tables else self.take_passed(()))
+    patch.setattr(jobs.LeaderJob, "forget_passed", lambda self: None if self.tables else self.take_passed(()))
 
 
 def a_job_begins_again_for_ever(patch: Patch) -> None:
@@ -490,7 +490,7 @@ def a_job_begins_again_for_ever(patch: Patch) -> None:
         real(state, job, why)
 
     patch.setattr(lifecycle, "begin_again", again)
-    patch.setattr(attempts, "begin_again", again)
+    patch.setattr(attempt_rules, "begin_again", again)
 
 
 def a_job_never_begins_again(patch: Patch) -> None:
@@ -501,7 +501,7 @@ def a_job_never_begins_again(patch: Patch) -> None:
         real(state, job, why)
 
     patch.setattr(lifecycle, "begin_again", again)
-    patch.setattr(attempts, "begin_again", again)
+    patch.setattr(attempt_rules, "begin_again", again)
 
 
 def what_is_misread_counts(patch: Patch) -> None:
@@ -509,7 +509,7 @@ def what_is_misread_counts(patch: Patch) -> None:
 
 
 def what_is_lost_is_tried_for_ever(patch: Patch) -> None:
-    patch.setattr(attempts, "_is_lost", lambda *args: False)
+    patch.setattr(attempt_rules, "_is_lost", lambda *args: False)
 
 
 def parts_go_before_their_readers_are_complete(patch: Patch) -> None:
@@ -535,7 +535,7 @@ def a_stage_is_planned_before_its_parts_are_kept(patch: Patch) -> None:
 
 
 def a_stage_is_planned_by_other_parts_than_the_winners(patch: Patch) -> None:
-    patch.setattr(jobs.Job, "parts", lambda self: tuple(reversed(self.winners_files())))
+    patch.setattr(jobs.LeaderJob, "parts", lambda self: tuple(reversed(self.winners_files())))
 
 
 MUTANTS: list[Callable[[Patch], None]] = [

@@ -3,7 +3,7 @@
 import pytest
 from doc_pages import pages
 
-from mrq.core.charging import CHARGES
+from mrq.core.failures import CHARGES
 from mrq.core.model import Status
 
 

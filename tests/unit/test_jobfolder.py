@@ -16,7 +16,15 @@ from mrq.codec.checksum import crc32
 from mrq.core import wire
 from mrq.core.model import JobSpec, Purpose, StageSpec
 from mrq.errors import CorruptFileError, DiskFullError, OperatorError, UsageError
-from mrq.servers.memory.jobfolder import JobFolder, Kept, bring, is_kept, leftovers, make_root, refuse_other
+from mrq.servers.memory.jobfolder import (
+    JobFolder,
+    KeptJob,
+    bring,
+    is_kept,
+    leftovers,
+    make_root,
+    refuse_other,
+)
 
 SPEC = JobSpec(
     job="count-1", name="Count", code="c0de", entry="count:Count", parameters={"n": 3}, inputs=("a",),
@@ -26,13 +34,13 @@ SPEC = JobSpec(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> JobFolder:
-    return JobFolder.create(str(tmp_path / "root"), Kept(spec=SPEC), b"bundle")
+    return JobFolder.create(str(tmp_path / "root"), KeptJob(spec=SPEC), b"bundle")
 
 
 def test_spec_and_code_come_back(folder: JobFolder, tmp_path: Path) -> None:
     folder.close()
     again = JobFolder.reopen(str(tmp_path / "root"), "count-1")
-    assert again.kept() == Kept(spec=SPEC)
+    assert again.kept() == KeptJob(spec=SPEC)
     assert again.code() == b"bundle"
 
 
@@ -69,7 +77,7 @@ def test_a_damaged_spec_is_named(folder: JobFolder) -> None:
 
 
 def test_no_flipped_bit_of_a_spec_is_believed(folder: JobFolder) -> None:
-    folder.keep(Kept(spec=replace(SPEC, job="count-2", code="\udcff")))
+    folder.keep(KeptJob(spec=replace(SPEC, job="count-2", code="\udcff")))
     path = Path(folder.path, "spec")
     data = path.read_bytes()
     assert folder.kept().spec.job == "count-2"
@@ -102,7 +110,7 @@ def test_remove_leaves_nothing(folder: JobFolder, tmp_path: Path) -> None:
 
 def test_the_same_id_twice_is_an_error(folder: JobFolder, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="exist"):
-        JobFolder.create(str(tmp_path / "root"), Kept(spec=SPEC), b"")
+        JobFolder.create(str(tmp_path / "root"), KeptJob(spec=SPEC), b"")
 
 
 def test_a_folder_that_cannot_be_made_whole_is_not_left(
@@ -113,20 +121,20 @@ def test_a_folder_that_cannot_be_made_whole_is_not_left(
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(DiskFullError, match="is full"):
-        JobFolder.create(str(tmp_path / "root"), Kept(spec=SPEC), b"bundle")
+        JobFolder.create(str(tmp_path / "root"), KeptJob(spec=SPEC), b"bundle")
     assert os.listdir(tmp_path / "root" / "jobs") == []
 
 
 def test_a_job_is_brought_from_what_was_mrq_tmp(tmp_path: Path) -> None:
-    JobFolder.create(str(tmp_path / "old"), Kept(spec=SPEC), b"bundle").close()
+    JobFolder.create(str(tmp_path / "old"), KeptJob(spec=SPEC), b"bundle").close()
     bring(str(tmp_path / "old"), str(tmp_path / "root"), "count-1")
     assert is_kept(str(tmp_path / "root"), "count-1")
     assert [left.job for left in leftovers(str(tmp_path / "root"))] == ["count-1"]
-    assert JobFolder.reopen(str(tmp_path / "root"), "count-1").kept() == Kept(spec=SPEC)
+    assert JobFolder.reopen(str(tmp_path / "root"), "count-1").kept() == KeptJob(spec=SPEC)
 
 
 def test_what_a_retry_sets_is_kept(folder: JobFolder) -> None:
-    folder.keep(Kept(spec=replace(SPEC, memory_bytes=7)))
+    folder.keep(KeptJob(spec=replace(SPEC, memory_bytes=7)))
     assert folder.kept().spec.memory_bytes == 7
 
 
@@ -149,7 +157,7 @@ def test_a_folder_of_a_version_before_is_read_and_refused_by_name(
     path.write_bytes(wire.pack({**data, "crc32": crc32(wire.pack(data))} if version > 2 else data))
     kept = folder.kept()
     stage = replace(SPEC.stages[0], purpose=Purpose(_STAGES[purpose]))
-    assert kept == Kept(spec=replace(SPEC, job=job, stages=(stage,)), version=version)
+    assert kept == KeptJob(spec=replace(SPEC, job=job, stages=(stage,)), version=version)
     refused = rf"job {job} .* has version {version}, .* with 6.*mrq clean {job}`"
     with pytest.raises(UsageError, match=refused):
         refuse_other(kept, folder.path)

@@ -13,7 +13,7 @@ import pytest
 from mrq.core.model import WorkerHealth
 from mrq.core.paths import PROBE, probe_path
 from mrq.core.worker_info import WorkerInfo
-from mrq.master.shares import Apart, Shares, nearest
+from mrq.master.disk_probe import DiskProbe, WithoutDisk, nearest
 
 
 def worker(name: str, boot: str = "b", health: WorkerHealth = WorkerHealth.ALIVE) -> WorkerInfo:
@@ -30,7 +30,7 @@ class World:
         self.asked: list[str] = []
         self.time = 100.0
         self.hang = threading.Event()
-        self.shares = Shares(
+        self.shares = DiskProbe(
             self.probe, workers=lambda: self.workers, master="m1", now=lambda: self.time, wait_s=0.2
         )
 
@@ -76,7 +76,7 @@ def test_a_boot_is_asked_once_a_folder(world: World, folder: str) -> None:
 def test_who_does_not_see_it_is_named_until_it_does(world: World, folder: str) -> None:
     world.blind = {"w2"}
     apart = world.shares.check(folder)
-    assert apart == Apart(folder=folder, workers=("w2",), of=2, master="m1")
+    assert apart == WithoutDisk(folder=folder, workers=("w2",), of=2, master="m1")
     assert str(apart) == f"worker w2 doesn't share {folder} with master m1, which leads"
     assert world.asked.count("w2") == 2, "a network's disk may be late"
     assert world.shares.lacks("w2", "b") == [folder]
@@ -89,7 +89,9 @@ def test_who_does_not_see_it_is_named_until_it_does(world: World, folder: str) -
 def test_a_late_disk_is_asked_again_before_it_is_told(world: World, folder: str) -> None:
     answers = iter([False, True])
     world.workers = [worker("w1")]
-    shares = Shares(lambda *asked: next(answers), workers=lambda: world.workers, master="m1", now=lambda: 0.0)
+    shares = DiskProbe(
+        lambda *asked: next(answers), workers=lambda: world.workers, master="m1", now=lambda: 0.0
+    )
     assert shares.check(folder) is None
     shares.close()
 
@@ -165,7 +167,7 @@ def test_what_a_dead_master_left_is_removed(world: World, tmp_path: Path) -> Non
 
 
 def test_without_a_probe_everybody_is_taken_to_share(folder: str) -> None:
-    shares = Shares(None, workers=lambda: [worker("w1")], master="m", now=lambda: 0.0)
+    shares = DiskProbe(None, workers=lambda: [worker("w1")], master="m", now=lambda: 0.0)
     assert shares.check(folder) is None
     assert shares.due([folder]) == []
     shares.close()

@@ -15,7 +15,7 @@ from mrq.errors import UsageError
 from mrq.io.plan import Draft, DraftInput
 from mrq.io.seen import look
 from mrq.master.shared import SharedRoot, unseen
-from mrq.master.submits import check_packages
+from mrq.master.submissions import check_packages
 from mrq.master.views import why_waiting
 
 SPEC = JobSpec(

@@ -16,10 +16,10 @@ import pytest
 from test_jobfolder import SPEC
 
 from mrq.core.commands import GiveOrder, WriteJob, WriteTask
-from mrq.core.exchange import Batch, Fence, StoredJob, WriteAnswer
 from mrq.core.model import JobState
 from mrq.core.orders import DropJob
 from mrq.core.refs import Kind, TaskRef
+from mrq.core.store_api import Batch, Fence, StoredJob, WriteAnswer
 from mrq.errors import CorruptFileError, DiskFullError, MrqError, OutputError
 from mrq.servers.memory.jobfolder import JobFolder
 from mrq.servers.memory.kept import KeptStore

@@ -13,7 +13,7 @@ from test_jobfolder import SPEC
 
 from mrq.core.model import Piece, Split, StageSpec
 from mrq.io.temporary import PrivateFolder
-from mrq.servers.memory.jobfolder import JobFolder, Kept
+from mrq.servers.memory.jobfolder import JobFolder, KeptJob
 from mrq.servers.memory.private import sweep, used_by
 
 
@@ -87,7 +87,7 @@ def test_a_dead_engines_folder_is_swept(tmp_path: Path) -> None:
 def test_what_a_kept_job_reads_stays_until_the_job_goes(tmp_path: Path) -> None:
     root = str(tmp_path)
     path = killed_engine(root)
-    job = JobFolder.create(root, Kept(spec=replace(SPEC, stages=reading(f"{path}/stdin"))), b"")
+    job = JobFolder.create(root, KeptJob(spec=replace(SPEC, stages=reading(f"{path}/stdin"))), b"")
     sweep(root)
     assert os.path.isdir(path)
     job.remove()

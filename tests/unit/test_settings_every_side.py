@@ -21,17 +21,17 @@ from mrq.engine.engine import Engine
 from mrq.engine.local import local_engine
 from mrq.engine.remote import cluster_engine
 from mrq.errors import MrqError, UsageError
-from mrq.master import submits
+from mrq.master import submissions
 from mrq.planning import Request
 from mrq.settings.cluster import Profile, load
 from mrq.settings.job import SETTINGS, resolve, retry_limits
 from mrq.settings.run import SUBMIT
-from mrq.settings.table import Kind, Setting, Where
+from mrq.settings.table import Setting, ValueKind, Where
 
 #: What no setting of that kind takes: as Python has it, and where it can be typed, as a flag's value.
-BAD: dict[Kind, tuple[tuple[Any, str | None], ...]] = {
-    Kind.SWITCH: ((1, None), ("yes", None), (None, None)),
-    Kind.COUNT: (
+BAD: dict[ValueKind, tuple[tuple[Any, str | None], ...]] = {
+    ValueKind.SWITCH: ((1, None), ("yes", None), (None, None)),
+    ValueKind.COUNT: (
         (-1001, "-1001"),
         ("many", "many"),
         (2_000_000_000, "2000000000"),
@@ -41,7 +41,7 @@ BAD: dict[Kind, tuple[tuple[Any, str | None], ...]] = {
         (True, None),
         ([1], None),
     ),
-    Kind.SIZE: (
+    ValueKind.SIZE: (
         ("lots", "lots"),
         ("0", "0"),
         (-1, "-1"),
@@ -51,7 +51,7 @@ BAD: dict[Kind, tuple[tuple[Any, str | None], ...]] = {
         (True, None),
         (b"1M", None),
     ),
-    Kind.TIME: (
+    ValueKind.TIME: (
         ("soon", "soon"),
         ("0", "0"),
         ("-1", "-1"),
@@ -61,8 +61,8 @@ BAD: dict[Kind, tuple[tuple[Any, str | None], ...]] = {
         (float("inf"), None),
         (True, None),
     ),
-    Kind.PATHS: (("x", None), (3, None), ([1], None), ([""], None), (None, None)),
-    Kind.WORD: (
+    ValueKind.PATHS: (("x", None), (3, None), ([1], None), ([""], None), (None, None)),
+    ValueKind.WORD: (
         ("nonsense", "nonsense"),
         ("", ""),
         (3, None),
@@ -91,13 +91,13 @@ BAD_OF: dict[str, tuple[tuple[Any, str | None], ...]] = {
     "order": (("totl", "totl"),),
     "compression": (("gzip", "gzip"),),
 }
-GOOD: dict[Kind, tuple[tuple[Any, str | None], ...]] = {
-    Kind.SWITCH: ((True, ""), (False, "off")),
-    Kind.COUNT: ((7, "7"),),
-    Kind.SIZE: (("64M", "64M"), (1 << 30, str(1 << 30)), ("1.5GiB", "1.5GiB")),
-    Kind.TIME: (("10m", "10m"), (90, "90"), (0.5, "0.5s"), ("7d", "7d")),
-    Kind.WORD: (),
-    Kind.PATHS: (([], None), ((), None)),
+GOOD: dict[ValueKind, tuple[tuple[Any, str | None], ...]] = {
+    ValueKind.SWITCH: ((True, ""), (False, "off")),
+    ValueKind.COUNT: ((7, "7"),),
+    ValueKind.SIZE: (("64M", "64M"), (1 << 30, str(1 << 30)), ("1.5GiB", "1.5GiB")),
+    ValueKind.TIME: (("10m", "10m"), (90, "90"), (0.5, "0.5s"), ("7d", "7d")),
+    ValueKind.WORD: (),
+    ValueKind.PATHS: (([], None), ((), None)),
 }
 GOOD_OF: dict[str, tuple[tuple[Any, str | None], ...]] = {
     "reducers": ((12, "12"), (None, "auto"), ("auto", "auto")),
@@ -166,7 +166,7 @@ class Sides:
             draft = replace(draft, spec=replace(draft.spec, stages=(stage,)))
         else:
             draft = replace(draft, spec=replace(draft.spec, **{row.field: value}))
-        submits._refuse(draft)
+        submissions._refuse(draft)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def said(side: Callable[..., Any], *given: Any) -> str:
 
 
 def flag_of(row: Setting, text: str) -> list[str]:
-    if row.kind is Kind.SWITCH:
+    if row.kind is ValueKind.SWITCH:
         assert row.off is not None
         return [row.off if text == "off" else str(row.long)]
     return [f"{row.long}={text}"]
@@ -245,7 +245,7 @@ def test_what_can_be_is_taken_from_every_side(
         name: getattr(sent.spec, name) for name in same
     }
     assert local.spec.stages == sent.spec.stages
-    submits._refuse(sent)
+    submissions._refuse(sent)
     if row.name not in mrq.testing._TRIED:
         with pytest.raises(UsageError, match=f"mrq.testing.run can't try {row.name}"):
             sides.testing(row.name, value)
@@ -270,7 +270,7 @@ def test_a_flag_switches_off_what_the_class_says(row: Setting, sides: Sides) -> 
     }
     default = getattr(resolve(Job), row.field)
     for text in off.get(row.name, (row.default,)):
-        if row.kind is Kind.SWITCH and (text == "off") == default:
+        if row.kind is ValueKind.SWITCH and (text == "off") == default:
             continue
         for value, _ in (*GOOD[row.kind], *GOOD_OF.get(row.name, ())):
             chosen = resolve(sides.keyword(row.name, value), options(flag_of(row, text)))
@@ -292,7 +292,7 @@ def test_a_profile_takes_and_refuses_it_in_the_same_words(row: Setting, tmp_path
             assert getattr(chosen, row.field) == row.checked(value)
             assert resolve(Job, {row.name: value}) == chosen
     for value, text in (*BAD[row.kind], *BAD_OF.get(row.name, ())):
-        if text is not None or (row.kind is Kind.SWITCH and value is not None):
+        if text is not None or (row.kind is ValueKind.SWITCH and value is not None):
             with pytest.raises(UsageError) as caught:
                 loaded(value)
             assert str(caught.value) == f"{tmp_path}/mrq.toml:1: {said(sides.plan, row.name, value)}"

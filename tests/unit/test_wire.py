@@ -12,8 +12,7 @@ import pytest
 from earlier_spec import stored_at_5, stored_before
 
 from mrq.core import wire
-from mrq.core.claim_rows import parse_task, task_key
-from mrq.core.earlier import spec_before
+from mrq.core.earlier_specs import spec_before
 from mrq.core.model import (
     ErrorReport,
     FetchFailure,
@@ -30,6 +29,7 @@ from mrq.core.model import (
     TaskResult,
 )
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_rows import parse_task, task_key
 from mrq.core.tasks import pack_result, unpack_result
 from mrq.errors import CorruptFileError, DataError
 

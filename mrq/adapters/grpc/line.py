@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
-from mrq.adapters.grpc import options
+from mrq.adapters.grpc import channels
 from mrq.adapters.grpc.auth import CHALLENGE_KEY, PROTOCOL, PROTOCOL_KEY, Metadata, Peer, sign
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ class Line:
         self._key = key
         self._to = to
         self._challenge = b""
-        self._channel = grpc.insecure_channel(address, options.CHANNEL)
+        self._channel = grpc.insecure_channel(address, channels.CHANNEL)
         self.calls = 0  #: under way; its owner counts
         self.used_at = time.monotonic()
 

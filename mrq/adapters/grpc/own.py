@@ -8,7 +8,7 @@ from typing import Final
 
 import grpc
 
-from mrq.adapters.grpc import options
+from mrq.adapters.grpc import channels
 from mrq.adapters.grpc.auth import Peer
 from mrq.adapters.grpc.line import Line, refused_for
 from mrq.adapters.grpc.vitals import Vitals
@@ -56,7 +56,7 @@ class Own:
         began = time.monotonic()
         body = pb.DialRequest(nonce=bytes(16)).SerializeToString()
         try:
-            self._line.unary(options.DIAL, body, pb.DialReply.FromString, timeout_s=_CALL_S)
+            self._line.unary(channels.DIAL, body, pb.DialReply.FromString, timeout_s=_CALL_S)
         except grpc.RpcError as exc:
             busy, why = exc.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, refused_for(exc)
         except ValueError:  # grpc's, of a line that was closed: it is being stopped

@@ -13,7 +13,7 @@ from typing import Any, Final
 import grpc
 from grpc_reflection.v1alpha import reflection
 
-from mrq.adapters.grpc import options, vitals
+from mrq.adapters.grpc import channels, vitals
 from mrq.adapters.grpc.auth import PROTOCOL, Verifier, proof
 from mrq.adapters.grpc.guard import Bounds, Guard
 from mrq.adapters.grpc.outputs import Asked, Outputs
@@ -63,15 +63,15 @@ class FileServer:
             self._vitals,
             who=f"{worker} (boot {boot})",
             open_methods=frozenset((vitals.CHECK,)),
-            elsewhere=frozenset((options.DIAL, options.SEES)),
+            elsewhere=frozenset((channels.DIAL, channels.SEES)),
             bounds=bounds,
         )
-        self._server = grpc.server(self._pool, interceptors=(self._guard,), options=options.SERVER)
+        self._server = grpc.server(self._pool, interceptors=(self._guard,), options=channels.SERVER)
         me = Dialled(worker=worker, boot=boot, root=root, sentinel=sentinel)
-        self._health = vitals.Health("", options.SERVICE)
+        self._health = vitals.Health("", channels.SERVICE)
         files = _Service(self._outputs, me, key or b"").handlers()
         self._server.add_generic_rpc_handlers((files, self._health))
-        names = (options.SERVICE, vitals.SERVICE, reflection.SERVICE_NAME)
+        names = (channels.SERVICE, vitals.SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self._own: Own | None = None
         try:
@@ -161,7 +161,7 @@ class _Service:
             return grpc.unary_unary_rpc_method_handler(behavior, request.FromString, reply.SerializeToString)
 
         return grpc.method_handlers_generic_handler(
-            options.SERVICE,
+            channels.SERVICE,
             {
                 "Sizes": unary(self.sizes, pb.SizesRequest, pb.SizesReply),
                 "Fetch": grpc.unary_stream_rpc_method_handler(self.fetch, pb.FetchRequest.FromString),
@@ -233,11 +233,11 @@ class _Service:
                         at = min(skip, region.length)
                         skip -= at
                         while at < region.length:
-                            wanted = min(options.CHUNK - size, region.length - at)
+                            wanted = min(channels.CHUNK - size, region.length - at)
                             held.append(read_exactly(fd, region.path, region.offset + at, wanted))
                             at += wanted
                             size += wanted
-                            if size == options.CHUNK:
+                            if size == channels.CHUNK:
                                 yield b"".join(held)
                                 held, size = [], 0
                     finally:
@@ -255,10 +255,10 @@ class _Service:
 
 
 def _wanted(request: Any, context: Any) -> list[Asked]:
-    if len(request.outputs) > options.OUTPUTS_MAX:
+    if len(request.outputs) > channels.OUTPUTS_MAX:
         context.abort(
             grpc.StatusCode.INVALID_ARGUMENT,
-            f"{len(request.outputs)} outputs in one call; {options.OUTPUTS_MAX} are the limit",
+            f"{len(request.outputs)} outputs in one call; {channels.OUTPUTS_MAX} are the limit",
         )
     job = request.job
     return [

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 import pika
 
 from mrq.adapters.rabbitmq.broker import RabbitBroker
-from mrq.adapters.rabbitmq.messages import Keys, Messages
+from mrq.adapters.rabbitmq.envelopes import Messages, SigningKeys
 from mrq.adapters.rabbitmq.topology import Topology
 from mrq.adapters.rabbitmq.trouble import Endpoint
 from mrq.errors import UsageError
 
-__all__ = ["Keys", "RabbitBroker", "connect"]
+__all__ = ["RabbitBroker", "SigningKeys", "connect"]
 
 # pika logs each loss at ERROR beside what we say of it: shown only to who configures logging for it.
 logging.getLogger("pika").addHandler(logging.NullHandler())
@@ -32,7 +32,7 @@ _BLOCKED_S: Final = 60.0
 def connect(
     url: str,
     *,
-    keys: Keys,
+    keys: SigningKeys,
     prefix: str = "mrq",
     user: str | None = None,
     password: str | None = None,

@@ -13,7 +13,7 @@ from typing import Any, Final
 from mrq.adapters.rabbitmq.connection import Link, Notices, Watch
 from mrq.adapters.rabbitmq.consumer import Consumer
 from mrq.adapters.rabbitmq.dead import DeadLetters, SetAside
-from mrq.adapters.rabbitmq.messages import Messages
+from mrq.adapters.rabbitmq.envelopes import Messages
 from mrq.adapters.rabbitmq.publisher import Outgoing, Publisher
 from mrq.adapters.rabbitmq.topology import Topology
 from mrq.adapters.rabbitmq.trouble import Endpoint

@@ -87,7 +87,7 @@ class Notices:
                     _LOG.exception("whoever is told of RabbitMQ's troubles failed")
 
 
-class Owner:
+class LinkOwner:
     """What is done over a link; called on the link's thread."""
 
     def opened(self, connection: Any) -> None:
@@ -113,7 +113,7 @@ class Link:
         parameters: Any,
         endpoint: Endpoint,
         topology: topo.Topology,
-        owner: Owner,
+        owner: LinkOwner,
         watch: Watch,
         notices: Notices,
     ) -> None:

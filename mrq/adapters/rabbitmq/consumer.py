@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from mrq.adapters.rabbitmq.connection import Link, Owner
+from mrq.adapters.rabbitmq.connection import Link, LinkOwner
 from mrq.adapters.rabbitmq.dead import DeadLetters, SetAside
-from mrq.adapters.rabbitmq.deliveries import Deliveries, Held
+from mrq.adapters.rabbitmq.deliveries import Deliveries, HeldDelivery
+from mrq.adapters.rabbitmq.envelopes import Messages, Refused
 from mrq.adapters.rabbitmq.lanes import TaskLane, guard
-from mrq.adapters.rabbitmq.messages import Messages, Refused
 from mrq.adapters.rabbitmq.topology import Topology
 from mrq.core.agent_words import BrokerBack, BrokerLost, Delivered
 from mrq.core.refs import Kind
 from mrq.ports import Sink
 
 
-class Consumer(Owner):
+class Consumer(LinkOwner):
     """The owner of the consuming link; the dead letters are read over it too."""
 
     def __init__(
@@ -92,7 +92,7 @@ class Consumer(Owner):
         read = self._messages.decode(body, self._queues[kind])
         if not isinstance(read, Refused) and any(message.task.kind is not kind for message in read):
             read = Refused(reason=f"forged: a message of another kind in {self._queues[kind]}")
-        held = Held(life, kind, tag)
+        held = HeldDelivery(life, kind, tag)
         if isinstance(read, Refused):
             self._set_aside.task(body, self._queues[kind], read.reason, lambda: self.done(held))
             return
@@ -104,13 +104,13 @@ class Consumer(Owner):
             for number, message in zip(numbers, read, strict=True):
                 self.worker(Delivered(delivery=number, message=message, redelivered=again, group=group))
 
-    def done(self, held: Held) -> None:
+    def done(self, held: HeldDelivery) -> None:
         """One task of a message is settled for good; from any thread, once its copy is confirmed say."""
         assert self.link is not None
         self.deliveries.done(held)
         self.link.wake()
 
-    def give_back(self, held: Held) -> None:
+    def give_back(self, held: HeldDelivery) -> None:
         """Return a whole message; from any thread."""
         assert self.link is not None
         self.deliveries.give_back(held)

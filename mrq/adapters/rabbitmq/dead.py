@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from mrq.adapters.rabbitmq.connection import Link
+from mrq.adapters.rabbitmq.envelopes import BODY_BYTES_MAX, Messages, Refused
 from mrq.adapters.rabbitmq.lanes import Lane, guard
-from mrq.adapters.rabbitmq.messages import BODY_BYTES_MAX, Messages, Refused
 from mrq.adapters.rabbitmq.topology import DELIVERY_LIMIT, Topology
 from mrq.core.events import MessageDied
 from mrq.core.model import TaskMessage

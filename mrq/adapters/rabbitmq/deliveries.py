@@ -19,7 +19,7 @@ _LOST_KEPT: Final = 100_000
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class HeldDelivery:
     """Where a message lies: `life` counts connections, `tag` is RabbitMQ's number on the kind's channel."""
 
     life: int
@@ -45,16 +45,16 @@ class Deliveries:
         #: From anywhere: another broker's number is unlikely to be one of ours.
         self._serial = secrets.randbits(32) << 31
         self._life = 0
-        self._unsettled: dict[int, tuple[Held, TaskMessage]] = {}
+        self._unsettled: dict[int, tuple[HeldDelivery, TaskMessage]] = {}
         self._lost: dict[int, None] = {}
-        self._to_settle: deque[tuple[Held, bool]] = deque()
+        self._to_settle: deque[tuple[HeldDelivery, bool]] = deque()
 
     @property
     def life(self) -> int:
         """The connection's number."""
         return self._life
 
-    def made(self, held: Held, tasks: Sequence[TaskMessage]) -> list[int]:
+    def made(self, held: HeldDelivery, tasks: Sequence[TaskMessage]) -> list[int]:
         """A message came: a number for each of its tasks."""
         with self._lock:
             held.tasks = held.left = len(tasks)
@@ -63,7 +63,7 @@ class Deliveries:
             self._unsettled.update((n, (held, task)) for n, task in zip(numbers, tasks, strict=True))
             return numbers
 
-    def take(self, delivery: int, how: str) -> tuple[Held, TaskMessage] | None:
+    def take(self, delivery: int, how: str) -> tuple[HeldDelivery, TaskMessage] | None:
         """It is to be acked or given back, once; None when its connection is gone, which is passed over once.
 
         Raises InternalError for one that was settled before, or never made.
@@ -79,14 +79,14 @@ class Deliveries:
             del self._lost[delivery]
             return None
 
-    def done(self, held: Held) -> None:
+    def done(self, held: HeldDelivery) -> None:
         """One task of a message is settled for good; with the last of them the message is acked."""
         with self._lock:
             held.left -= 1
             if not held.left:
                 self._to_settle.append((held, True))
 
-    def give_back(self, held: Held) -> None:
+    def give_back(self, held: HeldDelivery) -> None:
         """Return a whole message."""
         self._to_settle.append((held, False))
 

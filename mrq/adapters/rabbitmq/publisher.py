@@ -19,7 +19,7 @@ from typing import Any, Final
 import pika
 import pika.exceptions
 
-from mrq.adapters.rabbitmq.connection import Link, Notices, Owner
+from mrq.adapters.rabbitmq.connection import Link, LinkOwner, Notices
 from mrq.core.backoff import Backoff, Retry
 from mrq.core.model import TaskMessage
 
@@ -51,7 +51,7 @@ class Outgoing:
     sent_at: float = 0.0
 
 
-class Publisher(Owner):
+class Publisher(LinkOwner):
     """The owner of the publishing link. `unroutable` hears of task messages that found no queue."""
 
     def __init__(self, notices: Notices, unroutable: Callable[[Sequence[TaskMessage]], None]) -> None:

@@ -19,7 +19,7 @@ from redis import exceptions
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry as RedisRetry
 
-from mrq.adapters.redis.keys import Keys
+from mrq.adapters.redis.keys import RedisKeys
 from mrq.adapters.redis.scripts import Call, script
 from mrq.core.backoff import Backoff, Retry
 from mrq.errors import InternalError, OperatorError, StoreRefusedError, UsageError
@@ -41,7 +41,7 @@ class Connection:
     """One process's connections to one Redis; for any number of threads."""
 
     def __init__(
-        self, url: str, *, keys: Keys, timeout_s: float = _TIMEOUT_S, again: int = _TRIES_AGAIN
+        self, url: str, *, keys: RedisKeys, timeout_s: float = _TIMEOUT_S, again: int = _TRIES_AGAIN
     ) -> None:
         """Connects with the first call. Raises UsageError for a URL that isn't one of Redis."""
         self.keys = keys
@@ -231,7 +231,7 @@ def connect(url: str, *, prefix: str = "mrq", wait_s: float = 0.0) -> Connection
     Raises UsageError for a bad URL or prefix; OperatorError for a login that is refused, a server that
     would lose data, or one that doesn't come.
     """
-    connection = Connection(url, keys=Keys(prefix))
+    connection = Connection(url, keys=RedisKeys(prefix))
     deadline = time.monotonic() + wait_s
     retry = Retry()
     try:

@@ -11,17 +11,17 @@ from mrq.errors import UsageError
 _PREFIX: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 
 
-def _of_job(name: str) -> Callable[[Keys, str], str]:
+def _of_job(name: str) -> Callable[[RedisKeys, str], str]:
     """The method that gives a job's key of that name."""
     return lambda keys, job: f"{keys.prefix}:{{{job}}}:{name}"
 
 
-def _of(name: str) -> Callable[[Keys, str], str]:
+def _of(name: str) -> Callable[[RedisKeys, str], str]:
     """The method that gives the key of that name for a worker, a digest or a request."""
     return lambda keys, what: f"{keys.prefix}:{name}:{what}"
 
 
-class Keys:
+class RedisKeys:
     """The names under one prefix. Raises UsageError for a prefix that can't be one."""
 
     def __init__(self, prefix: str = "mrq") -> None:

@@ -24,16 +24,16 @@ from mrq.adapters.redis.packing import (
 )
 from mrq.adapters.redis.scripts import Call
 from mrq.adapters.redis.worker import W_AT, W_HEALTH, W_WHY
-from mrq.core.claim_rows import (
+from mrq.core.commands import WriteJob, WriteLocation, WriteTask, WriteWorker
+from mrq.core.events import AttemptClaimed, AttemptReported
+from mrq.core.model import JobSpec, JobState, Quarantine, WorkerHealth
+from mrq.core.store_api import Batch, Fence, StoredJob, StoredWorker, Write, WriteAnswer
+from mrq.core.store_rows import (
     A_STATUS,
     claimed,
     is_current,
     task_key,
 )
-from mrq.core.commands import WriteJob, WriteLocation, WriteTask, WriteWorker
-from mrq.core.events import AttemptClaimed, AttemptReported
-from mrq.core.exchange import Batch, Fence, StoredJob, StoredWorker, Write, WriteAnswer
-from mrq.core.model import JobSpec, JobState, Quarantine, WorkerHealth
 from mrq.errors import CorruptFileError
 
 #: A finished job is kept so long, unless told otherwise.

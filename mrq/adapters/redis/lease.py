@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mrq.adapters.redis.connect import Connection
 from mrq.adapters.redis.scripts import Call
-from mrq.core.exchange import LeaseView
+from mrq.core.store_api import LeaseView
 
 
 class RedisLease:

@@ -11,7 +11,7 @@ import msgpack
 
 import mrq
 from mrq.core import wire
-from mrq.core.earlier import BEFORE, spec_before
+from mrq.core.earlier_specs import BEFORE, spec_before
 from mrq.core.model import Beat, JobSpec, Quarantine, Slots
 from mrq.core.orders import Order
 from mrq.core.wire import from_wire, pack_any, to_wire, unpack_any

@@ -7,17 +7,17 @@ from typing import Any
 
 from mrq.adapters.redis.blobs import RedisBlobs
 from mrq.adapters.redis.connect import Connection
-from mrq.adapters.redis.events import EVENTS_KEPT
 from mrq.adapters.redis.locations import RedisLocations
 from mrq.adapters.redis.packing import pack, pack_row, pack_value, row, unpack_order, unpack_spec
 from mrq.adapters.redis.scripts import Call
-from mrq.core.claim_rows import task_key
+from mrq.adapters.redis.worker_events import EVENTS_KEPT
 from mrq.core.events import AttemptReported
-from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ClaimRequest, ReportAnswer
 from mrq.core.model import Beat, JobSpec, WorkerHealth
 from mrq.core.orders import Drain, Numbered
-from mrq.core.records import planned
+from mrq.core.persistence import planned
 from mrq.core.refs import AttemptRef, TaskRef
+from mrq.core.store_api import Answer, BeatReply, ClaimAnswer, ClaimRequest, ReportAnswer
+from mrq.core.store_rows import task_key
 
 #: Columns of a worker's row (scripts/lib.lua).
 W_BOOT, W_HEALTH, W_AT, W_LEFT, W_WHY = 0, 4, 7, 8, 9

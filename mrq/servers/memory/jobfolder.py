@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from mrq.codec.checksum import crc32
 from mrq.core import paths, wire
-from mrq.core.earlier import BEFORE, spec_before
+from mrq.core.earlier_specs import BEFORE, spec_before
 from mrq.core.model import JobSpec
 from mrq.errors import CorruptFileError, InputError, OperatorError, UsageError
 from mrq.io import disk
@@ -35,7 +35,7 @@ _MAKING_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class KeptJob:
     """What a job's folder says of the job."""
 
     spec: JobSpec
@@ -62,7 +62,7 @@ class JobFolder:
         self._lock_fd = lock_fd
 
     @classmethod
-    def create(cls, root: str, kept: Kept, code: bytes) -> JobFolder:
+    def create(cls, root: str, kept: KeptJob, code: bytes) -> JobFolder:
         """Make the folder, with the job and its code. Raises OperatorError or DiskFullError."""
         path = paths.job_folder(root, kept.spec.job)
         folder = None
@@ -105,11 +105,11 @@ class JobFolder:
             raise disk.named(exc, path) from exc
         return folder
 
-    def kept(self) -> Kept:
+    def kept(self) -> KeptJob:
         """The job as it was submitted. Raises CorruptFileError."""
         return read_kept(self.path)
 
-    def keep(self, kept: Kept) -> None:
+    def keep(self, kept: KeptJob) -> None:
         """Replace what is kept: what a retry has set anew. Raises OperatorError or DiskFullError."""
         try:
             self._write_aside("spec", _packed(kept))
@@ -197,7 +197,7 @@ def is_kept(root: str, job: str) -> bool:
         return False
 
 
-def read_kept(path: str) -> Kept:
+def read_kept(path: str) -> KeptJob:
     """What is in a job's folder, locked or not, of this version or one before. Raises InputError or
     CorruptFileError."""
     packed = _read(f"{path}/spec")
@@ -215,10 +215,10 @@ def read_kept(path: str) -> Kept:
     stored = data.get("spec")
     # Of jobs that it can't go on with it is read what they are and where they write.
     spec = wire.from_wire(JobSpec, stored) if data["v"] == _VERSION else spec_before(data["v"], stored)
-    return Kept(spec=spec, version=data["v"])
+    return KeptJob(spec=spec, version=data["v"])
 
 
-def refuse_other(kept: Kept, path: str) -> None:
+def refuse_other(kept: KeptJob, path: str) -> None:
     """Raise UsageError for a job that another version has kept, and this one can't go on with."""
     if kept.version != _VERSION:
         raise UsageError(
@@ -228,7 +228,7 @@ def refuse_other(kept: Kept, path: str) -> None:
         )
 
 
-def _packed(kept: Kept) -> bytes:
+def _packed(kept: KeptJob) -> bytes:
     data = {"v": _VERSION, "spec": wire.to_wire(kept.spec)}
     return wire.pack({**data, "crc32": crc32(wire.pack(data))})
 

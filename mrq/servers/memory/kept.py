@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from mrq.core.exchange import Batch, Fence, WriteAnswer
 from mrq.core.model import JobSpec, JobState
+from mrq.core.store_api import Batch, Fence, WriteAnswer
 from mrq.errors import MrqError
-from mrq.servers.memory.jobfolder import JobFolder, Kept
+from mrq.servers.memory.jobfolder import JobFolder, KeptJob
 from mrq.servers.memory.log import JobLog
 from mrq.servers.memory.store import MemoryStore
 
@@ -42,7 +42,7 @@ class KeptStore(MemoryStore):
     def begin(self, spec: JobSpec, code: bytes, fence: Fence) -> WriteAnswer:
         """Store a job whole; its folder is made first. Raises DiskFullError or OutputError."""
         if spec.job not in self.kept():
-            folder = JobFolder.create(self._root, Kept(spec=spec), code)
+            folder = JobFolder.create(self._root, KeptJob(spec=spec), code)
             try:
                 log, _ = JobLog.open(folder.path, spec)
             except BaseException:

@@ -22,7 +22,7 @@ twice is known by its fence and counts once, a later epoch takes the job over, a
 What comes out is what a new leader of a cluster loads from Redis.
 
 The log isn't compacted. A task that is completed at the first try takes two writes with their records, some
-600 bytes together, and each further try as much again; tries are bounded (`core.charging`). The job's own
+600 bytes together, and each further try as much again; tries are bounded (`core.failures`). The job's own
 record is written only when it has changed, which is at failures and losses. Once the job is done the folder
 goes.
 """
@@ -38,8 +38,8 @@ from typing import Final
 
 from mrq.core import wire
 from mrq.core.claims import Claims
-from mrq.core.exchange import Batch, StoredJob, WriteAnswer
 from mrq.core.model import JobSpec
+from mrq.core.store_api import Batch, StoredJob, WriteAnswer
 from mrq.io import disk
 
 #: Of the file in a job's folder.

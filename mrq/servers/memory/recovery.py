@@ -1,6 +1,6 @@
 """`mrq retry`: what of a failed or killed job is still good, and the events with which its machine goes on.
 
-What the job's log says is adopted as a new leader adopts what it finds in Redis (`core.records`):
+What the job's log says is adopted as a new leader adopts what it finds in Redis (`core.persistence`):
 tickets, attempts, charges, results. What is complete by it counts only where the disk has it: a map when
 its map-output file passes its checksums and its footer names this very attempt and code; a reduce when every
 file of its result lies in the staging folder, or already in OUT, with those bytes. Where the two differ, the
@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from mrq.commit import between, claim, manifest
 from mrq.core import events as e
 from mrq.core.checked import Checked
-from mrq.core.exchange import Fence, StoredJob
 from mrq.core.machine import Machine
 from mrq.core.machine_config import MachineConfig
 from mrq.core.model import (
@@ -33,9 +32,10 @@ from mrq.core.model import (
     TaskResult,
 )
 from mrq.core.refs import AttemptRef, Kind
+from mrq.core.store_api import Fence, StoredJob
 from mrq.errors import CorruptFileError, MrqError
 from mrq.io import inputs
-from mrq.servers.memory.jobfolder import JobFolder, Kept, bring, refuse_other
+from mrq.servers.memory.jobfolder import JobFolder, KeptJob, bring, refuse_other
 from mrq.servers.memory.log import JobLog
 from mrq.servers.memory.private import sweep
 from mrq.shuffle.mapfile import MapFile
@@ -47,7 +47,7 @@ class Recovered:
 
     folder: JobFolder
     log: JobLog
-    kept: Kept
+    kept: KeptJob
     code: bytes
     epoch: int  #: under which its leader writes: later than whoever had it before
     events: tuple[e.Event, ...]  #: to hand the machine, in order
@@ -91,7 +91,7 @@ def recover(root: str, job: str, *, old: str | None, worker: str, boot: str, lim
 def _recovered(
     folder: JobFolder,
     log: JobLog,
-    kept: Kept,
+    kept: KeptJob,
     code: bytes,
     stored: StoredJob | None,
     *,

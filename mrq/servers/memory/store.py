@@ -16,7 +16,9 @@ from typing import TypeVar
 
 from mrq.core.claims import Claims
 from mrq.core.events import AttemptReported
-from mrq.core.exchange import (
+from mrq.core.model import Beat, JobSpec, JobState, MapLocation
+from mrq.core.persistence import planned
+from mrq.core.store_api import (
     Batch,
     BeatReply,
     ClaimAnswer,
@@ -27,8 +29,6 @@ from mrq.core.exchange import (
     StoredWorker,
     WriteAnswer,
 )
-from mrq.core.model import Beat, JobSpec, JobState, MapLocation
-from mrq.core.records import planned
 from mrq.ports import Sink
 
 _A = TypeVar("_A")

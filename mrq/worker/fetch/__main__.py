@@ -10,18 +10,18 @@ import signal
 import sys
 from typing import Final, NoReturn
 
-from mrq.adapters.grpc.client import GrpcPeers
+from mrq.adapters.grpc.peer_client import GrpcPeers
 from mrq.adapters.grpc.server import FileServer
 from mrq.adapters.redis.connect import Connection
-from mrq.adapters.redis.keys import Keys
+from mrq.adapters.redis.keys import RedisKeys
 from mrq.adapters.redis.locations import RedisLocations
 from mrq.cli.console import Console
 from mrq.errors import MrqError, OperatorError, StoreRefusedError
 from mrq.worker import lifeline
 from mrq.worker.fetch import messages
-from mrq.worker.fetch.locations import Addresses
+from mrq.worker.fetch.location_reader import Addresses
 from mrq.worker.fetch.process import Pipe, Process
-from mrq.worker.quota import DATA_PLANE, Page
+from mrq.worker.quota import DATA_PLANE, QuotaPage
 
 _LOG: Final = logging.getLogger("mrq.worker.fetch")
 
@@ -76,7 +76,7 @@ def _serve(console: Console, read: int, write: int, life: int, by_prctl: int) ->
         pipe.tell(messages.NotServing(error=type(exc).__name__, message=str(exc)))
         return
     server.start()
-    connection = Connection(hello.redis_url, keys=Keys(hello.prefix))
+    connection = Connection(hello.redis_url, keys=RedisKeys(hello.prefix))
     addresses = Addresses(RedisLocations(connection))
     peers = GrpcPeers(addresses.of, key=hello.key, mistaken=addresses.forget)
 
@@ -91,7 +91,7 @@ def _serve(console: Console, read: int, write: int, life: int, by_prctl: int) ->
         check=check,
         peers=peers,
         store=RedisLocations(connection),
-        quota=Page(hello.quota, DATA_PLANE).share(maps=False) if hello.quota else None,
+        quota=QuotaPage(hello.quota, DATA_PLANE).share(maps=False) if hello.quota else None,
     )
     pipe.tell(messages.Ready(address=server.address, refused=_refused(hello, connection)))
     gc.freeze()  # what was imported: a full collection would take 15 ms more, and hold up every stream

@@ -13,7 +13,7 @@ from mrq.core import wire
 from mrq.core.model import Outcome
 from mrq.core.refs import AttemptRef
 from mrq.worker import protocol
-from mrq.worker.order import MapSource
+from mrq.worker.attempt_order import MapSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from mrq.shuffle.fetched import remove
 from mrq.worker import protocol
 from mrq.worker.fetch import messages
 from mrq.worker.fetch.local_outputs import LocalOutputs
-from mrq.worker.fetch.locations import StageLocations
+from mrq.worker.fetch.location_reader import StageLocations
 from mrq.worker.fetch.reduce_fetch import Budget, ReduceFetch
 
 #: Between two looks at how the server is.

@@ -33,10 +33,10 @@ from mrq.shuffle.bounded import Quota
 from mrq.shuffle.fetched import FetchedWriter, remove
 from mrq.shuffle.mapfile import MapHeader, Region
 from mrq.worker import folders
+from mrq.worker.attempt_order import MapSource
 from mrq.worker.fetch import messages
 from mrq.worker.fetch.local_outputs import LocalOutputs
 from mrq.worker.fetch.verifier import StreamVerifier
-from mrq.worker.order import MapSource
 
 _LOG: Final = logging.getLogger(__name__)
 

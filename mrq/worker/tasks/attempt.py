@@ -18,14 +18,14 @@ from mrq.job.base import Job
 from mrq.job.context import Task, bind
 from mrq.shuffle.bounded import Quota
 from mrq.worker import folders
-from mrq.worker import page as pages
-from mrq.worker.order import AttemptOrder
-from mrq.worker.tasks.failure import FetchFailed, Record, disk_full, report, shortened
+from mrq.worker import progress_page as pages
+from mrq.worker.attempt_order import AttemptOrder
+from mrq.worker.tasks.failure import Record, UnreadableMapOutput, disk_full, report, shortened
 
 #: Blocks between two collections of the youngest garbage, while automatic collection is off.
 _COLLECT_EVERY: Final = 8
 #: Errors of disks, and of what lies on them, whatever record or group is at hand.
-_NO_RECORDS: Final = (FetchFailed, OperatorError, CorruptFileError)
+_NO_RECORDS: Final = (UnreadableMapOutput, OperatorError, CorruptFileError)
 
 
 class Attempt:

@@ -118,7 +118,7 @@ def _look_at(attempt: Attempt, built_in: BuiltIn, key: Any, value: Any) -> None:
         raise
 
 
-class Found(Exception):
+class ErrorFound(Exception):
     """The error that was looked for; raised through whatever runs the map."""
 
     def __init__(self, error: Exception) -> None:
@@ -139,7 +139,7 @@ class Looking(Sink):
             try:
                 self._look((pair,))
             except Exception as exc:  # noqa: BLE001 whatever it is, it was looked for
-                raise Found(exc) from None
+                raise ErrorFound(exc) from None
 
 
 class Counts:

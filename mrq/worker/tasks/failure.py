@@ -59,7 +59,7 @@ class Record:
     value: Any
 
 
-class FetchFailed(MrqError):
+class UnreadableMapOutput(MrqError):
     """Map outputs couldn't be read, or used: not this attempt's fault."""
 
     def __init__(self, failures: list[FetchFailure], error: ErrorReport | None = None) -> None:

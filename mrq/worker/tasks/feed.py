@@ -19,9 +19,9 @@ from mrq.io.streams import Reading
 from mrq.job.base import called as named
 from mrq.job.base import defined
 from mrq.shuffle.collect import Sink
-from mrq.worker import page as pages
+from mrq.worker import progress_page as pages
 from mrq.worker.tasks.attempt import Attempt
-from mrq.worker.tasks.careful import Counts, Found, Look, Looking, first_half, look_of
+from mrq.worker.tasks.careful import Counts, ErrorFound, Look, Looking, first_half, look_of
 from mrq.worker.tasks.failure import Record, too_deep
 from mrq.worker.tasks.values import called, given, returning
 
@@ -243,7 +243,7 @@ def locate(attempt: Attempt) -> None:
     error: Exception | None = None
     try:
         Feed(attempt, Looking(look_of(attempt))).run()
-    except Found as found:
+    except ErrorFound as found:
         error = found.error
     except DataError:
         raise

@@ -23,11 +23,11 @@ from mrq.shuffle.fetched import FetchedFile
 from mrq.shuffle.grouping import folded, groups
 from mrq.shuffle.mapfile import NOTHING, MapFile, Region
 from mrq.shuffle.merge import merge
-from mrq.worker import page as pages
-from mrq.worker.order import MapSource
+from mrq.worker import progress_page as pages
+from mrq.worker.attempt_order import MapSource
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.careful import Counts
-from mrq.worker.tasks.failure import FetchFailed, Record, group_named
+from mrq.worker.tasks.failure import Record, UnreadableMapOutput, group_named
 from mrq.worker.tasks.sorter import ValueSorter
 from mrq.worker.tasks.values import Groups, fold_of, returning
 
@@ -67,18 +67,18 @@ def run_reduce(attempt: Attempt) -> TaskResult:
     )
 
 
-def open_sources(attempt: Attempt) -> tuple[list[Source], int]:
+def open_sources(attempt: Attempt) -> tuple[list[FetchedRegion], int]:
     """This partition's regions in map order, and the sum over the digests of their maps' indices.
 
     Raises FetchFailed with all that are missing, damaged or not what the leader accepted.
     """
-    found: list[Source] = []
+    found: list[FetchedRegion] = []
     failures: list[FetchFailure] = []
     fetched: dict[str, FetchedFile] = {}
     total = 0
     for source in attempt.order.sources:
         try:
-            found.append(Source(attempt, source, _region(attempt, source, fetched)))
+            found.append(FetchedRegion(attempt, source, _region(attempt, source, fetched)))
         except _GONE:
             failures.append(_failure(source, "not_found"))
         except CorruptFileError:
@@ -87,7 +87,7 @@ def open_sources(attempt: Attempt) -> tuple[list[Source], int]:
             total += consumed(source.map_index, source.digest)
         attempt.tick()
     if failures:
-        raise FetchFailed(failures)
+        raise UnreadableMapOutput(failures)
     return found, total % (1 << _DIGEST_BITS)
 
 
@@ -114,7 +114,7 @@ def _failure(source: MapSource, reason: str) -> FetchFailure:
     return FetchFailure(map_index=source.map_index, ticket=ticket, reason=reason)
 
 
-class Source(blocks.Source):
+class FetchedRegion(blocks.Source):
     """One map output's region: damage is reported as a fetch failure, and reading moves the page."""
 
     def __init__(self, attempt: Attempt, source: MapSource, region: Region) -> None:
@@ -146,9 +146,9 @@ class Source(blocks.Source):
                 page[pages.BYTES] += share * len(keys)
                 yield keys, values
         except CorruptFileError as exc:
-            raise FetchFailed([self.failed("corrupt")]) from exc
+            raise UnreadableMapOutput([self.failed("corrupt")]) from exc
         except _GONE as exc:
-            raise FetchFailed([self.failed("not_found")]) from exc
+            raise UnreadableMapOutput([self.failed("not_found")]) from exc
 
 
 class Output:
@@ -196,7 +196,7 @@ class Output:
         self._beat()
 
 
-def _fold(attempt: Attempt, reduce: Folding, regions: list[Source], out: Output) -> int:
+def _fold(attempt: Attempt, reduce: Folding, regions: list[FetchedRegion], out: Output) -> int:
     """Groups of a built-in that folds."""
     fold = fold_of(reduce)
     found = 0
@@ -207,13 +207,13 @@ def _fold(attempt: Attempt, reduce: Folding, regions: list[Source], out: Output)
 
 
 def _merged(
-    attempt: Attempt, regions: list[Source], memory: int, tick: Callable[[], None]
+    attempt: Attempt, regions: list[FetchedRegion], memory: int, tick: Callable[[], None]
 ) -> Iterator[Block]:
     """All pairs of the regions in key order."""
     return merge(regions, memory=memory, scratch=attempt.order.scratch, tick=tick, quota=attempt.quota)
 
 
-def _reduce(attempt: Attempt, reduce: Any, regions: list[Source], out: Output) -> int:
+def _reduce(attempt: Attempt, reduce: Any, regions: list[FetchedRegion], out: Output) -> int:
     """Groups of a reduce that reads values."""
     spec, stage, order = attempt.spec, attempt.stage, attempt.order
     memory = spec.memory_bytes // 2 if stage.sort_values else spec.memory_bytes

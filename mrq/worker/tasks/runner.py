@@ -16,7 +16,7 @@ from mrq.errors import CorruptFileError, InputError, JobError, MrqError
 from mrq.job.base import HOOKS, Job, defined, title
 from mrq.shuffle.bounded import Quota
 from mrq.worker import folders
-from mrq.worker.order import AttemptOrder
+from mrq.worker.attempt_order import AttemptOrder
 from mrq.worker.tasks import failure
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.values import called, check_nothing
@@ -32,14 +32,15 @@ def run_attempt(
 ) -> Outcome:
     """Run one map, reduce or sampling map. Never raises for what user code did.
 
-    `page` is the progress page as `worker.page.open_page` gives it; `quota` bounds runs and map outputs. The
-    outcome is DONE with a result, FAILED with the user's error, DISK_FULL, FETCH_FAILED with the map outputs
-    that can't be read, or LOST where a folder of the worker's own is. `raised` is told what user code raised.
+    `page` is the progress page as `worker.progress_page.open_page` gives it; `quota` bounds runs and map
+    outputs. The outcome is DONE with a result, FAILED with the user's error, DISK_FULL, FETCH_FAILED with the
+    map outputs that can't be read, or LOST where a folder of the worker's own is. `raised` is told what user
+    code raised.
     """
     attempt = Attempt(order, job, page, quota)
     try:
         result = run_task(attempt)
-    except failure.FetchFailed as exc:
+    except failure.UnreadableMapOutput as exc:
         attempt.discard()
         why = folders.lost(order, None)
         if why is not None:  # not the map's output: what was fetched of it

@@ -18,13 +18,13 @@ from mrq.errors import DataError
 from mrq.shuffle.budget import cost
 from mrq.shuffle.mapfile import Region, write_run
 from mrq.shuffle.merge import merge
-from mrq.worker import page as pages
+from mrq.worker import progress_page as pages
 from mrq.worker.tasks.attempt import Attempt
 from mrq.worker.tasks.careful import check_order, sorts_yielded
-from mrq.worker.tasks.failure import FetchFailed, group_named, report
+from mrq.worker.tasks.failure import UnreadableMapOutput, group_named, report
 
 if TYPE_CHECKING:
-    from mrq.worker.tasks.reducer import Source
+    from mrq.worker.tasks.reducer import FetchedRegion
 
 #: Values of a large group that are weighed at once.
 _BATCH_RECORDS: Final = 1024
@@ -33,7 +33,7 @@ _BATCH_RECORDS: Final = 1024
 class ValueSorter:
     """Sorts the values of one group after the other; those that don't fit in `memory` on disk."""
 
-    def __init__(self, attempt: Attempt, memory: int, regions: list[Source]) -> None:
+    def __init__(self, attempt: Attempt, memory: int, regions: list[FetchedRegion]) -> None:
         self._attempt = attempt
         self._memory = memory
         self._regions = regions
@@ -83,7 +83,7 @@ class ValueSorter:
             if any(_refusal(*pair) for pair in region.pairs() if every or same(pair[0], key))
         ]
         if failures:
-            raise FetchFailed(failures, report(error, record=group_named(key))) from error
+            raise UnreadableMapOutput(failures, report(error, record=group_named(key))) from error
 
     def _on_disk(self, key: Any, group: Iterable[Any]) -> Iterator[Any]:
         """A group over several blocks: sorted in pieces, merged."""

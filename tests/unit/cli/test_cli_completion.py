@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from mrq.cli.app import run
-from mrq.cli.commands import COMMANDS
+from mrq.cli.command_table import COMMANDS
 
 SHELLS = ("bash", "zsh", "fish")
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from mrq.cli.commands import COMMANDS
+from mrq.cli.command_table import COMMANDS
 from mrq.settings.job import SETTINGS
 
 TEXT = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import pytest
 
 import mrq
 from mrq.cli.app import run
-from mrq.cli.commands import COMMANDS
+from mrq.cli.command_table import COMMANDS
 from mrq.cli.roles import role_command
 
 JOB = '''

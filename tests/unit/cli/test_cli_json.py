@@ -11,7 +11,7 @@ from doc_pages import pages
 from json_objects import check, checked
 
 from mrq.cli.console import print_json
-from mrq.cli.objects import ANSWERS, Answer, Failure, Jobs, LogLine
+from mrq.cli.objects import ANSWERS, Failure, Jobs, JsonAnswer, LogLine
 from mrq.cli.session import Session
 from mrq.core.info import ErrorInfo, JobInfo, StageInfo
 from mrq.core.model import ErrorReport, JobState, Status
@@ -34,8 +34,8 @@ def test_every_field_of_every_object_is_on_the_page_with_what_it_means() -> None
     seen: list[Any] = [*ANSWERS, LogLine]
     for cls in seen:
         own = {f.name for f in dataclasses.fields(cls)}
-        if issubclass(cls, Answer) and cls is not Answer:
-            own -= {f.name for f in dataclasses.fields(Answer)}
+        if issubclass(cls, JsonAnswer) and cls is not JsonAnswer:
+            own -= {f.name for f in dataclasses.fields(JsonAnswer)}
         assert found[cls.__name__].keys() == own
         for name, (kind, text) in found[cls.__name__].items():
             assert text.strip(), f"{cls.__name__}.{name} says nothing"
@@ -65,7 +65,7 @@ def test_what_is_printed_has_the_fields_by_their_names(capfd: pytest.CaptureFixt
     )  # fmt: skip
     error = Failure(type="JobFailed", message="no", attempts=(ErrorReport(type="E", message="m"),))
     session = Session(job="j", notes=("`max_failures=2` helps",), info=job)
-    session.answer(Answer, "failed", 1, error=error)
+    session.answer(JsonAnswer, "failed", 1, error=error)
     value = checked(capfd.readouterr().out)
     assert (value["version"], value["status"], value["exit_code"]) == (2, "failed", 1)
     assert value["info"]["state"] == "failed"

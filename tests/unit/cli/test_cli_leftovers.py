@@ -7,17 +7,17 @@ import pytest
 from said import listening
 
 from mrq.cli import leftovers
-from mrq.cli.commands import COMMANDS
+from mrq.cli.command_table import COMMANDS
 from mrq.cli.console import Terminal
 from mrq.cli.parser import parse
 from mrq.cli.retry import clean
 from mrq.cli.session import Session
 from mrq.cli.signals import Signals
-from mrq.cli.tables import Page
+from mrq.cli.tables import TextPage
 from mrq.commit import claim
 from mrq.core.model import JobSpec, StageSpec
 from mrq.errors import UsageError
-from mrq.servers.memory.jobfolder import JobFolder, Kept
+from mrq.servers.memory.jobfolder import JobFolder, KeptJob
 from mrq.servers.memory.jobfolder import leftovers as find
 from mrq.settings.variables import keep_s
 
@@ -40,7 +40,7 @@ def leave(root, out, job, *, age_days=0.0, alive=False):
         output=str(out), output_open=str(out),
         staging=staging.folder,
     )  # fmt: skip
-    folder = JobFolder.create(root, Kept(spec=spec), b"code")
+    folder = JobFolder.create(root, KeptJob(spec=spec), b"code")
     if not alive:
         folder.close()
     then = time.time() - age_days * DAY
@@ -146,7 +146,7 @@ def test_clean_refuses_what_is_not_there(root, tmp_path):
 
 
 def listed(found, capfdbinary):
-    page = Page(Terminal(None))
+    page = TextPage(Terminal(None))
     leftovers.listing(page, found)
     page.write()
     return capfdbinary.readouterr().out.decode().splitlines()

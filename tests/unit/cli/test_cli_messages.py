@@ -7,14 +7,14 @@ import logging
 import pytest
 from said import listening
 
-from mrq.cli import errors
+from mrq.cli import failure_text
 from mrq.cli.console import Console, printable, shown
 from mrq.cli.signals import Stopped
 from mrq.cli.summary import counter_lines, summary_lines
 from mrq.client import JobFailed, Summary
 from mrq.core.info import StageInfo
+from mrq.core.job_summary import of_stages
 from mrq.core.model import ErrorReport
-from mrq.core.summary import of_stages
 from mrq.errors import (
     CorruptFileError,
     DiskFullError,
@@ -32,7 +32,7 @@ LOG = logging.getLogger("mrq.cli")
 
 def printed(exc, **more):
     with listening() as said:
-        errors.print_error(exc, **more)
+        failure_text.print_error(exc, **more)
     return "\n".join([*said, ""])
 
 
@@ -121,7 +121,7 @@ def test_our_own_errors_are_called_bugs():
         try:
             raise ZeroDivisionError("oops")
         except ZeroDivisionError as exc:
-            errors.print_bug(exc)
+            failure_text.print_bug(exc)
     lines = said[0].splitlines()
     assert "bug in mrq" in lines[0]
     assert lines[-1] == "ZeroDivisionError: oops"
@@ -143,7 +143,7 @@ def test_our_own_errors_are_called_bugs():
     ],
 )
 def test_exit_codes(exc, code):
-    assert errors.exit_code(exc) == code
+    assert failure_text.exit_code(exc) == code
 
 
 def summary(**more):

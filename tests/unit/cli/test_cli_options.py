@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mrq
-from mrq.cli.commands import COMMANDS, help_text
+from mrq.cli.command_table import COMMANDS, help_text
 from mrq.cli.options import submit_request
 from mrq.cli.parser import parse
 from mrq.errors import UsageError

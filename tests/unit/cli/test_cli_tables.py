@@ -6,7 +6,7 @@ import pytest
 
 from mrq.cli import units
 from mrq.cli.console import Terminal as Stream
-from mrq.cli.tables import Page
+from mrq.cli.tables import TextPage
 
 
 class Terminal(io.StringIO):
@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
 def on_a_terminal(columns, **environ):
     stream = Stream(Terminal(), environ={"TERM": "xterm", **environ})
     stream.size = lambda: (columns, 24)
-    return Page(stream)
+    return TextPage(stream)
 
 
 def written(page, capfdbinary):
@@ -61,7 +61,7 @@ WIDE = {"数据输出": 8, "🎉🎉": 4, "e\u0301te\u0301": 3, "ไทย": 3, 
 
 
 def test_columns_are_those_of_the_terminal_whatever_the_script(capfdbinary):
-    page = Page(Stream(io.StringIO(), environ={}))
+    page = TextPage(Stream(io.StringIO(), environ={}))
     page.table(("NAME", "N"), [(text, "1") for text in WIDE])
     lines = written(page, capfdbinary).splitlines()
     for line, (text, width) in zip(lines[1:], WIDE.items(), strict=True):
@@ -90,7 +90,7 @@ def test_what_users_name_is_no_markup(capfdbinary):
 
 
 def test_a_table_aligns_drops_empty_columns_and_hides_control_characters(capfdbinary):
-    page = Page(Stream(io.StringIO(), environ={}))
+    page = TextPage(Stream(io.StringIO(), environ={}))
     page.table(
         ("JOB", "N", "NONE", "OUT"), [("a", "5", "", "x\x1b[31m"), ("bcd", "1,000", "", "y\nz")], right=("N",)
     )
@@ -107,16 +107,16 @@ def test_a_table_aligns_drops_empty_columns_and_hides_control_characters(capfdbi
 def test_a_table_fits_a_terminal_and_is_whole_elsewhere(capfdbinary):
     row = ("a-job-0123456789", "x" * 200)
     for stream, least in ((Terminal(), 80), (io.StringIO(), 218)):
-        page = Page(Stream(stream, environ={"TERM": "xterm", "NO_COLOR": "1"}))
+        page = TextPage(Stream(stream, environ={"TERM": "xterm", "NO_COLOR": "1"}))
         page.table(("JOB", "OUT"), [row])
         assert max(map(len, written(page, capfdbinary).splitlines())) == least
 
 
 def test_states_have_colours_on_a_terminal_only(capfdbinary):
-    page = Page(Stream(Terminal(), environ={"TERM": "xterm"}))
+    page = TextPage(Stream(Terminal(), environ={"TERM": "xterm"}))
     page.table(("JOB", "STATE"), [("a", "failed")])
     assert "\x1b[31mfailed\x1b[0m" in written(page, capfdbinary)
-    page = Page(Stream(Terminal(), environ={"TERM": "xterm", "NO_COLOR": "1"}))
+    page = TextPage(Stream(Terminal(), environ={"TERM": "xterm", "NO_COLOR": "1"}))
     page.table(("JOB", "STATE"), [("a", "failed")])
     assert "\x1b" not in written(page, capfdbinary)
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrq.core.backoff import Backoff
-from mrq.core.charging import CHARGES, Account
 from mrq.core.digest import MASK, consumed
+from mrq.core.failures import CHARGES, Account
 from mrq.core.jobs import Durations
 from mrq.core.machine_config import MachineConfig
 from mrq.core.machine_state import State, stable_hash
@@ -15,7 +15,7 @@ from mrq.core.model import Slots, StagedFile, Status, TaskResult
 from mrq.core.refs import Kind, TaskRef
 from mrq.core.tasks import TaskTable, pack_result, unpack_result
 from mrq.core.transitions import History
-from mrq.core.workers import Worker, Workers
+from mrq.core.worker_table import Worker, Workers
 
 U64 = st.integers(0, MASK)
 

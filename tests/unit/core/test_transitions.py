@@ -5,10 +5,10 @@ import itertools
 import pytest
 
 from mrq.core import transitions
-from mrq.core.jobs import Job
+from mrq.core.jobs import LeaderJob
 from mrq.core.model import AttemptState, JobSpec, JobState, Role, Split, StageSpec, TaskState
 from mrq.core.refs import AttemptRef, Kind, TaskRef
-from mrq.core.tasks import STATES, Attempt, TaskTable
+from mrq.core.tasks import STATES, LiveAttempt, TaskTable
 from mrq.errors import IllegalTransition
 
 
@@ -20,7 +20,7 @@ def table() -> TaskTable:
     return TaskTable("job-1", 0, Kind.MAP, 5, transitions.History(), [0, 0, 0, 0])
 
 
-def job() -> Job:
+def job() -> LeaderJob:
     spec = JobSpec(
         job="job-1",
         name="J",
@@ -30,7 +30,7 @@ def job() -> Job:
         inputs=(),
         stages=(StageSpec(splits=(Split(index=0, pieces=()),), reducers=1),),
     )
-    return Job(spec, 0.0, transitions.History(), {kind: [0, 0, 0, 0] for kind in Kind})
+    return LeaderJob(spec, 0.0, transitions.History(), {kind: [0, 0, 0, 0] for kind in Kind})
 
 
 @pytest.mark.parametrize(("old", "new"), pairs(TaskState, transitions.TASK))
@@ -65,7 +65,7 @@ def test_an_illegal_job_transition_raises_and_changes_nothing(old, new):
 
 @pytest.mark.parametrize(("old", "new"), pairs(AttemptState, transitions.ATTEMPT))
 def test_an_illegal_attempt_transition_raises_and_changes_nothing(old, new):
-    attempt = Attempt(
+    attempt = LiveAttempt(
         ref=AttemptRef(TaskRef("j", 0, Kind.MAP, 0), 1, 1, "t"),
         role=Role.PRIMARY,
         worker="w",

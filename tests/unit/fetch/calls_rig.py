@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from mrq.adapters.grpc import options
+from mrq.adapters.grpc import channels
 from mrq.adapters.grpc.auth import CHALLENGE_KEY, Metadata, Peer, sign
 
 KEY = b"the cluster's key"
@@ -17,7 +17,7 @@ KEY = b"the cluster's key"
 def challenge_of(channel: Any, key: bytes | None = KEY) -> bytes:
     """What the server there wants calls to carry, as it tells whoever has the key."""
     try:
-        channel.unary_unary(options.DIAL, None, None)(b"", timeout=5, metadata=sign(key, options.DIAL, b""))
+        channel.unary_unary(channels.DIAL, None, None)(b"", timeout=5, metadata=sign(key, channels.DIAL, b""))
     except grpc.RpcError as exc:
         return bytes(dict(exc.trailing_metadata() or ()).get(CHALLENGE_KEY, b""))
     raise AssertionError("a call without a challenge was taken")

@@ -20,11 +20,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from outputs_rig import JOB, output
 from raw_http2 import Connection
 
-from mrq.adapters.grpc import auth, options, own, vitals
+from mrq.adapters.grpc import auth, channels, own, vitals
 from mrq.adapters.grpc import server as server_module
 from mrq.adapters.grpc.auth import PROTOCOL, Refusal, Verifier, sign
-from mrq.adapters.grpc.client import GrpcPeers, dial_back
 from mrq.adapters.grpc.guard import Bounds
+from mrq.adapters.grpc.peer_client import GrpcPeers, dial_back
 from mrq.adapters.grpc.server import FileServer
 from mrq.core.backoff import Backoff
 from mrq.core.model import MapLocation
@@ -32,7 +32,7 @@ from mrq.errors import OperatorError, PeerUnreachableError
 from mrq.proto import files_pb2 as pb
 
 CALLS = 8
-METHODS = (options.SIZES, options.FETCH, options.DIAL, options.SEES, vitals.CHECK, "/mrq.v1.Files/None")
+METHODS = (channels.SIZES, channels.FETCH, channels.DIAL, channels.SEES, vitals.CHECK, "/mrq.v1.Files/None")
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_calls_that_are_half_open_with_the_key_are_ended(
     location = output(root)
     challenge = challenge_of(half.channel)
     for _ in range(3 * CALLS):
-        half.begin(options.SIZES, sign(KEY, options.SIZES, b"never sent", challenge=challenge))
+        half.begin(channels.SIZES, sign(KEY, channels.SIZES, b"never sent", challenge=challenge))
     wait_for(lambda: server._guard._calls)
     assert peers.sizes(JOB, 0, [location])[0] is not None  # it is busy for a moment, which is waited for
     wait_for(lambda: len(half.ends()) == 3 * CALLS)
@@ -122,7 +122,7 @@ def test_a_flood_of_calls_without_the_key_leaves_nothing_behind(
     flood = [HalfOpen(server.address) for _ in range(8)]
     for _ in range(40):
         for each in flood:
-            each.begin(options.FETCH)
+            each.begin(channels.FETCH)
     for _ in range(20):
         assert peers.sizes(JOB, 0, [location])[0] is not None
     for each in flood:
@@ -136,7 +136,8 @@ def test_a_flood_of_calls_without_the_key_leaves_nothing_behind(
 def test_one_peer_holds_half_of_the_calls_at_most(server: FileServer, half: HalfOpen) -> None:
     challenge = challenge_of(half.channel)
     calls = [
-        half.begin(options.DIAL, sign(KEY, options.DIAL, b"", challenge=challenge)) for _ in range(CALLS - 1)
+        half.begin(channels.DIAL, sign(KEY, channels.DIAL, b"", challenge=challenge))
+        for _ in range(CALLS - 1)
     ]
     busy = wait_for(lambda: [c for c in calls if c.done() and c.code() is grpc.StatusCode.RESOURCE_EXHAUSTED])
     assert all("one peer" in call.details() for call in busy)
@@ -148,7 +149,7 @@ def test_a_body_that_comes_slowly_is_not_waited_for(server: FileServer, peers: G
     with grpc.insecure_channel(server.address) as channel:
         challenge = challenge_of(channel)
     raw = Connection(server.address)
-    for method in (options.SIZES, options.FETCH, options.DIAL, vitals.CHECK) * CALLS:
+    for method in (channels.SIZES, channels.FETCH, channels.DIAL, vitals.CHECK) * CALLS:
         stream = raw.head(method, sign(KEY, method, b"x" * 100, challenge=challenge))
         raw.data(stream, b"\0" + (100).to_bytes(4, "big") + b"x" * 3)  # of a message of a hundred bytes
     assert peers.sizes(JOB, 0, [location])[0] is not None
@@ -167,14 +168,14 @@ def test_a_body_without_end_is_refused(server: FileServer) -> None:
             yield bytes(1000)
 
     with grpc.insecure_channel(server.address) as channel:
-        call = channel.stream_stream(options.DIAL, None, None)
+        call = channel.stream_stream(channels.DIAL, None, None)
         with pytest.raises(grpc.RpcError) as caught:
-            list(call(endless(), timeout=10, metadata=signed(channel, options.DIAL, bytes(1000))))
+            list(call(endless(), timeout=10, metadata=signed(channel, channels.DIAL, bytes(1000))))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT  # the first alone counts: no request
-        huge = bytes(options.REQUEST_MAX + 1)
+        huge = bytes(channels.REQUEST_MAX + 1)
         with pytest.raises(grpc.RpcError) as caught:
-            channel.unary_unary(options.DIAL, None, None)(
-                huge, timeout=10, metadata=signed(channel, options.DIAL, huge)
+            channel.unary_unary(channels.DIAL, None, None)(
+                huge, timeout=10, metadata=signed(channel, channels.DIAL, huge)
             )
         assert caught.value.code() in (
             grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -231,8 +232,8 @@ def test_another_body_than_the_signed_one_is_refused(server: FileServer) -> None
     with grpc.insecure_channel(server.address) as channel:
         body = pb.DialRequest(nonce=os.urandom(16)).SerializeToString()
         with pytest.raises(grpc.RpcError) as caught:
-            channel.unary_unary(options.DIAL, None, None)(
-                body, timeout=10, metadata=signed(channel, options.DIAL, b"another")
+            channel.unary_unary(channels.DIAL, None, None)(
+                body, timeout=10, metadata=signed(channel, channels.DIAL, b"another")
             )
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert "isn't the one that was signed" in caught.value.details()
@@ -241,8 +242,8 @@ def test_another_body_than_the_signed_one_is_refused(server: FileServer) -> None
 def test_an_overheard_call_cant_be_made_again(server: FileServer, root: Path) -> None:
     body = pb.DialRequest(nonce=os.urandom(16)).SerializeToString()
     with grpc.insecure_channel(server.address) as channel:
-        heard = signed(channel, options.DIAL, body)
-        call = channel.unary_unary(options.DIAL, None, pb.DialReply.FromString)
+        heard = signed(channel, channels.DIAL, body)
+        call = channel.unary_unary(channels.DIAL, None, pb.DialReply.FromString)
         assert call(body, timeout=10, metadata=heard).worker == "w1"
         with pytest.raises(grpc.RpcError) as caught:
             call(body, timeout=10, metadata=heard)
@@ -250,7 +251,7 @@ def test_an_overheard_call_cant_be_made_again(server: FileServer, root: Path) ->
     other = FileServer(root=str(root), worker="w2", boot="b2", key=KEY)
     other.start()
     with grpc.insecure_channel(other.address) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(options.DIAL, None, None)(body, timeout=10, metadata=heard)
+        channel.unary_unary(channels.DIAL, None, None)(body, timeout=10, metadata=heard)
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     other.stop(0)
 
@@ -286,7 +287,9 @@ def test_callers_go_on_when_the_challenge_changes(root: Path, monkeypatch: pytes
 
 def test_a_caller_of_the_protocol_before_is_refused_by_name(server: FileServer) -> None:
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(options.DIAL, None, None)(b"", timeout=10, metadata=((auth.AUTH_KEY, bytes(32)),))
+        channel.unary_unary(channels.DIAL, None, None)(
+            b"", timeout=10, metadata=((auth.AUTH_KEY, bytes(32)),)
+        )
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert f"worker w1 (boot b1) speaks protocol {PROTOCOL}" in caught.value.details()
     assert "the caller 1" in caught.value.details()
@@ -300,7 +303,7 @@ class Before:
         self.server = grpc.server(ThreadPoolExecutor(2))
         handler = grpc.unary_unary_rpc_method_handler(self.dial)
         self.server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(options.SERVICE, {"Dial": handler, "Sizes": handler}),)
+            (grpc.method_handlers_generic_handler(channels.SERVICE, {"Dial": handler, "Sizes": handler}),)
         )
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
         self.server.start()

@@ -21,10 +21,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from outputs_rig import JOB, output, path_of
 
-from mrq.adapters.grpc import options, vitals
+from mrq.adapters.grpc import channels, vitals
 from mrq.adapters.grpc.auth import sign
-from mrq.adapters.grpc.client import GrpcPeers, dial_back, sees
 from mrq.adapters.grpc.guard import Bounds
+from mrq.adapters.grpc.peer_client import GrpcPeers, dial_back, sees
 from mrq.adapters.grpc.server import FileServer
 from mrq.core.backoff import Backoff
 from mrq.core.model import MapLocation
@@ -61,9 +61,9 @@ def channel(server: FileServer) -> Iterator[Any]:
 
 def ask(channel: Any, method: str, request: Any, key: bytes | None = KEY) -> Any:
     body = request.SerializeToString()
-    parse = pb.SizesReply.FromString if method == options.SIZES else None
+    parse = pb.SizesReply.FromString if method == channels.SIZES else None
     metadata = signed(channel, method, body, key)
-    if method == options.FETCH:
+    if method == channels.FETCH:
         stream = channel.unary_stream(method, None, None)(body, timeout=5, metadata=metadata)
         return b"".join(stream)
     return channel.unary_unary(method, None, parse)(body, timeout=5, metadata=metadata)
@@ -85,7 +85,7 @@ def code_of(exc: Any) -> grpc.StatusCode:
     return exc.value.code()
 
 
-@pytest.mark.parametrize("method", [options.SIZES, options.FETCH])
+@pytest.mark.parametrize("method", [channels.SIZES, channels.FETCH])
 @pytest.mark.parametrize(
     ("job", "changes"),
     [
@@ -111,13 +111,13 @@ def code_of(exc: Any) -> grpc.StatusCode:
 def test_ids_that_are_none_are_refused(
     channel: Any, root: Path, method: str, job: str, changes: dict[str, Any]
 ) -> None:
-    request = pb.SizesRequest if method == options.SIZES else pb.FetchRequest
+    request = pb.SizesRequest if method == channels.SIZES else pb.FetchRequest
     with pytest.raises(grpc.RpcError) as caught:
         ask(channel, method, request(job=job, partition=0, outputs=[wire(output(root), **changes)]))
     assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize("method", [options.SIZES, options.FETCH])
+@pytest.mark.parametrize("method", [channels.SIZES, channels.FETCH])
 def test_no_link_is_followed(channel: Any, root: Path, tmp_path: Path, method: str) -> None:
     """A job's code may put links where it likes; they lead nowhere."""
     outside = tmp_path / "outside"
@@ -130,7 +130,7 @@ def test_no_link_is_followed(channel: Any, root: Path, tmp_path: Path, method: s
     ]
     for link, target in links:
         link.symlink_to(target)
-        if method == options.SIZES:
+        if method == channels.SIZES:
             request = pb.SizesRequest(job=JOB, partition=0, outputs=[wire(location)])
             assert [r.found for r in ask(channel, method, request).regions] == [False]
         else:
@@ -148,7 +148,7 @@ def test_what_isnt_a_file_holds_nobody_up(channel: Any, root: Path) -> None:
         path.unlink()
         make(path)
         request = pb.SizesRequest(job=JOB, partition=0, outputs=[wire(location)])
-        assert [r.found for r in ask(channel, options.SIZES, request).regions] == [False]
+        assert [r.found for r in ask(channel, channels.SIZES, request).regions] == [False]
         if path.is_dir():
             break
 
@@ -178,10 +178,10 @@ def test_outputs_are_told_apart_by_the_stage_of_their_map(server: FileServer, ro
 
 def test_offsets_and_partitions_beyond_the_end(channel: Any, root: Path) -> None:
     location = output(root, sizes=(1000,))
-    sizes = ask(channel, options.SIZES, pb.SizesRequest(job=JOB, partition=0, outputs=[wire(location)]))
+    sizes = ask(channel, channels.SIZES, pb.SizesRequest(job=JOB, partition=0, outputs=[wire(location)]))
     length = sizes.regions[0].length
     whole = pb.FetchRequest(job=JOB, partition=0, outputs=[wire(location)], offset=length)
-    assert ask(channel, options.FETCH, whole) == b""
+    assert ask(channel, channels.FETCH, whole) == b""
     for changes, code in (
         ({"offset": length + 1}, grpc.StatusCode.OUT_OF_RANGE),
         ({"offset": 2**64 - 1}, grpc.StatusCode.OUT_OF_RANGE),
@@ -190,17 +190,17 @@ def test_offsets_and_partitions_beyond_the_end(channel: Any, root: Path) -> None
     ):
         request = pb.FetchRequest(**{"job": JOB, "outputs": [wire(location)], **changes})
         with pytest.raises(grpc.RpcError) as caught:
-            ask(channel, options.FETCH, request)
+            ask(channel, channels.FETCH, request)
         assert code_of(caught) is code
     beyond = pb.SizesRequest(job=JOB, partition=7, outputs=[wire(location)])
-    assert [r.found for r in ask(channel, options.SIZES, beyond).regions] == [False]
+    assert [r.found for r in ask(channel, channels.SIZES, beyond).regions] == [False]
 
 
 def test_more_outputs_than_a_call_may_name_are_refused(channel: Any, root: Path) -> None:
     location = output(root)
-    request = pb.SizesRequest(job=JOB, partition=0, outputs=[wire(location)] * (options.OUTPUTS_MAX + 1))
+    request = pb.SizesRequest(job=JOB, partition=0, outputs=[wire(location)] * (channels.OUTPUTS_MAX + 1))
     with pytest.raises(grpc.RpcError) as caught:
-        ask(channel, options.SIZES, request)
+        ask(channel, channels.SIZES, request)
     assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -238,11 +238,11 @@ def test_every_method_but_healths_check_is_denied_without_the_key(
     every = methods(server)
     services = {name.split("/")[1] for name, _, _ in every}
     assert services == {
-        options.SERVICE,
+        channels.SERVICE,
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
-    assert {options.SIZES, options.FETCH, options.DIAL} <= {name for name, _, _ in every}
+    assert {channels.SIZES, channels.FETCH, channels.DIAL} <= {name for name, _, _ in every}
     with grpc.insecure_channel(server.address) as channel:
         status = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
         assert status.status == SERVING
@@ -268,11 +268,11 @@ def test_what_would_stay_open_is_served_to_nobody(channel: Any) -> None:
 def test_a_signature_is_of_one_request_and_one_method(channel: Any, root: Path) -> None:
     mine = pb.SizesRequest(job=JOB, partition=0, outputs=[wire(output(root))]).SerializeToString()
     other = pb.SizesRequest(job="other", partition=0).SerializeToString()
-    for method, body in ((options.SIZES, other), (options.FETCH, mine)):
+    for method, body in ((channels.SIZES, other), (channels.FETCH, mine)):
         with pytest.raises(grpc.RpcError) as caught:
             list(
                 channel.unary_stream(method, None, None)(
-                    body, timeout=5, metadata=signed(channel, options.SIZES, mine)
+                    body, timeout=5, metadata=signed(channel, channels.SIZES, mine)
                 )
             )
         assert code_of(caught) is grpc.StatusCode.UNAUTHENTICATED
@@ -280,7 +280,7 @@ def test_a_signature_is_of_one_request_and_one_method(channel: Any, root: Path) 
 
 def test_health_answers_who_has_the_key_and_who_hasnt(server: FileServer, channel: Any) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
-    for service in ("", options.SERVICE):
+    for service in ("", channels.SERVICE):
         request = health_pb2.HealthCheckRequest(service=service)
         for metadata in ((), sign(KEY, vitals.CHECK, request.SerializeToString())):
             assert stub.Check(request, metadata=metadata, timeout=5).status == SERVING
@@ -292,7 +292,7 @@ def test_health_answers_who_has_the_key_and_who_hasnt(server: FileServer, channe
 
 
 def test_rubbish_with_a_good_signature_is_refused(channel: Any) -> None:
-    for method in (options.SIZES, options.FETCH, options.DIAL):
+    for method in (channels.SIZES, channels.FETCH, channels.DIAL):
         with pytest.raises(grpc.RpcError) as caught:
             list(
                 channel.unary_stream(method, None, None)(
@@ -435,7 +435,7 @@ class _Mute:
         self.server = grpc.server(ThreadPoolExecutor(4))
         handler = grpc.unary_stream_rpc_method_handler(self.fetch)
         self.server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(options.SERVICE, {"Fetch": handler}),)
+            (grpc.method_handlers_generic_handler(channels.SERVICE, {"Fetch": handler}),)
         )
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
         self.server.start()
@@ -495,10 +495,12 @@ def test_whether_a_probe_is_seen_is_told_and_of_nothing_else(
     for wrong in ({"folder": b"tmp"}, {"folder": b"/tmp\0"}, {"nonce": b"../../../etc/passwd"[:3]}):
         fields = {"worker": "w1", "boot": "b1", "folder": b"/", "nonce": nonce, **wrong}
         with pytest.raises(grpc.RpcError) as caught:
-            ask(channel, options.SEES, pb.SeesRequest(**fields))
+            ask(channel, channels.SEES, pb.SeesRequest(**fields))
         assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
     with pytest.raises(grpc.RpcError) as caught:
-        ask(channel, options.SEES, pb.SeesRequest(worker="w1", boot="b1", folder=b"/", nonce=nonce), key=None)
+        ask(
+            channel, channels.SEES, pb.SeesRequest(worker="w1", boot="b1", folder=b"/", nonce=nonce), key=None
+        )
     assert code_of(caught) is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -515,10 +517,10 @@ def test_a_disk_that_hangs_holds_up_two_threads_at_most(
     fields = {"worker": "w1", "boot": "b1", "folder": str(tmp_path).encode(), "nonce": os.urandom(16)}
     request = pb.SeesRequest(**fields)
     with ThreadPoolExecutor(2) as pool:
-        first = [pool.submit(ask, channel, options.SEES, request) for _ in range(2)]
+        first = [pool.submit(ask, channel, channels.SEES, request) for _ in range(2)]
         assert all(hanging.acquire(timeout=5) for _ in first)
         with pytest.raises(grpc.RpcError) as caught:
-            ask(channel, options.SEES, request)
+            ask(channel, channels.SEES, request)
         assert code_of(caught) is grpc.StatusCode.RESOURCE_EXHAUSTED
         hang.set()
         assert all(pb.SeesReply.FromString(each.result(5)).seen for each in first)
@@ -527,10 +529,10 @@ def test_a_disk_that_hangs_holds_up_two_threads_at_most(
 def test_a_region_whose_size_was_asked_is_read_as_often_as_is_asked(root: Path, channel: Any) -> None:
     location = output(root, sizes=(3000, 2000))
     (size,) = ask(
-        channel, options.SIZES, pb.SizesRequest(job=JOB, partition=1, outputs=[wire(location)])
+        channel, channels.SIZES, pb.SizesRequest(job=JOB, partition=1, outputs=[wire(location)])
     ).regions
     request = pb.FetchRequest(job=JOB, partition=1, outputs=[wire(location)])
-    first, again = (ask(channel, options.FETCH, request) for _ in range(2))
+    first, again = (ask(channel, channels.FETCH, request) for _ in range(2))
     assert first == again
     assert (len(first), crc32(first)) == (size.length, size.crc32)
 
@@ -538,10 +540,10 @@ def test_a_region_whose_size_was_asked_is_read_as_often_as_is_asked(root: Path, 
 def test_a_region_whose_size_was_asked_can_be_gone(root: Path, channel: Any) -> None:
     location = output(root)
     request = pb.FetchRequest(job=JOB, partition=0, outputs=[wire(location)])
-    ask(channel, options.SIZES, pb.SizesRequest(job=JOB, partition=0, outputs=[wire(location)]))
+    ask(channel, channels.SIZES, pb.SizesRequest(job=JOB, partition=0, outputs=[wire(location)]))
     path_of(root, location).unlink()
     with pytest.raises(grpc.RpcError) as exc:
-        ask(channel, options.FETCH, request)
+        ask(channel, channels.FETCH, request)
     assert code_of(exc) is grpc.StatusCode.NOT_FOUND
 
 
@@ -549,8 +551,8 @@ def test_a_stream_that_is_left_lets_go_of_its_file(root: Path, channel: Any) -> 
     location = output(root, sizes=(16 << 20,))
     path = str(path_of(root, location))
     body = pb.FetchRequest(job=JOB, partition=0, outputs=[wire(location)]).SerializeToString()
-    stream = channel.unary_stream(options.FETCH, None, None)(
-        body, timeout=10, metadata=signed(channel, options.FETCH, body)
+    stream = channel.unary_stream(channels.FETCH, None, None)(
+        body, timeout=10, metadata=signed(channel, channels.FETCH, body)
     )
     next(stream)
     assert path in open_files()

@@ -13,8 +13,8 @@ from mrq.core.backoff import Backoff
 from mrq.core.model import MapLocation
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.errors import OperatorError, StoreRefusedError
-from mrq.worker.fetch import locations
-from mrq.worker.fetch.locations import Addresses, StageLocations
+from mrq.worker.fetch import location_reader
+from mrq.worker.fetch.location_reader import Addresses, StageLocations
 from mrq.worker.fetch.reduce_fetch import ReduceFetch
 
 JOB = "job-1"
@@ -77,7 +77,7 @@ class Fetch:
             self._more.notify_all()
 
     def becomes(self, *locations: MapLocation) -> None:
-        wanted = {one.map_index: one for one in locations}
+        wanted = {one.map_index: one for one in location_reader}
         with self._more:
             assert self._more.wait_for(lambda: self.known == wanted, 10), self.known
 
@@ -102,8 +102,8 @@ class Rig:
 @pytest.fixture
 def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     for name, seconds in (("_WAIT_S", 0.01), ("_READ_AGAIN_S", 0.2)):
-        monkeypatch.setattr(locations, name, seconds)
-    monkeypatch.setattr(locations, "_AGAIN", Backoff(base_s=0.01, max_s=0.01))
+        monkeypatch.setattr(location_reader, name, seconds)
+    monkeypatch.setattr(location_reader, "_AGAIN", Backoff(base_s=0.01, max_s=0.01))
     made = Rig()
     yield made
     made.locations.stop()

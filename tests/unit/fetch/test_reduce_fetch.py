@@ -20,10 +20,10 @@ from mrq.errors import CorruptFileError, DiskFullError, PeerUnreachableError
 from mrq.ports import Dialled
 from mrq.shuffle.fetched import FetchedFile, FetchedWriter
 from mrq.shuffle.mapfile import MapFile, Region
+from mrq.worker.attempt_order import MapSource
 from mrq.worker.fetch import messages
 from mrq.worker.fetch.local_outputs import LocalOutputs, write_sentinel
 from mrq.worker.fetch.reduce_fetch import Budget, ReduceFetch
-from mrq.worker.order import MapSource
 
 TOKEN = "here-1"
 

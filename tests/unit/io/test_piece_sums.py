@@ -20,7 +20,7 @@ from mrq.io import blocks, lines
 from mrq.io.formats import input_format
 from mrq.io.inputs import changed
 from mrq.io.output import output_format
-from mrq.io.streams import Reading, Source
+from mrq.io.streams import ByteSource, Reading
 
 
 def cut(opened: str, data: bytes, cuts: list[int]) -> list[Split]:
@@ -117,7 +117,7 @@ def test_a_part_that_was_copied_again_is_read_on(tmp_path: Path) -> None:
     assert changed([then]) == ["part-00000 (same size, other time)"]
     assert changed([checked]) == []
     reading = Reading()
-    with Source(checked, reading) as source:
+    with ByteSource(checked, reading) as source:
         assert source.read(size) == data
     assert reading.crcs([checked]) == (zlib.crc32(data),)
     path.write_bytes(data + b"more")

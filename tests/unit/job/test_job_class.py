@@ -16,7 +16,7 @@ from mrq.job import context
 from mrq.job.base import HOOKS, Job, defined, parameter_values
 from mrq.settings.checks import parse_size
 from mrq.settings.job import SETTINGS, JobSettings, Keywords, resolve
-from mrq.worker import page
+from mrq.worker import progress_page
 
 
 class Base(Job, sort_values=True, reducers=3):
@@ -189,12 +189,12 @@ def test_rng_is_seeded_by_job_and_task_and_not_by_attempt() -> None:
 
 
 def test_progress_moves_the_page() -> None:
-    cells = memoryview(bytearray(page.SIZE)).cast("q")
+    cells = memoryview(bytearray(progress_page.SIZE)).cast("q")
     task = context.Task(id="m-00000", page=cells)
     task.progress()
     task.progress()
-    assert context.PAGE_TICKS == page.TICKS
-    assert cells[page.TICKS] == 2
+    assert context.PAGE_TICKS == progress_page.TICKS
+    assert cells[progress_page.TICKS] == 2
 
 
 def test_log_writes_to_the_stderr_of_the_moment(

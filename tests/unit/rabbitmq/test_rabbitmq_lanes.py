@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mrq.adapters.rabbitmq.deliveries import Deliveries, Held
+from mrq.adapters.rabbitmq.deliveries import Deliveries, HeldDelivery
 from mrq.adapters.rabbitmq.lanes import Lane, TaskLane
 from mrq.core.model import TaskMessage
 from mrq.core.refs import Kind, TaskRef
@@ -156,13 +156,13 @@ def message(index: int = 0) -> TaskMessage:
 
 def test_settlements_of_an_earlier_connection_are_thrown_away() -> None:
     deliveries = Deliveries()
-    (old,) = deliveries.made(Held(deliveries.life, Kind.MAP, 1), [message()])
-    (on_its_way,) = deliveries.made(Held(deliveries.life, Kind.MAP, 2), [message()])
+    (old,) = deliveries.made(HeldDelivery(deliveries.life, Kind.MAP, 1), [message()])
+    (on_its_way,) = deliveries.made(HeldDelivery(deliveries.life, Kind.MAP, 2), [message()])
     found = deliveries.take(on_its_way, "acked")
     assert found is not None
     deliveries.done(found[0])
     deliveries.lose()
-    (new,) = deliveries.made(Held(deliveries.life, Kind.MAP, 1), [message()])
+    (new,) = deliveries.made(HeldDelivery(deliveries.life, Kind.MAP, 1), [message()])
     assert deliveries.take(old, "acked") is None
     found = deliveries.take(new, "given back")
     assert found is not None
@@ -176,7 +176,7 @@ def test_settlements_of_an_earlier_connection_are_thrown_away() -> None:
 
 def test_a_message_of_several_tasks_is_acked_with_the_last_of_them() -> None:
     deliveries = Deliveries()
-    numbers = deliveries.made(Held(deliveries.life, Kind.MAP, 1), [message(i) for i in range(3)])
+    numbers = deliveries.made(HeldDelivery(deliveries.life, Kind.MAP, 1), [message(i) for i in range(3)])
     for left in (2, 1, 0):
         found = deliveries.take(numbers.pop(), "acked")
         assert found is not None

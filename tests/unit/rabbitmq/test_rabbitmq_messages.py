@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrq.adapters.rabbitmq.messages import BODY_BYTES_MAX, Keys, Messages, Refused
+from mrq.adapters.rabbitmq.envelopes import BODY_BYTES_MAX, Messages, Refused, SigningKeys
 from mrq.core.model import TaskMessage
 from mrq.core.refs import Kind, TaskRef
 from mrq.errors import InternalError, UsageError
 
 QUEUE = "mrq.map"
 OLD, NEW = b"an old secret of 32 bytes, say..", b"a new secret of 32 bytes, say..."
-OURS = Messages(Keys(current="old", secrets={"old": OLD}))
+OURS = Messages(SigningKeys(current="old", secrets={"old": OLD}))
 #: The fields of `task()`.
 FIRST = ["j", "m", 3, 1, None, False, [0, []], None, False, False, 0]
 
@@ -93,25 +93,25 @@ def test_a_message_of_another_queue_is_forged() -> None:
 
 
 def test_another_secret_under_the_same_id_is_forged() -> None:
-    theirs = Messages(Keys(current="old", secrets={"old": NEW}))
+    theirs = Messages(SigningKeys(current="old", secrets={"old": NEW}))
     assert refused(theirs.encode([task()], QUEUE)).startswith("forged: the signature")
 
 
 def test_a_key_that_nobody_knows_is_forged() -> None:
-    theirs = Messages(Keys(current="new", secrets={"new": NEW}))
+    theirs = Messages(SigningKeys(current="new", secrets={"new": NEW}))
     assert refused(theirs.encode([task()], QUEUE)) == "forged: signed under key 'new', which isn't known here"
 
 
 def test_the_key_id_is_covered() -> None:
     """Two ids with one secret: a body signed under one isn't valid under the other."""
-    both = Messages(Keys(current="a", secrets={"a": OLD, "b": OLD}))
+    both = Messages(SigningKeys(current="a", secrets={"a": OLD, "b": OLD}))
     version, _, mac, payload = msgpack.unpackb(both.encode([task()], QUEUE))
     assert "forged" in refused(msgpack.packb([version, "b", mac, payload]), by=both)
 
 
 def test_keys_change_one_process_at_a_time() -> None:
-    knows_both = Messages(Keys(current="old", secrets={"old": OLD, "new": NEW}))
-    signs_new = Messages(Keys(current="new", secrets={"old": OLD, "new": NEW}))
+    knows_both = Messages(SigningKeys(current="old", secrets={"old": OLD, "new": NEW}))
+    signs_new = Messages(SigningKeys(current="new", secrets={"old": OLD, "new": NEW}))
     for writer, reader in ((OURS, signs_new), (knows_both, signs_new), (signs_new, knows_both)):
         assert reader.decode(writer.encode([task()], QUEUE), QUEUE) == (task(),)
 
@@ -170,7 +170,7 @@ def test_a_message_over_the_limit_is_refused_before_it_is_sent() -> None:
 
 
 def test_a_secret_is_never_shown() -> None:
-    assert "secret" not in repr(Keys(current="old", secrets={"old": OLD}))[4:].replace("secrets", "")
+    assert "secret" not in repr(SigningKeys(current="old", secrets={"old": OLD}))[4:].replace("secrets", "")
 
 
 @pytest.mark.parametrize(
@@ -184,4 +184,4 @@ def test_a_secret_is_never_shown() -> None:
 )
 def test_bad_keys_are_refused(current: str, secrets: dict[str, bytes], says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        Keys(current=current, secrets=secrets)
+        SigningKeys(current=current, secrets=secrets)

@@ -9,7 +9,7 @@ import pytest
 from pika.adapters.utils import connection_workflow as workflow
 
 from mrq.adapters.rabbitmq import connect
-from mrq.adapters.rabbitmq.messages import Keys
+from mrq.adapters.rabbitmq.envelopes import SigningKeys
 from mrq.adapters.rabbitmq.trouble import Endpoint, explain, is_final
 from mrq.errors import UsageError
 
@@ -102,5 +102,5 @@ def test_what_may_pass_is_tried_again(reason: Exception, says: str) -> None:
 )
 def test_a_url_that_is_none_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(UsageError, match=r"amqp_url.*must look like amqp://") as caught:
-        connect(url, keys=Keys(current="k", secrets={"k": b"0123456789abcdef"}))
+        connect(url, keys=SigningKeys(current="k", secrets={"k": b"0123456789abcdef"}))
     assert "hunter2" not in str(caught.value)

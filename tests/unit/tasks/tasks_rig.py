@@ -13,8 +13,8 @@ from mrq.core.model import JobSpec, Outcome, Piece, Purpose, Split, StageSpec, S
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.io.output import output_format
 from mrq.job.base import Job, defined
-from mrq.worker import page as pages
-from mrq.worker.order import AttemptOrder, MapSource
+from mrq.worker import progress_page as pages
+from mrq.worker.attempt_order import AttemptOrder, MapSource
 from mrq.worker.tasks import run_attempt
 
 LARGE = 64 << 20

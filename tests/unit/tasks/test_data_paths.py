@@ -27,7 +27,7 @@ from mrq.core.model import Outcome, StagePlan, Status
 from mrq.core.refs import Kind
 from mrq.shuffle.block import decode
 from mrq.shuffle.collect_native import NativeCollector
-from mrq.worker.order import MapSource
+from mrq.worker.attempt_order import MapSource
 
 SMALL = 3_000  #: a budget that a few dozen keys fill
 FOLDS = ("count", "sum", "min", "max")

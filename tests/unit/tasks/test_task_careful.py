@@ -15,7 +15,7 @@ import mrq
 from mrq.core.model import Status, TaskResult
 from mrq.core.refs import Kind
 from mrq.io.output import output_format
-from mrq.worker.order import MapSource
+from mrq.worker.attempt_order import MapSource
 
 
 class Numbers(mrq.Job):

@@ -16,7 +16,7 @@ from mrq.codec.columns import decode_column
 from mrq.core.model import Status, TaskResult
 from mrq.core.refs import Kind
 from mrq.io.output import output_format as form
-from mrq.worker.order import MapSource
+from mrq.worker.attempt_order import MapSource
 
 N = 252
 NUMBERS = [str(n) for n in range(N)]

@@ -13,7 +13,7 @@ from tasks_rig import Rig, done
 import mrq
 from mrq.core.model import ErrorReport, Outcome, Status
 from mrq.core.refs import Kind
-from mrq.worker.order import MapSource
+from mrq.worker.attempt_order import MapSource
 
 
 def failed(outcome: Outcome) -> ErrorReport:

@@ -15,7 +15,7 @@ from mrq.core.model import Status
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.shuffle.fetched import FetchedWriter
 from mrq.shuffle.mapfile import MapFile, MapHeader, Region, empty_digest
-from mrq.worker.order import MapSource
+from mrq.worker.attempt_order import MapSource
 
 
 class Count(mrq.Job):

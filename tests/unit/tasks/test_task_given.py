@@ -16,7 +16,7 @@ from tasks_rig import ENGINE, Rig, done
 import mrq
 from mrq.core.model import ErrorReport, Outcome, Status
 from mrq.core.refs import Kind
-from mrq.worker.order import MapSource
+from mrq.worker.attempt_order import MapSource
 from mrq.worker.tasks.values import returning, shape_of
 
 

@@ -15,7 +15,7 @@ import mrq
 from mrq.core.model import Split, Status
 from mrq.core.refs import Kind
 from mrq.io.output import output_format
-from mrq.worker import page as pages
+from mrq.worker import progress_page as pages
 from mrq.worker.attempts import _progress
 
 RECORDS = 3000

@@ -398,7 +398,7 @@ def test_task_facts_follow_the_record(tmp_path: Path) -> None:
 
 
 def test_the_page_tells_the_position_and_the_totals(tmp_path: Path) -> None:
-    from mrq.worker import page as pages
+    from mrq.worker import progress_page as pages
 
     class Looking(mrq.Job):
         seen: ClassVar[list[Any]] = []

@@ -10,9 +10,9 @@ import pytest
 
 from mrq.core import agent_words as a
 from mrq.core.backoff import Backoff
-from mrq.core.exchange import Answer, BeatReply, ClaimAnswer, ClaimRequest
 from mrq.core.model import Beat, Slots, TaskMessage, WorkerHealth
 from mrq.core.refs import Kind, TaskRef
+from mrq.core.store_api import Answer, BeatReply, ClaimAnswer, ClaimRequest
 from mrq.errors import CorruptFileError, OperatorError
 from mrq.worker import calls
 from mrq.worker.calls import CallerDied, Calls, JobFound, ThreadedCalls

@@ -12,9 +12,9 @@ import pytest
 from mrq.core.model import ErrorReport, JobSpec, Outcome, Piece, Split, StageSpec, Status
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.job.context import PAGE_TICKS
-from mrq.worker import exits, page
+from mrq.worker import exits, progress_page
+from mrq.worker.attempt_order import AttemptOrder
 from mrq.worker.exits import Exit
-from mrq.worker.order import AttemptOrder
 
 
 def order(path: Path, kind: Kind = Kind.MAP, *, input_format: str = "text") -> AttemptOrder:
@@ -128,7 +128,7 @@ def test_the_stack_of_a_crash_becomes_the_frames(tmp_path: Path) -> None:
 
 
 def test_job_code_and_page_agree_on_the_ticks() -> None:
-    assert PAGE_TICKS == page.TICKS
+    assert PAGE_TICKS == progress_page.TICKS
 
 
 def test_an_error_names_the_users_files_not_the_copies_that_ran(

@@ -12,7 +12,7 @@ import pytest
 from mrq.core.model import JobSpec, StageSpec
 from mrq.core.refs import AttemptRef, Kind, TaskRef
 from mrq.worker import folders
-from mrq.worker.order import AttemptOrder, MapSource
+from mrq.worker.attempt_order import AttemptOrder, MapSource
 
 
 @pytest.fixture

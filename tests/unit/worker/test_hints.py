@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mrq.core.model import Slots
-from mrq.worker import hints
-from mrq.worker.hints import Hints
+from mrq.worker import resources
+from mrq.worker.resources import Resources
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1 kB\n"
 GIB = 1 << 30
@@ -29,7 +29,7 @@ class Machine:
         (self._folder / path).write_text(text)
 
     def found(self, allowed: int = 8) -> tuple[int, int]:
-        return hints.cpus(allowed=allowed, root=self.root), hints.memory_bytes(root=self.root)
+        return resources.cpus(allowed=allowed, root=self.root), resources.memory_bytes(root=self.root)
 
 
 @pytest.fixture
@@ -90,17 +90,17 @@ def test_version_1_without_limits(machine: Machine) -> None:
     ],
 )
 def test_slots_by_cores_and_memory(cpus: int, memory: int, maps: int, reduces: int) -> None:
-    found = hints.slots(Hints(cpus=cpus, memory_bytes=memory, disk_bytes=0))
+    found = resources.slots(Resources(cpus=cpus, memory_bytes=memory, disk_bytes=0))
     assert found == Slots(map=maps, reduce=reduces, total=maps + reduces)
 
 
 def test_slots_that_were_given_are_taken(machine: Machine) -> None:
-    small = Hints(cpus=1, memory_bytes=GIB, disk_bytes=0)
-    assert hints.slots(small, maps=9, reduces=3) == Slots(map=9, reduce=3, total=12)
+    small = Resources(cpus=1, memory_bytes=GIB, disk_bytes=0)
+    assert resources.slots(small, maps=9, reduces=3) == Slots(map=9, reduce=3, total=12)
 
 
 def test_this_process_has_some(tmp_path: Path) -> None:
-    found = asdict(hints.find(str(tmp_path)))
+    found = asdict(resources.find(str(tmp_path)))
     assert found["cpus"] >= 1
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 64 << 20 < found["memory_bytes"] <= physical
@@ -108,4 +108,4 @@ def test_this_process_has_some(tmp_path: Path) -> None:
 
 
 def test_an_operators_word_on_memory_is_taken(tmp_path: Path) -> None:
-    assert hints.find(str(tmp_path), memory=64 * GIB).memory_bytes == 64 * GIB
+    assert resources.find(str(tmp_path), memory=64 * GIB).memory_bytes == 64 * GIB

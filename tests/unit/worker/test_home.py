@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from mrq.errors import OperatorError
-from mrq.worker import home
-from mrq.worker.home import Home
+from mrq.worker import worker_folder
+from mrq.worker.worker_folder import WorkerFolder
 
 HOLDER = """\
 import sys, time
-from mrq.worker.home import Home
+from mrq.worker.worker_folder import Home
 home = Home.take(sys.argv[1], "w", wait_s=0)
 child = __import__("subprocess").Popen(["sleep", "60"], start_new_session=True)
 home.note_child(child.pid)
@@ -27,12 +27,12 @@ time.sleep(60)
 """
 
 
-def take(root: Path, worker: str = "w", wait_s: float = 0.0) -> Home:
-    return Home.take(str(root), worker, wait_s=wait_s)
+def take(root: Path, worker: str = "w", wait_s: float = 0.0) -> WorkerFolder:
+    return WorkerFolder.take(str(root), worker, wait_s=wait_s)
 
 
 def running(pid: int) -> bool:
-    return home._start_of(pid) is not None
+    return worker_folder._start_of(pid) is not None
 
 
 def test_one_worker_of_an_id_on_a_machine(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_one_worker_of_an_id_on_a_machine(tmp_path: Path) -> None:
 def test_the_newcomer_waits_for_the_older_ones_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = take(tmp_path)
     threading.Timer(0.2, first.close).start()
-    second = Home.take(str(tmp_path), "w", wait_s=10)
+    second = WorkerFolder.take(str(tmp_path), "w", wait_s=10)
     (said,) = caplog.messages
     assert "waiting for its end" in said
     second.close()
@@ -99,7 +99,7 @@ def test_a_number_that_another_process_has_by_now_is_left_alone(tmp_path: Path) 
 
 def test_the_list_of_children_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = take(tmp_path)
-    monkeypatch.setattr(home, "_CHILDREN_MAX", 3)
+    monkeypatch.setattr(worker_folder, "_CHILDREN_MAX", 3)
     for _ in range(10):
         child = subprocess.Popen(["sleep", "60"], start_new_session=True)
         found.note_child(child.pid)
@@ -116,7 +116,7 @@ def test_folders_of_workers_that_are_gone_for_good_are_swept(tmp_path: Path) -> 
         (tmp_path / "workers" / name / "jobs").mkdir()
     for name in ("living", "old"):
         os.utime(tmp_path / "workers" / name / "lock", (1, 1))
-    assert home.sweep_dead(str(tmp_path)) == ["old"]
+    assert worker_folder.sweep_dead(str(tmp_path)) == ["old"]
     assert sorted(path.name for path in (tmp_path / "workers").iterdir()) == ["living", "young"]
     living.touch()
     assert (tmp_path / "workers/living/lock").stat().st_mtime > 1
@@ -134,11 +134,14 @@ def test_who_worked_here_before_and_is_over_is_found_by_boot(tmp_path: Path) -> 
     (tmp_path / "workers/strange").mkdir()
     (tmp_path / "workers/never").mkdir()
     (tmp_path / "workers/never/lock").write_text("")
-    assert home.ended_beside(str(tmp_path), "mine") == [("left", boots["left"]), ("killed", boots["killed"])]
-    assert home.ended_beside(str(tmp_path / "none"), "mine") == []
+    assert worker_folder.ended_beside(str(tmp_path), "mine") == [
+        ("left", boots["left"]),
+        ("killed", boots["killed"]),
+    ]
+    assert worker_folder.ended_beside(str(tmp_path / "none"), "mine") == []
     take(tmp_path, "killed").close()  # which isn't kept from its lock
     mine.close()
-    assert home.ended_beside(str(tmp_path), "living")[0][0] in ("killed", "mine")
+    assert worker_folder.ended_beside(str(tmp_path), "living")[0][0] in ("killed", "mine")
     living.close()
 
 
@@ -149,23 +152,23 @@ def test_a_worker_that_starts_takes_no_look_at_its_lock_for_another_boot(
     fd = os.open(tmp_path / "workers/w/lock", os.O_RDWR)
     fcntl.flock(fd, fcntl.LOCK_EX)
     monkeypatch.setattr(time, "sleep", lambda seconds: os.close(fd))  # the look ends meanwhile
-    Home.take(str(tmp_path), "w", wait_s=0.0).close()
+    WorkerFolder.take(str(tmp_path), "w", wait_s=0.0).close()
     assert caplog.messages == []
 
 
 def test_a_folder_that_was_swept_under_a_newcomer_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = home._open_lock
+    opened = worker_folder._open_lock
 
     def swept(path: str) -> int:
         fd = opened(path)
-        monkeypatch.setattr(home, "_open_lock", opened)
+        monkeypatch.setattr(worker_folder, "_open_lock", opened)
         os.utime(f"{path}/lock", (1, 1))
-        assert home.sweep_dead(str(tmp_path)) == ["w"]
+        assert worker_folder.sweep_dead(str(tmp_path)) == ["w"]
         return fd
 
-    monkeypatch.setattr(home, "_open_lock", swept)
+    monkeypatch.setattr(worker_folder, "_open_lock", swept)
     found = take(tmp_path, wait_s=5)
     assert os.path.exists(f"{found.path}/lock")
     found.close()

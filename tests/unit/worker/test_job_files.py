@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from mrq.core import paths
-from mrq.core.claim_rows import plan_key
-from mrq.core.exchange import Batch, Fence
 from mrq.core.model import FOLLOWS, JobSpec, Needs, Purpose, Split, StagePlan, StageSpec, TaskMessage
-from mrq.core.records import plan_record
+from mrq.core.persistence import plan_record
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import Batch, Fence
+from mrq.core.store_rows import plan_key
 from mrq.errors import OperatorError
 from mrq.job import bundle
 from mrq.servers.memory.store import MemoryStore
 from mrq.worker.code_cache import CodeCache
-from mrq.worker.files import Found, JobFiles
+from mrq.worker.job_files import FetchedJob, JobFiles
 
 FENCE = Fence(incarnation=1, epoch=1, owner="o", seq=0)
 
@@ -47,7 +47,7 @@ def files(root: Path, *, makes: bool, **more: Any) -> JobFiles:
 def test_a_worker_makes_its_own(tmp_path: Path) -> None:
     mine = files(tmp_path, makes=True)
     found = mine.find("j", 0)
-    assert isinstance(found, Found)
+    assert isinstance(found, FetchedJob)
     assert mine.add(found)
     assert Path(paths.job_folder(str(tmp_path), "j"), "scratch").is_dir()
 

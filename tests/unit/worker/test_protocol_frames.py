@@ -80,7 +80,7 @@ def test_a_full_pipe_takes_the_rest_later() -> None:
     read, write = os.pipe()
     os.set_blocking(write, False)
     os.set_blocking(read, False)
-    writer = protocol.FrameWriter(write)
+    writer = protocol.PipeWriter(write)
     sent = {"op": "run", "data": b"x" * (1 << 20)}
     writer.send(sent)
     assert writer.waiting

@@ -18,8 +18,8 @@ from mrq.shuffle.fetched import FetchedWriter
 from mrq.shuffle.mapfile import MapFileWriter, MapHeader, write_run
 from mrq.shuffle.merge import merge
 from mrq.worker import quota
-from mrq.worker.quota import DATA_PLANE, Page
-from mrq.worker.room import used_bytes
+from mrq.worker.disk_use import used_bytes
+from mrq.worker.quota import DATA_PLANE, QuotaPage
 
 MIB = 1 << 20
 QUOTA = 16 * MIB
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> str:
     return quota.create(str(tmp_path), QUOTA, SLOTS)
 
 
-def fill(page: Page, *, maps: bool) -> int:
+def fill(page: QuotaPage, *, maps: bool) -> int:
     """Write files until there is no room; the bytes that they take."""
     share = page.share(maps=maps)
     folder = Path(page.path).parent
@@ -47,7 +47,7 @@ def fill(page: Page, *, maps: bool) -> int:
 
 
 def test_maps_leave_a_fifth_for_reduces_and_reduces_leave_the_quota(path: str) -> None:
-    page = Page(path)
+    page = QuotaPage(path)
     maps = fill(page, maps=True)
     assert 0.7 * QUOTA < maps < 0.8 * QUOTA
     reduces = fill(page, maps=False)
@@ -56,7 +56,7 @@ def test_maps_leave_a_fifth_for_reduces_and_reduces_leave_the_quota(path: str) -
 
 
 def test_a_refusal_says_what_there_is_and_what_to_set(path: str) -> None:
-    page = Page(path)
+    page = QuotaPage(path)
     fill(page, maps=True)
     with pytest.raises(DiskFullError) as told:
         page.share(maps=True).ask(page.share(maps=True).grain)
@@ -68,7 +68,7 @@ def test_a_refusal_says_what_there_is_and_what_to_set(path: str) -> None:
 
 
 def test_what_was_removed_is_noticed_before_anybody_is_refused(path: str) -> None:
-    page = Page(path)
+    page = QuotaPage(path)
     fill(page, maps=True)
     for file in Path(path).parent.glob("True-*"):
         file.unlink()
@@ -110,7 +110,7 @@ except DiskFullError:
 
 
 def test_threads_of_a_process_ask_as_one(path: str) -> None:
-    share = Page(path, DATA_PLANE).share(maps=False)
+    share = QuotaPage(path, DATA_PLANE).share(maps=False)
     granted: list[int] = []
     folder = Path(path).parent
 
@@ -157,7 +157,7 @@ sys.stdin.readline()
 
 
 def test_every_writer_of_the_shuffle_asks(path: str, tmp_path: Path) -> None:
-    page = Page(path)
+    page = QuotaPage(path)
     share = page.share(maps=False)
     block = [f"{number:06}" for number in range(2000)], [random.randbytes(500) for _ in range(2000)]
 
@@ -194,7 +194,7 @@ def test_passes_of_a_merge_ask(path: str, tmp_path: Path) -> None:
         block = [f"{n:06}" for n in range(2000)], [random.randbytes(150) for _ in range(2000)]
         runs.append(write_run(str(tmp_path / f"run-{number}"), [block]))
     assert sum(run.bytes for run in runs) > 0.6 * QUOTA
-    share = Page(path).share(maps=False)
+    share = QuotaPage(path).share(maps=False)
     with pytest.raises(DiskFullError, match="the disk quota of this worker is reached"):
         for _ in merge(runs, memory=4 * MIB, scratch=str(tmp_path), tick=lambda: None, quota=share):
             pass

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from mrq.core.jobs import Job
+from mrq.core.jobs import LeaderJob
 from mrq.core.machine_state import FIT, State
 from mrq.core.model import Needs
 from mrq.core.needs import fits
 from mrq.core.refs import Kind, TaskRef
 from mrq.core.tasks import QUEUED
-from mrq.core.workers import Worker
+from mrq.core.worker_table import Worker
 
 #: A worker that claims what it is offered as its slots get free has so many offers waiting, a slot …
 _AHEAD_MAX: Final = 32
@@ -24,7 +24,7 @@ _AHEAD_MAX: Final = 32
 _ROUND_S: Final = 1.0
 
 
-def takers(state: State, job: Job, kind: Kind) -> tuple[Worker, ...] | None:
+def takers(state: State, job: LeaderJob, kind: Kind) -> tuple[Worker, ...] | None:
     """The workers that may claim a job's tasks; None: every worker may, and so they go through the queue."""
     if job.takers_at != state.workers.changes:
         job.takers = {each: _takers(state, job.needs, each) for each in Kind}
@@ -38,7 +38,7 @@ def _takers(state: State, needs: Needs, kind: Kind) -> tuple[Worker, ...] | None
     return None if len(found) == len(there) else found
 
 
-def others_take(state: State, job: Job, kind: Kind, avoid: list[str]) -> bool:
+def others_take(state: State, job: LeaderJob, kind: Kind, avoid: list[str]) -> bool:
     """Is there a worker, free or not, that takes the job's tasks and isn't to be avoided?"""
     among = takers(state, job, kind)
     if among is None:
@@ -46,7 +46,7 @@ def others_take(state: State, job: Job, kind: Kind, avoid: list[str]) -> bool:
     return any(w.takes and w.worker not in avoid for w in among)
 
 
-def next_taker(state: State, job: Job, kind: Kind, among: tuple[Worker, ...]) -> Worker | None:
+def next_taker(state: State, job: LeaderJob, kind: Kind, among: tuple[Worker, ...]) -> Worker | None:
     """Whom to offer a task: the worker with the most room, offers that wait there counted. One whose slots
     are all in use may have a few waiting: they come before what it gets from the queue. One whose disk is
     full lets offers of maps pass, and would be offered the same one again and again."""
@@ -85,7 +85,7 @@ def look_later(state: State) -> None:
         state.timer(state.config.fit_after_s, FIT, "")
 
 
-def is_offered(state: State, job: Job, kind: Kind, index: int) -> bool:
+def is_offered(state: State, job: LeaderJob, kind: Kind, index: int) -> bool:
     """Does an offer of a queued task wait at a worker that may still claim it?"""
     table = job.table(kind)
     worker = state.workers.all.get(table.flights[index].offered_to or "")

@@ -12,7 +12,7 @@ from mrq.core.model import JobState, Status, TaskState
 from mrq.core.orders import UploadLog
 from mrq.core.worker_info import LogInfo
 from mrq.errors import UsageError
-from mrq.master.archive import Archive
+from mrq.master.finished_jobs import FinishedJobs
 from mrq.master.loop import Master
 from mrq.master.views import Views
 from mrq.ports import LeaderState
@@ -25,12 +25,12 @@ _ORDERED_MAX: Final = 64
 
 
 @dataclass(eq=False, kw_only=True)
-class Logbook:
+class TaskLogs:
     """Answers `mrq logs`."""
 
     state: LeaderState
     views: Views
-    archive: Archive
+    archive: FinishedJobs
     master: Master
     stopping: threading.Event
 

@@ -46,7 +46,7 @@ Probe = Callable[[WorkerInfo, str, bytes], bool | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Apart:
+class WithoutDisk:
     """Workers that don't share a folder with this master."""
 
     folder: str
@@ -73,7 +73,7 @@ class _Folder:
 
 
 @dataclass(eq=False)
-class Shares:
+class DiskProbe:
     """What one leader knows. Its methods may be called from several threads at once.
 
     Without `probe` workers are taken to share everything.
@@ -100,7 +100,7 @@ class Shares:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def check(self, folder: str) -> Apart | None:
+    def check(self, folder: str) -> WithoutDisk | None:
         """Who doesn't share a folder that exists, asked where it isn't known; None where nobody is known not
         to. Takes up to twice the time to answer."""
         workers = self._asked()
@@ -110,7 +110,7 @@ class Shares:
                 self._ask(folder, open_)
         return self.known(folder, workers)
 
-    def known(self, folder: str, workers: Sequence[WorkerInfo] | None = None) -> Apart | None:
+    def known(self, folder: str, workers: Sequence[WorkerInfo] | None = None) -> WithoutDisk | None:
         """The same as far as it is known."""
         there = self._asked() if workers is None else workers
         with self._lock:
@@ -120,7 +120,7 @@ class Shares:
             )
         if not apart:
             return None
-        return Apart(folder=folder, workers=apart, of=len(there), master=self.master)
+        return WithoutDisk(folder=folder, workers=apart, of=len(there), master=self.master)
 
     def due(self, folders: Iterable[str]) -> list[str]:
         """Of these folders, those of which there is somebody to be asked who hasn't been lately. Touches no

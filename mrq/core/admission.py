@@ -7,15 +7,15 @@ from typing import Any
 
 from mrq.core import commands as c
 from mrq.core import events as e
-from mrq.core.fitting import others_take
-from mrq.core.jobs import Job
+from mrq.core.jobs import LeaderJob
 from mrq.core.machine_state import DIAL, State, dice
 from mrq.core.model import WorkerHealth
 from mrq.core.orders import Drain, Notify, Release
+from mrq.core.placement import others_take
 from mrq.core.refs import Kind
 from mrq.core.shuffle_rules import lose_maps, outputs_needed
 from mrq.core.tasks import IDLE, QUEUED
-from mrq.core.workers import Worker
+from mrq.core.worker_table import Worker
 
 
 def join(state: State, worker: Worker, address: str, *, reached: bool) -> None:
@@ -118,6 +118,6 @@ def let_go(state: State, worker: Worker) -> None:
         state.give(worker, Release())
 
 
-def _some_begin_later(job: Job) -> bool:
+def _some_begin_later(job: LeaderJob) -> bool:
     reduces = job.reduces
     return reduces.counts[IDLE] > 0 or reduces.counts[QUEUED] > 0

@@ -23,7 +23,7 @@ _EXECUTOR_BYTES: Final = 96 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hints:
+class Resources:
     """What a worker may use, as its beats say it."""
 
     cpus: int  #: whole ones, at least 1
@@ -31,13 +31,13 @@ class Hints:
     disk_bytes: int  #: free where its files lie
 
 
-def find(folder: str, *, memory: int | None = None) -> Hints:
+def find(folder: str, *, memory: int | None = None) -> Resources:
     """What this process may use, its files in `folder`; `memory` bytes where the operator says how many."""
     found = memory_bytes() if memory is None else memory
-    return Hints(cpus=cpus(), memory_bytes=found, disk_bytes=disk.free_bytes(folder))
+    return Resources(cpus=cpus(), memory_bytes=found, disk_bytes=disk.free_bytes(folder))
 
 
-def slots(hints: Hints, *, maps: int | None = None, reduces: int | None = None) -> Slots:
+def slots(hints: Resources, *, maps: int | None = None, reduces: int | None = None) -> Slots:
     """Map and reduce slots: those given, else a map for each core and a reduce for every second one, as far
     as the memory goes with a job's default budget; at least one of each."""
     room = 3 * hints.cpus

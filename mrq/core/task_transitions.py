@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from mrq.core import commands as c
-from mrq.core.jobs import Job
+from mrq.core.jobs import LeaderJob
 from mrq.core.machine_state import OFFER, READY, State
 from mrq.core.model import AttemptState, JobState, MapLocation, Role, TaskMessage
 from mrq.core.orders import DropJob, Kill
 from mrq.core.refs import AttemptRef, Kind, TaskRef
-from mrq.core.tasks import IDLE, QUEUED, RUNNING, Attempt, Flight, TaskTable, packed_bytes_out
-from mrq.core.workers import Worker
+from mrq.core.tasks import IDLE, QUEUED, RUNNING, InProgress, LiveAttempt, TaskTable, packed_bytes_out
+from mrq.core.worker_table import Worker
 
 
 def message(
-    job: Job, table: TaskTable, index: int, ticket: int, not_worker: str | None = None
+    job: LeaderJob, table: TaskTable, index: int, ticket: int, not_worker: str | None = None
 ) -> TaskMessage:
     """What is published or offered for a task in flight."""
     flight = table.flights[index]
@@ -47,10 +47,10 @@ def kill(state: State, worker: Worker | None, attempt: AttemptRef) -> None:
 
 def attach(
     state: State, table: TaskTable, index: int, worker: Worker, attempt: AttemptRef, role: Role
-) -> Attempt:
+) -> LiveAttempt:
     """A live ticket was claimed: the task runs."""
     flight = table.flights[index]
-    made = Attempt(
+    made = LiveAttempt(
         ref=attempt,
         role=role,
         worker=worker.worker,
@@ -75,7 +75,7 @@ def attach(
 
 
 def detach(
-    state: State, table: TaskTable, index: int, attempt: Attempt, to: AttemptState, kill_it: bool
+    state: State, table: TaskTable, index: int, attempt: LiveAttempt, to: AttemptState, kill_it: bool
 ) -> None:
     """An attempt is over: its worker's slot is free again."""
     attempt.move(to)
@@ -92,7 +92,7 @@ def detach(
         kill(state, worker, attempt.ref)
 
 
-def drop_flight(state: State, table: TaskTable, index: int) -> Flight | None:
+def drop_flight(state: State, table: TaskTable, index: int) -> InProgress | None:
     """End all attempts of a task, claimed or offered."""
     flight = table.flights.get(index)
     if flight is None:
@@ -112,7 +112,7 @@ def make_ready(state: State, table: TaskTable, index: int, delay: float = 0.0) -
         table.give(index)
 
 
-def publish(state: State, job: Job, table: TaskTable, index: int) -> None:
+def publish(state: State, job: LeaderJob, table: TaskTable, index: int) -> None:
     """Publish a queued task with its primary ticket."""
     flight = table.flights[index]
     unclaimed = state.unclaimed[table.kind]
@@ -127,7 +127,7 @@ def publish(state: State, job: Job, table: TaskTable, index: int) -> None:
         state.out.append(c.PublishTask(message=text, together=_travels_with(state, job, table, index)))
 
 
-def together(state: State, job: Job, kind: Kind) -> int:
+def together(state: State, job: LeaderJob, kind: Kind) -> int:
     """How many tasks one message names: as many as are soon done one after another, by those that are, but
     no more than a slot's share of all that wait."""
     results, seconds = job.took[kind]
@@ -139,7 +139,7 @@ def together(state: State, job: Job, kind: Kind) -> int:
     return max(1, min(most, int(state.config.message_s * results / max(seconds, 1e-9))))
 
 
-def _travels_with(state: State, job: Job, table: TaskTable, index: int) -> int:
+def _travels_with(state: State, job: LeaderJob, table: TaskTable, index: int) -> int:
     """The number of the message that names a task. One with which something went wrong travels alone: where
     it takes others down nobody could say which it was."""
     if index in table.trouble:
@@ -178,7 +178,7 @@ def end_role(state: State, table: TaskTable, index: int, role: Role) -> None:
     state.write_task(table, index)
 
 
-def location(job: Job, index: int) -> MapLocation | None:
+def location(job: LeaderJob, index: int) -> MapLocation | None:
     """Where the accepted output of a map lies."""
     maps = job.maps
     winner, packed = maps.winner(index), maps.results[index]
@@ -194,21 +194,21 @@ def location(job: Job, index: int) -> MapLocation | None:
     )
 
 
-def write_location(state: State, job: Job, index: int, *, withdrawn: bool) -> None:
+def write_location(state: State, job: LeaderJob, index: int, *, withdrawn: bool) -> None:
     """Tell the reducers that follow."""
     found = location(job, index)
     if found is not None:
         state.out.append(c.WriteLocation(location=found, withdrawn=withdrawn))
 
 
-def stop_tasks(state: State, job: Job, why: str) -> None:
+def stop_tasks(state: State, job: LeaderJob, why: str) -> None:
     """Take back all that is in progress: the job is over, or goes on without it."""
     for table in job.tables:
         for index in list(table.flights):
             take_back(state, table, index, why)
 
 
-def end_job(state: State, job: Job, to: JobState, error: str | None) -> None:
+def end_job(state: State, job: LeaderJob, to: JobState, error: str | None) -> None:
     """The job is over: nothing of it runs any more."""
     stop_tasks(state, job, f"the job is {to.value}")
     job.move(to, error or "over")
@@ -221,7 +221,7 @@ def end_job(state: State, job: Job, to: JobState, error: str | None) -> None:
     state.out.append(c.EndJob(job=job.spec.job, state=to, error=error))
 
 
-def fail_job(state: State, job: Job, error: str) -> None:
+def fail_job(state: State, job: LeaderJob, error: str) -> None:
     """A bound was reached, or a check found an inconsistency."""
     end_job(state, job, JobState.FAILED, error)
 
@@ -239,7 +239,7 @@ def arm_offer(state: State, table: TaskTable, index: int, role: Role) -> None:
     state.timer(state.config.offer_timeout_s, OFFER, table.task(index), ticket)
 
 
-def arm(state: State, job: Job, what: str, delay: float) -> None:
+def arm(state: State, job: LeaderJob, what: str, delay: float) -> None:
     """Start a periodic look at a job, once."""
     if what not in job.timers:
         job.timers.add(what)

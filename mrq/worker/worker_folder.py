@@ -44,7 +44,7 @@ _OF_A_JOB: Final = ("maps", "scratch", "logs", "fetched")
 _OURS: Final = ("jobs", "code")
 
 
-class Home:
+class WorkerFolder:
     """One worker's folder, locked by this process until `close`."""
 
     def __init__(self, path: str, lock_fd: int) -> None:
@@ -55,7 +55,7 @@ class Home:
         self._children: list[tuple[int, str]] = []
 
     @classmethod
-    def take(cls, root: str, worker: str, *, wait_s: float) -> Home:
+    def take(cls, root: str, worker: str, *, wait_s: float) -> WorkerFolder:
         """Lock the worker's folder, made if need be. Raises OperatorError when another process has it for
         longer than `wait_s`, and MrqError for a disk that can't be written."""
         path = f"{root}/workers/{worker}"

@@ -103,7 +103,7 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
-class Kept:
+class KeptLogs:
     """Logs of attempts that went well, for as long as their job runs: the latest, as far as they fit."""
 
     def __init__(self, bytes_max: int = KEPT_BYTES_MAX) -> None:

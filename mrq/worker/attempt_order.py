@@ -33,7 +33,7 @@ class AttemptOrder:
     staging: str = ""  #: of a reduce or a map-only map: folder for its staged files
     scratch: str = ""  #: an empty folder of its own for runs; the agent removes it
     log_path: str = ""  #: where stdout, stderr and logging of user code go
-    page_path: str = ""  #: the progress page (`worker.page`)
+    page_path: str = ""  #: the progress page (`worker.progress_page`)
     careful: bool = False  #: hold each record's output until it is through, to name or leave out bad ones
     strict_order: bool = False  #: see `core.model.TaskMessage`
     alone: bool = False  #: nothing else runs on this worker; its progress names the record at hand

@@ -19,7 +19,7 @@ _FREE_MIN_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class DiskUse:
     """One measurement."""
 
     used: int  #: bytes of the worker's files
@@ -50,19 +50,19 @@ class Room:
         return max(int(limit * _AGAIN_SHARE) + 1 - (limit - self.used), _FREE_MIN_BYTES - self.free, 0)
 
 
-def measure(folder: str, quota: int | None, before: Room | None = None) -> Room:
+def measure(folder: str, quota: int | None, before: DiskUse | None = None) -> DiskUse:
     """How it stands now; `before` is the measurement before this one."""
     return judge(
         used_bytes(folder), quota or 0, disk.free_bytes(folder), was_full=bool(before and before.full)
     )
 
 
-def judge(used: int, quota: int, free: int, *, was_full: bool) -> Room:
+def judge(used: int, quota: int, free: int, *, was_full: bool) -> DiskUse:
     """Whether there is room for more, which takes more room than it took to be full."""
     limit = min(quota, used + free) if quota else used + free
     left = limit - used
     full = left <= limit * (_AGAIN_SHARE if was_full else _TAKE_SHARE) or free < _FREE_MIN_BYTES
-    return Room(used=used, quota=quota, free=free, full=full)
+    return DiskUse(used=used, quota=quota, free=free, full=full)
 
 
 def used_bytes(folder: str) -> int:

@@ -35,7 +35,7 @@ _LENGTHS: Final = struct.Struct(">BHI")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
+class SigningKeys:
     """The secrets of a cluster, by id. `current` signs, all verify."""
 
     current: str
@@ -65,7 +65,7 @@ class Refused:
 class Messages:
     """Encodes and decodes under one set of keys. Safe to use from several threads."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: SigningKeys) -> None:
         self._current = keys.current
         # Keyed once: a copy of a keyed hash costs less than keying one for each message.
         self._keyed = {name: hmac.new(secret, None, hashlib.sha256) for name, secret in keys.secrets.items()}

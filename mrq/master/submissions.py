@@ -21,9 +21,9 @@ from mrq.core.paths import check_job_id
 from mrq.core.refs import Kind
 from mrq.errors import DiskFullError, MrqError, OperatorError, OutputError, UsageError
 from mrq.io.plan import Draft, Plan, complete
+from mrq.master.disk_probe import DiskProbe, nearest
 from mrq.master.known_jobs import KnownJobs
 from mrq.master.shared import SharedRoot, unseen
-from mrq.master.shares import Shares, nearest
 from mrq.master.views import Views
 from mrq.ports import Blobs
 from mrq.settings import job as settings
@@ -32,14 +32,14 @@ T = TypeVar("T")
 
 
 @dataclass(eq=False, kw_only=True)
-class Submits:
+class Submissions:
     """Takes drafts. Its methods may be called from several threads at once."""
 
     jobs: KnownJobs
     views: Views
     blobs: Blobs
     shared: SharedRoot
-    shares: Shares
+    shares: DiskProbe
     cluster: owner.Cluster | None
     #: Jobs that are being submitted at this moment.
     _planning: set[str] = field(default_factory=set, init=False)

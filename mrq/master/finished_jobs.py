@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mrq.core import events as e
-from mrq.core.exchange import StoredJob
 from mrq.core.info import JobInfo
 from mrq.core.machine import Machine
 from mrq.core.model import JobSpec, JobState
+from mrq.core.store_api import StoredJob
 from mrq.errors import CorruptFileError, OperatorError
 from mrq.ports import LeaderState
 
@@ -21,7 +21,7 @@ _JOBS_MAX: Final = 10_000
 
 
 @dataclass(eq=False, kw_only=True)
-class Archive:
+class FinishedJobs:
     """What is still known of jobs that are over; `keep_s` after their end they are gone."""
 
     store: LeaderState

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from mrq.core import events as e
 from mrq.core.alone import is_by_itself, is_wanted, note_beside, note_death, note_lost
-from mrq.core.charging import CHARGES, avoid, charge, settle_blame
-from mrq.core.fitting import others_take
-from mrq.core.jobs import Job
+from mrq.core.failures import CHARGES, avoid, charge, settle_blame
+from mrq.core.jobs import LeaderJob
 from mrq.core.lifecycle import arm_stragglers, begin_again, complete, lose_boot, settle
 from mrq.core.machine_state import BEAT, REPUBLISH, State
 from mrq.core.model import AttemptState, Outcome, Role, Status, WorkerHealth
-from mrq.core.moves import attach, detach, end_role, fail_job, kill, take_back
+from mrq.core.placement import others_take
 from mrq.core.refs import Kind
 from mrq.core.shuffle_rules import conserved, fetch_failed
-from mrq.core.tasks import QUEUED, Attempt, Flight, TaskTable
-from mrq.core.workers import Worker
+from mrq.core.task_transitions import attach, detach, end_role, fail_job, kill, take_back
+from mrq.core.tasks import QUEUED, InProgress, LiveAttempt, TaskTable
+from mrq.core.worker_table import Worker
 
 _Event = e.AttemptClaimed | e.AttemptReported
 
 
-def find(state: State, event: _Event) -> tuple[Job, TaskTable, Flight] | None:
+def find(state: State, event: _Event) -> tuple[LeaderJob, TaskTable, InProgress] | None:
     """The task of an attempt whose ticket is live. Else None."""
     found = state.in_flight(event.attempt.task)
     if found is None or not found[0].active or found[2].role_of(event.attempt.ticket) is None:
@@ -50,7 +50,9 @@ def _kill_stale(state: State, event: e.AttemptClaimed) -> None:
         kill(state, worker, event.attempt)
 
 
-def _hold(state: State, job: Job, table: TaskTable, flight: Flight, event: _Event) -> Attempt | None:
+def _hold(
+    state: State, job: LeaderJob, table: TaskTable, flight: InProgress, event: _Event
+) -> LiveAttempt | None:
     """The attempt of a live claim or report, attached if it is news; None if it is out of date."""
     index, role = event.attempt.task.index, flight.role_of(event.attempt.ticket)
     assert role is not None
@@ -149,7 +151,9 @@ def on_reported(state: State, event: e.AttemptReported) -> None:
         end_attempt(state, job, table, event.attempt.task.index, attempt, event.outcome)
 
 
-def _done(state: State, job: Job, table: TaskTable, event: e.AttemptReported, attempt: Attempt) -> None:
+def _done(
+    state: State, job: LeaderJob, table: TaskTable, event: e.AttemptReported, attempt: LiveAttempt
+) -> None:
     """First to finish wins; the other attempt is killed."""
     result, index = event.outcome.result, event.attempt.task.index
     assert result is not None
@@ -166,7 +170,7 @@ def _done(state: State, job: Job, table: TaskTable, event: e.AttemptReported, at
     settle(state, job, error)
 
 
-def _not_conserved(state: State, job: Job, table: TaskTable, index: int, attempt: Attempt) -> None:
+def _not_conserved(state: State, job: LeaderJob, table: TaskTable, index: int, attempt: LiveAttempt) -> None:
     """A reduce consumed something else than the accepted outputs: the job fails, but after a takeover, or
     where maps leave out records that they gave before, the reduce runs again, and nothing is charged.
 
@@ -196,10 +200,10 @@ def _not_conserved(state: State, job: Job, table: TaskTable, index: int, attempt
 
 def end_attempt(
     state: State,
-    job: Job,
+    job: LeaderJob,
     table: TaskTable,
     index: int,
-    attempt: Attempt,
+    attempt: LiveAttempt,
     outcome: Outcome,
     *,
     alone: bool = False,
@@ -250,7 +254,7 @@ def end_attempt(
     take_back(state, table, index, f"attempt {attempt.ref.token} ended: {status.value}", delay)
 
 
-def _is_lost(state: State, job: Job, table: TaskTable, index: int, attempt: Attempt) -> bool:
+def _is_lost(state: State, job: LeaderJob, table: TaskTable, index: int, attempt: LiveAttempt) -> bool:
     """Is what the stage before wrote to be given up, as a task can't read it? Where there is another worker,
     that one is asked, too: a disk that isn't seen on one of them is no loss."""
     if not job.stage.reads_parts:

@@ -31,7 +31,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
-from mrq.adapters.grpc import options
+from mrq.adapters.grpc import channels
 from mrq.adapters.grpc.auth import PROTOCOL, Peer, proof
 from mrq.adapters.grpc.line import LEARNS_MAX, Line, refused_for
 from mrq.adapters.grpc.watchdog import Watchdog
@@ -100,12 +100,12 @@ class GrpcPeers:
         for at, output in enumerate(outputs):
             by_peer.setdefault((output.worker, output.boot), []).append(at)
         for peer, places in by_peer.items():
-            for start in range(0, len(places), options.OUTPUTS_MAX):
-                some = places[start : start + options.OUTPUTS_MAX]
+            for start in range(0, len(places), channels.OUTPUTS_MAX):
+                some = places[start : start + channels.OUTPUTS_MAX]
                 request = pb.SizesRequest(
                     job=job, partition=partition, outputs=[_output(outputs[at]) for at in some]
                 )
-                reply = self._unary(peer, options.SIZES, request, pb.SizesReply.FromString)
+                reply = self._unary(peer, channels.SIZES, request, pb.SizesReply.FromString)
                 if len(reply.regions) != len(some):
                     raise PeerUnreachableError(
                         f"{_named(peer)} gave {len(reply.regions)} sizes, not {len(some)}"
@@ -138,7 +138,7 @@ class GrpcPeers:
         """Who listens at a peer's address. Raises PeerUnreachableError, also if it is somebody else."""
         peer = (worker, boot)
         nonce = os.urandom(32)
-        reply = self._unary(peer, options.DIAL, pb.DialRequest(nonce=nonce), pb.DialReply.FromString)
+        reply = self._unary(peer, channels.DIAL, pb.DialRequest(nonce=nonce), pb.DialReply.FromString)
         found = _dialled(self._key, nonce, reply)
         if found is None or (found.worker, found.boot) != peer:
             self.hang_up(peer)
@@ -190,7 +190,7 @@ class GrpcPeers:
         with self._line(peer) as line:
             for left in reversed(range(LEARNS_MAX)):
                 try:
-                    yield from self._read(line.begin(options.FETCH, body, timeout_s=_STREAM_S))
+                    yield from self._read(line.begin(channels.FETCH, body, timeout_s=_STREAM_S))
                 except grpc.RpcError as exc:
                     # A challenge is told instead of the first chunk, never after it.
                     if not (line.taught(exc) and left):
@@ -310,7 +310,7 @@ def dial_back(
     try:
         with contextlib.closing(Line(address, key=key, to=None)) as line:
             reply = line.unary(
-                options.DIAL, body, pb.DialReply.FromString, timeout_s=timeout_s, wait_for_ready=True
+                channels.DIAL, body, pb.DialReply.FromString, timeout_s=timeout_s, wait_for_ready=True
             )
     except grpc.RpcError as exc:
         if exc.code() is grpc.StatusCode.UNAUTHENTICATED:
@@ -347,7 +347,7 @@ def sees(
     body = request.SerializeToString()
     try:
         with contextlib.closing(Line(address, key=key, to=(worker, boot))) as line:
-            return bool(line.unary(options.SEES, body, pb.SeesReply.FromString, timeout_s=timeout_s).seen)
+            return bool(line.unary(channels.SEES, body, pb.SeesReply.FromString, timeout_s=timeout_s).seen)
     except grpc.RpcError:
         return None
 

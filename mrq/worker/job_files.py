@@ -18,8 +18,8 @@ from mrq.errors import DiskFullError, MrqError, OperatorError, WorkerFolderError
 from mrq.io import disk
 from mrq.ports import WorkerStore
 from mrq.worker import code_cache, folders
+from mrq.worker.attempt_order import AttemptOrder, MapSource
 from mrq.worker.code_cache import CodeCache
-from mrq.worker.order import AttemptOrder, MapSource
 
 #: What a job's folder holds that is this worker's; the rest (spec, log, lock) is the master's, and logs
 #: stay for whoever looks for what failed.
@@ -45,7 +45,7 @@ class CodeMissing(MrqError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FetchedJob:
     """A job as the store has it, its code unpacked."""
 
     spec: JobSpec
@@ -124,7 +124,7 @@ class JobFiles:
         """Those that aren't forgotten."""
         return list(self._jobs)
 
-    def find(self, job: str, stage: int) -> Found | None:
+    def find(self, job: str, stage: int) -> FetchedJob | None:
         """Ask the store for a job, with the plan of a run of a stage, and unpack its code, from any thread;
         None when the job is over.
 
@@ -144,9 +144,9 @@ class JobFiles:
             if data is None:
                 raise CodeMissing(f"job {job}'s code {spec.code} isn't in the store; submit the job again")
             code_cache.unpack(data, code, job)
-        return Found(spec=spec, code=code, stage=stage)
+        return FetchedJob(spec=spec, code=code, stage=stage)
 
-    def add(self, found: Found) -> bool:
+    def add(self, found: FetchedJob) -> bool:
         """Make the job known; False where its code was removed meanwhile: find it again. Raises MrqError."""
         spec = found.spec
         self.codes.use(spec.job, spec.code)

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from mrq.core.alone import count, lost_with
-from mrq.core.fitting import others_take
 from mrq.core.inform import error_info
-from mrq.core.jobs import Job
+from mrq.core.jobs import LeaderJob
 from mrq.core.machine_state import State, stable_hash
 from mrq.core.model import ErrorReport, Quarantine, Status, WorkerHealth
 from mrq.core.orders import Notify
 from mrq.core.paths import named
-from mrq.core.tasks import Attempt, TaskTable
-from mrq.core.workers import Worker
+from mrq.core.placement import others_take
+from mrq.core.tasks import LiveAttempt, TaskTable
+from mrq.core.worker_table import Worker
 
 #: Characters of a quarantine's reason, in which a task's error is told: the store has it with every beat.
 _WHY_MAX: Final = 1000
@@ -118,10 +118,10 @@ CHARGES: Final[Mapping[Status, Charge]] = {
 
 def charge(
     state: State,
-    job: Job,
+    job: LeaderJob,
     table: TaskTable,
     index: int,
-    attempt: Attempt,
+    attempt: LiveAttempt,
     status: Status,
     error: ErrorReport | None,
     *,
@@ -160,7 +160,9 @@ def _uncharged(
     return _sentence(table, index, what, error)
 
 
-def _failed(job: Job, table: TaskTable, index: int, status: Status, error: ErrorReport | None) -> str | None:
+def _failed(
+    job: LeaderJob, table: TaskTable, index: int, status: Status, error: ErrorReport | None
+) -> str | None:
     spec, trouble = job.spec, table.troubled(index)
     if status is Status.FAILED and spec.skip_bad_records and not trouble.careful:
         trouble.careful = True
@@ -180,7 +182,7 @@ def _failed(job: Job, table: TaskTable, index: int, status: Status, error: Error
     return None
 
 
-def _lost(job: Job, table: TaskTable, index: int, error: ErrorReport | None) -> str | None:
+def _lost(job: LeaderJob, table: TaskTable, index: int, error: ErrorReport | None) -> str | None:
     table.losses[index] = min(table.losses[index] + 1, 255)
     job.losses += 1
     if table.losses[index] < job.spec.max_losses:
@@ -192,7 +194,7 @@ def _lost(job: Job, table: TaskTable, index: int, error: ErrorReport | None) -> 
 
 
 def _worker_lost(
-    state: State, job: Job, table: TaskTable, index: int, attempt: Attempt, *, alone: bool
+    state: State, job: LeaderJob, table: TaskTable, index: int, attempt: LiveAttempt, *, alone: bool
 ) -> str | None:
     """Each boot counts once. Lost with a worker that ran nothing else, it has shown what it does."""
     trouble = table.troubled(index)
@@ -216,10 +218,10 @@ def _worker_lost(
 
 def _disk_failed(
     state: State,
-    job: Job,
+    job: LeaderJob,
     table: TaskTable,
     index: int,
-    attempt: Attempt,
+    attempt: LiveAttempt,
     status: Status,
     error: ErrorReport | None,
 ) -> str | None:

@@ -10,9 +10,9 @@ from typing import Any, Final, cast
 from mrq.adapters.redis.connect import Connection
 from mrq.adapters.redis.packing import is_ours, pack, pack_value, request_id, unpack, unpack_value
 from mrq.adapters.redis.scripts import Call
-from mrq.adapters.redis.streams import Follower
+from mrq.adapters.redis.stream_reader import Follower
 from mrq.core.answers import error_answer
-from mrq.core.exchange import ClientRequest
+from mrq.core.store_api import ClientRequest
 from mrq.errors import CorruptFileError, OperatorError
 
 _ANSWER_KEPT_S: Final = 600

@@ -15,12 +15,12 @@ from typing import Final
 
 from mrq.adapters.redis.connect import Connection
 from mrq.adapters.redis.packing import quarantine, row, unpack, unpack_beat
-from mrq.adapters.redis.streams import START, Follower, extent, order
+from mrq.adapters.redis.stream_reader import START, Follower, extent, order
 from mrq.core.backoff import Retry
-from mrq.core.claim_rows import parse_task
 from mrq.core.events import AttemptClaimed, AttemptReported, BeatReceived, WorkerLeft
 from mrq.core.model import WorkerHealth
 from mrq.core.refs import AttemptRef
+from mrq.core.store_rows import parse_task
 from mrq.errors import CorruptFileError, MrqError
 from mrq.ports import Sink
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mrq.core.events import AttemptClaimed
-from mrq.core.exchange import ClaimRequest, Fence
 from mrq.core.model import JobState, MapLocation, Role
 from mrq.core.refs import AttemptRef, Kind, TaskRef
+from mrq.core.store_api import ClaimRequest, Fence
 
 # Columns of a task row: its two tickets.
 PRIMARY, BACKUP = range(2)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 from mrq.core import events as e
+from mrq.core.admission import dial, drain, join, let_go, other_version, refuse, tell_refused
 from mrq.core.alone import note_death
-from mrq.core.attempts import end_attempt, lose_worker, reboot
-from mrq.core.charging import quarantine, shut_out
+from mrq.core.attempt_rules import end_attempt, lose_worker, reboot
 from mrq.core.disks import watch
-from mrq.core.jobs import Job
-from mrq.core.joining import dial, drain, join, let_go, other_version, refuse, tell_refused
+from mrq.core.failures import quarantine, shut_out
+from mrq.core.jobs import LeaderJob
 from mrq.core.machine_state import BEAT, FORGET, State
 from mrq.core.model import Beat, Outcome, Quarantine, RunningAttempt, Status, WorkerHealth
-from mrq.core.moves import attach, kill
 from mrq.core.refs import TaskRef
-from mrq.core.tasks import QUEUED, Attempt, TaskTable
-from mrq.core.workers import Worker
+from mrq.core.task_transitions import attach, kill
+from mrq.core.tasks import QUEUED, LiveAttempt, TaskTable
+from mrq.core.worker_table import Worker
 
 #: A kill is ordered again when this many later beats still list the attempt.
 _KILL_AGAIN_BEATS: Final = 5
@@ -93,7 +93,9 @@ def _take_in(state: State, worker: Worker, beat: Beat, stored: WorkerHealth | No
     state.workers.put_in(worker)
 
 
-def _locate(state: State, task: TaskRef, token: str) -> tuple[Job, TaskTable, Attempt | None] | None:
+def _locate(
+    state: State, task: TaskRef, token: str
+) -> tuple[LeaderJob, TaskTable, LiveAttempt | None] | None:
     job = state.jobs.get(task.job)
     table = job.table_of(task) if job is not None else None
     if job is None or table is None:
@@ -119,7 +121,7 @@ def _progress(state: State, worker: Worker, running: RunningAttempt) -> None:
     attempt.at = running.at or attempt.at
 
 
-def _adopt(state: State, job: Job, table: TaskTable, worker: Worker, running: RunningAttempt) -> bool:
+def _adopt(state: State, job: LeaderJob, table: TaskTable, worker: Worker, running: RunningAttempt) -> bool:
     """A queued task whose claim we weren't told of: the number says that it was given one."""
     attempt = running.attempt
     index = attempt.task.index

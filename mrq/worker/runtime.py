@@ -24,19 +24,19 @@ from typing import Final
 import mrq
 from mrq import health
 from mrq.core import agent_words as a
-from mrq.core.exchange import BeatReply
 from mrq.core.model import Slots, WorkerHealth
 from mrq.core.orders import Drain, Notify
+from mrq.core.store_api import BeatReply
 from mrq.errors import OperatorError
 from mrq.ports import Clock, WorkerStore
+from mrq.worker import disk_use as rooms
 from mrq.worker import folders
-from mrq.worker import room as rooms
 from mrq.worker.agent_loop import AgentLoop, Links, Storage
 from mrq.worker.debug import DebugSwitch
-from mrq.worker.hints import Hints
-from mrq.worker.home import Home
 from mrq.worker.pool import Pool
-from mrq.worker.quota import LOOKER, Page
+from mrq.worker.quota import LOOKER, QuotaPage
+from mrq.worker.resources import Resources
+from mrq.worker.worker_folder import WorkerFolder
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -61,12 +61,12 @@ EXIT_REPLACED: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class WorkerSettings:
     """Who a worker is, and its bounds."""
 
     worker: str
     slots: Slots
-    hints: Hints
+    hints: Resources
     address: str  #: that others dial
     disk_quota: int | None = None
     quota_path: str = ""  #: of its page (`worker.quota`), where there is one
@@ -79,7 +79,9 @@ class Settings:
     ended: Sequence[tuple[str, str]] = ()  #: (worker, boot) of those before it on its disk that are over
 
 
-def wait_for_silence(store: WorkerStore, home: Home, worker: str, *, wait_s: float, clock: Clock) -> None:
+def wait_for_silence(
+    store: WorkerStore, home: WorkerFolder, worker: str, *, wait_s: float, clock: Clock
+) -> None:
     """Return once no other boot beats under this worker's id: one that did so on this machine is dead, since
     we have its folder. Raises OperatorError when one elsewhere lives on."""
     until, said = clock.monotonic() + wait_s, False
@@ -104,7 +106,7 @@ def wait_for_silence(store: WorkerStore, home: Home, worker: str, *, wait_s: flo
 class Service:
     """The worker's loop with all that looks after it. Make it, then `run` it on the main thread."""
 
-    def __init__(self, *, settings: Settings, home: Home, links: Links, clock: Clock) -> None:
+    def __init__(self, *, settings: WorkerSettings, home: WorkerFolder, links: Links, clock: Clock) -> None:
         self._settings = settings
         self._home = home
         self._links = links
@@ -114,7 +116,7 @@ class Service:
         self._notes: tuple[str, ...] = ()  #: of the broker and the like
         self._serving = ""  #: why the data plane doesn't serve
         self._leaving = ""  #: why this worker drains by itself
-        self._quota = Page(settings.quota_path, LOOKER) if settings.quota_path else None
+        self._quota = QuotaPage(settings.quota_path, LOOKER) if settings.quota_path else None
         self._room = rooms.measure(home.path, settings.disk_quota)
         self._told: Mapping[str, object] = self._about()
         self._said_health: WorkerHealth | None = None

@@ -20,19 +20,28 @@ from typing import Any, Final
 import msgpack
 
 from mrq.core import wire
-from mrq.core.claim_rows import is_plan, parse_task, plan_key
+from mrq.core.admission import other_version
 from mrq.core.digest import MASK, consumed
 from mrq.core.events import AttemptClaimed
-from mrq.core.exchange import StoredJob, StoredWorker
 from mrq.core.info import ErrorInfo
-from mrq.core.jobs import SUMMED, Job, Passed
-from mrq.core.joining import other_version
+from mrq.core.jobs import SUMMED, LeaderJob, Passed
 from mrq.core.machine_state import BEAT, DIAL, FORGET, READY, State
 from mrq.core.model import JobSpec, Limits, Quarantine, Role, StagePlan, WorkerHealth
-from mrq.core.moves import arm_offer, attach
 from mrq.core.refs import Kind
-from mrq.core.tasks import COMPLETED, IDLE, QUEUED, RESULT_FIELDS, RUNNING, Flight, TaskTable, Trouble
-from mrq.core.workers import Worker
+from mrq.core.store_api import StoredJob, StoredWorker
+from mrq.core.store_rows import is_plan, parse_task, plan_key
+from mrq.core.task_transitions import arm_offer, attach
+from mrq.core.tasks import (
+    COMPLETED,
+    IDLE,
+    QUEUED,
+    RESULT_FIELDS,
+    RUNNING,
+    FailureHistory,
+    InProgress,
+    TaskTable,
+)
+from mrq.core.worker_table import Worker
 from mrq.errors import CorruptFileError
 
 VERSION: Final = 4
@@ -69,7 +78,7 @@ _FLIGHT: Final = (
     "last_number",
     "alone",
 )
-_TROUBLE: Final = Trouble.__slots__
+_TROUBLE: Final = FailureHistory.__slots__
 
 _AT: Final = {name: RESULT_FIELDS.index(name) for name in (*SUMMED, "counters", "seconds")}
 _SUMS: Final = tuple((name, _AT[name]) for name in SUMMED)
@@ -77,7 +86,7 @@ _COUNTERS: Final = _AT["counters"]
 _SECONDS: Final = _AT["seconds"]
 
 
-def task_record(state: State, job: Job, table: TaskTable, index: int) -> bytes:
+def task_record(state: State, job: LeaderJob, table: TaskTable, index: int) -> bytes:
     """All that is known of a task."""
     code = table.state[index]
     updated = table.updated_at[index]
@@ -105,7 +114,7 @@ def task_record(state: State, job: Job, table: TaskTable, index: int) -> bytes:
     return wire.pack(row)
 
 
-def job_record(state: State, job: Job) -> bytes:
+def job_record(state: State, job: LeaderJob) -> bytes:
     """What is known of a job and doesn't follow from its tasks."""
     shift = state.shift + state.wall
     plain = [getattr(job, name) for name in _PLAIN]
@@ -151,7 +160,7 @@ def adopt(state: State, stored: StoredJob) -> bool:
     if stored.job_record is None:
         return False
     spec = stored.spec
-    job = Job(spec, state.now, state.history, state.totals)
+    job = LeaderJob(spec, state.now, state.history, state.totals)
     job.adopted = True
     try:
         _take_job(state, job, stored)
@@ -183,7 +192,7 @@ def adopt(state: State, stored: StoredJob) -> bool:
     return True
 
 
-def _take_job(state: State, job: Job, stored: StoredJob) -> None:
+def _take_job(state: State, job: LeaderJob, stored: StoredJob) -> None:
     version, wire_version, *rest = wire.unpack(stored.job_record or b"")
     if (version, wire_version) != (VERSION, wire.VERSION):
         raise ValueError(f"they are of version {version}.{wire_version}, not {VERSION}.{wire.VERSION}")
@@ -200,7 +209,7 @@ def _take_job(state: State, job: Job, stored: StoredJob) -> None:
     job.errors = [wire.from_wire(ErrorInfo, each) for each in errors]
 
 
-def _take_task(job: Job, table: TaskTable, index: int, row: list[Any], shift: float) -> None:
+def _take_task(job: LeaderJob, table: TaskTable, index: int, row: list[Any], shift: float) -> None:
     version, code, ticket, failures, losses, updated, queued, started, finished = row[:9]
     if version != VERSION:
         raise ValueError(f"{table.name(index)} is of version {version}, not {VERSION}")
@@ -229,14 +238,14 @@ def _take_task(job: Job, table: TaskTable, index: int, row: list[Any], shift: fl
             table.boot[index] = number
     if len(row) > 16:
         if row[16] is not None:
-            table.flights[index] = Flight(**dict(zip(_FLIGHT, row[16], strict=True)))
+            table.flights[index] = InProgress(**dict(zip(_FLIGHT, row[16], strict=True)))
         if row[17] is not None:
-            table.trouble[index] = Trouble(**dict(zip(_TROUBLE, row[17], strict=True)))
+            table.trouble[index] = FailureHistory(**dict(zip(_TROUBLE, row[17], strict=True)))
     if code == QUEUED and index not in table.flights:
         raise ValueError(f"{table.name(index)} is queued without a flight")
 
 
-def _derive(job: Job) -> None:
+def _derive(job: LeaderJob) -> None:
     """What follows from the results that are accepted."""
     counters: dict[str, int] = {}
     for table in job.tables:
@@ -266,7 +275,7 @@ def _derive(job: Job) -> None:
     job.digest_sum &= MASK
 
 
-def _note_old_boots(state: State, job: Job) -> None:
+def _note_old_boots(state: State, job: LeaderJob) -> None:
     """A boot that has completed something and isn't the one that the store knows now came before it."""
     for name, boot in job.boots[1:]:
         worker = state.workers.all.get(name)
@@ -293,7 +302,7 @@ def _attach(state: State, event: AttemptClaimed) -> None:
         attach(state, table, task.index, worker, event.attempt, role)
 
 
-def _hand_out_again(state: State, job: Job, table: TaskTable, untouched: int) -> None:
+def _hand_out_again(state: State, job: LeaderJob, table: TaskTable, untouched: int) -> None:
     """Idle tasks that were touched are to be handed out, after a backoff where they were in trouble; offers
     of backups are looked at again."""
     at = table.state.find(IDLE, 0, untouched)
