@@ -29,7 +29,6 @@ from mrq.core.agent_words import (
     AgentCommand,
     AgentConfig,
     AgentEvent,
-    AgentTicked,
     AttemptEnded,
     AttemptProgressed,
     AttemptStarted,
@@ -50,6 +49,7 @@ from mrq.core.agent_words import (
     SendBeat,
     ServingChanged,
     Start,
+    Ticked,
 )
 from mrq.core.events import AttemptReported
 from mrq.core.model import Beat, Outcome, Status, TaskMessage, WorkerHealth
@@ -299,7 +299,7 @@ class Agent(Items):
     def _nudged(self, event: Nudged) -> None:
         self._beat_at = self._now
 
-    def _ticked(self, event: AgentTicked) -> None:
+    def _ticked(self, event: Ticked) -> None:
         """What is due follows from the time, after every event."""
 
     # What follows from the state, whatever the events were: looked at once after all that came together. What
@@ -533,5 +533,5 @@ _HANDLERS: Final[dict[type, Callable[[Agent, Any], None]]] = {
     DiskChanged: Agent._disk_changed,
     ServingChanged: Agent._serving_changed,
     Nudged: Agent._nudged,
-    AgentTicked: Agent._ticked,
+    Ticked: Agent._ticked,
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mrq.core.events import AttemptReported
+from mrq.core.events import Ticked as Ticked
 from mrq.core.model import Beat, Outcome, Slots, TaskMessage
 from mrq.core.orders import DropJob, DropMaps, Kill, UploadLog
 from mrq.core.refs import AttemptRef, Kind
@@ -157,11 +158,6 @@ class Nudged:
     """Orders are waiting: beat now rather than when due."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentTicked:
-    """Time passed."""
-
-
 AgentEvent = (
     Delivered
     | ClaimAnswered
@@ -178,7 +174,7 @@ AgentEvent = (
     | DiskChanged
     | ServingChanged
     | Nudged
-    | AgentTicked
+    | Ticked
 )
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mrq.core.events import Ticked as Ticked
 from mrq.core.model import MasterStanding
 from mrq.core.store_api import LeaseView
 from mrq.core.transitions import ELECTION, check
@@ -94,11 +95,6 @@ class ResignRequested:
     """This master ends."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ElectionTicked:
-    """Time passed."""
-
-
 ElectionEvent = (
     LeaseViewed
     | LeaseTaken
@@ -108,7 +104,7 @@ ElectionEvent = (
     | EpochSeen
     | WasFenced
     | ResignRequested
-    | ElectionTicked
+    | Ticked
 )
 
 

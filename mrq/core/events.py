@@ -194,7 +194,7 @@ class StoreLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
-    """Time passed: deadlines, backoffs, stragglers and windows are looked at."""
+    """Time passed: what was due by now is looked at. Agents and elections take it, too."""
 
 
 Event = (

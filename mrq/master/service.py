@@ -144,7 +144,7 @@ class MasterService:
                 made += self._election.handle(el.LoopTicked(), now)
             while self._inbox:
                 made += self._election.handle(self._inbox.popleft(), now)
-            return [*made, *self._election.handle(el.ElectionTicked(), now)]
+            return [*made, *self._election.handle(el.Ticked(), now)]
 
     def _ask(self, command: _Call) -> el.ElectionEvent:
         """Ask the store."""

@@ -101,9 +101,7 @@ class AgentLoop:
         debug: DebugSwitch | None = None,
         crashed: Callable[[BaseException], None] | None = None,
     ) -> None:
-        self._machine = Agent(config)
-        self._config = config
-        self._links = links
+        self._machine, self._config, self._links = Agent(config), config, links
         self._calls = ThreadedCalls(links.store) if links.threaded else Calls(links.store)
         self._clock = clock
         self._pool = pool if pool is not None else Pool()
@@ -188,7 +186,7 @@ class AgentLoop:
                 return
             self._thread = threading.current_thread()
         try:
-            self._decide((a.AgentTicked(),))
+            self._decide((a.Ticked(),))
             while not self._machine.left:
                 self._wait()
                 self._step()
@@ -268,7 +266,7 @@ class AgentLoop:
             self._drain_inbox()
         if self._links.data_plane is not None:
             self._links.data_plane.watch(now)
-        self._decide((a.AgentTicked(),))
+        self._decide((a.Ticked(),))
         if self._machine.draining:
             self._launches.hand_back()
         self._drain_inbox()

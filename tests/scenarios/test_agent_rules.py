@@ -36,7 +36,7 @@ class Script:
         self.health = WorkerHealth.ALIVE
         self.dead: set[str] = set()
         if hello:
-            self.do(a.AgentTicked())
+            self.do(a.Ticked())
             self.out.clear()
 
     def do(self, event: Any) -> list[Any]:
@@ -63,7 +63,7 @@ class Script:
         end, out = self.now + seconds, []
         while (due := max(self.agent.next_tick(), self.now + 0.001)) <= end:
             self.now = due
-            out += self.do(a.AgentTicked())
+            out += self.do(a.Ticked())
         self.now = end
         return out
 
@@ -125,7 +125,7 @@ def of(kind: type, out: list[Any]) -> list[Any]:
 def test_nothing_is_claimed_before_a_beat_was_answered() -> None:
     s = Script(hello=False)
     s.answered = False
-    assert of(a.SendBeat, s.do(a.AgentTicked()))
+    assert of(a.SendBeat, s.do(a.Ticked()))
     assert of(a.Claim, s.deliver()[2]) == []
     reply = BeatReply(orders=(), health=WorkerHealth.ALIVE, live=frozenset(), store_id="s", incarnation=1)
     assert len(of(a.Claim, s.do(a.BeatAnswered(seq=1, reply=reply)))) == 1
@@ -328,7 +328,7 @@ def test_a_draining_worker_returns_once_what_it_did_not_claim_and_finishes_what_
     s.do(a.AttemptEnded(token=token, outcome=DONE))
     out = s.do(a.ReportAnswered(token=token, answer=ReportAnswer.RECORDED))
     assert out[-2:] == [a.Ack(delivery=delivery), a.Leave()]
-    assert s.do(a.AgentTicked()) == []
+    assert s.do(a.Ticked()) == []
 
 
 def test_a_stop_kills_and_hands_back() -> None:
@@ -671,7 +671,7 @@ def test_what_is_kept_unclaimed_for_so_long_goes_back() -> None:
 def test_a_worker_with_an_address_asks_for_no_deliveries_before_it_was_let_in() -> None:
     s = Script(hello=False, address="h:1")
     s.health = WorkerHealth.JOINING
-    s.do(a.AgentTicked())
+    s.do(a.Ticked())
     assert {x.credit for x in of(a.SetCredit, s.out)} == {0}
     s.health = WorkerHealth.ALIVE
     assert {x.credit for x in of(a.SetCredit, s.wait(1.1))} == {1, 2}
@@ -686,7 +686,7 @@ def test_a_log_is_uploaded_on_order_once() -> None:
 def test_what_a_worker_says_about_itself_is_in_its_beats_until_one_was_answered() -> None:
     s = Script(hello=False, about={"version": "1"})
     s.answered = False
-    s.do(a.AgentTicked())
+    s.do(a.Ticked())
     s.do(a.BeatAnswered(seq=1, reply=None))
     s.answered = True
     s.wait(2.2)
@@ -699,7 +699,7 @@ def test_what_a_worker_says_about_itself_is_in_its_beats_until_one_was_answered(
 def test_what_a_worker_says_about_itself_is_said_again_to_a_leader_that_missed_it() -> None:
     # Seed 6380: the store had it, the leader hadn't, and waited for ever for a worker whose disk was full.
     s = Script(hello=False, about={"full": ""}, about_again_beats=4)
-    s.do(a.AgentTicked())
+    s.do(a.Ticked())
     s.do(a.AboutChanged(about={"full": "no room"}))
     s.wait(8.2)
     told = [(beat.seq, beat.about["full"]) for beat in s.beats if beat.about]
@@ -710,7 +710,7 @@ def test_events_that_came_together_are_decided_together() -> None:
     """Claims stand together, so do reports, whatever lies between them; nothing is decided otherwise."""
     one, many = Script(), Script()
     for script in (one, many):
-        script.do(a.AgentTicked())
+        script.do(a.Ticked())
     messages = [message(index) for index in range(2)]
     arrived = [a.Delivered(delivery=i, message=m) for i, m in enumerate(messages, 90)]
     single = [command for event in arrived for command in one.do(event)]

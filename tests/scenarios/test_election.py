@@ -90,7 +90,7 @@ class Master:
             self._do(command)
         due = self.machine.next_tick() - self.time
         if due != float("inf"):
-            self.stage.at(max(due, 0.001), lambda: self.feed(el.ElectionTicked()))
+            self.stage.at(max(due, 0.001), lambda: self.feed(el.Ticked()))
 
     def pause(self, seconds: float) -> None:
         self.paused = True

@@ -43,7 +43,7 @@ class Cluster:
         self.token = ""  #: of the attempt that runs
         self.agent = Agent(a.AgentConfig(worker="w1", boot="b1", slots=Slots(map=1, reduce=2, total=3)))
         self.claims.begin("j", self.fence())
-        self.feed(a.AgentTicked())
+        self.feed(a.Ticked())
         self.hear()
         self.handle(e.JobSubmitted(spec=self.spec))
 
@@ -93,7 +93,7 @@ class Cluster:
         """Beats and ticks."""
         for _ in range(n):
             self.now += 1.0
-            self.feed(a.AgentTicked())
+            self.feed(a.Ticked())
             self.hear()
             self.handle(e.Ticked())
 

@@ -100,7 +100,7 @@ class Host:
         self._tick_at = float("inf")
         self.broker = LosingBroker(world.queues)
         self.broker.attach(worker=self._from_broker)
-        self.feed(a.AgentTicked())
+        self.feed(a.Ticked())
         self.look()
 
     def feed(self, event: a.AgentEvent) -> None:
@@ -141,12 +141,12 @@ class Host:
             waiting, self.backlog = self.backlog, []
             for event in waiting:
                 self.feed(event)
-            self.feed(a.AgentTicked())
+            self.feed(a.Ticked())
 
     def _tick(self, due: float) -> None:
         if due == self._tick_at:
             self._tick_at = float("inf")
-            self.feed(a.AgentTicked())
+            self.feed(a.Ticked())
 
     def _from_broker(self, event: object) -> None:
         """In order, as from one connection."""

@@ -285,7 +285,7 @@ class SimMaster:
         """What is due in the election."""
         if due == self._elect_at and self._when_awake(self._elect, due):
             self._elect_at = float("inf")
-            self.feed(el.ElectionTicked())
+            self.feed(el.Ticked())
 
     def _call(self, command: Any) -> None:
         world = self.world
