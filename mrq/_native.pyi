@@ -29,7 +29,7 @@ class _Table:
         """Deal what is held out to the partitions."""
 
     def frames(self, partition: int) -> list[tuple[bytes, int, int]]:
-        """A partition's frames, once all is dealt out: payload, records and cost of each."""
+        """A partition's frames, sorted by key, once all is dealt out: payload, records and cost of each."""
 
     def clear(self) -> None:
         """Hold nothing."""
@@ -42,6 +42,6 @@ class FoldTable(_Table):
     ) -> None: ...
 
 class PairTable(_Table):
-    """Pairs; a partition's frames are sorted by key."""
+    """Pairs, as they come."""
 
     def __init__(self, memory: int, partitions: int, boundaries: Sequence[Any] | None = None) -> None: ...

@@ -17,7 +17,7 @@ from mrq.errors import UsageError
 from mrq.settings.variables import NATIVE, Native, native
 
 #: What Python and the extension say to each other; `INTERFACE` of the extension must be the same.
-INTERFACE: Final = 3
+INTERFACE: Final = 4
 
 
 def loaded() -> ModuleType | None:

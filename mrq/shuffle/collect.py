@@ -120,8 +120,6 @@ class Sink:
 class Collector(Sink):
     """The common part: spills, the final file, the look at the budget."""
 
-    _is_sorted = True  #: are regions in key order
-
     def __init__(self, plan: MapPlan) -> None:
         super().__init__()
         self.plan = plan
@@ -175,7 +173,7 @@ class Collector(Sink):
             for path in self._spilled:
                 with MapFile(path) as spill:
                     sources.append(spill.entry(partition))
-            writer.begin(partition, sorted=self._is_sorted)
+            writer.begin(partition)
             self._merge(sources, writer)
             writer.end()
 

@@ -1,4 +1,4 @@
-"""Collectors on the native data path: what is held lies in a table of the extension's.
+"""The collector on the native data path: what is held lies in a table of the extension's.
 
 A table takes pairs as they are yielded, each before the next one is asked for, as far as keys and values are
 of types that are carried exactly. The first pair that it can't take ends it: what is held is written, and the
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from mrq.shuffle.block import Frame, Source
 from mrq.shuffle.collect import Collector, MapPlan, Pair
+from mrq.shuffle.fold import Fold
+from mrq.shuffle.grouping import folded
 from mrq.shuffle.merge import merge
 
 if TYPE_CHECKING:
@@ -21,11 +23,18 @@ if TYPE_CHECKING:
 
 
 class NativeCollector(Collector):
-    """The common part."""
+    """Folds ints by key, or keeps pairs; either is written sorted by key."""
 
-    def __init__(self, plan: MapPlan, table: FoldTable | PairTable, rest: Callable[[], Collector]) -> None:
-        """`rest` makes the collector in Python."""
+    def __init__(
+        self,
+        plan: MapPlan,
+        table: FoldTable | PairTable,
+        rest: Callable[[], Collector],
+        fold: Fold | None = None,
+    ) -> None:
+        """`rest` makes the collector in Python; `fold` is what the table's ints are folded by."""
         self._table = table
+        self._fold = fold
         self._make_rest = rest
         self._rest: Collector | None = None  # once there was a pair that the table doesn't take
         super().__init__(plan)
@@ -76,31 +85,14 @@ class NativeCollector(Collector):
         table = self._table
         table.deal()
         for partition in range(self.plan.partitions):
-            writer.begin(partition, sorted=self._is_sorted)
+            writer.begin(partition)
             writer.put(Frame(*frame) for frame in table.frames(partition))
             writer.end()
             self.plan.tick()
         table.clear()
 
-
-class NativeFoldCollector(NativeCollector):
-    """Folds ints by key."""
-
-    _is_sorted = False  # the table gives keys as they came first
-
-    def _merge(self, sources: Sequence[Source], writer: MapFileWriter) -> None:
-        # The reduce folds what it is given, so a key may be there once a spill.
-        for source in sources:
-            for keys, states in source.blocks():
-                writer.write(keys, states)
-                self.plan.tick()
-
-
-class NativeGroupCollector(NativeCollector):
-    """Keeps pairs, and writes them sorted by key."""
-
     def _merge(self, sources: Sequence[Source], writer: MapFileWriter) -> None:
         plan = self.plan
         merged = merge(sources, memory=plan.memory, scratch=plan.scratch, tick=plan.tick, quota=plan.quota)
-        for block in merged:
+        for block in merged if self._fold is None else folded(merged, self._fold):
             writer.write(*block)

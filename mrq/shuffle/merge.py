@@ -10,7 +10,7 @@ buffer ends with the cut and has more on disk. Sources before c hold all their p
 buffers (otherwise they would be c), so theirs are taken too, and all of c's; sources after c keep theirs
 until c has no more. So a key with any number of values streams through, source by source.
 
-Before that, sources that aren't sorted (the native path's map outputs) are, in pieces; and where memory can't
+Before that, sources that aren't sorted are, in pieces; and where memory can't
 hold a block of every source, neighbours are merged into one, which keeps the order (map index, position).
 """
 

@@ -15,7 +15,7 @@ from mrq import native
 from mrq.errors import InternalError
 from mrq.job.builtins import Folding
 from mrq.shuffle.collect import Collector, MapPlan, TableCollector
-from mrq.shuffle.collect_native import NativeFoldCollector, NativeGroupCollector
+from mrq.shuffle.collect_native import NativeCollector
 from mrq.shuffle.fold import Combine
 from mrq.shuffle.partition import ByHash, Ranges
 from mrq.worker.tasks.attempt import Attempt
@@ -28,12 +28,13 @@ _FOLDED: Final = frozenset({"count", "sum", "min", "max"})
 def fold_collector(attempt: Attempt, plan: MapPlan, reduce: Folding) -> Collector:
     """What a map's pairs go to where its reduce folds. Raises UsageError where MRQ_NATIVE asks for what
     isn't there."""
-    rest = partial(TableCollector, plan, fold=fold_of(reduce))
+    fold = fold_of(reduce)
+    rest = partial(TableCollector, plan, fold=fold)
     extension = _extension(attempt, plan)
     if extension is None or reduce.name not in _FOLDED:
         return rest()
     table = extension.FoldTable(reduce.name, plan.memory, plan.partitions, _boundaries(plan))
-    return NativeFoldCollector(plan, table, rest)
+    return NativeCollector(plan, table, rest, fold)
 
 
 def group_collector(attempt: Attempt, plan: MapPlan, combine: Combine | None) -> Collector:
@@ -44,7 +45,7 @@ def group_collector(attempt: Attempt, plan: MapPlan, combine: Combine | None) ->
     if extension is None or combine is not None:
         return rest()
     table = extension.PairTable(plan.memory, plan.partitions, _boundaries(plan))
-    return NativeGroupCollector(plan, table, rest)
+    return NativeCollector(plan, table, rest)
 
 
 def _extension(attempt: Attempt, plan: MapPlan) -> ModuleType | None:

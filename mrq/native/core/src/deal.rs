@@ -1,4 +1,4 @@
-//! Which partition a key goes to.
+//! Which partition a key goes to, and which key comes first in it.
 
 use crate::hash;
 use crate::item::Item;
@@ -19,6 +19,25 @@ impl Deal {
             Deal::Ranges(boundaries) => boundaries.partition_point(|each| each.as_slice() <= canonical),
         }
     }
+}
+
+/// The beginning of a key's canonical bytes, by which most keys are told apart, and which one it is.
+pub type Place = (u64, u32);
+
+/// The first of these bytes as a number that is in their order.
+#[inline]
+pub fn beginning(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    let length = bytes.len().min(8);
+    word[..length].copy_from_slice(&bytes[..length]);
+    u64::from_be_bytes(word)
+}
+
+/// Sort by key, and what has one key by which came first.
+pub fn sort<'a>(places: &mut [Place], canonical: impl Fn(u32) -> &'a [u8]) {
+    places.sort_unstable_by(|one, other| {
+        one.0.cmp(&other.0).then_with(|| canonical(one.1).cmp(canonical(other.1))).then(one.1.cmp(&other.1))
+    });
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Folding by key: one int a key, in the order in which keys came first.
+//! Folding by key: one int a key.
 
 use crate::column::Cell;
-use crate::deal::Deal;
+use crate::deal::{beginning, sort, Deal, Place};
 use crate::frame::{Frame, Frames};
 use crate::item::{put_int, Item};
 use crate::slots::{hash, Slots};
@@ -40,7 +40,7 @@ struct Waiting {
 /// fetches it for several at once only where they don't wait for each other.
 const BATCH: usize = 32;
 /// What a key takes beside its entry: its slots while the table grows, its place while it is dealt out.
-const KEY_COST: usize = 40 + 16;
+const KEY_COST: usize = 40 + 32;
 /// Places are 32 bits.
 const ARENA_MAX: usize = (u32::MAX as usize - 1) * UNIT;
 
@@ -53,8 +53,8 @@ pub struct Table {
     waiting: Vec<Waiting>,
     /// The bytes of the keys that wait.
     beside: Vec<u8>,
-    /// Places of entries by partition, once they are dealt out.
-    dealt: Vec<Vec<u32>>,
+    /// Entries by partition, once they are dealt out.
+    dealt: Vec<Vec<Place>>,
 }
 
 impl Table {
@@ -169,42 +169,38 @@ impl Table {
     /// Deal the keys out to so many partitions, once nothing waits.
     pub fn deal(&mut self, partitions: usize, deal: &Deal) {
         let mut dealt = vec![Vec::new(); partitions];
+        // Where all keys are of one kind, its byte tells nothing.
+        let kinds = places(&self.arena).fold(0u32, |kinds, place| kinds | 1 << entry(&self.arena, place).canonical[0]);
+        let skip = usize::from(kinds.count_ones() == 1);
         for place in places(&self.arena) {
             let found = entry(&self.arena, place);
-            dealt[deal.partition(found.canonical, found.cell().item)].push(place);
+            let number = deal.partition(found.canonical, found.cell().item);
+            dealt[number].push((beginning(&found.canonical[skip..]), place));
         }
         self.dealt = dealt;
     }
 
-    /// The frames of a partition, once keys are dealt out. Where most of its states are 1, and are sums, those are in
-    /// frames apart: a reduce lists them, and needs no table.
+    /// Sort a partition by key.
+    pub fn sort(&mut self, partition: usize) {
+        let arena = &self.arena;
+        sort(&mut self.dealt[partition], |place| entry(arena, place).canonical);
+    }
+
+    /// The frames of a partition, once keys are dealt out.
     pub fn frames(&self, partition: usize) -> Vec<Frame> {
         let mine = &self.dealt[partition];
-        let is_one = |place: u32| state(&self.arena, place as usize * UNIT) == 1;
-        let singles = mine.iter().filter(|&&place| is_one(place)).count();
-        let apart = self.how == How::Add && 2 * singles > mine.len();
         let mut packed = Vec::new();
         let mut ends = Vec::with_capacity(mine.len());
-        for &place in mine {
-            put_int(&mut packed, state(&self.arena, place as usize * UNIT));
+        for &(_, place) in mine {
+            put_int(&mut packed, entry(&self.arena, place).state);
             ends.push(packed.len());
         }
         let mut frames = Frames::new();
-        for wanted in if apart { [Some(true), Some(false)] } else { [None, None] } {
-            let mut begin = 0;
-            for (&place, &end) in mine.iter().zip(&ends) {
-                let state = &packed[begin..end];
-                begin = end;
-                if wanted.is_none_or(|one| one == is_one(place)) {
-                    let found = entry(&self.arena, place);
-                    let value = Cell { item: Item::Int(found.state), packed: state };
-                    frames.add(found.cell(), value);
-                }
-            }
-            frames.cut();
-            if !apart {
-                break;
-            }
+        let mut begin = 0;
+        for (&(_, place), end) in mine.iter().zip(ends) {
+            let found = entry(&self.arena, place);
+            frames.add(found.cell(), Cell { item: Item::Int(found.state), packed: &packed[begin..end] });
+            begin = end;
         }
         frames.finish()
     }
@@ -275,6 +271,7 @@ mod tests {
     fn deal(table: &mut Table) {
         table.settle().unwrap();
         table.deal(1, &Deal::Hash(1));
+        table.sort(0);
     }
 
     #[test]
@@ -330,14 +327,12 @@ mod tests {
     }
 
     #[test]
-    fn ones_are_in_frames_apart_where_most_are() {
+    fn frames_are_in_the_order_of_keys() {
         let mut table = Table::new(How::Add);
-        for (word, count) in [(b"a", 1), (b"b", 2), (b"c", 1)] {
+        for (word, count) in [(&b"a longer word"[..], 1), (b"b", 2), (b"a", 1), (b"a longer one", 1)] {
             put(&mut table, Item::Text(word), count);
         }
         deal(&mut table);
-        let payloads: Vec<Vec<u8>> = table.frames(0).into_iter().map(|frame| frame.payload).collect();
-        assert_eq!(payloads[0][8..], *b"sa\0cc\x02\0\0\0\x01");
-        assert_eq!(payloads[1][8..], *b"sbm\x91\x02");
+        assert_eq!(table.frames(0)[0].payload[8..], *b"sa\0a longer one\0a longer word\0bm\x94\x01\x01\x01\x02");
     }
 }

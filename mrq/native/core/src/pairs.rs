@@ -1,7 +1,7 @@
 //! Pairs as they come, to be sorted by key: for reduces that need the values themselves.
 
 use crate::column::Cell;
-use crate::deal::Deal;
+use crate::deal::{beginning, sort, Deal, Place};
 use crate::frame::{Frame, Frames};
 use crate::item::first;
 use crate::{append, key, NoMemory};
@@ -12,9 +12,6 @@ struct Pair {
     behind: u32,
     value: u32,
 }
-
-/// The beginning of a key's canonical bytes, by which most pairs are told apart, and which pair it is.
-type Place = (u64, u32);
 
 /// What a pair takes beside its bytes: itself, while all of them grow, and its place while it is dealt out.
 const PAIR_COST: usize = 24 + 8 + 16;
@@ -96,10 +93,7 @@ impl Pairs {
     /// Sort a partition by key, pairs of one key in the order in which they came.
     pub fn sort(&mut self, partition: usize) {
         let mut mine = std::mem::take(&mut self.dealt[partition]);
-        mine.sort_unstable_by(|one, other| {
-            let pair = |place: &Place| self.canonical(&self.pairs[place.1 as usize]);
-            one.0.cmp(&other.0).then_with(|| pair(one).cmp(pair(other))).then(one.1.cmp(&other.1))
-        });
+        sort(&mut mine, |position| self.canonical(&self.pairs[position as usize]));
         self.dealt[partition] = mine;
     }
 
@@ -117,13 +111,6 @@ impl Pairs {
     pub fn clear(&mut self) {
         *self = Self::default();
     }
-}
-
-fn beginning(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    let length = bytes.len().min(8);
-    word[..length].copy_from_slice(&bytes[..length]);
-    u64::from_be_bytes(word)
 }
 
 #[cfg(test)]

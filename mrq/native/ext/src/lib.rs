@@ -6,7 +6,7 @@ mod tables;
 use pyo3::prelude::*;
 
 /// One more whenever Python and this module would misunderstand each other; `mrq/native/__init__.py` has the same.
-const INTERFACE: u32 = 3;
+const INTERFACE: u32 = 4;
 
 /// Panic, as a mistake in this module does: so that a test can see what becomes of it.
 #[pyfunction]

@@ -207,9 +207,13 @@ impl FoldTable {
         Ok(())
     }
 
-    /// A partition's frames, once all is dealt out.
+    /// A partition's frames, sorted by key, once all is dealt out.
     fn frames<'py>(&mut self, py: Python<'py>, partition: usize) -> Vec<Told<'py>> {
-        let frames = py.detach(|| self.0.table.table.frames(partition));
+        let table = &mut self.0.table.table;
+        let frames = py.detach(|| {
+            table.sort(partition);
+            table.frames(partition)
+        });
         told(py, frames)
     }
 
