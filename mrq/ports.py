@@ -191,7 +191,7 @@ class RequestQueue(Protocol):
     """The leader's side of what clients ask."""
 
     def requests(self, wait_s: float) -> list[ClientRequest]:
-        """New requests, oldest first; those that aren't removed come again to the next leader's desk."""
+        """New requests, oldest first; those that aren't removed come again to the next leader."""
         ...
 
     def answer(self, request: str, answer: Mapping[str, Any]) -> None:
@@ -293,8 +293,8 @@ class WorkerStore(LocationStore, Protocol):
         ...
 
     def log(self, job: str, name: str, blob: str) -> None:
-        """An attempt's log (`core.paths.attempt_name`) lies in the blobs under this digest, as ordered by
-        UploadLog; "": this worker has none. Kept with the job; nothing for an unknown one."""
+        """An attempt's log lies in the blobs under this digest, as ordered by UploadLog; "": this worker has
+        none. `name` is the `core.refs.AttemptRef` as text. Kept with the job; nothing for an unknown one."""
         ...
 
     def leave(self, worker: str, boot: str) -> None:

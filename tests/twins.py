@@ -116,7 +116,7 @@ class MemoryRequests:
 
 
 class MemoryDesk:
-    """A Desk: each leader makes its own."""
+    """A RequestQueue: each leader makes its own."""
 
     def __init__(self, shared: MemoryRequests) -> None:
         self._shared = shared

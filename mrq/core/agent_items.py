@@ -88,7 +88,7 @@ def line(item: Item) -> RunningAttempt:
 
 
 class Items:
-    """What the agent has, and the moves of one item. `_out` collects the commands of an event."""
+    """What the agent has, and the steps of one item. `_out` collects the commands of an event."""
 
     def __init__(self, config: AgentConfig) -> None:
         self.config = config

@@ -120,7 +120,7 @@ class BrokerBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaveRequested:
-    """Take nothing more, finish what runs, then leave. `deadline`: from then on as StopRequested."""
+    """Take nothing more, finish what runs, then leave. `deadline`: from then on as LeaveAtOnce."""
 
     deadline: float | None = None
 

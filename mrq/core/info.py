@@ -2,9 +2,9 @@
 which a job on this machine doesn't show, are in `core.worker_info`.
 
 The leader's machine makes them (`core.inform`), its surroundings add what only they know (`master.views`),
-`core.wire` carries them in answers, news and the archive, the command line's tables read them, and `--json`
-prints them under their field names. The comments here are the documentation of those fields: docs/json.md is
-made from them.
+`core.wire` carries them in answers, news and what is kept of jobs that are over, the command line's tables
+read them, and `--json` prints them under their field names. The comments here are the documentation of
+those fields: docs/json.md is made from them.
 
 Times are seconds since the epoch, 0 where it hasn't happened; ages and durations end with `_s`; sizes are
 bytes. Every field has a zero, so that a reader of another version gets on: what the sender hasn't got is

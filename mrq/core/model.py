@@ -160,8 +160,9 @@ class StageSpec:
     splits: tuple[Split, ...]
     reducers: int  #: R; 0 is map-only, `FOLLOWS` what its input makes it
     purpose: Purpose = Purpose.WORK
-    #: It stands in its tasks' names, unless it is 0. The user's stages are numbered from 0, samplings after
-    #: them: tasks of a job of one stage are called the same whether or not its keys are sampled.
+    #: It stands in its tasks' names, unless it is 0. A job's only stage of work has 0, several are numbered
+    #: from 1 on, and samplings come after them: tasks of a job of one stage are called the same whether or
+    #: not its keys are sampled.
     number: int = 0
     plan: StagePlan | None = StagePlan()  #: None: it depends on the stage before
     place: int = 0  #: which of the user's stages it is, or is for, counted from 0

@@ -65,7 +65,7 @@ class UploadLog:
     """Put an attempt's whole log into the store's blobs; somebody wants to read it."""
 
     job: str
-    log: str  #: the attempt's name, as `core.paths.attempt_name` has it
+    log: str  #: the attempt's name: its `core.refs.AttemptRef` as text
 
 
 Order = Kill | Offer | DropJob | DropMaps | Drain | Release | Notify | UploadLog

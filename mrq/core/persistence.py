@@ -69,7 +69,7 @@ _PLAIN: Final = (
 )
 _TIMES: Final = 4
 
-#: Of a flight: all but the attempts, and what counts for one leader alone.
+#: Of an `InProgress`: all but the attempts, and what counts for one leader alone.
 _FLIGHT: Final = (
     "primary_ticket",
     "backup_ticket",

@@ -1,4 +1,4 @@
-"""The moves that rules are made of: attach and end attempts, take tasks back, end jobs."""
+"""The steps that rules are made of: attach and end attempts, take tasks back, end jobs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mrq.core.worker_table import Worker
 def message(
     job: LeaderJob, table: TaskTable, index: int, ticket: int, not_worker: str | None = None
 ) -> TaskMessage:
-    """What is published or offered for a task in flight."""
+    """What is published or offered for a task in progress."""
     flight = table.flights[index]
     trouble = table.trouble.get(index)
     return TaskMessage(

@@ -114,7 +114,7 @@ def _names(tasks: Iterable[TaskInfo]) -> str:
 
 
 def _name(of: ErrorInfo | TaskInfo) -> str:
-    """As `core.paths.attempt_name` has it."""
+    """The attempt's name, as its `core.refs.AttemptRef` prints."""
     return f"{of.task}.{of.ticket}.{of.number}.{of.token}"
 
 

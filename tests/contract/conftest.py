@@ -53,7 +53,7 @@ def _sides(request: pytest.FixtureRequest, *, ready: bool = True) -> Iterator[Si
 
 @pytest.fixture(params=STORES)
 def leading(request: pytest.FixtureRequest) -> Iterator[Leading]:
-    """The lease, the desk, clients' links and blobs of one store."""
+    """The lease, the requests, clients' links and blobs of one store."""
     with ExitStack() as stack:
         if request.param == "memory":
             made = memory_leading()

@@ -1,4 +1,4 @@
-"""The lease, the desk, clients' links and blobs of one store, for any number of masters and clients."""
+"""The lease, the requests, clients' links and blobs of one store, for any number of masters and clients."""
 
 from __future__ import annotations
 

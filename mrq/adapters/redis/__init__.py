@@ -1,5 +1,5 @@
 """All state of a cluster in Redis: what `mrq.ports` calls LeaderStore, LeaderState, WorkerStore,
-LocationStore, Lease, Desk, ClientLink and Blobs.
+LocationStore, Lease, RequestQueue, ClientLink and Blobs.
 
 `connect` first; what is made over a connection is closed before it.
 """

@@ -22,7 +22,7 @@ _NEWS_KEPT_S: Final = 24 * 3600  #: of a job that never began
 
 
 class RedisDesk:
-    """A Desk: each leader makes its own, and is given all requests that weren't removed."""
+    """A RequestQueue: each leader makes its own, and is given all requests that weren't removed."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

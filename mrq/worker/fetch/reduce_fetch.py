@@ -424,7 +424,7 @@ def _broken_off(exc: BaseException, path: str) -> Outcome:
     if isinstance(exc, DiskFullError):
         error = ErrorReport(type="DiskFullError", message=str(exc))
         return Outcome(status=Status.DISK_FULL, error=error, started=False)
-    if isinstance(exc, OSError):  # of the file that it makes: peers' troubles have names of their own
+    if isinstance(exc, OSError):  # of the file that it makes: what is wrong with peers has names of its own
         return folders.outcome(str(disk.named(exc, exc.filename or path)))
     if not isinstance(exc, MrqError):
         _LOG.error("a bug in mrq broke off a fetch", exc_info=exc)

@@ -134,7 +134,7 @@ class Looking(Sink):
         self._look = look
 
     def consume(self, pairs: Iterable[Any]) -> None:
-        """Look at every pair. Raises Found."""
+        """Look at every pair. Raises ErrorFound."""
         for pair in pairs:
             try:
                 self._look((pair,))
