@@ -57,14 +57,14 @@ import os, sys
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 import grpc
 from concurrent.futures import ThreadPoolExecutor
-from mrq.adapters.grpc import options
-chunk = os.urandom(options.CHUNK)
+from mrq.adapters.grpc import channels
+chunk = os.urandom(channels.CHUNK)
 def fetch(request, context):
     for _ in range(int(request)):
         yield chunk
 handler = grpc.unary_stream_rpc_method_handler(fetch)
-server = grpc.server(ThreadPoolExecutor(8), options=options.SERVER)
-server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(options.SERVICE, {"Fetch": handler}),))
+server = grpc.server(ThreadPoolExecutor(8), options=channels.SERVER)
+server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(channels.SERVICE, {"Fetch": handler}),))
 port = server.add_insecure_port("127.0.0.1:0")
 server.start()
 print(port, flush=True)
@@ -75,18 +75,18 @@ CLIENT = """
 import os, sys, time
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 import grpc
-from mrq.adapters.grpc import options
+from mrq.adapters.grpc import channels
 port, chunks, path = sys.argv[1:]
-channel = grpc.insecure_channel(f"127.0.0.1:{port}", options.CHANNEL)
+channel = grpc.insecure_channel(f"127.0.0.1:{port}", channels.CHANNEL)
 grpc.channel_ready_future(channel).result()
 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if path else -1
 at, began, busy = 0, time.perf_counter(), time.process_time()
-for data in channel.unary_stream(options.FETCH, None, None)(chunks.encode()):
+for data in channel.unary_stream(channels.FETCH, None, None)(chunks.encode()):
     if fd >= 0:
         os.pwrite(fd, data, at)
     at += len(data)
 print(time.perf_counter() - began, time.process_time() - busy)
-assert at == int(chunks) * options.CHUNK
+assert at == int(chunks) * channels.CHUNK
 """
 
 

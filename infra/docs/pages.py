@@ -142,7 +142,7 @@ def _section(cls: Any) -> str:
     said = comments(cls)
     lines = [f"\n### {cls.__name__}\n", f"{inspect.getdoc(cls)}\n"]
     if issubclass(cls, JsonAnswer) and cls is not JsonAnswer:
-        lines[-1] = f"{inspect.getdoc(cls)} Beside the fields of [Answer](#answer):\n"
+        lines[-1] = f"{inspect.getdoc(cls)} Beside the fields of [JsonAnswer](#jsonanswer):\n"
     rows = [f"| `{name}` | {_type(hint)} | {said[name]} |" for name, hint in hints(cls).items()]
     return "\n".join([*lines, "| field | | |", "|---|---|---|", *rows]) + "\n"
 

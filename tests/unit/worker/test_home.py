@@ -18,8 +18,8 @@ from mrq.worker.worker_folder import WorkerFolder
 
 HOLDER = """\
 import sys, time
-from mrq.worker.worker_folder import Home
-home = Home.take(sys.argv[1], "w", wait_s=0)
+from mrq.worker.worker_folder import WorkerFolder
+home = WorkerFolder.take(sys.argv[1], "w", wait_s=0)
 child = __import__("subprocess").Popen(["sleep", "60"], start_new_session=True)
 home.note_child(child.pid)
 print(child.pid, flush=True)

@@ -80,8 +80,8 @@ def test_processes_ask_as_one(path: str) -> None:
 import sys
 sys.path.insert(0, {str(Path(quota.__file__).parents[2])!r})
 from mrq.errors import DiskFullError
-from mrq.worker.quota import Page
-share, granted = Page({path!r}).share(maps=False), 0
+from mrq.worker.quota import QuotaPage
+share, granted = QuotaPage({path!r}).share(maps=False), 0
 print("ready", flush=True)
 sys.stdin.readline()
 try:
@@ -135,8 +135,8 @@ def test_threads_of_a_process_ask_as_one(path: str) -> None:
 def test_each_executor_has_a_number_of_its_own(path: str) -> None:
     code = """
 import sys
-from mrq.worker.quota import Page
-page = Page(sys.argv[1])
+from mrq.worker.quota import QuotaPage
+page = QuotaPage(sys.argv[1])
 print(page.holder, flush=True)
 sys.stdin.readline()
 """
