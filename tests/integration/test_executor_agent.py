@@ -221,8 +221,9 @@ def test_locations_are_read_again_from_a_store_that_was_written_anew(tmp_path: P
             run.write("j", WriteLocation(location=entry, withdrawn=gone))
         run.publish(0, Kind.REDUCE)
         assert run.reports(2)[1].outcome.status is Status.DONE
-        run.loop._files._jobs["j"].position = 99
-        run.loop._files._jobs["j"].locations.clear()
+        known = run.loop._files._jobs["j"].runs[0]
+        known.position = 99
+        known.locations.clear()
         run.publish(0, Kind.REDUCE, ticket=2)
         assert run.reports(3)[2].outcome.status is Status.DONE
 

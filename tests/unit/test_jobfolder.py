@@ -54,8 +54,8 @@ def test_the_folder_of_a_killed_process_is_left_over(tmp_path: Path) -> None:
     root = str(tmp_path / "root")
     code = (
         "import os, signal, sys; sys.path[:0] = ['tests', 'tests/unit']\n"
-        "from test_jobfolder import SPEC, JobFolder, Kept\n"
-        f"JobFolder.create({root!r}, Kept(spec=SPEC), b'x')\n"
+        "from test_jobfolder import SPEC, JobFolder, KeptJob\n"
+        f"JobFolder.create({root!r}, KeptJob(spec=SPEC), b'x')\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code], check=False, timeout=30)

@@ -77,7 +77,7 @@ class Fetch:
             self._more.notify_all()
 
     def becomes(self, *locations: MapLocation) -> None:
-        wanted = {one.map_index: one for one in location_reader}
+        wanted = {one.map_index: one for one in locations}
         with self._more:
             assert self._more.wait_for(lambda: self.known == wanted, 10), self.known
 

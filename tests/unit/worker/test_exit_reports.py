@@ -98,7 +98,7 @@ def test_an_out_of_memory_kill_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert told.error is not None
     assert "OOM killer ran" in told.error.message
     assert "900 MiB" in told.error.message
-    monkeypatch.setattr(exits.hints, "memory_bytes", lambda: 1 << 30)
+    monkeypatch.setattr(exits.resources, "memory_bytes", lambda: 1 << 30)
     told = exits.lost(order(tmp_path), ended, position(), started=True, oom=False)
     assert told.error is not None
     assert "probably the OOM killer" in told.error.message
